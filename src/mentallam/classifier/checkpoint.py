@@ -1,0 +1,150 @@
+"""A trained fold on disk: adapter, head, tokenizer, threshold, prompt and configuration in one folder.
+
+The folder is an ordinary PEFT checkpoint (safetensors only) plus `mentallam.json`, which says everything else that is needed
+to use it, and a model card. The base model is not in it; its name and fingerprint are.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.utils import get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
+
+from mentallam.classifier.dora import use_cached_norm
+from mentallam.classifier.model import compute_dtype, load_base
+from mentallam.classifier.prompts import Prompter
+from mentallam.classifier.weights import BaseModel, locate_base_model
+from mentallam.config import Config, from_dict, to_dict
+from mentallam.errors import MentallamError
+
+_CARD = """---
+library_name: peft
+tags: [mentallam, research-screening]
+---
+# mentallam: does a post match a criterion?
+{synthetic}
+- Base model: {base} (fingerprint `{fingerprint}`); adapter and head in `adapter_model.safetensors`
+- Trained on: {corpus}, data hash `{data_hash}`; fold {fold} of run `{cv_run_id}`, this fold's run `{run_id}`
+- Decision: matched from a probability of {threshold:.2f} on, chosen on a dev split of the training posts
+- Criteria: {criteria}
+
+**Research screening only, never a diagnosis.** A match says that the wording of a post resembles wording that annotators
+marked; it says nothing certain about the person who wrote it.
+"""
+
+
+@dataclass(frozen=True)
+class TrainedFold:
+    """What a checkpoint holds besides the base model.
+
+    Attributes:
+        model: Adapters and head on the base.
+        prompter: Tokenizer and criteria.
+        config: The resolved configuration.
+        base: The base model.
+        threshold: Probability from which a pair counts as matched.
+        origin: Where it comes from: run_id, cv_run_id, fold, seed, corpus, synthetic, data_hash.
+        folder: Where it was loaded from.
+    """
+
+    model: PeftModel
+    prompter: Prompter
+    config: Config
+    base: BaseModel
+    threshold: float
+    origin: Mapping[str, Any]
+    folder: Path | None = None
+
+
+def save_checkpoint(trained: TrainedFold, folder: Path) -> None:
+    """Writes the checkpoint whole, or leaves what was there before.
+
+    Raises:
+        MentallamError: The folder can't be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise MentallamError(f"{folder} can't be written ({error.strerror}); check space and rights") from None
+    try:
+        # The folder in which the base lies on this machine means nothing on another.
+        trained.model.peft_config["default"].base_model_name_or_path = trained.config.model.path or trained.base.name
+        # PEFT would ask the hub whether the vocabulary grew; it never does here.
+        trained.model.save_pretrained(unfinished, save_embedding_layers=False)
+        trained.prompter.tokenizer.save_pretrained(unfinished)
+        (unfinished / "mentallam.json").write_text(json.dumps(_facts(trained), indent=2) + "\n", encoding="utf-8")
+        (unfinished / "README.md").write_text(_card(trained), encoding="utf-8")
+        unfinished.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(unfinished, folder)
+    except OSError as error:
+        raise MentallamError(f"{folder} can't be written ({error.strerror}); check space and rights") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool = False) -> TrainedFold:
+    """Rebuilds a trained fold, ready for scoring.
+
+    Args:
+        folder: What `save_checkpoint` wrote.
+        cache: Folder of base weights made on this machine.
+        dtype: Of the base weights; `auto` takes that of the training's configuration.
+        merge: Fold the adapter into the weights, in float32 before they are rounded to `dtype`: faster, equal to within
+            rounding.
+
+    Raises:
+        MentallamError: The folder holds no checkpoint, or its base model can't be had.
+    """
+    try:
+        facts = json.loads((folder / "mentallam.json").read_text(encoding="utf-8"))
+        with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
+            saved = weights.keys()
+    except (OSError, ValueError, SafetensorError) as error:
+        raise MentallamError(f"{folder} holds no complete checkpoint ({type(error).__name__}); train again") from None
+    config = from_dict(facts["config"])
+    base = locate_base_model(BaseModel(**facts["base_model"]), config.model, cache)
+    wanted = compute_dtype(config.model.dtype if dtype == "auto" else dtype)
+    model, tokenizer = load_base(base, torch.float32 if merge else wanted)
+    adapted = PeftModel.from_pretrained(model, str(folder))
+    different = set(get_peft_model_state_dict(adapted)) ^ set(saved)
+    if different:  # PEFT would leave what is missing at random, the head for instance
+        raise MentallamError(f"{folder}/adapter_model.safetensors doesn't fit its model: {len(different)} weights differ by name")
+    use_cached_norm(adapted)
+    if merge:
+        adapted.merge_adapter()
+        adapted.base_model.model.model.to(wanted)
+    adapted.eval()
+    prompter = Prompter(tokenizer, config.model.prompt, facts["criteria"], config.model.max_length)
+    return TrainedFold(adapted, prompter, config, base, facts["threshold"], facts["origin"], folder)
+
+
+def _facts(trained: TrainedFold) -> dict[str, Any]:
+    return {
+        "threshold": trained.threshold,
+        "criteria": trained.prompter.criteria,
+        "origin": dict(trained.origin),
+        "base_model": trained.base.to_dict(),
+        "config": to_dict(trained.config),
+    }
+
+
+def _card(trained: TrainedFold) -> str:
+    synthetic = "\n**SYNTHETIC DATA: trained on invented posts; its output says nothing about people.**\n"
+    return _CARD.format(
+        synthetic=synthetic if trained.origin["synthetic"] else "",
+        base=trained.base.name,
+        fingerprint=trained.base.fingerprint,
+        threshold=trained.threshold,
+        criteria="; ".join(f"{name}: {wording}" for name, wording in trained.prompter.criteria.items()),
+        **{name: trained.origin[name] for name in ("corpus", "data_hash", "fold", "cv_run_id", "run_id")},
+    )

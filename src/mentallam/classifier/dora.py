@@ -1,0 +1,130 @@
+"""DoRA at the price of LoRA: the weight norm factored, and computed once per optimizer step.
+
+DoRA (arXiv 2402.09353) computes y = m / ||W + sBA|| * (W + sBA) x with the norm taken per output row and kept out of the
+gradient. PEFT forms W + sBA and its norm in every forward. The norm changes only when A or B do, and at rank r
+it has an exact form that never builds a matrix of W's size:
+
+    ||W + sBA||^2 = ||W||^2 + 2s (W A^T . B) + s^2 (B (A A^T) . B)      row by row, ||W||^2 constant for ever
+
+This module replaces the *variant* object on PEFT's own LoRA layers. Parameters, names, saving, loading and merging stay
+PEFT's, so a checkpoint is an ordinary PEFT checkpoint.
+"""
+
+import logging
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.lora.variants import DoraLinearVariant
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+
+class CachedNormDora(DoraLinearVariant):
+    """PEFT's DoRA variant with a factored weight norm that is kept until A or B change; one object per layer."""
+
+    def __init__(self) -> None:
+        self._squared_base_norm: Tensor | None = None
+        self._norm: Tensor | None = None
+        self._norm_of: tuple[int, ...] = ()
+
+    def forward(  # type: ignore[override]
+        self, module: LoraLinear, active_adapter: str, x: Tensor, result: Tensor, **kwargs: Any
+    ) -> Tensor:
+        """The layer's output, (..., out), from its input (..., in) and the frozen layer's output (..., out)."""
+        weight_a, weight_b = module.lora_A[active_adapter].weight, module.lora_B[active_adapter].weight
+        scaling = module.scaling[active_adapter]
+        norm = self.weight_norm(module.get_base_layer().weight, weight_a, weight_b, scaling)
+        direction = module.lora_magnitude_vector[active_adapter].weight / norm
+        output: Tensor = _AdaptedRows.apply(x, result, weight_a, weight_b, direction, scaling)
+        return output
+
+    @torch.no_grad()
+    def weight_norm(self, weight: Tensor, weight_a: Tensor, weight_b: Tensor, scaling: float) -> Tensor:
+        """||W + sBA|| per output row, (out,) float32.
+
+        Args:
+            weight: W, (out, in), frozen.
+            weight_a: A, (r, in).
+            weight_b: B, (out, r).
+            scaling: s.
+        """
+        # Every in-place change, an optimizer's step among them, raises a tensor's version.
+        state = (weight_a._version, weight_a.data_ptr(), weight_b._version, weight_b.data_ptr(), weight.data_ptr())
+        if self._norm is None or state != self._norm_of:
+            a, b, w = weight_a.float(), weight_b.float(), weight.float()
+            if self._squared_base_norm is None or self._norm_of[-1:] != state[-1:]:
+                self._squared_base_norm = w.square().sum(1)
+            cross = ((w @ a.T) * b).sum(1)
+            update = ((b @ (a @ a.T)) * b).sum(1)
+            squared = self._squared_base_norm + 2 * scaling * cross + scaling**2 * update
+            # Rounding could take a row of zeros below zero.
+            self._norm = squared.clamp(min=torch.finfo(torch.float32).tiny).sqrt()
+            self._norm_of = state
+        return self._norm
+
+
+class _AdaptedRows(torch.autograd.Function):
+    """direction * (Wx + s B A x), its gradients in five matrix products and no copies in float32."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, base: Tensor, weight_a: Tensor, weight_b: Tensor, direction: Tensor, scaling: float
+    ) -> Tensor:
+        rows, result = x.flatten(0, -2), base.flatten(0, -2)
+        a, scaled_b, c = weight_a.to(x.dtype), (weight_b * scaling).to(x.dtype), direction.to(x.dtype)
+        hidden = rows @ a.T
+        adapted = torch.addmm(result, hidden, scaled_b.T)
+        ctx.save_for_backward(rows, a, scaled_b, c, hidden, adapted)
+        ctx.scaling, ctx.dtypes = scaling, (weight_a.dtype, weight_b.dtype, direction.dtype)
+        return (adapted * c).view(base.shape)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        rows, a, scaled_b, c, hidden, adapted = ctx.saved_tensors
+        dtype_a, dtype_b, dtype_c = ctx.dtypes
+        flat = gradient.flatten(0, -2)
+        to_direction = (flat * adapted).sum(0, dtype=torch.float32)
+        to_base = flat * c
+        to_hidden = to_base @ scaled_b
+        to_x = to_hidden @ a
+        to_a = to_hidden.T @ rows
+        to_b = (to_base.T @ hidden) * ctx.scaling
+        return (
+            to_x.view(*gradient.shape[:-1], -1),
+            to_base.view(gradient.shape),
+            to_a.to(dtype_a),
+            to_b.to(dtype_b),
+            to_direction.to(dtype_c),
+            None,
+        )
+
+
+def use_cached_norm(model: PeftModel) -> int:
+    """Puts `CachedNormDora` on every DoRA layer where it is exact; the others keep PEFT's own.
+
+    It needs a plain linear base layer (not a quantised one) and no dropout (which needs its own base result).
+
+    Returns:
+        The number of layers changed.
+    """
+    changed, kept = 0, 0
+    for module in model.modules():
+        if not isinstance(module, LoraLinear):
+            continue
+        for adapter, variant in list(module.lora_variant.items()):
+            if not isinstance(variant, DoraLinearVariant) and variant is not DoraLinearVariant:
+                continue
+            plain = type(module.get_base_layer()) is nn.Linear and not module.fan_in_fan_out
+            if plain and isinstance(module.lora_dropout[adapter], nn.Identity):
+                module.lora_variant[adapter] = CachedNormDora()
+                # The adapter multiplies in the activations' dtype; PEFT would copy them to float32 first.
+                module.cast_input_dtype_enabled = False
+                changed += 1
+            else:
+                kept += 1
+    if kept:
+        logger.info("%d DoRA layers keep PEFT's own norm: dropout above 0 or a base layer that is not plain", kept)
+    return changed

@@ -1,0 +1,120 @@
+"""The classifier: a Llama base, DoRA adapters, and a head with two logits on each pair's last token."""
+
+import logging
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from torch import Tensor
+from transformers import AutoTokenizer, LlamaForSequenceClassification, PreTrainedTokenizerBase
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from mentallam.classifier import attention
+from mentallam.classifier.dora import use_cached_norm
+from mentallam.classifier.packing import Packing
+from mentallam.classifier.weights import BaseModel, quiet_loading
+from mentallam.config import AdapterConfig, Config
+from mentallam.errors import MentallamError
+
+LABELS = ("no", "yes")
+
+logger = logging.getLogger(__name__)
+
+
+class PackedLlamaForSequenceClassification(LlamaForSequenceClassification):
+    """Llama with a sequence-classification head that also takes packed rows.
+
+    With a packing, the head reads the tokens named by `pool_index`, one per pair; without one it is transformers' own.
+    """
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor | None = None,
+        packing: Packing | None = None,
+        pool_index: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        """Logits, (N, 2) float32 for N packed pairs; see `packing.PackedBatch` for the arguments."""
+        if packing is None:
+            return super().forward(input_ids, position_ids=position_ids, labels=labels, **kwargs)
+        kwargs.update(use_cache=False, packing=packing, return_dict=True)
+        hidden = self.model(input_ids, position_ids=position_ids, **kwargs).last_hidden_state
+        return SequenceClassifierOutput(logits=self.score(hidden[0, pool_index].float()))
+
+
+def compute_device() -> torch.device:
+    """The first GPU, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def compute_dtype(name: str) -> torch.dtype:
+    """The dtype that `auto`, `bfloat16` or `float32` stands for on this machine.
+
+    `auto` is bfloat16 where the GPU, or the CPU's AVX512-BF16 or AMX units, multiply in it; elsewhere bfloat16 is emulated
+    and slower than float32.
+    """
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+def load_base(base: BaseModel, dtype: torch.dtype) -> tuple[PackedLlamaForSequenceClassification, PreTrainedTokenizerBase]:
+    """The frozen base with a fresh head (float32) and its tokenizer, on this machine's device.
+
+    Raises:
+        MentallamError: The folder holds no complete Llama model.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.folder)
+        with quiet_loading():
+            model = PackedLlamaForSequenceClassification.from_pretrained(
+                base.folder,
+                num_labels=len(LABELS),
+                id2label=dict(enumerate(LABELS)),
+                label2id={label: index for index, label in enumerate(LABELS)},
+                dtype=dtype,
+                attn_implementation=attention.NAME,
+                device_map={"": compute_device()} if torch.cuda.is_available() else None,
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise MentallamError(f"the base model in {base.folder} can't be loaded ({reason}); remove it to have it made again") from None
+    model.score.float()  # small, and the one place where rounding would reach the probability directly
+    return model, tokenizer
+
+
+def add_adapter(model: PackedLlamaForSequenceClassification, adapter: AdapterConfig) -> PeftModel:
+    """Wraps the base in trainable DoRA (or LoRA) adapters; the head is trained in full and saved with them.
+
+    Raises:
+        MentallamError: A target module that the model doesn't have.
+    """
+    try:
+        adapted = get_peft_model(
+            model,
+            LoraConfig(
+                task_type=TaskType.SEQ_CLS,
+                r=adapter.r,
+                lora_alpha=adapter.alpha,
+                lora_dropout=adapter.dropout,
+                use_dora=adapter.use_dora,
+                target_modules=list(adapter.target_modules),
+                modules_to_save=["score"],
+            ),
+        )
+    except ValueError as error:
+        raise MentallamError(f"adapter.target_modules={adapter.target_modules} doesn't fit the model: {error}") from None
+    assert isinstance(adapted, PeftModel)
+    use_cached_norm(adapted)
+    return adapted
+
+
+def build_classifier(base: BaseModel, config: Config) -> tuple[PeftModel, PreTrainedTokenizerBase]:
+    """Base, fresh adapters and fresh head, ready for training; call after seeding."""
+    model, tokenizer = load_base(base, compute_dtype(config.model.dtype))
+    return add_adapter(model, config.adapter), tokenizer

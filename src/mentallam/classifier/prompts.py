@@ -1,0 +1,98 @@
+"""Prompts as token ids: a prefix per post, a suffix per criterion; a pair reads prefix + suffix.
+
+Concatenating ids, never strings, makes the prefix of a post the same whatever criterion follows, which is what lets
+nine pairs share one pass. Only the post is ever cut, so the criterion and the question always reach the model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from mentallam.config import PromptConfig
+from mentallam.errors import MentallamError
+
+
+@dataclass(frozen=True)
+class PostExample:
+    """One post with the criteria asked of it, as token ids.
+
+    Attributes:
+        post_id: The post.
+        prefix: Token ids of the prefix.
+        truncated: Whether the post was cut to fit.
+        criterion_ids: The criteria asked, one suffix each.
+        suffixes: Token ids of each suffix.
+        labels: 1 matched, 0 unmatched, one per criterion; empty where they are unknown.
+    """
+
+    post_id: str
+    prefix: list[int]
+    truncated: bool
+    criterion_ids: list[str]
+    suffixes: list[list[int]]
+    labels: list[int]
+
+
+class Prompter:
+    """Turns posts and criteria into token ids.
+
+    Args:
+        tokenizer: The base model's tokenizer.
+        prompt: The template.
+        criteria: Wording by criterion id, every criterion that the classifier knows.
+        max_length: Tokens of the longest pair. The room left for the prefix depends on the longest of all criteria,
+            not on those asked, so that a pair scores the same alone and among others.
+
+    Raises:
+        MentallamError: No room is left for the post.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt: PromptConfig,
+        criteria: Mapping[str, str],
+        max_length: int,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.criteria = dict(criteria)
+        self._before, self._after = prompt.prefix.split("{post}")
+        self._tail = self._ids(self._after)
+        self._begin = self._begin_of_sequence()
+        self._suffixes = {
+            criterion_id: self._ids(prompt.suffix.replace("{criterion}", wording))
+            for criterion_id, wording in self.criteria.items()
+        }
+        longest = max(len(suffix) for suffix in self._suffixes.values())
+        self.post_tokens = max_length - longest - len(self._begin) - len(self._tail)
+        if self.post_tokens <= len(self._ids(self._before)):
+            raise MentallamError(
+                f"model.max_length={max_length} leaves no room for the post: the longest criterion takes {longest} "
+                f"tokens; raise model.max_length or shorten the criterion"
+            )
+
+    def example(
+        self, post_id: str, text: str, criterion_ids: Sequence[str] | None = None, labels: Sequence[int] = ()
+    ) -> PostExample:
+        """One post with some criteria, by default all of them.
+
+        Raises:
+            MentallamError: A criterion id that this classifier doesn't know.
+        """
+        asked = list(self.criteria) if criterion_ids is None else list(criterion_ids)
+        unknown = sorted(set(asked) - set(self.criteria))
+        if unknown:
+            raise MentallamError(f"unknown criterion {', '.join(unknown)}; this model knows {', '.join(self.criteria)}")
+        post = self._ids(self._before + text)
+        prefix = self._begin + post[: self.post_tokens] + self._tail
+        suffixes = [self._suffixes[criterion_id] for criterion_id in asked]
+        return PostExample(post_id, prefix, len(post) > self.post_tokens, asked, suffixes, list(labels))
+
+    def _ids(self, text: str) -> list[int]:
+        # verbose=False: the tokenizer would warn of posts beyond the model's window, which are cut right after.
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def _begin_of_sequence(self) -> list[int]:
+        begin = self.tokenizer.bos_token_id
+        return [begin] if begin in self.tokenizer("")["input_ids"] else []

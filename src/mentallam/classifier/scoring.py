@@ -1,0 +1,54 @@
+"""Scores of pairs under a model: the one path that evaluation and inference share."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit
+from torch import nn
+from tqdm.auto import tqdm
+
+from mentallam.classifier.packing import pack
+from mentallam.classifier.prompts import PostExample
+
+
+@torch.inference_mode()
+def score_pairs(
+    model: nn.Module, examples: Sequence[PostExample], posts_per_batch: int, progress: str | None = None
+) -> NDArray[np.float64]:
+    """Logit of each pair: the head's "yes" minus its "no".
+
+    Args:
+        model: The classifier.
+        examples: Posts with the criteria asked of them.
+        posts_per_batch: Posts in one pass.
+        progress: Words before a progress bar; no bar without them.
+
+    Returns:
+        (N,) float64, pairs in the order of the examples. The probability is `sigmoid` of it.
+    """
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    logits = []
+    bar = tqdm(total=len(examples), desc=progress, unit="post", disable=progress is None)
+    for start in range(0, len(examples), posts_per_batch):
+        chosen = examples[start : start + posts_per_batch]
+        batch = pack(chosen)
+        output = model(
+            input_ids=batch["input_ids"].to(device),
+            position_ids=batch["position_ids"].to(device),
+            packing={name: tensor.to(device) for name, tensor in batch["packing"].items()},
+            pool_index=batch["pool_index"].to(device),
+        )
+        logits.append((output.logits[:, 1] - output.logits[:, 0]).double().cpu())
+        bar.update(len(chosen))
+    bar.close()
+    model.train(was_training)
+    return torch.cat(logits).numpy() if logits else np.empty(0)
+
+
+def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probability of "yes" from the logit that `score_pairs` gives."""
+    return np.asarray(expit(logits))

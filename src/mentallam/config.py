@@ -1,0 +1,202 @@
+"""How the model is built, trained and used: typed Hydra configuration, composed once per run.
+
+Kedro says what flows (corpus, folds, seed, paths, tracking); this says everything about the model. The dataclasses
+are the schema: an unknown key, an unknown group or a value of the wrong type stops the run with one sentence.
+"""
+
+import shlex
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mentallam.errors import MentallamError
+
+_CHOICES = {
+    "model.source": ("hub", "wheel", "random"),
+    "model.dtype": ("auto", "bfloat16", "float32"),
+    "training.scheduler": ("linear", "cosine", "constant_with_warmup"),
+    "training.select_by": ("f1", "average_precision", "roc_auc", "loss"),
+    "inference.dtype": ("auto", "bfloat16", "float32"),
+}
+
+
+@dataclass
+class PromptConfig:
+    """The text around a post and a criterion; a pair reads prefix + suffix."""
+
+    prefix: str = MISSING
+    suffix: str = MISSING
+
+
+@dataclass
+class ModelConfig:
+    """The base model: where its weights come from and how they are held."""
+
+    name: str = MISSING
+    source: str = MISSING
+    path: str = ""
+    file: str = ""
+    revision: str = "main"
+    architecture: dict[str, Any] = field(default_factory=dict)
+    dtype: str = "auto"
+    max_length: int = MISSING
+    gradient_checkpointing: bool = False
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+
+
+@dataclass
+class AdapterConfig:
+    """The trainable part: DoRA (or LoRA) on the named projections."""
+
+    use_dora: bool = True
+    r: int = 8
+    alpha: int = 16
+    dropout: float = 0.0
+    target_modules: list[str] = field(default_factory=list)
+
+
+@dataclass
+class TrainConfig:
+    """The optimisation of one fold."""
+
+    learning_rate: float = MISSING
+    scheduler: str = MISSING
+    warmup_ratio: float = MISSING
+    weight_decay: float = MISSING
+    max_grad_norm: float = 1.0
+    max_epochs: int = MISSING
+    patience: int = MISSING
+    effective_batch_pairs: int = MISSING
+    posts_per_micro_batch: int = MISSING
+    select_by: str = "f1"
+
+
+@dataclass
+class InferenceConfig:
+    """How a finished checkpoint is used on new posts."""
+
+    posts_per_batch: int = MISSING
+    dtype: str = "auto"
+    merge_adapter: bool = False
+
+
+@dataclass
+class Config:
+    """The whole composed configuration."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    training: TrainConfig = field(default_factory=TrainConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+
+
+ConfigStore.instance().store(name="schema", node=Config)
+
+
+def compose_config(config_dir: Path, experiment: str, overrides: str = "") -> Config:
+    """Composes and validates the configuration of one run.
+
+    Args:
+        config_dir: The folder `hydra_configs`.
+        experiment: Name of a file in `hydra_configs/experiment`; each profile has one.
+        overrides: What the user adds, in Hydra's grammar, separated by spaces and quoted as in a shell,
+            for example `training.max_epochs=3 adapter.r=16`.
+
+    Returns:
+        The configuration, every value present and of its declared type.
+
+    Raises:
+        MentallamError: An unknown key, group or option, a value of the wrong type or outside its choices.
+    """
+    try:
+        words = shlex.split(overrides)
+    except ValueError as error:
+        raise MentallamError(f"overrides={overrides!r} can't be split into words ({error}); check its quotes") from None
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
+            composed = compose("config", overrides=[f"+experiment={experiment}", *words])
+        missing = OmegaConf.missing_keys(composed)
+        if missing:
+            raise MentallamError(f"the Hydra configuration lacks a value for {', '.join(sorted(missing))}")
+        return _typed(composed)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise MentallamError(_one_sentence(error, config_dir)) from None
+
+
+def compose_inference(config_dir: Path, experiment: str, overrides: str = "") -> InferenceConfig:
+    """The `inference` group alone: model, adapter and prompt of a prediction are the checkpoint's own.
+
+    Raises:
+        MentallamError: As `compose_config`, and for an override of anything else, which would change nothing.
+    """
+    config = compose_config(config_dir, experiment, overrides)
+    idle = [word for word in shlex.split(overrides) if not word.lstrip("+~").startswith(("inference.", "inference="))]
+    if idle:
+        raise MentallamError(
+            f"overrides={idle[0]} would change nothing: a checkpoint keeps the model, adapter and prompt it was trained with; "
+            f"only inference.* can be set here"
+        )
+    return config.inference
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain dict of the configuration, for saving and logging."""
+    return asdict(config)
+
+
+def from_dict(saved: dict[str, Any]) -> Config:
+    """Configuration out of what `to_dict` made, validated again.
+
+    Raises:
+        MentallamError: The saved configuration does not fit this version's schema.
+    """
+    try:
+        return _typed(OmegaConf.merge(OmegaConf.structured(Config), saved))
+    except OmegaConfBaseException as error:
+        raise MentallamError(f"the saved configuration doesn't fit this version: {_first_line(error)}") from None
+
+
+def _typed(composed: Any) -> Config:
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, Config)
+    for key, choices in _CHOICES.items():
+        value = OmegaConf.select(composed, key)
+        if value not in choices:
+            raise MentallamError(f"{key} is {value!r}; it takes one of {', '.join(choices)}")
+    positive = ("model.max_length", "adapter.r", "training.max_epochs", "training.effective_batch_pairs")
+    positive += ("training.posts_per_micro_batch", "training.learning_rate", "inference.posts_per_batch")
+    for key in positive:
+        if OmegaConf.select(composed, key) <= 0:
+            raise MentallamError(f"{key} is {OmegaConf.select(composed, key)}; it must be above 0")
+    if not config.adapter.target_modules:
+        raise MentallamError("adapter.target_modules is empty; name at least one projection, for example [q_proj]")
+    for part, placeholder in (("prefix", "{post}"), ("suffix", "{criterion}")):
+        if getattr(config.model.prompt, part).count(placeholder) != 1:
+            raise MentallamError(f"model.prompt.{part} must hold {placeholder} exactly once")
+    return config
+
+
+def _one_sentence(error: Exception, config_dir: Path) -> str:
+    groups = sorted(folder.name for folder in config_dir.iterdir() if folder.is_dir())
+    return (
+        f"Hydra refused the configuration: {_first_line(error)} "
+        f"(groups: {', '.join(groups)}; keys and their meaning: {config_dir.name}/*/*.yaml)"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    """Hydra hides the telling part in the cause: 'Could not override ...' over 'Key ... not in ...'."""
+    lines = [str(error).strip().splitlines()[0]]
+    if error.__cause__ is not None and str(error.__cause__):
+        lines.append(str(error.__cause__).strip().splitlines()[0])
+    return "; ".join(lines)
+
+

@@ -1,0 +1,164 @@
+"""Folds: grouped and stratified, and the same whatever the order of the rows."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Literal, TypedDict
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from sklearn.model_selection import StratifiedGroupKFold
+
+from mentallam.errors import MentallamError
+
+logger = logging.getLogger(__name__)
+
+PARTS = ("train", "dev", "held_out")
+
+
+class FoldOptions(BaseModel):
+    """How posts are dealt out.
+
+    Attributes:
+        seed: Decides the shuffling.
+        group_by: What must not straddle folds.
+        dev_splits: 1/dev_splits of a fold's training posts become its dev part.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(ge=0)
+    group_by: Literal["post_id", "author"]
+    dev_splits: int = Field(ge=2)
+
+
+class FoldSplit(TypedDict):
+    """One fold: its posts (sorted ids), the number of groups and the labels of each part."""
+
+    fold: int
+    n_folds: int
+    seed: int
+    group_by: str
+    data_hash: str
+    train: list[str]
+    dev: list[str]
+    held_out: list[str]
+    groups: dict[str, int]
+    label_distribution: dict[str, dict[str, dict[str, int]]]
+
+
+def author_of(post_ids: pd.Series[str]) -> pd.Series[str]:
+    """Return the author of each ReDSM5 id s_<author>_<n>, and a missing value for ids of another form."""
+    return post_ids.str.extract(r"^s_(.+)_\d+$", expand=False)
+
+
+def group_of(post_ids: pd.Series[str], group_by: str) -> pd.Series[str]:
+    """Return the group of each post.
+
+    Raises:
+        MentallamError: An author is asked for that the id does not name.
+    """
+    if group_by == "post_id":
+        return post_ids
+    authors = author_of(post_ids)
+    if authors.isna().any():
+        raise MentallamError(
+            f"folds.group_by is author, but post_id {post_ids[authors.isna()].iloc[0]} is not of the form "
+            "s_<author>_<n>; use post_id."
+        )
+    return authors
+
+
+def make_folds(pairs: pd.DataFrame, options: FoldOptions, n_folds: int, data_hash: str) -> list[FoldSplit]:
+    """Deal the posts out to folds: every post is held out once, and the rest splits into train and dev.
+
+    The labels of every criterion are balanced on their own: balancing all labels together would leave folds
+    that hold no positive of a rare criterion.
+
+    Args:
+        pairs: post_id, criterion_id, label; every post with every criterion.
+        options: How posts are dealt out.
+        n_folds: Number of folds.
+        data_hash: Hash of the data, kept in each fold.
+
+    Raises:
+        MentallamError: There are too few groups for so many folds.
+    """
+    # Sorted, so that the folds depend on the data and the seed alone.
+    pairs = pairs.sort_values(["post_id", "criterion_id"], ignore_index=True)
+    pairs = pairs.assign(group=group_of(pairs["post_id"], options.group_by))
+    _warn_of_rare_criteria(pairs, n_folds)
+    folds: list[FoldSplit] = []
+    for fold, (rest, held_out) in enumerate(_split(pairs, n_folds, options.seed)):
+        train, dev = next(_split(pairs.iloc[rest], options.dev_splits, options.seed + fold))
+        parts = {
+            "train": pairs.iloc[rest[train]],
+            "dev": pairs.iloc[rest[dev]],
+            "held_out": pairs.iloc[held_out],
+        }
+        folds.append(
+            {
+                "fold": fold,
+                "n_folds": n_folds,
+                "seed": options.seed,
+                "group_by": options.group_by,
+                "data_hash": data_hash,
+                "train": _posts(parts["train"]),
+                "dev": _posts(parts["dev"]),
+                "held_out": _posts(parts["held_out"]),
+                "groups": {name: int(part["group"].nunique()) for name, part in parts.items()},
+                "label_distribution": {name: _labels(part) for name, part in parts.items()},
+            }
+        )
+    return folds
+
+
+def _split(
+    pairs: pd.DataFrame, n_splits: int, seed: int
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    classes = pairs["criterion_id"] + "=" + pairs["label"].astype(str)
+    # Shuffled here: in scikit-learn < 1.8, all that Python 3.10 gets, shuffle=True parts the labels from
+    # their groups and so stratifies nothing (its issue 32478). RandomState is the same in every NumPy.
+    groups = pairs["group"].unique()
+    shuffled = pd.Series(np.random.RandomState(seed).permutation(len(groups)), index=groups)
+    try:
+        with warnings.catch_warnings():
+            # Said once, and with the criterion's name, by _warn_of_rare_criteria.
+            warnings.filterwarnings("ignore", message="The least populated class in y")
+            splits = list(StratifiedGroupKFold(n_splits).split(pairs, classes, pairs["group"].map(shuffled)))
+    except ValueError:
+        splits = []
+    if not splits or any(len(part) == 0 for split in splits for part in split):
+        raise MentallamError(
+            f"{pairs['group'].nunique()} groups are too few for {n_splits} folds or dev splits; use fewer "
+            "(CV_FOLDS at least 2, folds.dev_splits) or more posts."
+        )
+    return iter(splits)
+
+
+def _warn_of_rare_criteria(pairs: pd.DataFrame, n_folds: int) -> None:
+    n_groups = pairs[pairs["label"] == 1].groupby("criterion_id")["group"].nunique()
+    n_groups = n_groups.reindex(pairs["criterion_id"].unique(), fill_value=0)
+    rare = [f"{criterion_id} ({count})" for criterion_id, count in n_groups.items() if count < n_folds]
+    if rare:
+        logger.warning(
+            "Criteria with positives in fewer groups than the %d folds, so some folds hold none: %s",
+            n_folds,
+            ", ".join(rare),
+        )
+
+
+def _posts(part: pd.DataFrame) -> list[str]:
+    return sorted(part["post_id"].unique().tolist())
+
+
+def _labels(part: pd.DataFrame) -> dict[str, dict[str, int]]:
+    positive = part.groupby("criterion_id")["label"].agg(["sum", "size"])
+    return {
+        str(criterion_id): {"positive": int(row["sum"]), "negative": int(row["size"] - row["sum"])}
+        for criterion_id, row in positive.iterrows()
+    }

@@ -1,0 +1,71 @@
+"""Catalog types of this project; torch is imported only when a checkpoint is loaded or saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kedro.io import AbstractDataset
+
+from mentallam.corpus.readers import Corpus, read_corpus
+
+if TYPE_CHECKING:
+    from mentallam.classifier.checkpoint import TrainedFold
+
+
+class CorpusDataset(AbstractDataset[None, Corpus]):
+    """Posts, annotations and criteria as their authors publish them; read-only.
+
+    Args:
+        format: How the files are laid out; `redsm5`.
+        folder: Where they lie.
+        criteria: The criteria's file.
+        metadata: For plugins.
+    """
+
+    def __init__(self, *, format: str, folder: str, criteria: str, metadata: dict[str, Any] | None = None) -> None:
+        self._format, self._folder, self._criteria = format, Path(folder), Path(criteria)
+        self.metadata = metadata
+
+    def load(self) -> Corpus:
+        """Reads the corpus, strictly; see `corpus.readers.read_corpus`."""
+        return read_corpus(self._format, self._folder, self._criteria)
+
+    def save(self, data: None) -> None:
+        """Refuses: a corpus is never written by a run."""
+        raise NotImplementedError("a corpus is read-only")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"format": self._format, "folder": str(self._folder), "criteria": str(self._criteria)}
+
+
+class CheckpointDataset(AbstractDataset["TrainedFold", "TrainedFold"]):
+    """A trained fold as a folder; see `classifier.checkpoint`.
+
+    Args:
+        folder: The checkpoint.
+        base_models: Where base weights made on this machine lie.
+        metadata: For plugins.
+    """
+
+    def __init__(self, *, folder: str, base_models: str, metadata: dict[str, Any] | None = None) -> None:
+        self._folder, self._base_models = Path(folder), Path(base_models)
+        self.metadata = metadata
+
+    def load(self) -> TrainedFold:
+        """Rebuilds the trained fold."""
+        from mentallam.classifier.checkpoint import load_checkpoint
+
+        return load_checkpoint(self._folder, self._base_models)
+
+    def save(self, data: TrainedFold) -> None:
+        """Writes the checkpoint whole or not at all."""
+        from mentallam.classifier.checkpoint import save_checkpoint
+
+        save_checkpoint(data, self._folder)
+
+    def _exists(self) -> bool:
+        return (self._folder / "mentallam.json").is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"folder": str(self._folder), "base_models": str(self._base_models)}

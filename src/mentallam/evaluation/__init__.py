@@ -1,0 +1,5 @@
+"""Evaluation: what the predictions on held-out pairs are worth, as numbers, pictures and a report.
+
+Rooms: `checks` (what every metric asks of its input), `thresholds`, `metrics`, `oof` (the out-of-fold table),
+`aggregate` (fold tables and the cross-validation summary), `plots` and `report`.
+"""

@@ -1,0 +1,164 @@
+"""From the out-of-fold table and the folds' results to the cross-validation summary."""
+
+from collections.abc import Sequence
+from math import isclose
+from typing import Any
+
+import pandas as pd
+
+from mentallam.errors import MentallamError
+from mentallam.evaluation.metrics import (
+    FoldMetrics,
+    criterion_metrics,
+    held_out_metrics,
+    mean_and_std,
+    pair_metrics,
+    trivial_baselines,
+)
+from mentallam.evaluation.thresholds import best_threshold
+
+THRESHOLD_RULE = "F1 on the inner dev split, grid 0.00-1.00 step 0.01"
+
+
+def aggregate_folds(fold_results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | int | None]]:
+    """Mean and sample standard deviation over folds of every metric.
+
+    Args:
+        fold_results: One per fold, each with `metrics`: metric name to value or None; the same names in all.
+
+    Returns:
+        Metric name to {mean, std, n}; n is the number of folds in which the metric is defined.
+    """
+    return {
+        name: mean_and_std(result["metrics"][name] for result in fold_results)
+        for name in fold_results[0]["metrics"]
+    }
+
+
+def best_fold(fold_results: Sequence[dict[str, Any]]) -> int:
+    """The fold with the best F1 on its inner dev split; of equals the lowest. The held-out fold has no say.
+
+    Args:
+        fold_results: One per fold, each with `fold` and `dev_f1`.
+    """
+    return int(min(fold_results, key=lambda result: (-result["dev_f1"], result["fold"]))["fold"])
+
+
+def fold_metrics(oof: pd.DataFrame) -> dict[int, FoldMetrics]:
+    """The metrics of each held-out fold, at the fold's own threshold.
+
+    Args:
+        oof: The out-of-fold table.
+
+    Returns:
+        Fold to the metrics of `held_out_metrics`, in the order of the folds.
+    """
+    return {fold: held_out_metrics(oof[oof["fold"] == fold]) for fold in oof["fold"].unique().tolist()}
+
+
+def summarise(
+    oof: pd.DataFrame, cv_outcome: dict[str, Any], data_statistics: dict[str, Any], criteria: pd.DataFrame
+) -> dict[str, Any]:
+    """Everything that is reported about one cross-validation; all metrics come from the out-of-fold table.
+
+    Args:
+        oof: The out-of-fold table of the run.
+        cv_outcome: cv_run_id, n_folds, best_fold and folds, as the training left them.
+        data_statistics: Of the corpus the folds were made from: n_pairs, and synthetic and data_hash, which
+            are passed on.
+        criteria: Columns criterion_id, symptom, criterion.
+
+    Returns:
+        A JSON-serialisable summary: counts, `metrics` (mean and std over folds), `pooled` (all pairs, each at
+        its fold's threshold), `selection_optimism`, `baselines`, `per_criterion`, `folds`, `best_fold`.
+        Nothing is rounded; None stands where a metric is not defined.
+
+    Raises:
+        MentallamError: The table belongs to another run or other data, or has a criterion that is not listed.
+    """
+    metrics = fold_metrics(oof)
+    results = {result["fold"]: result for result in cv_outcome["folds"]}
+    _check_same_run(metrics, results)
+    _check_complete(oof, data_statistics)
+    return {
+        "cv_run_id": cv_outcome["cv_run_id"],
+        "data_hash": data_statistics["data_hash"],
+        "synthetic": data_statistics["synthetic"],
+        "n_folds": len(metrics),
+        "n_posts": oof["post_id"].nunique(),
+        "n_groups": oof["group"].nunique(),
+        "n_pairs": len(oof),
+        "n_positive": int(oof["label"].sum()),
+        "best_fold": cv_outcome["best_fold"],
+        "metrics": aggregate_folds([{"metrics": own} for own in metrics.values()]),
+        "selection_optimism": mean_and_std(own["f1_same_fold"] - own["f1"] for own in metrics.values())[
+            "mean"
+        ],
+        "pooled": pair_metrics(oof["label"], oof["probability"], oof["prediction"]),
+        "baselines": trivial_baselines(oof["label"]),
+        "per_criterion": criterion_metrics(oof, criteria),
+        "folds": [_fold_row(results[fold], oof[oof["fold"] == fold], own) for fold, own in metrics.items()],
+    }
+
+
+def threshold_summary(summary: dict[str, Any]) -> dict[str, Any]:
+    """The thresholds of a cross-validation and where they come from.
+
+    Args:
+        summary: As `summarise` returns it.
+
+    Returns:
+        cv_run_id, chosen_by, `folds` and `same_fold` (fold to threshold), mean and std over `folds`.
+    """
+    chosen = {str(fold["fold"]): fold["threshold"] for fold in summary["folds"]}
+    spread = mean_and_std(chosen.values())
+    return {
+        "cv_run_id": summary["cv_run_id"],
+        "chosen_by": THRESHOLD_RULE,
+        "folds": chosen,
+        "same_fold": {str(fold["fold"]): fold["threshold_same_fold"] for fold in summary["folds"]},
+        "mean": spread["mean"],
+        "std": spread["std"],
+    }
+
+
+def _check_same_run(metrics: dict[int, FoldMetrics], results: dict[int, dict[str, Any]]) -> None:
+    """Refuse a table whose folds or scores are not those of the training: one of the two is stale."""
+    if set(metrics) != set(results):
+        raise MentallamError(
+            f"The out-of-fold table has the folds {sorted(metrics)}, the training reports {sorted(results)}: "
+            "run cv_training again for all folds."
+        )
+    for fold, own in metrics.items():
+        if not isclose(own["f1"], results[fold]["metrics"]["f1"], abs_tol=1e-9):
+            raise MentallamError(
+                f"The predictions of fold {fold} have another F1 than the training reports: they come from "
+                "another run; run cv_training again for all folds."
+            )
+
+
+def _check_complete(oof: pd.DataFrame, data_statistics: dict[str, Any]) -> None:
+    """Every pair of the corpus was predicted: together with a table that has none twice, exactly once."""
+    if len(oof) != data_statistics["n_pairs"]:
+        raise MentallamError(
+            f"The out-of-fold table holds {len(oof)} pairs, the data {data_statistics['n_pairs']}: "
+            "the data changed after the training; run cv_training again for all folds."
+        )
+
+
+def _fold_row(result: dict[str, Any], pairs: pd.DataFrame, metrics: FoldMetrics) -> dict[str, Any]:
+    """One row of the fold table: how the fold was trained, what it was scored on, and how well."""
+    return {
+        "fold": result["fold"],
+        "run_id": result["run_id"],
+        "checkpoint": result["checkpoint"],
+        "best_epoch": result["best_epoch"],
+        "epochs": result["epochs"],
+        "seconds": result["seconds"],
+        "dev_f1": result["dev_f1"],
+        "threshold": result["threshold"],
+        "threshold_same_fold": best_threshold(pairs["label"], pairs["probability"]).threshold,
+        "n_pairs": len(pairs),
+        "n_positive": int(pairs["label"].sum()),
+        **metrics,
+    }

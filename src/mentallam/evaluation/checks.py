@@ -1,0 +1,57 @@
+"""What every metric asks of labels and probabilities before it counts anything."""
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_consistent_length
+
+from mentallam.errors import MentallamError
+
+Labels: TypeAlias = NDArray[np.int8]
+Probabilities: TypeAlias = NDArray[np.float64]
+
+
+def checked_labels(labels: ArrayLike) -> Labels:
+    """Labels as an int8 array.
+
+    Args:
+        labels: 0 (unmatched) or 1 (matched), shape (n,), any numeric or boolean type.
+
+    Raises:
+        MentallamError: No pair at all, or a label that is neither 0 nor 1.
+    """
+    values = np.asarray(labels)
+    if values.size == 0:
+        raise MentallamError("There is no pair to evaluate: the fold or table is empty; make the folds anew.")
+    if not np.isin(values, (0, 1)).all():
+        raise MentallamError("A label to evaluate is neither 0 nor 1; check the label column of the pairs.")
+    return values.astype(np.int8)
+
+
+def checked_pairs(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Labels, Probabilities]:
+    """Labels and probabilities as arrays of fixed types.
+
+    Everything compares probabilities as float64: a float32 probability and a threshold of 0.37 would else
+    meet in float32 here and in float64 there, and the same pair could get two predictions.
+
+    Args:
+        labels: 0 or 1, shape (n,).
+        probabilities: Of label 1, from 0 to 1, shape (n,).
+
+    Returns:
+        int8 labels and float64 probabilities, both of shape (n,).
+
+    Raises:
+        MentallamError: No pair, a label that is not 0 or 1, or a probability that is no number from 0 to 1.
+        ValueError: The two differ in length.
+    """
+    check_consistent_length(labels, probabilities)
+    scores = np.asarray(probabilities, dtype=np.float64)
+    targets = checked_labels(labels)
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise MentallamError(
+            "A probability to evaluate is not a number from 0 to 1: the training has probably diverged; "
+            "try again with a smaller learning rate."
+        )
+    return targets, scores

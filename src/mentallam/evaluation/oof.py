@@ -1,0 +1,86 @@
+"""The out-of-fold table: every pair once, scored by the one model that never saw its group.
+
+All reported figures derive from it.
+"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import pandera.pandas as pa
+
+from mentallam.errors import MentallamError
+from mentallam.evaluation.thresholds import predict_labels
+
+_FLAG = pa.Column(checks=pa.Check.isin([0, 1]))  # without a type: coercing 0.5 to an integer would make it 0
+_SHARE = pa.Column(float, pa.Check.in_range(0, 1), coerce=True)
+
+OOF_SCHEMA = pa.DataFrameSchema(
+    {
+        "post_id": pa.Column(str),
+        "criterion_id": pa.Column(str),
+        "group": pa.Column(str),
+        "fold": pa.Column(int),
+        "label": _FLAG,
+        "explicit_negative": pa.Column(bool),
+        "logit": pa.Column(float, coerce=True),
+        "probability": _SHARE,
+        "threshold": _SHARE,
+        "prediction": _FLAG,
+        "truncated": pa.Column(bool),
+    },
+    strict=True,
+)
+"""The columns of a fold's predictions and of the whole table, and no others: none may hold a post's text."""
+
+_WAY_OUT = "run cv_training again for all folds."
+
+
+def out_of_fold_table(fold_predictions: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Put the folds' held-out predictions into one checked table.
+
+    Args:
+        fold_predictions: One frame per fold, in the order of the folds, with the columns of `OOF_SCHEMA`.
+
+    Returns:
+        All rows, in the folds' order, with the schema's column order and types and a fresh index.
+
+    Raises:
+        MentallamError: A fold that is empty or not the one expected at its place, a column or value that
+            breaks the schema, a pair that occurs twice, a group in more than one fold, or a prediction that
+            contradicts its threshold.
+    """
+    table = pd.concat(
+        [_checked_fold(fold, frame) for fold, frame in enumerate(fold_predictions)], ignore_index=True
+    )
+    twice = table.duplicated(["post_id", "criterion_id"])
+    if twice.any():
+        row = table[twice].iloc[0]
+        raise MentallamError(
+            f"The pair of post {row['post_id']!r} and criterion {row['criterion_id']!r} was predicted "
+            f"more than once: the folds overlap; {_WAY_OUT}"
+        )
+    folds_per_group = table.groupby("group")["fold"].nunique()
+    if (folds_per_group > 1).any():
+        raise MentallamError(
+            f"The group {folds_per_group.idxmax()!r} stands in more than one fold, so a model was scored on "
+            f"a group that it was trained on; {_WAY_OUT}"
+        )
+    return table
+
+
+def _checked_fold(fold: int, frame: pd.DataFrame) -> pd.DataFrame:
+    """A fold's frame in the schema's types, or one sentence about the first thing that is wrong with it."""
+    where = f"The predictions of fold {fold}"
+    try:
+        checked = OOF_SCHEMA.validate(frame, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        first = errors.failure_cases.iloc[0]
+        column = first["failure_case"] if pd.isna(first["column"]) else first["column"]
+        raise MentallamError(
+            f"{where} break the rule {first['check']} at column {column!r}; {_WAY_OUT}"
+        ) from None
+    if set(checked["fold"]) != {fold}:
+        raise MentallamError(f"{where} are empty or belong to another fold; {_WAY_OUT}")
+    if (checked["prediction"] != predict_labels(checked["probability"], checked["threshold"])).any():
+        raise MentallamError(f"{where} contradict their threshold; {_WAY_OUT}")
+    return checked[list(OOF_SCHEMA.columns)].astype({"label": "int8", "prediction": "int8"})

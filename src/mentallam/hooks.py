@@ -1,0 +1,55 @@
+"""What happens around a run: errors become one sentence, missing inputs name the command that makes them."""
+
+from typing import Any
+
+import mlflow
+from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+
+from mentallam.errors import MentallamError
+
+
+class ProjectHooks:
+    """Hooks of this project."""
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Stops at once if an input is missing that another pipeline would make.
+
+        Raises:
+            MentallamError: The message names the input and the command that comes first.
+        """
+        for name in sorted(pipeline.inputs()):
+            if name.startswith("params:") or name == "parameters" or catalog.exists(name):
+                continue
+            makers = [maker for maker in ("data_processing", "cv_training") if name in pipelines[maker].outputs() | _inner(maker)]
+            if makers:
+                env = f" --env {run_params['env']}" if run_params.get("env") not in (None, "local") else ""
+                raise MentallamError(f"{name} does not exist yet: run `kedro run --pipeline {makers[0]}{env}` first")
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self) -> None:
+        """Ends every run that kedro-mlflow left open, so that the next session here doesn't log into it."""
+        while mlflow.active_run():
+            mlflow.end_run()
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self, error: Exception) -> None:
+        """Replaces a chain of exceptions by the sentence at its root, if the user can put it right.
+
+        Raises:
+            MentallamError: That sentence; `kedro run` prints it and exits with code 1.
+        """
+        while mlflow.active_run():
+            mlflow.end_run("FAILED")
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, MentallamError):
+                raise cause from None
+            cause = cause.__cause__ or cause.__context__
+
+
+def _inner(name: str) -> set[str]:
+    return set(pipelines[name].all_outputs())

@@ -1,0 +1,20 @@
+"""The pipelines that `kedro run` knows."""
+
+from kedro.pipeline import Pipeline
+
+from mentallam.pipelines import cv_training, data_processing, inference, reporting
+from mentallam.settings import CV_FOLDS
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """Pipelines by name; cv_training makes its own folds, so that they always fit the data."""
+    data = data_processing.create_pipeline(CV_FOLDS)
+    training = data + cv_training.create_pipeline(CV_FOLDS)
+    report = reporting.create_pipeline(CV_FOLDS)
+    return {
+        "__default__": training + report,
+        "data_processing": data,
+        "cv_training": training,
+        "reporting": report,
+        "inference": inference.create_pipeline(),
+    }

@@ -1,0 +1,1 @@
+"""Kedro pipelines: nodes that call the wings, and their wiring."""

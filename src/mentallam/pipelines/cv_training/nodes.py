@@ -1,0 +1,145 @@
+"""Nodes of cv_training: they call the classifier and evaluation wings and record what came of it."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mentallam import config, environment, tracking
+from mentallam.classifier.checkpoint import TrainedFold
+from mentallam.classifier.fold import fit_fold, fold_seed, score_fold
+from mentallam.classifier.weights import BaseModel
+from mentallam.classifier.weights import prepare_base_model as prepare
+from mentallam.evaluation.aggregate import aggregate_folds, best_fold
+from mentallam.evaluation.metrics import held_out_metrics
+from mentallam.evaluation.plots import confusion_matrix_figure, precision_recall_figure
+from mentallam.evaluation.thresholds import best_threshold
+
+
+def compose_training_config(hydra_configs: str, profile: str, overrides: str) -> dict[str, Any]:
+    """Return the resolved Hydra configuration of this run; folds take it, they never compose."""
+    return config.to_dict(config.compose_config(Path(hydra_configs), profile, overrides))
+
+
+def prepare_base_model(training_config: dict[str, Any], posts: pd.DataFrame, base_models: str) -> dict[str, str]:
+    """Return where the base model lies, after getting it there once for all folds."""
+    return prepare(config.from_dict(training_config).model, Path(base_models), posts["text"]).to_dict()
+
+
+def open_cv_run(
+    training_config: dict[str, Any], base_model: dict[str, str], data_statistics: dict[str, Any]
+) -> dict[str, str]:
+    """Return the parent run of this cross-validation."""
+    cv_run = tracking.open_cv_run()
+    _log_start(tracking.Run(cv_run["run_id"]), training_config, base_model, data_statistics)
+    return cv_run
+
+
+def open_fold_run(
+    cv_run: dict[str, str],
+    training_config: dict[str, Any],
+    base_model: dict[str, str],
+    data_statistics: dict[str, Any],
+    split: dict[str, Any],
+) -> dict[str, str]:
+    """Return the fold's run, a child of the cross-validation's."""
+    fold_run = {**tracking.open_fold_run(cv_run, split["fold"]), "cv_run_id": cv_run["run_id"]}
+    with tracking.failing(fold_run["run_id"]) as run:
+        _log_start(run, training_config, base_model, data_statistics)
+        run.log_params({"fold": split["fold"], "seed": fold_seed(split), "group_by": split["group_by"]})
+        run.log_dict(split, f"fold_{split['fold']}.json")
+    return fold_run
+
+
+def train_fold(
+    training_config: dict[str, Any],
+    base_model: dict[str, str],
+    fold_run: dict[str, str],
+    data_statistics: dict[str, Any],
+    split: dict[str, Any],
+    posts: pd.DataFrame,
+    criteria: pd.DataFrame,
+    pairs: pd.DataFrame,
+) -> tuple[TrainedFold, dict[str, Any]]:
+    """Return the fold's classifier at its best epoch, and how training went."""
+    origin = {"run_id": fold_run["run_id"], "cv_run_id": fold_run["cv_run_id"], "fold": split["fold"]}
+    origin |= {"seed": fold_seed(split), **{name: data_statistics[name] for name in ("data_hash", "corpus", "synthetic")}}
+    started = time.perf_counter()
+    with tracking.failing(fold_run["run_id"]) as run:
+        trained, outcome = fit_fold(
+            config.from_dict(training_config),
+            BaseModel(**base_model),
+            split,
+            posts,
+            criteria,
+            pairs,
+            origin,
+            run.log_metrics,
+        )
+    return trained, {**asdict(outcome), "seconds": time.perf_counter() - started}
+
+
+def evaluate_fold(
+    trained: TrainedFold,
+    training: dict[str, Any],
+    fold_run: dict[str, str],
+    split: dict[str, Any],
+    posts: pd.DataFrame,
+    pairs: pd.DataFrame,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the held-out predictions of the saved checkpoint and the fold's result; closes the fold's run."""
+    with tracking.failing(fold_run["run_id"]) as run:
+        predictions = score_fold(trained, split, posts, pairs)
+        labels, probabilities = predictions["label"], predictions["probability"]
+        metrics = held_out_metrics(predictions)
+        title = f"fold {split['fold']}, held out"
+        run.log_metrics({**metrics, "threshold": trained.threshold, "dev_f1": training["dev_f1"]})
+        run.log_metrics({name: training[name] for name in ("best_epoch", "epochs", "seconds")})
+        run.log_figure(confusion_matrix_figure(labels, predictions["prediction"], title), "confusion_matrix.png")
+        figure = precision_recall_figure(labels, probabilities, trained.threshold, title)
+        run.log_figure(figure, "precision_recall.png")
+        assert trained.folder is not None
+        run.log_folder(trained.folder, tracking.CHECKPOINT)
+        run.finish()
+    return predictions, {
+        "fold": split["fold"],
+        "run_id": run.run_id,
+        "checkpoint": run.artifact_address(tracking.CHECKPOINT),
+        "threshold_same_fold": best_threshold(labels, probabilities).threshold,
+        **training,
+        "metrics": metrics,
+        "n_pairs": len(predictions),
+    }
+
+
+def close_cv_run(cv_run: dict[str, str], *fold_results: dict[str, Any]) -> dict[str, Any]:
+    """Return the outcome of all folds; the parent run gets means, deviations, best fold and links."""
+    results = sorted(fold_results, key=lambda result: int(result["fold"]))
+    best = next(result for result in results if result["fold"] == best_fold(results))
+    run = tracking.Run(cv_run["run_id"])
+    for metric, values in aggregate_folds(results).items():
+        run.log_metrics({f"{metric}_mean": values["mean"], f"{metric}_std": values["std"]})
+    run.link_folds(cv_run["experiment_id"], {result["fold"]: result["run_id"] for result in results})
+    run.set_tags({"mentallam.best_fold": best["fold"], tracking.BEST_RUN_TAG: best["run_id"]})
+    return {
+        "cv_run_id": cv_run["run_id"],
+        "experiment_id": cv_run["experiment_id"],
+        "n_folds": len(results),
+        "best_fold": best["fold"],
+        "best_run_id": best["run_id"],
+        "folds": results,
+    }
+
+
+def _log_start(
+    run: tracking.Run, training_config: dict[str, Any], base_model: dict[str, str], data_statistics: dict[str, Any]
+) -> None:
+    """What is known before training starts, the same for the parent and each child."""
+    run.log_params({**training_config, "base_model": {**base_model, "folder": None}})
+    run.log_dict(training_config, "training_config.yaml")
+    run.log_dict(data_statistics, "data_statistics.json")
+    run.log_dict(environment.package_versions(), "package_versions.json")
+    run.log_dict(environment.machine_facts(), "machine.json")
+    run.set_tags({"mentallam.data_hash": data_statistics["data_hash"]})

@@ -1,0 +1,64 @@
+"""Wiring of cv_training: open, one namespace per fold, close."""
+
+from kedro.pipeline import Pipeline, node, pipeline
+
+from mentallam.pipelines.cv_training import nodes
+
+
+def create_pipeline(n_folds: int) -> Pipeline:
+    """Create the cv_training pipeline, with one namespace `fold_<k>` for each of `n_folds` folds."""
+    folds = [fold_node for fold in range(n_folds) for fold_node in _fold(fold)]
+    return pipeline(
+        [
+            node(
+                nodes.compose_training_config,
+                ["params:hydra_configs", "params:profile", "params:overrides"],
+                "training_config",
+                name="compose_training_config",
+            ),
+            node(
+                nodes.prepare_base_model,
+                ["training_config", "posts", "params:base_models"],
+                "base_model",
+                name="prepare_base_model",
+            ),
+            node(nodes.open_cv_run, ["training_config", "base_model", "data_statistics"], "cv_run", name="open_cv_run"),
+            *folds,
+            node(
+                nodes.close_cv_run,
+                ["cv_run", *(f"fold_{fold}_result" for fold in range(n_folds))],
+                "cv_outcome",
+                name="close_cv_run",
+            ),
+        ]
+    )
+
+
+def _fold(fold: int) -> list[node]:
+    own = f"fold_{fold}"
+    return [
+        node(
+            nodes.open_fold_run,
+            ["cv_run", "training_config", "base_model", "data_statistics", f"{own}_split"],
+            f"{own}_run",
+            name="open_run",
+            namespace=own,
+        ),
+        node(
+            nodes.train_fold,
+            [
+                *("training_config", "base_model", f"{own}_run", "data_statistics", f"{own}_split"),
+                *("posts", "criteria", "pairs"),
+            ],
+            [f"{own}_checkpoint", f"{own}_training"],
+            name="train",
+            namespace=own,
+        ),
+        node(
+            nodes.evaluate_fold,
+            [f"{own}_checkpoint", f"{own}_training", f"{own}_run", f"{own}_split", "posts", "pairs"],
+            [f"{own}_predictions", f"{own}_result"],
+            name="evaluate",
+            namespace=own,
+        ),
+    ]

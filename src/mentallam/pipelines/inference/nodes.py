@@ -1,0 +1,32 @@
+"""Nodes of inference: they call the serving wing."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mentallam import config, tracking
+from mentallam.serving import inputs
+from mentallam.serving.predictor import Predictor
+
+
+def read_posts(path: str | None) -> pd.DataFrame:
+    """Return the posts to predict on."""
+    return inputs.read_posts(path)
+
+
+def compose_inference_config(hydra_configs: str, profile: str, overrides: str) -> dict[str, Any]:
+    """Return the `inference` group of the Hydra configuration; the rest is the checkpoint's own."""
+    return asdict(config.compose_inference(Path(hydra_configs), profile, overrides))
+
+
+def choose_checkpoint(experiment: str, checkpoint_run: str | None) -> str:
+    """Return the fold's run whose checkpoint is used."""
+    return tracking.find_fold_run(experiment, checkpoint_run)
+
+
+def predict(posts: pd.DataFrame, inference_config: dict[str, Any], run_id: str, base_models: str) -> pd.DataFrame:
+    """Return one row per post and criterion: ids, answer, probability; never the text."""
+    predictor = Predictor.from_run(run_id, Path(base_models), config.InferenceConfig(**inference_config))
+    return predictor.predict(posts, progress="predict")

@@ -1,0 +1,5 @@
+"""Reporting: from the folds' held-out predictions to summary, pictures and report, attached to the run."""
+
+from mentallam.pipelines.reporting.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

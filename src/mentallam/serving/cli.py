@@ -1,0 +1,79 @@
+"""The command `mentallam`: free text, which Kedro's own --params can't carry."""
+
+import json
+import logging
+from pathlib import Path
+
+import click
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from mentallam.config import compose_inference
+from mentallam.errors import MentallamError
+
+NOTICE = "Research screening, never a diagnosis."
+
+
+@click.group(help=f"Does a post match a DSM-5 depression criterion? {NOTICE}")
+def main() -> None:
+    """Entry point."""
+
+
+@main.command()
+@click.argument("text")
+@click.option("--criterion", "criteria", multiple=True, metavar="ID", help="Ask this criterion only, e.g. A.4; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per criterion, instead of a table.")
+@click.option("--checkpoint-run", metavar="RUN_ID", help="A fold's or cross-validation's MLflow run; default: the latest.")
+@click.option("--env", metavar="PROFILE", help="Kedro environment: test or mentallam; default: the embedded model.")
+def predict(text: str, criteria: tuple[str, ...], as_json: bool, checkpoint_run: str | None, env: str | None) -> None:
+    """Compare TEXT with each criterion; `-` reads the text from standard input.
+
+    Nothing is saved or logged.
+    """
+    if text == "-":
+        text = click.get_text_stream("stdin", encoding="utf-8").read()
+    if not text.strip():
+        raise MentallamError("the text is empty; nothing to compare")
+    logging.disable(logging.WARNING)  # standard output is for the answer, from Kedro's import on
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+    from kedro.utils import find_kedro_project
+
+    project = find_kedro_project(Path.cwd())
+    if project is None:
+        raise MentallamError("there is no mentallam project here: run `mentallam` in its folder, or in one below it")
+    bootstrap_project(project)
+    with KedroSession.create(project, env=env) as session:
+        parameters = session.load_context().params  # connects MLflow, too
+        predictions, wording = _answer(text, criteria, checkpoint_run, parameters)
+    if as_json:
+        click.echo(json.dumps(predictions.drop(columns="post_id").to_dict("records"), indent=2))
+    else:
+        _print_table(predictions, wording)
+
+
+def _answer(
+    text: str, criteria: tuple[str, ...], checkpoint_run: str | None, parameters: dict[str, str]
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    # torch takes seconds to import; a wrong option should not wait for it
+    from mentallam.serving.predictor import Predictor
+    from mentallam.tracking import find_fold_run
+
+    run_id = find_fold_run(parameters["tracking_experiment"], checkpoint_run)
+    config = compose_inference(Path(parameters["hydra_configs"]), parameters["profile"])
+    predictor = Predictor.from_run(run_id, Path(parameters["base_models"]), config)
+    asked = list(dict.fromkeys(criteria)) or [None]
+    posts = pd.DataFrame({"post_id": "text", "text": text, "criterion_id": asked}, dtype=object)
+    return predictor.predict(posts), predictor.criteria
+
+
+def _print_table(predictions: pd.DataFrame, wording: dict[str, str]) -> None:
+    table = Table(caption=f"{NOTICE} Model: run {predictions['run_id'].iloc[0]}")
+    for column in ("criterion", "", "match", "probability", "threshold"):
+        table.add_column(column, justify="right" if column in ("probability", "threshold") else "left")
+    for row in predictions.itertuples():
+        name, label = str(row.criterion_id), str(row.label)
+        style = "bold" if label == "yes" else None
+        table.add_row(name, wording[name], label, f"{row.probability:.3f}", f"{row.threshold:.2f}", style=style)
+    Console().print(table)

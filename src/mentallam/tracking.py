@@ -1,0 +1,178 @@
+"""MLflow runs as data: a parent per cross-validation, a child per fold, each named by its id.
+
+Everything is logged through the client to an explicit run id, never to "the active run": folds may then run in any order,
+thread or process and still land in the right place.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import mlflow
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
+from mlflow.utils.time import get_current_time_millis
+
+from mentallam.errors import MentallamError
+
+BEST_RUN_TAG = "mentallam.best_run_id"
+CHECKPOINT = "checkpoint"
+
+# MLflow takes at most this many parameters in one request.
+_PARAMS_PER_REQUEST = 100
+
+
+class Run:
+    """One MLflow run, written to by its id.
+
+    Args:
+        run_id: The run.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self._client = MlflowClient()
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Logs a nested dict as parameters with dotted names."""
+        flat = [Param(name, str(value)) for name, value in _flatten(params)]
+        for start in range(0, len(flat), _PARAMS_PER_REQUEST):
+            self._client.log_batch(self.run_id, params=flat[start : start + _PARAMS_PER_REQUEST])
+
+    def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
+        """Logs figures of one step; those that are undefined (None) are left out."""
+        now = get_current_time_millis()
+        defined = [Metric(name, value, now, step) for name, value in metrics.items() if value is not None]
+        self._client.log_batch(self.run_id, metrics=defined)
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Sets tags; values become strings."""
+        self._client.log_batch(self.run_id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
+
+    def log_dict(self, content: Mapping[str, Any], path: str) -> None:
+        """Saves a dict as a .json or .yaml artifact."""
+        self._client.log_dict(self.run_id, dict(content), path)
+
+    def log_text(self, content: str, path: str) -> None:
+        """Saves a text artifact."""
+        self._client.log_text(self.run_id, content, path)
+
+    def log_figure(self, figure: Figure, path: str) -> None:
+        """Saves a matplotlib figure as an artifact."""
+        self._client.log_figure(self.run_id, figure, path)
+
+    def log_folder(self, folder: Path, path: str) -> None:
+        """Copies a folder into the artifacts."""
+        self._client.log_artifacts(self.run_id, str(folder), path)
+
+    def artifact_address(self, path: str) -> str:
+        """Where an artifact lies: a path on this machine (relative to the working directory if below it), or a URI."""
+        uri = f"{self._client.get_run(self.run_id).info.artifact_uri}/{path}"
+        if urlsplit(uri).scheme not in ("", "file"):
+            return uri
+        local = Path(local_file_uri_to_path(uri))
+        return str(local.relative_to(Path.cwd())) if local.is_relative_to(Path.cwd()) else str(local)
+
+    def link_folds(self, experiment_id: str, fold_runs: Mapping[int, str]) -> None:
+        """Names the folds' runs in tags, and in a note that MLflow's page shows as links."""
+        links = [f"- [fold {fold}](#/experiments/{experiment_id}/runs/{run_id})" for fold, run_id in fold_runs.items()]
+        self.set_tags({f"mentallam.fold_{fold}_run_id": run_id for fold, run_id in fold_runs.items()})
+        self.set_tags({MLFLOW_RUN_NOTE: "\n".join(["Folds of this cross-validation:", "", *links])})
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """Closes the run."""
+        self._client.set_terminated(self.run_id, status)
+
+
+def open_cv_run() -> dict[str, str]:
+    """The parent run as data: the run that kedro-mlflow opened for this pipeline.
+
+    Raises:
+        MentallamError: Tracking is switched off for this pipeline.
+    """
+    active = mlflow.active_run()
+    if active is None:
+        raise MentallamError(
+            "no MLflow run is open: cv_training needs tracking; take it off tracking.disable_tracking.pipelines in mlflow.yml"
+        )
+    return {"run_id": active.info.run_id, "experiment_id": active.info.experiment_id}
+
+
+def open_fold_run(cv_run: Mapping[str, str], fold: int) -> dict[str, str]:
+    """A new child of the cross-validation's run, as data."""
+    tags = {MLFLOW_PARENT_RUN_ID: cv_run["run_id"], MLFLOW_RUN_NAME: f"fold_{fold}", "mentallam.fold": str(fold)}
+    child = MlflowClient().create_run(cv_run["experiment_id"], tags=tags)
+    return {"run_id": child.info.run_id, "experiment_id": cv_run["experiment_id"]}
+
+
+@contextmanager
+def failing(run_id: str) -> Iterator[Run]:
+    """A run that is marked as failed if the work inside ends in an error or is interrupted."""
+    run = Run(run_id)
+    try:
+        yield run
+    except BaseException as error:
+        run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+
+
+def find_fold_run(experiment: str, run_id: str | None = None) -> str:
+    """The fold whose checkpoint shall be used.
+
+    Args:
+        experiment: MLflow experiment in which the latest run is looked for.
+        run_id: A fold's run, or a cross-validation's run for its best fold; None for the latest cross-validation
+            of which all folds finished.
+
+    Returns:
+        The fold's run id.
+
+    Raises:
+        MentallamError: There is no such run, or it holds no checkpoint.
+    """
+    client = MlflowClient()
+    if run_id is None:
+        found = client.get_experiment_by_name(experiment)
+        runs = [] if found is None else client.search_runs(
+            [found.experiment_id], f"tags.`{BEST_RUN_TAG}` LIKE '%'", order_by=["attributes.start_time DESC"], max_results=1
+        )
+        if not runs:
+            raise MentallamError(
+                f"no trained model yet in the MLflow experiment {experiment!r}: run `kedro run --pipeline cv_training` "
+                f"first, with the same --env"
+            )
+        return str(runs[0].data.tags[BEST_RUN_TAG])
+    try:
+        tags = client.get_run(run_id).data.tags
+    except MlflowException:
+        raise MentallamError(
+            f"checkpoint_run={run_id} is no run in this tracking database; its runs are listed by `kedro mlflow ui`"
+        ) from None
+    chosen = str(tags.get(BEST_RUN_TAG, run_id))
+    if not client.list_artifacts(chosen, CHECKPOINT):
+        status = client.get_run(chosen).info.status
+        raise MentallamError(
+            f"checkpoint_run={run_id} (status {status}) holds no checkpoint; name a fold's run or a finished cross-validation"
+        )
+    return chosen
+
+
+def download_checkpoint(run_id: str) -> Path:
+    """The folder of a fold's checkpoint; fetched first where artifacts lie on a server."""
+    address = Run(run_id).artifact_address(CHECKPOINT)
+    return Path(download_artifacts(address) if urlsplit(address).scheme else address)
+
+
+def _flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

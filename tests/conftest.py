@@ -1,0 +1,46 @@
+import os
+import sys
+from pathlib import Path
+
+# No test may reach a network; a hub is a local server, and everything else is on disk. Set before transformers is imported.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+
+from mentallam.classifier.weights import BaseModel, prepare_base_model
+from mentallam.config import Config, compose_config
+
+PROJECT = Path(__file__).resolve().parents[1]
+SAMPLE = PROJECT / "data" / "01_raw" / "sample"
+
+CRITERIA = {
+    "A.1": "Depressed mood: sad, empty, hopeless.",
+    "A.4": "Insomnia or sleeping too much.",
+    "A.6": "Fatigue or loss of energy nearly every day, whatever else is going on.",
+}
+POSTS = {
+    "s_1_1": "I have not slept for weeks.",
+    "s_1_2": "We went to the lake and I ate three sandwiches. " * 6,
+    "s_2_1": "Tired. So tired that the dishes have been in the sink since Monday, and I just look at them.",
+}
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    return PROJECT
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Config:
+    return compose_config(PROJECT / "hydra_configs", "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    texts = [*POSTS.values(), *CRITERIA.values(), tiny_config.model.prompt.suffix]
+    return prepare_base_model(tiny_config.model, tmp_path_factory.mktemp("base"), texts)
+
+
+@pytest.fixture(scope="session")
+def python() -> str:
+    return sys.executable

@@ -1,0 +1,125 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import PeftModel
+
+from mentallam.classifier.packing import pack
+from mentallam.classifier.prompts import PostExample, Prompter
+from mentallam.classifier.training import pair_loss
+from mentallam.classifier.weights import BaseModel, prepare_base_model
+from mentallam.config import Config, compose_config
+from tests.conftest import PROJECT
+from tests.unit.classifier.conftest import (
+    gradients,
+    make_classifier,
+    make_examples,
+    pairwise_logits,
+    relative_difference,
+)
+
+
+def packed_loss(model: PeftModel, examples: list[PostExample]) -> tuple[torch.Tensor, torch.Tensor]:
+    batch = pack(examples)
+    labels = batch.pop("labels")
+    outputs = model(**batch)
+    return outputs.logits, pair_loss(outputs, labels)
+
+
+def check_exactness(model: PeftModel, examples: list[PostExample]) -> None:
+    packed, loss = packed_loss(model, examples)
+    loss.backward()
+    packed_gradients = gradients(model)
+    model.zero_grad()
+
+    pairwise = pairwise_logits(model, examples)
+    labels = torch.tensor([label for example in examples for label in example.labels])
+    torch.nn.functional.cross_entropy(pairwise, labels).backward()
+
+    assert (packed - pairwise).abs().max() < 1e-5
+    assert pairwise.std() > 1e-3  # equal because computed, not because constant
+    assert relative_difference(packed_gradients, gradients(model)) < 1e-5
+
+
+def test_packed_equals_pairwise_on_tiny(classifier: tuple[PeftModel, Prompter], examples: list[PostExample]) -> None:
+    check_exactness(classifier[0], examples)
+
+
+def test_packed_equals_pairwise_on_smollm2(project: object) -> None:
+    config = compose_config(PROJECT / "hydra_configs", "smollm2", "model.dtype=float32")
+    base = prepare_base_model(config.model, PROJECT / "data" / "06_models" / "base")
+    model, prompter = make_classifier(base, config)
+    check_exactness(model, make_examples(prompter))
+
+
+def test_gradient_checkpointing_changes_no_gradient(
+    classifier: tuple[PeftModel, Prompter], examples: list[PostExample]
+) -> None:
+    model, _ = classifier
+    model.train()
+    packed_loss(model, examples)[1].backward()
+    plain = gradients(model)
+    model.zero_grad()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    packed_loss(model, examples)[1].backward()
+    assert relative_difference(gradients(model), plain) < 1e-6
+
+
+def test_dropout_and_bfloat16_run(tiny_base: BaseModel, project: object) -> None:
+    overrides = "model.dtype=bfloat16 adapter.dropout=0.1"
+    config = compose_config(PROJECT / "hydra_configs", "tiny", overrides)
+    model, prompter = make_classifier(tiny_base, config)
+    _, loss = packed_loss(model.train(), make_examples(prompter))
+    loss.backward()
+    assert all(torch.isfinite(gradient).all() for gradient in gradients(model).values())
+
+
+posts = st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(1, 5), min_size=1, max_size=4)), min_size=1, max_size=4)
+
+
+@given(posts)
+@settings(max_examples=60, deadline=None)
+def test_packing_places_every_token_once(lengths: list[tuple[int, list[int]]]) -> None:
+    tokens = iter(range(1, 1000))
+    examples = [
+        PostExample(
+            str(number),
+            [next(tokens) for _ in range(prefix)],
+            False,
+            [str(k) for k in range(len(suffixes))],
+            [[next(tokens) for _ in range(length)] for length in suffixes],
+            [],
+        )
+        for number, (prefix, suffixes) in enumerate(lengths)
+    ]
+    batch = pack(examples)
+    row, packing = batch["input_ids"][0], batch["packing"]
+    places = torch.cat([packing["prefix"].flatten(), packing["suffix"].flatten()])
+    assert torch.equal(places[packing["restore"]], torch.arange(len(row)))
+    assert int(packing["real"].sum()) == len(row)
+
+    real_suffix = packing["real"][packing["prefix"].numel() :].view(packing["suffix"].shape)
+    pooled = iter(batch["pool_index"].tolist())
+    for number, example in enumerate(examples):
+        prefix_places = packing["prefix"][number][: len(example.prefix)]
+        assert row[prefix_places].tolist() == example.prefix
+        assert batch["position_ids"][0, prefix_places].tolist() == list(range(len(example.prefix)))
+        for k, suffix in enumerate(example.suffixes):
+            own = packing["suffix"][number, k][real_suffix[number, k]]
+            assert row[own].tolist() == suffix
+            start = len(example.prefix)
+            assert batch["position_ids"][0, own].tolist() == list(range(start, start + len(suffix)))
+            assert next(pooled) == int(own[-1])
+
+
+@pytest.mark.parametrize("posts_per_batch", [1, 2])
+def test_batched_scores_equal_single_ones(
+    classifier: tuple[PeftModel, Prompter], examples: list[PostExample], posts_per_batch: int, tiny_config: Config
+) -> None:
+    from mentallam.classifier.scoring import score_pairs
+
+    model, prompter = classifier
+    together = score_pairs(model, examples, posts_per_batch=8)
+    assert abs(together - score_pairs(model, examples, posts_per_batch)).max() < 1e-5
+    alone = prompter.example("s_2_1", "Tired. So tired that the dishes have been in the sink since Monday, and I just look at them.", ["A.6"])
+    assert abs(score_pairs(model, [alone], 1)[0] - together[-1]) < 1e-5

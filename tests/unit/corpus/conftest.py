@@ -1,0 +1,44 @@
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from mentallam.corpus.readers import ANNOTATION_COLUMNS, CRITERION_COLUMNS, POST_COLUMNS, Corpus, read_corpus
+
+ROOT = Path(__file__).parents[3]
+SAMPLE = ROOT / "data/01_raw/sample"
+CRITERIA = ROOT / "data/01_raw/dsm5_criteria.csv"
+
+POSTS = [("s_1_1", "The first post, as quiet as it is."), ("s_1_2", "A second one."), ("s_2_7", "A third.")]
+ANNOTATIONS = [
+    ("s_1_1", "s_1_1_1", "The first post,", "FATIGUE", "0", "Why."),
+    ("s_1_1", "s_1_1_2", "as quiet as it is.", "FATIGUE", "1", "Why."),
+    ("s_1_1", "s_1_1_2", "as quiet as it is.", "ANHEDONIA", "0", "Why."),
+    ("s_2_7", "s_2_7_1", "A third.", "SPECIAL_CASE", "1", "Why."),
+]
+CRITERION_ROWS = [("A.2", "ANHEDONIA", "Loss of interest."), ("A.6", "FATIGUE", "Tired.")]
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small valid corpus: three posts, two criteria; the folder holds criteria.csv too."""
+    write_csv(tmp_path / "redsm5_posts.csv", POST_COLUMNS, POSTS)
+    write_csv(tmp_path / "redsm5_annotations.csv", ANNOTATION_COLUMNS, ANNOTATIONS)
+    write_csv(tmp_path / "criteria.csv", CRITERION_COLUMNS, CRITERION_ROWS)
+    return tmp_path
+
+
+@pytest.fixture
+def corpus(folder: Path) -> Corpus:
+    return read_corpus("redsm5", folder, folder / "criteria.csv")
+
+
+@pytest.fixture(scope="session")
+def sample() -> Corpus:
+    return read_corpus("redsm5", SAMPLE, CRITERIA)

@@ -1,0 +1,71 @@
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mentallam.corpus.cleaning import clean_posts, clean_text
+from mentallam.errors import MentallamError
+
+# Pieces that make the steps set each other to work.
+PIECES = st.sampled_from(
+    [
+        "&amp;",
+        "&#x200B;",
+        "amp;",
+        "&",
+        "\uff06",
+        "lt;",
+        "\u200b",
+        "\ufeff",
+        "\x00",
+        "\r\n",
+        " ",
+        "e\u0301",
+        "\u00c3\u00a9",
+        "ok",
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned", "steps"),
+    [
+        ("nothing to do, caf\u00e9 \U0001f642", "nothing to do, caf\u00e9 \U0001f642", set()),
+        ("you &amp;amp; me", "you & me", {"html_entities"}),
+        ("caf\u00c3\u00a9", "caf\u00e9", {"mojibake"}),
+        ("\uff26\uff35\uff2c\uff2c \ufb01ne", "FULL fine", {"unicode"}),
+        (" a\t b\r\n\n c ", "a b c", {"whitespace"}),
+        ("a\u200bb\ufeffc\x07d\u00ade", "abcde", {"invisible_characters"}),
+        ("a\n\n&#x200B;\n\nb", "a b", {"html_entities", "whitespace", "invisible_characters"}),
+    ],
+)
+def test_steps(text: str, cleaned: str, steps: set[str]) -> None:
+    assert clean_text(text) == (cleaned, steps)
+
+
+@given(st.one_of(st.text(), st.lists(PIECES).map("".join)))
+def test_idempotent(text: str) -> None:
+    cleaned, _ = clean_text(text)
+    assert clean_text(cleaned) == (cleaned, set())
+
+
+@given(st.one_of(st.text(), st.lists(PIECES).map("".join)))
+def test_reports_a_step_exactly_if_the_text_changed(text: str) -> None:
+    cleaned, steps = clean_text(text)
+    assert bool(steps) == (cleaned != text)
+
+
+def test_counts_posts_per_step() -> None:
+    posts = pd.DataFrame({"post_id": ["a", "b", "c"], "text": ["a  b", " &lt;3 ", "fine"]})
+    cleaned, counts = clean_posts(posts)
+    assert cleaned["text"].tolist() == ["a b", "<3", "fine"]
+    assert counts == {
+        "html_entities": 1, "mojibake": 0, "unicode": 0, "whitespace": 2, "invisible_characters": 0, "any": 2
+    }  # fmt: skip
+    assert posts["text"].tolist()[0] == "a  b"
+
+
+def test_a_post_that_vanishes_is_named() -> None:
+    posts = pd.DataFrame({"post_id": ["s_1_1", "s_1_2"], "text": ["words", "\u200b&#x200B;"]})
+    with pytest.raises(MentallamError, match=r"1 posts .* s_1_2"):
+        clean_posts(posts)

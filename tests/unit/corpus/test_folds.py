@@ -1,0 +1,160 @@
+import json
+import logging
+import warnings
+from collections import Counter
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mentallam.corpus.folds import PARTS, FoldOptions, FoldSplit, author_of, group_of, make_folds
+from mentallam.errors import MentallamError
+
+OPTIONS = FoldOptions(seed=42, group_by="post_id", dev_splits=5)
+
+
+def pairs_of(labels: dict[str, list[int]]) -> pd.DataFrame:
+    """Pairs from {post_id: labels of criteria A.1, A.2, ...}."""
+    rows = [
+        (post_id, f"A.{number}", label)
+        for post_id, row in labels.items()
+        for number, label in enumerate(row, start=1)
+    ]
+    frame = pd.DataFrame(rows, columns=["post_id", "criterion_id", "label"])
+    return frame.astype({"label": "int8"}).assign(explicit_negative=False)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> pd.DataFrame:
+    n_posts, n_criteria = draw(st.integers(25, 40)), draw(st.integers(1, 4))
+    labels = st.lists(st.integers(0, 1), min_size=n_criteria, max_size=n_criteria)
+    return pairs_of({f"s_{number // 2}_{number}": draw(labels) for number in range(n_posts)})
+
+
+def options() -> st.SearchStrategy[FoldOptions]:
+    return st.builds(
+        FoldOptions,
+        seed=st.integers(0, 1000),
+        group_by=st.sampled_from(["post_id", "author"]),
+        dev_splits=st.integers(2, 4),
+    )
+
+
+@settings(deadline=None, max_examples=25)
+@given(tables(), options(), st.integers(2, 5))
+def test_properties(pairs: pd.DataFrame, options: FoldOptions, n_folds: int) -> None:
+    folds = make_folds(pairs, options, n_folds, "hash")
+    post_ids = pairs["post_id"].drop_duplicates()
+    group = dict(zip(post_ids, group_of(post_ids, options.group_by), strict=True))
+
+    # Every post, and so every pair, is held out exactly once.
+    assert Counter(post for fold in folds for post in fold["held_out"]) == Counter(post_ids)
+    for fold in folds:
+        parts = {name: fold[name] for name in PARTS}  # type: ignore[literal-required]
+        assert Counter(post for posts in parts.values() for post in posts) == Counter(post_ids)
+        groups = {name: {group[post] for post in posts} for name, posts in parts.items()}
+        assert not groups["train"] & groups["dev"]
+        assert not groups["train"] & groups["held_out"]
+        assert not groups["dev"] & groups["held_out"]
+        assert fold["groups"] == {name: len(members) for name, members in groups.items()}
+        for name, posts in parts.items():
+            assert posts == sorted(posts)
+            assert posts
+            part = pairs[pairs["post_id"].isin(posts)]
+            for criterion_id, counts in fold["label_distribution"][name].items():
+                labels = part[part["criterion_id"] == criterion_id]["label"]
+                assert counts == {"positive": labels.sum(), "negative": (labels == 0).sum()}
+
+    # The order of the rows does not matter, and the same seed gives the same folds.
+    assert make_folds(pairs.sample(frac=1, random_state=3), options, n_folds, "hash") == folds
+    assert json.loads(json.dumps(folds)) == folds
+
+
+def spread(folds: list[FoldSplit], part: str) -> dict[str, list[int]]:
+    criteria = folds[0]["label_distribution"][part]
+    return {name: [fold["label_distribution"][part][name]["positive"] for fold in folds] for name in criteria}
+
+
+def test_positives_of_a_rare_criterion_are_spread() -> None:
+    # Without stratification, as with shuffle=True of scikit-learn 1.7, some seed leaves a fold without any.
+    pairs = pairs_of({f"p{number:02}": [int(number < 10), int(number % 2)] for number in range(50)})
+    for seed in range(10):
+        folds = make_folds(pairs, OPTIONS.model_copy(update={"seed": seed}), 5, "hash")
+        found = spread(folds, "held_out")
+        assert found["A.1"] == [2] * 5
+        assert set(found["A.2"]) <= {4, 5, 6}
+        assert min(spread(folds, "dev")["A.1"]) >= 1
+        assert {len(fold["held_out"]) for fold in folds} <= {9, 10, 11}
+
+
+def test_folds_are_the_same_on_every_machine() -> None:
+    pairs = pairs_of({f"p{number:02}": [int(number % 3 == 0)] for number in range(12)})
+    folds = make_folds(pairs, FoldOptions(seed=42, group_by="post_id", dev_splits=2), 3, "hash")
+    assert [fold["held_out"] for fold in folds] == [
+        ["p01", "p02", "p08", "p09"], ["p00", "p06", "p10", "p11"], ["p03", "p04", "p05", "p07"]
+    ]  # fmt: skip
+    assert [fold["dev"] for fold in folds] == [
+        ["p04", "p05", "p06", "p07"], ["p04", "p05", "p08", "p09"], ["p00", "p02", "p08", "p10"]
+    ]  # fmt: skip
+
+
+def test_another_seed_gives_other_folds() -> None:
+    pairs = pairs_of({f"p{number:02}": [int(number % 3 == 0)] for number in range(30)})
+    first, second = (
+        make_folds(pairs, OPTIONS.model_copy(update={"seed": seed}), 5, "hash")[0]["held_out"]
+        for seed in (1, 2)
+    )
+    assert first != second
+
+
+def test_fold_carries_its_origin() -> None:
+    pairs = pairs_of({f"p{number:02}": [number % 2] for number in range(30)})
+    fold = make_folds(pairs, OPTIONS, 5, "abc")[3]
+    assert {key: fold[key] for key in ("fold", "n_folds", "seed", "group_by", "data_hash")} == {  # type: ignore[literal-required]
+        "fold": 3, "n_folds": 5, "seed": 42, "group_by": "post_id", "data_hash": "abc"
+    }  # fmt: skip
+
+
+def test_rare_criteria_are_named_once_and_scikit_learn_stays_silent(caplog: pytest.LogCaptureFixture) -> None:
+    pairs = pairs_of({f"p{number:02}": [int(number < 3), 0, number % 2] for number in range(30)})
+    with caplog.at_level(logging.WARNING), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_folds(pairs, OPTIONS, 5, "hash")
+    assert [record.getMessage() for record in caplog.records] == [
+        "Criteria with positives in fewer groups than the 5 folds, so some folds hold none: A.1 (3), A.2 (0)"
+    ]
+
+
+def test_positives_of_one_author_are_one_group(caplog: pytest.LogCaptureFixture) -> None:
+    pairs = pairs_of({f"s_{number // 5}_{number}": [int(number < 10), number % 2] for number in range(60)})
+    make_folds(pairs, OPTIONS.model_copy(update={"group_by": "author", "dev_splits": 2}), 5, "hash")
+    assert "A.1 (2)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("n_posts", "n_folds", "dev_splits"), [(4, 5, 2), (6, 3, 5), (1, 2, 2), (30, 1, 2), (30, 0, 2)]
+)
+def test_too_few_groups_or_folds(n_posts: int, n_folds: int, dev_splits: int) -> None:
+    pairs = pairs_of({f"p{number}": [number % 2] for number in range(n_posts)})
+    with pytest.raises(MentallamError, match="groups are too few"):
+        make_folds(pairs, OPTIONS.model_copy(update={"dev_splits": dev_splits}), n_folds, "hash")
+
+
+def test_author_of() -> None:
+    authors = author_of(pd.Series(["s_12_3", "s_a_b_4", "t_12_3", "s_12", "12"]))
+    assert authors.tolist()[:2] == ["12", "a_b"]
+    assert authors.isna().tolist() == [False, False, True, True, True]
+
+
+def test_grouping_by_author_needs_authors() -> None:
+    with pytest.raises(MentallamError, match=r"post_id p7 .*use post_id"):
+        group_of(pd.Series(["s_1_2", "p7"]), "author")
+
+
+@pytest.mark.parametrize(
+    "change", [{"group_by": "day"}, {"dev_splits": 1}, {"seed": -1}, {"sed": 1}, {"seed": None}]
+)
+def test_options_are_checked(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        FoldOptions.model_validate({"seed": 42, "group_by": "post_id", "dev_splits": 5, **change})

@@ -1,0 +1,76 @@
+import pandas as pd
+import pandera.pandas as pa
+import pytest
+
+from mentallam.corpus import schemas
+from mentallam.corpus.schemas import validate
+from mentallam.errors import MentallamError
+
+TEXT = "these words are somebody's own"
+POSTS = pd.DataFrame({"post_id": ["a", "b"], "text": [TEXT, TEXT]})
+CRITERIA = pd.DataFrame({"criterion_id": ["A.1"], "symptom": ["FATIGUE"], "criterion": ["Tired."]})
+PAIRS = pd.DataFrame(
+    {
+        "post_id": ["a", "a", "b"],
+        "criterion_id": ["A.1", "A.2", "A.1"],
+        "label": [0, 1, 1],
+        "explicit_negative": False,
+    }
+).astype({"label": "int8"})
+PREDICTIONS = PAIRS.assign(
+    group=PAIRS["post_id"], fold=0, logit=-0.5, probability=0.3, threshold=0.5, truncated=False,
+    prediction=PAIRS["label"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("frame", "schema"),
+    [
+        (POSTS, schemas.POSTS),
+        (CRITERIA, schemas.CRITERIA),
+        (PAIRS, schemas.PAIRS),
+        (PREDICTIONS, schemas.PREDICTIONS),
+    ],
+)
+def test_valid_frames_pass_unchanged(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> None:
+    assert validate(frame, schema).equals(frame)
+
+
+@pytest.mark.parametrize(
+    ("frame", "schema", "part"),
+    [
+        (POSTS.assign(text=["", TEXT]), schemas.POSTS, "text: str_length"),
+        (POSTS.assign(text=[None, TEXT]), schemas.POSTS, "text: not_nullable"),
+        (POSTS.assign(post_id="a"), schemas.POSTS, "multiple_fields_uniqueness"),
+        (POSTS.drop(columns="text"), schemas.POSTS, "text: column_in_dataframe"),
+        (POSTS.assign(more=TEXT), schemas.POSTS, "more: column_in_schema"),
+        (CRITERIA.assign(criterion=""), schemas.CRITERIA, "criterion: str_length"),
+        (
+            PAIRS.assign(label=PAIRS["label"].where(PAIRS["label"] == 0, 2).astype("int8")),
+            schemas.PAIRS,
+            "label: isin",
+        ),
+        (PAIRS.assign(label=PAIRS["label"].astype(float)), schemas.PAIRS, "label: dtype('int8')"),
+        (PAIRS.assign(explicit_negative=True), schemas.PAIRS, "a positive pair is no explicit negative"),
+        (pd.concat([PAIRS, PAIRS]), schemas.PAIRS, "multiple_fields_uniqueness"),
+        (PREDICTIONS.assign(probability=1.5), schemas.PREDICTIONS, "probability: in_range"),
+        (PREDICTIONS.assign(logit=float("nan")), schemas.PREDICTIONS, "logit: not_nullable"),
+    ],
+)
+def test_breaches_are_named_without_values(
+    frame: pd.DataFrame, schema: pa.DataFrameSchema, part: str
+) -> None:
+    with pytest.raises(MentallamError) as caught:
+        validate(frame, schema)
+    assert part in caught.value.message
+    assert schema.name in caught.value.message
+    assert TEXT not in caught.value.message
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None  # a traceback would show it
+
+
+def test_parquet_keeps_frames_valid(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("frames") / "frame.parquet"
+    for frame, schema in ((POSTS, schemas.POSTS), (PAIRS, schemas.PAIRS), (PREDICTIONS, schemas.PREDICTIONS)):
+        frame.to_parquet(path)
+        validate(pd.read_parquet(path), schema)

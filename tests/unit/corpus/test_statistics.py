@@ -1,0 +1,76 @@
+import json
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from mentallam.corpus.cleaning import clean_posts
+from mentallam.corpus.folds import FoldOptions, make_folds
+from mentallam.corpus.pairs import Expectation, build_pairs, check_counts, data_hash
+from mentallam.corpus.readers import Corpus
+from mentallam.corpus.statistics import CorpusLabel, describe
+
+LABEL = CorpusLabel(name="synthetic sample", synthetic=True)
+
+
+def statistics_of(corpus: Corpus, n_folds: int, dev_splits: int) -> dict[str, Any]:
+    posts, cleaning_counts = clean_posts(corpus.posts)
+    pairs = build_pairs(posts, corpus.criteria, corpus.annotations)
+    expectation = Expectation(posts=0, criteria=0, pairs=0, override_reason="a test")
+    counts = check_counts(posts, corpus.criteria, pairs, expectation)
+    options = FoldOptions(seed=42, group_by="post_id", dev_splits=dev_splits)
+    folds = make_folds(pairs, options, n_folds, data_hash(posts, corpus.criteria, pairs))
+    return describe(corpus, posts, pairs, folds, cleaning_counts, counts, LABEL)
+
+
+def test_figures_of_the_sample(sample: Corpus) -> None:
+    found = statistics_of(sample, 5, 5)
+    assert json.loads(json.dumps(found)) == found
+    assert (found["n_posts"], found["n_authors"], found["n_pairs"], found["n_positive"]) == (64, 46, 576, 64)
+    assert found["base_rate"] == pytest.approx(64 / 576)
+    assert found["n_without_symptom"] == 15
+    assert found["synthetic"] is True
+    assert found["criteria"]["A.1"]["positive"] == 11
+    assert list(found["criteria"]) == [f"A.{number}" for number in range(1, 10)]
+    assert found["annotations"]["special_case"] == 4
+    assert found["counts"]["override_reason"] == "a test"
+    assert found["folds"]["held_out_posts"] == [12, 13, 13, 13, 13]
+    assert found["posts_cleaned"]["any"] > 0
+    assert len(found["data_hash"]) == 64
+
+
+def test_figures_of_a_small_corpus(corpus: Corpus) -> None:
+    found = statistics_of(corpus, 3, 2)
+    assert found["criteria"] == {
+        "A.2": {"symptom": "ANHEDONIA", "positive": 0, "explicit_negative": 1},
+        "A.6": {"symptom": "FATIGUE", "positive": 1, "explicit_negative": 0},
+    }
+    assert found["n_without_symptom"] == 2
+    assert found["annotations"] == {"rows": 4, "special_case": 1, "contradictory": 0}
+    assert found["words_per_post"] == {
+        "mean": pytest.approx(13 / 3), "min": 2, "q25": 2.5, "q50": 3.0, "q75": 5.5, "max": 8
+    }  # fmt: skip
+    # Three posts in three folds: the two of author 1 straddle.
+    assert (found["n_authors"], found["n_authors_straddling_folds"]) == (2, 1)
+
+
+def test_contradictory_annotations_are_counted(corpus: Corpus) -> None:
+    contradiction = corpus.annotations.iloc[[1]].assign(status=0)
+    annotations = pd.concat([corpus.annotations, contradiction], ignore_index=True)
+    found = statistics_of(Corpus(corpus.posts, annotations, corpus.criteria), 3, 2)
+    assert found["annotations"]["contradictory"] == 1
+    assert found["criteria"]["A.6"]["positive"] == 1
+
+
+def test_ids_that_name_no_author(corpus: Corpus) -> None:
+    posts = corpus.posts.assign(post_id=["x", "y", "z"])
+    found = statistics_of(Corpus(posts, corpus.annotations.iloc[:0], corpus.criteria), 3, 2)
+    assert found["n_authors"] is None
+    assert found["n_authors_straddling_folds"] is None
+
+
+def test_no_word_of_a_post_is_told(sample: Corpus) -> None:
+    told = json.dumps(statistics_of(sample, 5, 5))
+    assert not any(
+        sentence in told for text in sample.posts["text"] for sentence in text.split(". ") if sentence
+    )

@@ -1,0 +1,145 @@
+"""Generated predictions of a cross-validation, and what the other pipelines would have left beside them."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mentallam.evaluation.aggregate import summarise
+from mentallam.evaluation.metrics import held_out_metrics
+from mentallam.evaluation.thresholds import best_threshold, predict_labels
+
+SYMPTOMS = (
+    "DEPRESSED_MOOD",
+    "ANHEDONIA",
+    "APPETITE_CHANGE",
+    "SLEEP_ISSUES",
+    "PSYCHOMOTOR",
+    "FATIGUE",
+    "WORTHLESSNESS",
+    "COGNITIVE_ISSUES",
+    "SUICIDAL_THOUGHTS",
+)
+THRESHOLDS = (0.4, 0.43, 0.46, 0.49, 0.52)
+
+DATA_STATISTICS: dict[str, Any] = {
+    "corpus": "the sample",
+    "synthetic": True,
+    "data_hash": "ab" * 32,
+    "n_posts": 60,
+    "n_pairs": 540,
+    "n_authors": 45,
+    "n_authors_straddling_folds": 9,
+    "folds": {"group_by": "post_id", "seed": 42},
+    "counts": {"expected": {"posts": 60, "criteria": 9, "pairs": 540}, "override_reason": None},
+}
+
+Folds = list[pd.DataFrame]
+
+
+@pytest.fixture(scope="session")
+def once() -> SimpleNamespace:
+    """The unspoilt frames and what follows from them, made once; the fixtures below hand out copies."""
+    ids = [f"A.{number}" for number in range(1, 10)]
+    wording = [f"wording of {criterion_id}" for criterion_id in ids]
+    criteria = pd.DataFrame({"criterion_id": ids, "symptom": SYMPTOMS, "criterion": wording})
+    folds = [_fold(fold, criteria, np.random.default_rng(fold)) for fold in range(5)]
+    oof = pd.concat(folds, ignore_index=True)
+    cv_outcome = _outcome(folds)
+    summary = summarise(oof, cv_outcome, DATA_STATISTICS, criteria)
+    return SimpleNamespace(criteria=criteria, folds=folds, oof=oof, cv_outcome=cv_outcome, summary=summary)
+
+
+@pytest.fixture
+def criteria(once: SimpleNamespace) -> pd.DataFrame:
+    return deepcopy(once.criteria)
+
+
+@pytest.fixture
+def folds(once: SimpleNamespace) -> Folds:
+    """Five folds of twelve posts with nine criteria each, predicted well but not perfectly."""
+    return deepcopy(once.folds)
+
+
+@pytest.fixture
+def oof(once: SimpleNamespace) -> pd.DataFrame:
+    return deepcopy(once.oof)
+
+
+@pytest.fixture
+def cv_outcome(once: SimpleNamespace) -> dict[str, Any]:
+    """What the training leaves for `folds`."""
+    return deepcopy(once.cv_outcome)
+
+
+@pytest.fixture
+def summary(once: SimpleNamespace) -> dict[str, Any]:
+    return deepcopy(once.summary)
+
+
+@pytest.fixture
+def summarised(once: SimpleNamespace) -> Callable[[Folds], dict[str, Any]]:
+    """Summary of other folds, with the outcome that belongs to them."""
+    return lambda folds: summarise(pd.concat(folds), _outcome(folds), DATA_STATISTICS, once.criteria)
+
+
+@pytest.fixture
+def data_statistics() -> dict[str, Any]:
+    return deepcopy(DATA_STATISTICS)
+
+
+@pytest.fixture
+def training_config() -> dict[str, Any]:
+    return {"model": {"name": "tiny"}, "training": {"learning_rate": 0.001, "select_by": "average_precision"}}
+
+
+def _fold(fold: int, criteria: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    post_ids = [f"s_{fold}_{number}" for number in range(12)]
+    pairs = pd.MultiIndex.from_product(
+        [post_ids, criteria["criterion_id"]], names=["post_id", "criterion_id"]
+    )
+    label = (rng.random(len(pairs)) < 0.15).astype("int8")
+    logit = rng.normal(scale=1.5, size=len(pairs)) + 2.5 * label - 1.5
+    frame = pairs.to_frame(index=False).assign(
+        group=pairs.get_level_values("post_id"),
+        fold=fold,
+        label=label,
+        explicit_negative=False,
+        logit=logit,
+        probability=1 / (1 + np.exp(-logit)),
+        threshold=THRESHOLDS[fold],
+        truncated=False,
+    )
+    return frame.assign(prediction=predict_labels(frame["probability"], frame["threshold"]))
+
+
+def _outcome(folds: Folds) -> dict[str, Any]:
+    """What the training leaves; the best dev F1 is fold 3's, whatever the held-out folds say."""
+    results = [
+        {
+            "fold": fold,
+            "run_id": f"child{fold}",
+            "checkpoint": f"data/06_models/fold_{fold}",
+            "threshold": THRESHOLDS[fold],
+            "threshold_same_fold": best_threshold(frame["label"], frame["probability"]).threshold,
+            "dev_f1": (0.5, 0.6, 0.4, 0.7, 0.7)[fold],
+            "best_epoch": 3,
+            "epochs": 4,
+            "seconds": 61.2,
+            "metrics": dict(held_out_metrics(frame)),
+            "n_pairs": len(frame),
+        }
+        for fold, frame in enumerate(folds)
+    ]
+    return {
+        "cv_run_id": "parent",
+        "experiment_id": "1",
+        "n_folds": len(folds),
+        "best_fold": 3,
+        "best_run_id": "child3",
+        "folds": results,
+    }

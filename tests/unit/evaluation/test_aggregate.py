@@ -1,0 +1,171 @@
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sk
+
+from mentallam.errors import MentallamError
+from mentallam.evaluation.aggregate import (
+    aggregate_folds,
+    best_fold,
+    fold_metrics,
+    summarise,
+    threshold_summary,
+)
+from mentallam.evaluation.thresholds import GRID, NoPositivesWarning, predict_labels
+
+Folds = list[pd.DataFrame]
+Summarised = Callable[[Folds], dict[str, Any]]
+
+
+def best_f1_on_the_grid(frame: pd.DataFrame) -> float:
+    """Scikit-learn's F1 of the predictions at every grid point, and the best of them."""
+    predictions = frame["probability"].to_numpy()[:, None] >= GRID
+    truth = np.repeat(frame["label"].to_numpy()[:, None], len(GRID), axis=1)
+    return float(np.max(sk.f1_score(truth, predictions, average=None, zero_division=0)))
+
+
+def test_fold_figures_equal_a_direct_computation(folds: Folds, summary: dict[str, Any]) -> None:
+    f1 = [sk.f1_score(frame["label"], frame["prediction"]) for frame in folds]
+    roc_auc = [sk.roc_auc_score(frame["label"], frame["probability"]) for frame in folds]
+    same_fold = [best_f1_on_the_grid(frame) for frame in folds]
+    assert [fold["f1"] for fold in summary["folds"]] == f1
+    assert summary["metrics"]["f1"] == {
+        "mean": pytest.approx(np.mean(f1)),
+        "std": pytest.approx(np.std(f1, ddof=1)),
+        "n": 5,
+    }
+    assert summary["metrics"]["roc_auc"]["mean"] == pytest.approx(np.mean(roc_auc))
+    assert summary["metrics"]["f1_same_fold"]["mean"] == pytest.approx(np.mean(same_fold))
+    assert summary["selection_optimism"] == pytest.approx(np.mean(same_fold) - np.mean(f1))
+    assert summary["selection_optimism"] > 0
+
+
+def test_pooled_figures_take_each_pair_at_its_own_threshold(
+    oof: pd.DataFrame, summary: dict[str, Any]
+) -> None:
+    prediction = oof["probability"] >= oof["threshold"]
+    assert summary["pooled"]["f1"] == sk.f1_score(oof["label"], prediction)
+    assert summary["pooled"]["average_precision"] == sk.average_precision_score(
+        oof["label"], oof["probability"]
+    )
+    assert summary["baselines"]["all_negative"]["accuracy"] == pytest.approx(1 - oof["label"].mean())
+
+
+def test_the_summary_has_the_promised_keys(summary: dict[str, Any]) -> None:
+    promised = {"cv_run_id", "n_folds", "n_posts", "n_pairs", "n_positive", "metrics", "pooled", "baselines"}
+    promised |= {"per_criterion", "folds", "best_fold", "selection_optimism", "synthetic", "data_hash"}
+    assert promised <= set(summary)
+    assert {"f1", "precision", "recall", "accuracy", "roc_auc", "f1_same_fold"} <= set(summary["metrics"])
+    fold_keys = {
+        "fold",
+        "run_id",
+        "threshold",
+        "f1",
+        "precision",
+        "recall",
+        "accuracy",
+        "roc_auc",
+        "f1_same_fold",
+    }
+    assert fold_keys | {"dev_f1", "best_epoch", "epochs", "seconds", "checkpoint"} <= set(summary["folds"][0])
+    assert (summary["n_folds"], summary["n_posts"], summary["n_pairs"]) == (5, 60, 540)
+
+
+def test_the_summary_survives_json_unrounded(summary: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+def test_training_and_reporting_agree_on_the_means(
+    cv_outcome: dict[str, Any], summary: dict[str, Any]
+) -> None:
+    assert aggregate_folds(cv_outcome["folds"]) == summary["metrics"]
+
+
+def test_rows_in_another_order_give_the_same_summary(
+    folds: Folds, summary: dict[str, Any], summarised: Summarised
+) -> None:
+    assert summarised([frame.sample(frac=1, random_state=0) for frame in folds]) == summary
+
+
+def test_a_fold_with_one_label_only_is_left_out_of_the_mean_roc_auc(
+    folds: Folds, summarised: Summarised
+) -> None:
+    folds[1]["label"] = np.int8(0)
+    with pytest.warns(NoPositivesWarning):
+        summary = summarised(folds)
+    defined = [sk.roc_auc_score(folds[k]["label"], folds[k]["probability"]) for k in (0, 2, 3, 4)]
+    assert summary["folds"][1]["roc_auc"] is None and summary["folds"][1]["f1_same_fold"] == 0
+    assert summary["metrics"]["roc_auc"] == {
+        "mean": pytest.approx(np.mean(defined)),
+        "std": pytest.approx(np.std(defined, ddof=1)),
+        "n": 4,
+    }
+    json.dumps(summary, allow_nan=False)
+
+
+def test_constant_probabilities_are_chance(folds: Folds, summarised: Summarised) -> None:
+    for frame in folds:
+        frame["probability"] = 0.5
+        frame["prediction"] = predict_labels(frame["probability"], frame["threshold"])
+    summary = summarised(folds)
+    assert summary["metrics"]["roc_auc"] == {"mean": 0.5, "std": 0.0, "n": 5}
+    assert summary["folds"][0]["f1"] == summary["folds"][0]["f1_same_fold"]  # threshold 0.4: all positive
+    assert summary["folds"][4]["f1"] == 0.0  # threshold 0.52: all negative
+
+
+def test_the_best_fold_is_the_one_with_the_best_dev_f1() -> None:
+    results = [{"fold": fold, "dev_f1": dev_f1} for fold, dev_f1 in ((2, 0.7), (0, 0.5), (1, 0.7))]
+    assert best_fold(results) == 1
+
+
+def test_held_out_scores_have_no_say_in_the_best_fold(
+    cv_outcome: dict[str, Any], summary: dict[str, Any]
+) -> None:
+    assert summary["best_fold"] == 3 == best_fold(cv_outcome["folds"])
+    assert max(summary["folds"], key=lambda fold: fold["f1"])["fold"] != 3
+
+
+def test_predictions_of_another_run_are_an_error(
+    oof: pd.DataFrame,
+    cv_outcome: dict[str, Any],
+    data_statistics: dict[str, Any],
+    criteria: pd.DataFrame,
+) -> None:
+    cv_outcome["folds"][2]["metrics"]["f1"] += 0.01
+    with pytest.raises(MentallamError, match="fold 2 have another F1"):
+        summarise(oof, cv_outcome, data_statistics, criteria)
+
+
+def test_a_missing_fold_is_an_error(
+    oof: pd.DataFrame,
+    cv_outcome: dict[str, Any],
+    data_statistics: dict[str, Any],
+    criteria: pd.DataFrame,
+) -> None:
+    with pytest.raises(MentallamError, match=r"folds \[0, 1, 2, 3\], the training reports \[0, 1, 2, 3, 4\]"):
+        summarise(oof[oof["fold"] < 4], cv_outcome, data_statistics, criteria)
+
+
+def test_a_missing_pair_is_an_error(folds: Folds, summarised: Summarised) -> None:
+    folds[0] = folds[0][1:]
+    with pytest.raises(MentallamError, match="holds 539 pairs, the data 540"):
+        summarised(folds)
+
+
+def test_fold_metrics_are_keyed_by_fold(oof: pd.DataFrame) -> None:
+    assert list(fold_metrics(oof)) == [0, 1, 2, 3, 4]
+
+
+def test_the_threshold_summary_names_its_rule(cv_outcome: dict[str, Any], summary: dict[str, Any]) -> None:
+    thresholds = threshold_summary(summary)
+    assert thresholds["cv_run_id"] == "parent"
+    assert "inner dev split" in thresholds["chosen_by"]
+    assert thresholds["folds"] == {"0": 0.4, "1": 0.43, "2": 0.46, "3": 0.49, "4": 0.52}
+    assert thresholds["same_fold"] == {
+        str(result["fold"]): result["threshold_same_fold"] for result in cv_outcome["folds"]
+    }
+    assert (thresholds["mean"], thresholds["std"]) == (pytest.approx(0.46), pytest.approx(0.0474, abs=1e-4))

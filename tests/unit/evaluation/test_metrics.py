@@ -1,0 +1,116 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from mentallam.errors import MentallamError
+from mentallam.evaluation.metrics import (
+    criterion_metrics,
+    held_out_metrics,
+    mean_and_std,
+    pair_metrics,
+    same_fold_f1,
+    trivial_baselines,
+)
+from mentallam.evaluation.thresholds import best_threshold, predict_labels
+
+pairs = st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=30)
+
+
+def test_pair_metrics_are_scikit_learns(oof: pd.DataFrame) -> None:
+    label, probability, prediction = oof["label"], oof["probability"], oof["prediction"]
+    assert pair_metrics(label, probability, prediction) == {
+        "precision": sk.precision_score(label, prediction),
+        "recall": sk.recall_score(label, prediction),
+        "f1": sk.f1_score(label, prediction),
+        "accuracy": sk.accuracy_score(label, prediction),
+        "roc_auc": sk.roc_auc_score(label, probability),
+        "average_precision": sk.average_precision_score(label, probability),
+    }
+
+
+def test_metrics_of_an_example_counted_by_hand() -> None:
+    # One hit, one miss, one false alarm, two correct rejections; two of six orders are wrong.
+    result = pair_metrics([1, 1, 0, 0, 0], [0.9, 0.3, 0.8, 0.35, 0.1], [1, 0, 1, 0, 0])
+    assert result["precision"] == result["recall"] == result["f1"] == 0.5
+    assert result["accuracy"] == 0.6
+    assert result["roc_auc"] == pytest.approx(4 / 6)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("label", [0, 1])
+def test_ranking_metrics_are_none_where_only_one_label_occurs(label: int) -> None:
+    result = pair_metrics([label] * 3, [0.1, 0.5, 0.9], [0, 1, 1])
+    assert result["roc_auc"] is None and result["average_precision"] is None
+    assert result["f1"] == (0.8 if label else 0.0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_predicted_is_zero_not_a_warning() -> None:
+    result = pair_metrics([1, 0], [0.1, 0.1], [0, 0])
+    assert result["precision"] == result["recall"] == result["f1"] == 0.0
+
+
+@settings(max_examples=40)
+@given(pairs, st.integers(0, 100))
+def test_the_same_fold_f1_is_never_below_the_f1_of_any_grid_threshold(
+    pairs: list[tuple[int, float]], percent: int
+) -> None:
+    frame = pd.DataFrame([(1, 0.5), *pairs], columns=["label", "probability"])
+    frame["prediction"] = predict_labels(frame["probability"], percent / 100)
+    result = held_out_metrics(frame)
+    assert result["f1_same_fold"] >= result["f1"]
+    assert result["f1_same_fold"] == same_fold_f1(frame["label"], frame["probability"])
+
+
+def test_the_same_fold_f1_is_reached_by_its_threshold(oof: pd.DataFrame) -> None:
+    chosen = best_threshold(oof["label"], oof["probability"]).threshold
+    f1 = sk.f1_score(oof["label"], oof["probability"] >= chosen)
+    assert same_fold_f1(oof["label"], oof["probability"]) == pytest.approx(f1)
+
+
+def test_criteria_are_scored_one_by_one_in_their_own_order(oof: pd.DataFrame, criteria: pd.DataFrame) -> None:
+    turned = criteria[::-1]
+    rows = criterion_metrics(oof.sample(frac=1, random_state=0), turned)
+    assert [row["criterion_id"] for row in rows] == turned["criterion_id"].tolist()
+    assert [row["symptom"] for row in rows] == turned["symptom"].tolist()
+    for row in rows:
+        own = oof[oof["criterion_id"] == row["criterion_id"]]
+        assert (row["n"], row["n_positive"]) == (len(own), own["label"].sum())
+        assert row["f1"] == sk.f1_score(own["label"], own["prediction"], zero_division=0)
+        assert row["roc_auc"] == sk.roc_auc_score(own["label"], own["probability"])
+
+
+def test_a_criterion_without_positive_pairs_keeps_its_row(oof: pd.DataFrame, criteria: pd.DataFrame) -> None:
+    oof.loc[oof["criterion_id"] == "A.5", "label"] = 0
+    row = criterion_metrics(oof, criteria)[4]
+    assert (row["criterion_id"], row["n_positive"], row["f1"], row["roc_auc"]) == ("A.5", 0, 0.0, None)
+
+
+def test_a_criterion_that_is_not_listed_is_an_error(oof: pd.DataFrame, criteria: pd.DataFrame) -> None:
+    with pytest.raises(MentallamError, match=r"'A\.1'"):
+        criterion_metrics(oof, criteria[1:])
+
+
+def test_trivial_baselines_have_the_published_figures() -> None:
+    labels = np.arange(13_356) < 1_292  # ReDSM5
+    baselines = trivial_baselines(labels)
+    assert baselines["all_negative"]["accuracy"] == pytest.approx(0.903, abs=5e-4)
+    assert baselines["all_negative"]["f1"] == 0.0
+    assert baselines["all_positive"]["f1"] == pytest.approx(0.176, abs=5e-4)
+    assert baselines["all_positive"]["roc_auc"] == 0.5
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=10))
+def test_the_spread_is_the_sample_standard_deviation(values: list[float]) -> None:
+    spread = mean_and_std([*values, None])
+    assert spread["mean"] == pytest.approx(np.mean(values))
+    assert spread["std"] == pytest.approx(np.std(values, ddof=1), abs=1e-9)
+    assert spread["n"] == len(values)
+
+
+def test_the_spread_of_too_few_values_is_none() -> None:
+    assert mean_and_std([0.5, None]) == {"mean": 0.5, "std": None, "n": 1}
+    assert mean_and_std([None]) == {"mean": None, "std": None, "n": 0}

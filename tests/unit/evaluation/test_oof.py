@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mentallam.errors import MentallamError
+from mentallam.evaluation.oof import OOF_SCHEMA, out_of_fold_table
+
+Folds = list[pd.DataFrame]
+
+
+def test_the_table_holds_every_row_of_every_fold_in_order(folds: Folds) -> None:
+    table = out_of_fold_table(folds)
+    assert table.columns.tolist() == list(OOF_SCHEMA.columns)
+    assert table.index.tolist() == list(range(540))
+    for fold, frame in enumerate(folds):
+        pd.testing.assert_frame_equal(
+            table[table["fold"] == fold].reset_index(drop=True), frame[table.columns], check_dtype=False
+        )
+
+
+def test_types_are_the_schemas_whatever_the_training_wrote(folds: Folds, tmp_path: Path) -> None:
+    frame = folds[0].astype({"logit": np.float32, "prediction": bool, "label": np.int64})
+    frame["probability"] = frame["probability"].astype(np.float32)
+    frame.to_parquet(tmp_path / "fold.parquet")
+    table = out_of_fold_table([pd.read_parquet(tmp_path / "fold.parquet")])
+    assert table[["label", "prediction"]].dtypes.tolist() == [np.int8, np.int8]
+    assert table[["logit", "probability", "threshold"]].dtypes.tolist() == [np.float64] * 3
+
+
+def test_the_index_of_a_fold_does_not_matter(folds: Folds) -> None:
+    shifted = [frame.set_index(frame.index + 7) for frame in folds]
+    pd.testing.assert_frame_equal(out_of_fold_table(shifted), out_of_fold_table(folds))
+
+
+def test_a_pair_that_occurs_twice_is_an_error_naming_it(folds: Folds) -> None:
+    folds[2] = pd.concat([folds[2], folds[2][:1]])
+    with pytest.raises(MentallamError, match=r"'s_2_0' and criterion 'A\.1' was predicted more than once"):
+        out_of_fold_table(folds)
+
+
+def test_a_group_in_two_folds_is_an_error_naming_it(folds: Folds) -> None:
+    folds[1].loc[0, "group"] = "s_0_3"
+    with pytest.raises(MentallamError, match="'s_0_3' stands in more than one fold"):
+        out_of_fold_table(folds)
+
+
+def test_folds_out_of_place_or_empty_are_errors(folds: Folds) -> None:
+    with pytest.raises(MentallamError, match="fold 0 are empty or belong to another fold"):
+        out_of_fold_table(folds[::-1])
+    with pytest.raises(MentallamError, match="fold 1 are empty"):
+        out_of_fold_table([folds[0], folds[1][:0]])
+
+
+def test_a_prediction_that_contradicts_its_threshold_is_an_error(folds: Folds) -> None:
+    folds[3].loc[5, "prediction"] = 1 - folds[3].loc[5, "prediction"]
+    with pytest.raises(MentallamError, match="fold 3 contradict their threshold"):
+        out_of_fold_table(folds)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("label", 2),
+        ("label", 0.5),
+        ("probability", 1.5),
+        ("probability", np.nan),
+        ("logit", np.nan),
+        ("post_id", 7),
+        ("truncated", "no"),
+    ],
+)
+def test_a_broken_value_is_an_error_naming_fold_and_column(folds: Folds, column: str, value: object) -> None:
+    folds[4] = folds[4].assign(**{column: value})
+    with pytest.raises(MentallamError, match=f"fold 4 break the rule .* at column '{column}'"):
+        out_of_fold_table(folds)
+
+
+def test_a_missing_column_is_an_error_naming_it(folds: Folds) -> None:
+    with pytest.raises(MentallamError, match="'group'"):
+        out_of_fold_table([folds[0].drop(columns="group")])
+
+
+def test_a_column_that_could_hold_text_is_refused_without_repeating_it(folds: Folds) -> None:
+    with pytest.raises(MentallamError, match="'text'") as error:
+        out_of_fold_table([folds[0].assign(text="words of a post")])
+    assert "words of a post" not in str(error.value)
+    assert error.value.__cause__ is None and error.value.__suppress_context__

@@ -1,0 +1,106 @@
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_fscore_support
+
+from mentallam.errors import MentallamError
+from mentallam.evaluation.thresholds import (
+    GRID,
+    NoPositivesWarning,
+    ThresholdChoice,
+    best_threshold,
+    predict_labels,
+    sweep,
+)
+
+# Probabilities on, next to and between grid points, many of them equal.
+probabilities = st.one_of(
+    st.sampled_from(GRID.tolist()),
+    st.sampled_from(np.nextafter(GRID[1:-1], 1).tolist()),
+    st.floats(0, 1),
+    st.floats(0, 1, width=32),
+)
+pairs = st.lists(st.tuples(st.integers(0, 1), probabilities), min_size=1, max_size=40)
+
+
+def brute_force(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Precision, recall and F1 by scikit-learn from the predictions at every grid point, shape (3, 101)."""
+    predictions = scores[:, None] >= GRID[None, :]
+    truth = np.repeat(labels[:, None], len(GRID), axis=1)
+    return np.array(precision_recall_fscore_support(truth, predictions, average=None, zero_division=0)[:3])
+
+
+@given(pairs)
+def test_the_sweep_equals_brute_force_at_every_grid_point(pairs: list[tuple[int, float]]) -> None:
+    labels, scores = (np.array(column) for column in zip(*pairs, strict=True))
+    curve = sweep(labels, scores)
+    assert curve["threshold"].tolist() == GRID.tolist()
+    np.testing.assert_allclose(curve[["precision", "recall", "f1"]].to_numpy().T, brute_force(labels, scores))
+
+
+@given(pairs.filter(lambda pairs: any(label for label, _ in pairs)))
+def test_no_grid_point_beats_the_chosen_one(pairs: list[tuple[int, float]]) -> None:
+    labels, scores = (np.array(column) for column in zip(*pairs, strict=True))
+    chosen = best_threshold(labels, scores)
+    f1 = brute_force(labels, scores)[2]
+    assert chosen.threshold in GRID
+    assert chosen.f1 == pytest.approx(f1.max())
+    assert f1[round(chosen.threshold * 100)] == pytest.approx(f1.max())
+
+
+def test_the_threshold_itself_counts_as_matched() -> None:
+    assert predict_labels([0.36, 0.37, 0.38], 0.37).tolist() == [0, 1, 1]
+    assert predict_labels([0.3, 0.3], [0.2, 0.4]).tolist() == [1, 0]
+    assert predict_labels(GRID, GRID).all()
+
+
+def test_float32_probabilities_are_compared_as_float64() -> None:
+    just_above = np.float32(0.37)
+    assert float(just_above) > 0.37 and float(np.float32(0.41)) < 0.41
+    assert predict_labels(np.array([just_above]), 0.37).tolist() == [1]
+    assert predict_labels(np.array([0.41], dtype=np.float32), 0.41).tolist() == [0]
+    assert sweep([1], np.array([0.41], dtype=np.float32))["recall"].to_numpy()[[40, 41]].tolist() == [1, 0]
+
+
+def test_the_threshold_is_the_middle_of_the_gap() -> None:
+    # Every threshold from 0.21 to 0.80 separates the two labels.
+    assert best_threshold([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]) == ThresholdChoice(0.5, 1.0)
+
+
+def test_of_several_gaps_the_longest_is_taken() -> None:
+    # F1 is 2/3 from 0.00 to 0.30 (two hits, two false alarms) and from 0.41 to 0.95 (one hit, one miss).
+    assert best_threshold([1, 0, 0, 1], [0.95, 0.4, 0.35, 0.3]).threshold == 0.68
+
+
+def test_of_equally_long_gaps_the_lowest_is_taken() -> None:
+    # The same tie with both runs five long: 0.00 to 0.04 and 0.91 to 0.95.
+    assert best_threshold([1, 0, 0, 1], [0.95, 0.9, 0.85, 0.045]).threshold == 0.02
+
+
+def test_constant_probabilities_have_a_threshold() -> None:
+    assert best_threshold([0, 1, 0, 0], [0.5] * 4) == ThresholdChoice(0.25, 0.4)
+
+
+def test_only_positive_pairs_need_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert best_threshold([1, 1], [0.6, 0.8]).f1 == 1.0
+
+
+def test_without_a_positive_pair_the_default_comes_with_a_warning() -> None:
+    with pytest.warns(NoPositivesWarning, match="No pair is positive"):
+        assert best_threshold([0, 0], [0.2, 0.9]) == ThresholdChoice(0.5, 0.0)
+    assert not sweep([0, 0], [0.2, 0.9])[["precision", "recall", "f1"]].to_numpy().any()
+
+
+def test_no_pair_is_an_error() -> None:
+    with pytest.raises(MentallamError, match="no pair"):
+        best_threshold([], [])
+
+
+def test_another_grid_can_be_swept() -> None:
+    assert sweep([0, 1], [0.2, 0.9], np.array([0.95, 0.5]))["recall"].tolist() == [0.0, 1.0]

@@ -1,0 +1,93 @@
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+
+from mentallam.corpus.folds import FoldOptions
+from mentallam.corpus.pairs import Expectation
+from mentallam.corpus.readers import read_corpus
+from mentallam.corpus.statistics import CorpusLabel
+from mentallam.errors import MentallamError
+from mentallam.pipelines.data_processing import create_pipeline
+
+ROOT = Path(__file__).parents[3]
+TYPES = {"folds": FoldOptions, "expectation": Expectation, "corpus_label": CorpusLabel}
+
+
+def parameters(env: str) -> dict[str, object]:
+    """The parameters as Kedro builds them: an environment replaces whole keys of conf/base."""
+    merged: dict[str, object] = {}
+    for folder in ("base", env):
+        text = (ROOT / "conf" / folder / "parameters_data_processing.yml").read_text(encoding="utf-8")
+        merged |= yaml.safe_load(text)
+    assert merged.pop("n_folds") == "${cv_folds:}"
+    return {name: TYPES[name].model_validate(value) for name, value in merged.items()}
+
+
+class KeptDataset(MemoryDataset):
+    """Outlives the run, so that a test can look at it."""
+
+    def _release(self) -> None:
+        pass
+
+
+def run(params: dict[str, object], n_folds: int) -> DataCatalog:
+    corpus = read_corpus("redsm5", ROOT / "data/01_raw/sample", ROOT / "data/01_raw/dsm5_criteria.csv")
+    inputs = {"corpus": corpus, "params:n_folds": n_folds} | {f"params:{k}": v for k, v in params.items()}
+    pipeline = create_pipeline(n_folds)
+    catalog = DataCatalog({name: KeptDataset(copy_mode="assign") for name in pipeline.all_outputs()})
+    for name, value in inputs.items():
+        catalog[name] = MemoryDataset(value, copy_mode="assign")
+    SequentialRunner().run(pipeline, catalog)
+    return catalog
+
+
+@pytest.fixture(scope="module")
+def base() -> DataCatalog:
+    return run(parameters("base"), 5)
+
+
+def test_frames_follow_the_contract(base: DataCatalog) -> None:
+    assert list(base["posts"].load()) == ["post_id", "text"]
+    assert list(base["criteria"].load()) == ["criterion_id", "symptom", "criterion"]
+    pairs: pd.DataFrame = base["pairs"].load()
+    assert pairs.dtypes[["label", "explicit_negative"]].astype(str).tolist() == ["int8", "bool"]
+    assert pairs["criterion_id"].iloc[:9].tolist() == [f"A.{number}" for number in range(1, 10)]
+
+
+def test_folds_hold_out_every_post_once(base: DataCatalog) -> None:
+    folds = [base[f"fold_{fold}_split"].load() for fold in range(5)]
+    held_out = [post for fold in folds for post in fold["held_out"]]
+    assert sorted(held_out) == sorted(base["posts"].load()["post_id"])
+    assert [fold["fold"] for fold in folds] == list(range(5))
+    # No fold of the sample lacks the positives of more than one criterion.
+    for fold in folds:
+        empty = [name for name, n in fold["label_distribution"]["held_out"].items() if n["positive"] == 0]
+        assert len(empty) <= 1
+
+
+def test_statistics_agree_with_the_folds(base: DataCatalog) -> None:
+    found = base["data_statistics"].load()
+    assert json.loads(json.dumps(found)) == found
+    assert found["data_hash"] == base["fold_0_split"].load()["data_hash"]
+    assert found["counts"]["override_reason"] is None
+    assert found["synthetic"] is True
+
+
+def test_number_of_folds_is_an_argument() -> None:
+    assert {name for name in create_pipeline(3).all_outputs() if name.startswith("fold_")} == {
+        "fold_0_split", "fold_1_split", "fold_2_split"
+    }  # fmt: skip
+    assert run(parameters("base"), 3)["fold_2_split"].load()["n_folds"] == 3
+
+
+def test_the_profile_of_the_study_refuses_the_sample() -> None:
+    params = parameters("mentallam")
+    assert params["expectation"] == Expectation(posts=1484, criteria=9, pairs=13356)
+    assert params["corpus_label"] == CorpusLabel(name="ReDSM5", synthetic=False)
+    with pytest.raises(MentallamError, match=r"64 posts \(expected 1484\), 576 pairs \(expected 13356\)"):
+        run(params, 5)
