@@ -2,7 +2,7 @@ import os
 import sys
 from pathlib import Path
 
-# No test may reach a network; a hub is a local server, and everything else is on disk. Set before transformers is imported.
+# No test may reach a network; a hub is a local server. Set before transformers is imported.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest

@@ -22,9 +22,24 @@ _CHOICES = {
     "model.source": ("hub", "wheel", "random"),
     "model.dtype": ("auto", "bfloat16", "float32"),
     "training.scheduler": ("linear", "cosine", "constant_with_warmup"),
+    "training.class_weight": ("none", "balanced"),
     "training.select_by": ("f1", "average_precision", "roc_auc", "loss"),
     "inference.dtype": ("auto", "bfloat16", "float32"),
 }
+
+_POSITIVE = (
+    "model.max_length",
+    "adapter.r",
+    "adapter.alpha",
+    "training.learning_rate",
+    "training.max_epochs",
+    "training.patience",
+    "training.effective_batch_pairs",
+    "training.posts_per_micro_batch",
+    "inference.posts_per_batch",
+)
+_NOT_NEGATIVE = ("training.weight_decay", "training.max_grad_norm")
+_SHARES = ("adapter.dropout", "training.warmup_ratio")
 
 
 @dataclass
@@ -75,6 +90,7 @@ class TrainConfig:
     patience: int = MISSING
     effective_batch_pairs: int = MISSING
     posts_per_micro_batch: int = MISSING
+    class_weight: str = "none"
     select_by: str = "f1"
 
 
@@ -100,14 +116,14 @@ class Config:
 ConfigStore.instance().store(name="schema", node=Config)
 
 
-def compose_config(config_dir: Path, experiment: str, overrides: str = "") -> Config:
+def compose_config(config_dir: Path, experiment: str, overrides: str | None = "") -> Config:
     """Composes and validates the configuration of one run.
 
     Args:
         config_dir: The folder `hydra_configs`.
         experiment: Name of a file in `hydra_configs/experiment`; each profile has one.
         overrides: What the user adds, in Hydra's grammar, separated by spaces and quoted as in a shell,
-            for example `training.max_epochs=3 adapter.r=16`.
+            for example `training.max_epochs=3 adapter.r=16`; None, as `--params overrides=` gives, adds nothing.
 
     Returns:
         The configuration, every value present and of its declared type.
@@ -115,10 +131,7 @@ def compose_config(config_dir: Path, experiment: str, overrides: str = "") -> Co
     Raises:
         MentallamError: An unknown key, group or option, a value of the wrong type or outside its choices.
     """
-    try:
-        words = shlex.split(overrides)
-    except ValueError as error:
-        raise MentallamError(f"overrides={overrides!r} can't be split into words ({error}); check its quotes") from None
+    words = _words(overrides)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
@@ -126,23 +139,23 @@ def compose_config(config_dir: Path, experiment: str, overrides: str = "") -> Co
         missing = OmegaConf.missing_keys(composed)
         if missing:
             raise MentallamError(f"the Hydra configuration lacks a value for {', '.join(sorted(missing))}")
-        return _typed(composed)
-    except (HydraException, OmegaConfBaseException) as error:
+        return _typed(OmegaConf.to_container(composed, resolve=True))
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: `model=null`
         raise MentallamError(_one_sentence(error, config_dir)) from None
 
 
-def compose_inference(config_dir: Path, experiment: str, overrides: str = "") -> InferenceConfig:
+def compose_inference(config_dir: Path, experiment: str, overrides: str | None = "") -> InferenceConfig:
     """The `inference` group alone: model, adapter and prompt of a prediction are the checkpoint's own.
 
     Raises:
         MentallamError: As `compose_config`, and for an override of anything else, which would change nothing.
     """
     config = compose_config(config_dir, experiment, overrides)
-    idle = [word for word in shlex.split(overrides) if not word.lstrip("+~").startswith(("inference.", "inference="))]
+    idle = [word for word in _words(overrides) if not word.lstrip("+~").startswith(("inference.", "inference="))]
     if idle:
         raise MentallamError(
-            f"overrides={idle[0]} would change nothing: a checkpoint keeps the model, adapter and prompt it was trained with; "
-            f"only inference.* can be set here"
+            f"overrides={idle[0]} would change nothing: a checkpoint keeps the model, adapter and prompt it was "
+            f"trained with; only inference.* can be set here"
         )
     return config.inference
 
@@ -159,23 +172,36 @@ def from_dict(saved: dict[str, Any]) -> Config:
         MentallamError: The saved configuration does not fit this version's schema.
     """
     try:
-        return _typed(OmegaConf.merge(OmegaConf.structured(Config), saved))
-    except OmegaConfBaseException as error:
+        return _typed(saved)
+    except (OmegaConfBaseException, ValueError) as error:
         raise MentallamError(f"the saved configuration doesn't fit this version: {_first_line(error)}") from None
 
 
-def _typed(composed: Any) -> Config:
+def _words(overrides: str | None) -> list[str]:
+    try:
+        return shlex.split(str(overrides or ""))  # str: Kedro reads `overrides=3` as a number
+    except ValueError as error:
+        raise MentallamError(f"overrides={overrides!r} can't be split into words ({error}); check its quotes") from None
+
+
+def _typed(plain: Any) -> Config:
+    # Into the schema as plain values: in Hydra's own merge a `+` adds keys that the schema doesn't have.
+    composed = OmegaConf.merge(OmegaConf.structured(Config), plain)
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
     for key, choices in _CHOICES.items():
         value = OmegaConf.select(composed, key)
         if value not in choices:
             raise MentallamError(f"{key} is {value!r}; it takes one of {', '.join(choices)}")
-    positive = ("model.max_length", "adapter.r", "training.max_epochs", "training.effective_batch_pairs")
-    positive += ("training.posts_per_micro_batch", "training.learning_rate", "inference.posts_per_batch")
-    for key in positive:
-        if OmegaConf.select(composed, key) <= 0:
+    for key in _POSITIVE:
+        if not OmegaConf.select(composed, key) > 0:  # nor is nan
             raise MentallamError(f"{key} is {OmegaConf.select(composed, key)}; it must be above 0")
+    for key in _NOT_NEGATIVE:
+        if not OmegaConf.select(composed, key) >= 0:
+            raise MentallamError(f"{key} is {OmegaConf.select(composed, key)}; it must not be below 0")
+    for key in _SHARES:
+        if not 0 <= OmegaConf.select(composed, key) < 1:
+            raise MentallamError(f"{key} is {OmegaConf.select(composed, key)}; it must be from 0 to below 1")
     if not config.adapter.target_modules:
         raise MentallamError("adapter.target_modules is empty; name at least one projection, for example [q_proj]")
     for part, placeholder in (("prefix", "{post}"), ("suffix", "{criterion}")):
@@ -198,5 +224,3 @@ def _first_line(error: Exception) -> str:
     if error.__cause__ is not None and str(error.__cause__):
         lines.append(str(error.__cause__).strip().splitlines()[0])
     return "; ".join(lines)
-
-

@@ -8,9 +8,22 @@ import psutil
 import torch
 
 _PACKAGES = (
-    "mentallam kedro kedro-datasets kedro-mlflow mlflow torch transformers tokenizers peft accelerate hydra-core "
-    "scikit-learn numpy pandas pyarrow"
-).split()
+    "mentallam",
+    "kedro",
+    "kedro-datasets",
+    "kedro-mlflow",
+    "mlflow",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "peft",
+    "accelerate",
+    "hydra-core",
+    "scikit-learn",
+    "numpy",
+    "pandas",
+    "pyarrow",
+)
 
 
 def package_versions() -> dict[str, str]:

@@ -24,7 +24,11 @@ class ProjectHooks:
         for name in sorted(pipeline.inputs()):
             if name.startswith("params:") or name == "parameters" or catalog.exists(name):
                 continue
-            makers = [maker for maker in ("data_processing", "cv_training") if name in pipelines[maker].outputs() | _inner(maker)]
+            makers = [
+                maker
+                for maker in ("data_processing", "cv_training")
+                if name in pipelines[maker].outputs() | _inner(maker)
+            ]
             if makers:
                 env = f" --env {run_params['env']}" if run_params.get("env") not in (None, "local") else ""
                 raise MentallamError(f"{name} does not exist yet: run `kedro run --pipeline {makers[0]}{env}` first")

@@ -1,7 +1,7 @@
 """MLflow runs as data: a parent per cross-validation, a child per fold, each named by its id.
 
-Everything is logged through the client to an explicit run id, never to "the active run": folds may then run in any order,
-thread or process and still land in the right place.
+Everything is logged through the client to an explicit run id, never to "the active run": folds may then run in any
+order, thread or process and still land in the right place.
 """
 
 from collections.abc import Iterator, Mapping
@@ -100,7 +100,7 @@ def open_cv_run() -> dict[str, str]:
     active = mlflow.active_run()
     if active is None:
         raise MentallamError(
-            "no MLflow run is open: cv_training needs tracking; take it off tracking.disable_tracking.pipelines in mlflow.yml"
+            "no MLflow run is open, and cv_training needs one: take it off tracking.disable_tracking in mlflow.yml"
         )
     return {"run_id": active.info.run_id, "experiment_id": active.info.experiment_id}
 
@@ -140,8 +140,15 @@ def find_fold_run(experiment: str, run_id: str | None = None) -> str:
     client = MlflowClient()
     if run_id is None:
         found = client.get_experiment_by_name(experiment)
-        runs = [] if found is None else client.search_runs(
-            [found.experiment_id], f"tags.`{BEST_RUN_TAG}` LIKE '%'", order_by=["attributes.start_time DESC"], max_results=1
+        runs = (
+            []
+            if found is None
+            else client.search_runs(
+                [found.experiment_id],
+                f"tags.`{BEST_RUN_TAG}` LIKE '%'",
+                order_by=["attributes.start_time DESC"],
+                max_results=1,
+            )
         )
         if not runs:
             raise MentallamError(
@@ -159,7 +166,8 @@ def find_fold_run(experiment: str, run_id: str | None = None) -> str:
     if not client.list_artifacts(chosen, CHECKPOINT):
         status = client.get_run(chosen).info.status
         raise MentallamError(
-            f"checkpoint_run={run_id} (status {status}) holds no checkpoint; name a fold's run or a finished cross-validation"
+            f"checkpoint_run={run_id} (status {status}) holds no checkpoint; name a fold's run or a finished "
+            f"cross-validation"
         )
     return chosen
 

@@ -30,7 +30,7 @@ class _Rearrange(torch.autograd.Function):
         return source[index]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         inverse, real = ctx.saved_tensors
         gradient = gradient[inverse]
         if real is not None:
@@ -81,9 +81,7 @@ def shared_prefix_attention(
     prefix_q, prefix_k, prefix_v = (t[:cut].unflatten(0, (posts, 1, prefix_length)) for t in (q, k, v))
     own_q, own_k, own_v = (t[cut:].unflatten(0, packing["suffix"].shape) for t in (q, k, v))
     prefix_out = _prefix(prefix_q, prefix_k, prefix_v, packing["prefix_bias"], scaling)
-    suffix_out = _attend(
-        own_q, prefix_k[:, 0], prefix_v[:, 0], own_k, own_v, packing["suffix_bias"], scaling
-    )
+    suffix_out = _attend(own_q, prefix_k[:, 0], prefix_v[:, 0], own_k, own_v, packing["suffix_bias"], scaling)
     out = torch.cat([prefix_out.flatten(0, 2), suffix_out.flatten(0, 2)])
     return _Rearrange.apply(out, packing["restore"], index, packing["real"])[None], None
 

@@ -1,15 +1,14 @@
 """A trained fold on disk: adapter, head, tokenizer, threshold, prompt and configuration in one folder.
 
-The folder is an ordinary PEFT checkpoint (safetensors only) plus `mentallam.json`, which says everything else that is needed
-to use it, and a model card. The base model is not in it; its name and fingerprint are.
+The folder is an ordinary PEFT checkpoint (safetensors only) plus `mentallam.json`, which says everything else that is
+needed to use it, and a model card. The base model is not in it; its name and fingerprint are.
 """
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,8 @@ tags: [mentallam, research-screening]
 - Decision: matched from a probability of {threshold:.2f} on, chosen on a dev split of the training posts
 - Criteria: {criteria}
 
-**Research screening only, never a diagnosis.** A match says that the wording of a post resembles wording that annotators
-marked; it says nothing certain about the person who wrote it.
+**Research screening only, never a diagnosis.** A match says that the wording of a post resembles wording that
+annotators marked; it says nothing certain about the person who wrote it.
 """
 
 
@@ -79,15 +78,15 @@ def save_checkpoint(trained: TrainedFold, folder: Path) -> None:
         # The folder in which the base lies on this machine means nothing on another.
         trained.model.peft_config["default"].base_model_name_or_path = trained.config.model.path or trained.base.name
         # PEFT would ask the hub whether the vocabulary grew; it never does here.
-        trained.model.save_pretrained(unfinished, save_embedding_layers=False)
+        trained.model.save_pretrained(str(unfinished), save_embedding_layers=False)
         trained.prompter.tokenizer.save_pretrained(unfinished)
         (unfinished / "mentallam.json").write_text(json.dumps(_facts(trained), indent=2) + "\n", encoding="utf-8")
         (unfinished / "README.md").write_text(_card(trained), encoding="utf-8")
         unfinished.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(unfinished, folder)
-    except OSError as error:
-        raise MentallamError(f"{folder} can't be written ({error.strerror}); check space and rights") from None
+        unfinished.replace(folder)
+    except (OSError, SafetensorError) as error:
+        raise MentallamError(f"{folder} can't be written ({error}); check space and rights") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -116,13 +115,16 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
     wanted = compute_dtype(config.model.dtype if dtype == "auto" else dtype)
     model, tokenizer = load_base(base, torch.float32 if merge else wanted)
     adapted = PeftModel.from_pretrained(model, str(folder))
-    different = set(get_peft_model_state_dict(adapted)) ^ set(saved)
+    # save_embedding_layers: else PEFT would ask the hub about the base.
+    different = set(get_peft_model_state_dict(adapted, save_embedding_layers=False)) ^ set(saved)
     if different:  # PEFT would leave what is missing at random, the head for instance
-        raise MentallamError(f"{folder}/adapter_model.safetensors doesn't fit its model: {len(different)} weights differ by name")
+        raise MentallamError(
+            f"{folder}/adapter_model.safetensors doesn't fit its model: {len(different)} weights differ by name"
+        )
     use_cached_norm(adapted)
     if merge:
         adapted.merge_adapter()
-        adapted.base_model.model.model.to(wanted)
+        model.model.to(wanted)  # but not the head
     adapted.eval()
     prompter = Prompter(tokenizer, config.model.prompt, facts["criteria"], config.model.max_length)
     return TrainedFold(adapted, prompter, config, base, facts["threshold"], facts["origin"], folder)
@@ -133,7 +135,7 @@ def _facts(trained: TrainedFold) -> dict[str, Any]:
         "threshold": trained.threshold,
         "criteria": trained.prompter.criteria,
         "origin": dict(trained.origin),
-        "base_model": trained.base.to_dict(),
+        "base_model": replace(trained.base, folder="").to_dict(),  # means nothing on another machine
         "config": to_dict(trained.config),
     }
 

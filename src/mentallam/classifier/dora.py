@@ -1,7 +1,7 @@
 """DoRA at the price of LoRA: the weight norm factored, and computed once per optimizer step.
 
-DoRA (arXiv 2402.09353) computes y = m / ||W + sBA|| * (W + sBA) x with the norm taken per output row and kept out of the
-gradient. PEFT forms W + sBA and its norm in every forward. The norm changes only when A or B do, and at rank r
+DoRA (arXiv 2402.09353) computes y = m / ||W + sBA|| * (W + sBA) x with the norm taken per output row and kept out of
+the gradient. PEFT forms W + sBA and its norm in every forward. The norm changes only when A or B do, and at rank r
 it has an exact form that never builds a matrix of W's size:
 
     ||W + sBA||^2 = ||W||^2 + 2s (W A^T . B) + s^2 (B (A A^T) . B)      row by row, ||W||^2 constant for ever
@@ -11,15 +11,32 @@ PEFT's, so a checkpoint is an ordinary PEFT checkpoint.
 """
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.tuners.lora.variants import DoraLinearVariant
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 logger = logging.getLogger(__name__)
+
+
+class _OptimizerSteps:
+    """Counts the steps of all optimizers in this process.
+
+    An in-place change raises a tensor's version, but not if a fused optimizer makes it.
+    """
+
+    count = 0
+
+    @classmethod
+    def add(cls, *_: Any) -> None:
+        cls.count += 1
+
+
+register_optimizer_step_post_hook(_OptimizerSteps.add)
 
 
 class CachedNormDora(DoraLinearVariant):
@@ -34,10 +51,13 @@ class CachedNormDora(DoraLinearVariant):
         self, module: LoraLinear, active_adapter: str, x: Tensor, result: Tensor, **kwargs: Any
     ) -> Tensor:
         """The layer's output, (..., out), from its input (..., in) and the frozen layer's output (..., out)."""
-        weight_a, weight_b = module.lora_A[active_adapter].weight, module.lora_B[active_adapter].weight
+        weight_a, weight_b, magnitude = (
+            cast(Tensor, part[active_adapter].weight)
+            for part in (module.lora_A, module.lora_B, module.lora_magnitude_vector)
+        )
         scaling = module.scaling[active_adapter]
-        norm = self.weight_norm(module.get_base_layer().weight, weight_a, weight_b, scaling)
-        direction = module.lora_magnitude_vector[active_adapter].weight / norm
+        base_weight = cast(Tensor, module.get_base_layer().weight)
+        direction = magnitude / self.weight_norm(base_weight, weight_a, weight_b, scaling)
         output: Tensor = _AdaptedRows.apply(x, result, weight_a, weight_b, direction, scaling)
         return output
 
@@ -51,8 +71,8 @@ class CachedNormDora(DoraLinearVariant):
             weight_b: B, (out, r).
             scaling: s.
         """
-        # Every in-place change, an optimizer's step among them, raises a tensor's version.
-        state = (weight_a._version, weight_a.data_ptr(), weight_b._version, weight_b.data_ptr(), weight.data_ptr())
+        changes = (_OptimizerSteps.count, weight_a._version, weight_b._version)
+        state = (*changes, weight_a.data_ptr(), weight_b.data_ptr(), weight.data_ptr())
         if self._norm is None or state != self._norm_of:
             a, b, w = weight_a.float(), weight_b.float(), weight.float()
             if self._squared_base_norm is None or self._norm_of[-1:] != state[-1:]:
@@ -82,7 +102,7 @@ class _AdaptedRows(torch.autograd.Function):
         return (adapted * c).view(base.shape)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, a, scaled_b, c, hidden, adapted = ctx.saved_tensors
         dtype_a, dtype_b, dtype_c = ctx.dtypes
         flat = gradient.flatten(0, -2)
@@ -115,7 +135,8 @@ def use_cached_norm(model: PeftModel) -> int:
         if not isinstance(module, LoraLinear):
             continue
         for adapter, variant in list(module.lora_variant.items()):
-            if not isinstance(variant, DoraLinearVariant) and variant is not DoraLinearVariant:
+            # PEFT keeps the class itself, an object or none at all.
+            if not issubclass(variant if isinstance(variant, type) else type(variant), DoraLinearVariant):
                 continue
             plain = type(module.get_base_layer()) is nn.Linear and not module.fan_in_fan_out
             if plain and isinstance(module.lora_dropout[adapter], nn.Identity):

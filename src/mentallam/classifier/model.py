@@ -27,7 +27,7 @@ class PackedLlamaForSequenceClassification(LlamaForSequenceClassification):
     With a packing, the head reads the tokens named by `pool_index`, one per pair; without one it is transformers' own.
     """
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         input_ids: Tensor,
         position_ids: Tensor | None = None,
@@ -38,7 +38,10 @@ class PackedLlamaForSequenceClassification(LlamaForSequenceClassification):
     ) -> SequenceClassifierOutput:
         """Logits, (N, 2) float32 for N packed pairs; see `packing.PackedBatch` for the arguments."""
         if packing is None:
-            return super().forward(input_ids, position_ids=position_ids, labels=labels, **kwargs)
+            plain: SequenceClassifierOutput = super().forward(
+                input_ids, position_ids=position_ids, labels=labels, **kwargs
+            )
+            return plain
         kwargs.update(use_cache=False, packing=packing, return_dict=True)
         hidden = self.model(input_ids, position_ids=position_ids, **kwargs).last_hidden_state
         return SequenceClassifierOutput(logits=self.score(hidden[0, pool_index].float()))
@@ -52,8 +55,8 @@ def compute_device() -> torch.device:
 def compute_dtype(name: str) -> torch.dtype:
     """The dtype that `auto`, `bfloat16` or `float32` stands for on this machine.
 
-    `auto` is bfloat16 where the GPU, or the CPU's AVX512-BF16 or AMX units, multiply in it; elsewhere bfloat16 is emulated
-    and slower than float32.
+    `auto` is bfloat16 where the GPU, or the CPU's AVX512-BF16 or AMX units, multiply in it; elsewhere bfloat16 is
+    emulated and slower than float32.
     """
     if name != "auto":
         dtype: torch.dtype = getattr(torch, name)
@@ -63,7 +66,9 @@ def compute_dtype(name: str) -> torch.dtype:
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
-def load_base(base: BaseModel, dtype: torch.dtype) -> tuple[PackedLlamaForSequenceClassification, PreTrainedTokenizerBase]:
+def load_base(
+    base: BaseModel, dtype: torch.dtype
+) -> tuple[PackedLlamaForSequenceClassification, PreTrainedTokenizerBase]:
     """The frozen base with a fresh head (float32) and its tokenizer, on this machine's device.
 
     Raises:
@@ -83,7 +88,9 @@ def load_base(base: BaseModel, dtype: torch.dtype) -> tuple[PackedLlamaForSequen
             )
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise MentallamError(f"the base model in {base.folder} can't be loaded ({reason}); remove it to have it made again") from None
+        raise MentallamError(
+            f"the base model in {base.folder} can't be loaded ({reason}); remove it to have it made again"
+        ) from None
     model.score.float()  # small, and the one place where rounding would reach the probability directly
     return model, tokenizer
 
@@ -108,7 +115,9 @@ def add_adapter(model: PackedLlamaForSequenceClassification, adapter: AdapterCon
             ),
         )
     except ValueError as error:
-        raise MentallamError(f"adapter.target_modules={adapter.target_modules} doesn't fit the model: {error}") from None
+        raise MentallamError(
+            f"adapter.target_modules={adapter.target_modules} doesn't fit the model: {error}"
+        ) from None
     assert isinstance(adapted, PeftModel)
     use_cached_norm(adapted)
     return adapted

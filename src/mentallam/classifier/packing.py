@@ -10,7 +10,7 @@ Position ids restart at len(prefix) for every suffix: each pair is numbered as i
 """
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TypedDict
 
 import torch
@@ -28,8 +28,8 @@ class Packing(TypedDict):
         real: (B * P + B * K * S,) bool, False where there is none.
         restore: (T,) int64, where each token of the row stands in `prefix` and `suffix`, flattened and joined.
         prefix_bias: (1, 1, P, P) float32, -inf where a prefix token may not look: at later ones.
-        suffix_bias: (B, K, S, P + S) float32, -inf where a suffix token may not look: at padding of the prefix and at later
-            tokens of the suffix.
+        suffix_bias: (B, K, S, P + S) float32, -inf where a suffix token may not look: at padding of the prefix
+            and at later tokens of the suffix.
     """
 
     prefix: torch.Tensor
@@ -68,7 +68,7 @@ def pack(examples: Sequence[PostExample]) -> PackedBatch:
     suffix_lengths = [len(suffix) for example in examples for suffix in example.suffixes]
     criteria_per_post = [len(example.suffixes) for example in examples]
     starts = torch.tensor([0, *prefix_lengths, *suffix_lengths]).cumsum(0)
-    spans = [torch.arange(int(start), int(end)) for start, end in zip(starts[:-1], starts[1:], strict=True)]
+    spans = [torch.arange(start, end) for start, end in pairwise(starts.tolist())]
     prefix_spans, suffix_spans = spans[: len(examples)], spans[len(examples) :]
 
     prefix = pad_sequence(prefix_spans, batch_first=True, padding_value=-1)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from numpy.typing import NDArray
 from scipy.special import expit
 from torch import nn
@@ -35,13 +36,7 @@ def score_pairs(
     bar = tqdm(total=len(examples), desc=progress, unit="post", disable=progress is None)
     for start in range(0, len(examples), posts_per_batch):
         chosen = examples[start : start + posts_per_batch]
-        batch = pack(chosen)
-        output = model(
-            input_ids=batch["input_ids"].to(device),
-            position_ids=batch["position_ids"].to(device),
-            packing={name: tensor.to(device) for name, tensor in batch["packing"].items()},
-            pool_index=batch["pool_index"].to(device),
-        )
+        output = model(**send_to_device(pack(chosen), device))
         logits.append((output.logits[:, 1] - output.logits[:, 0]).double().cpu())
         bar.update(len(chosen))
     bar.close()

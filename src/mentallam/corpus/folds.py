@@ -117,9 +117,7 @@ def make_folds(pairs: pd.DataFrame, options: FoldOptions, n_folds: int, data_has
     return folds
 
 
-def _split(
-    pairs: pd.DataFrame, n_splits: int, seed: int
-) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+def _split(pairs: pd.DataFrame, n_splits: int, seed: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     classes = pairs["criterion_id"] + "=" + pairs["label"].astype(str)
     # Shuffled here: in scikit-learn < 1.8, all that Python 3.10 gets, shuffle=True parts the labels from
     # their groups and so stratifies nothing (its issue 32478). RandomState is the same in every NumPy.

@@ -48,9 +48,7 @@ def build_pairs(posts: pd.DataFrame, criteria: pd.DataFrame, annotations: pd.Dat
     grid = pd.MultiIndex.from_product([posts["post_id"], criteria["criterion_id"]])
     n_lost = int((criterion_id.isna() | ~annotations["post_id"].isin(posts["post_id"])).sum())
     if n_lost:
-        raise MentallamError(
-            f"{n_lost} annotations name a symptom without a criterion or an unknown post; mend them."
-        )
+        raise MentallamError(f"{n_lost} annotations name a symptom without a criterion or an unknown post; mend them.")
     highest = status.reindex(grid, fill_value=-1)
     pairs: pd.DataFrame = pd.DataFrame(
         {
@@ -77,9 +75,7 @@ def check_counts(
     found = {"posts": len(posts), "criteria": len(criteria), "pairs": len(pairs)}
     expected = expectation.model_dump(include=set(found))
     differing = [
-        f"{count} {name} (expected {expected[name]})"
-        for name, count in found.items()
-        if count != expected[name]
+        f"{count} {name} (expected {expected[name]})" for name, count in found.items() if count != expected[name]
     ]
     reason = expectation.override_reason if differing else None
     if differing and not reason:

@@ -70,9 +70,7 @@ def read_criteria(path: Path) -> pd.DataFrame:
     Raises:
         MentallamError: The file is missing or faulty.
     """
-    criteria = _read_csv(
-        path, CRITERION_COLUMNS, "It comes with the project and lists one criterion per row."
-    )
+    criteria = _read_csv(path, CRITERION_COLUMNS, "It comes with the project and lists one criterion per row.")
     for column in CRITERION_COLUMNS:
         _refuse_empty(criteria, column, path)
     for column in ("criterion_id", "symptom"):

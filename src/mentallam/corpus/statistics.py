@@ -60,9 +60,7 @@ def describe(
                 "positive": int(positive.loc[criterion_id]),
                 "explicit_negative": int(explicit_negative.loc[criterion_id]),
             }
-            for criterion_id, symptom in zip(
-                corpus.criteria["criterion_id"], corpus.criteria["symptom"], strict=True
-            )
+            for criterion_id, symptom in zip(corpus.criteria["criterion_id"], corpus.criteria["symptom"], strict=True)
         },
         "annotations": {
             "rows": len(corpus.annotations),

@@ -284,9 +284,7 @@ def _n_words(sentence: Sentence) -> int:
 
 def _styled(sentences: list[Sentence], rng: Random) -> tuple[list[Sentence], str]:
     """Give the post one person's way of typing; return its sentences as typed, and its text."""
-    style = rng.choices(
-        ("plain", "lower_case", "curly", "paragraphs", "spacer"), weights=(60, 12, 12, 10, 6)
-    )[0]
+    style = rng.choices(("plain", "lower_case", "curly", "paragraphs", "spacer"), weights=(60, 12, 12, 10, 6))[0]
     if style == "lower_case":
         sentences = [replace(sentence, text=sentence.text.lower()) for sentence in sentences]
     if style == "curly":

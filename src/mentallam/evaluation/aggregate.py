@@ -30,8 +30,7 @@ def aggregate_folds(fold_results: Sequence[dict[str, Any]]) -> dict[str, dict[st
         Metric name to {mean, std, n}; n is the number of folds in which the metric is defined.
     """
     return {
-        name: mean_and_std(result["metrics"][name] for result in fold_results)
-        for name in fold_results[0]["metrics"]
+        name: mean_and_std(result["metrics"][name] for result in fold_results) for name in fold_results[0]["metrics"]
     }
 
 
@@ -91,9 +90,7 @@ def summarise(
         "n_positive": int(oof["label"].sum()),
         "best_fold": cv_outcome["best_fold"],
         "metrics": aggregate_folds([{"metrics": own} for own in metrics.values()]),
-        "selection_optimism": mean_and_std(own["f1_same_fold"] - own["f1"] for own in metrics.values())[
-            "mean"
-        ],
+        "selection_optimism": mean_and_std(own["f1_same_fold"] - own["f1"] for own in metrics.values())["mean"],
         "pooled": pair_metrics(oof["label"], oof["probability"], oof["prediction"]),
         "baselines": trivial_baselines(oof["label"]),
         "per_criterion": criterion_metrics(oof, criteria),

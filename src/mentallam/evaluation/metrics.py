@@ -53,9 +53,7 @@ def pair_metrics(labels: ArrayLike, probabilities: ArrayLike, predictions: Array
     """
     labels, probabilities = checked_pairs(labels, probabilities)
     predictions = checked_labels(predictions)
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        labels, predictions, average="binary", zero_division=0
-    )
+    precision, recall, f1, _ = precision_recall_fscore_support(labels, predictions, average="binary", zero_division=0)
     has_both_labels = bool(labels.any() and not labels.all())
     return {
         "precision": float(precision),
@@ -63,9 +61,7 @@ def pair_metrics(labels: ArrayLike, probabilities: ArrayLike, predictions: Array
         "f1": float(f1),
         "accuracy": float(accuracy_score(labels, predictions)),
         "roc_auc": float(roc_auc_score(labels, probabilities)) if has_both_labels else None,
-        "average_precision": float(average_precision_score(labels, probabilities))
-        if has_both_labels
-        else None,
+        "average_precision": float(average_precision_score(labels, probabilities)) if has_both_labels else None,
     }
 
 

@@ -49,9 +49,7 @@ def out_of_fold_table(fold_predictions: Sequence[pd.DataFrame]) -> pd.DataFrame:
             breaks the schema, a pair that occurs twice, a group in more than one fold, or a prediction that
             contradicts its threshold.
     """
-    table = pd.concat(
-        [_checked_fold(fold, frame) for fold, frame in enumerate(fold_predictions)], ignore_index=True
-    )
+    table = pd.concat([_checked_fold(fold, frame) for fold, frame in enumerate(fold_predictions)], ignore_index=True)
     twice = table.duplicated(["post_id", "criterion_id"])
     if twice.any():
         row = table[twice].iloc[0]
@@ -76,9 +74,7 @@ def _checked_fold(fold: int, frame: pd.DataFrame) -> pd.DataFrame:
     except pa.errors.SchemaErrors as errors:
         first = errors.failure_cases.iloc[0]
         column = first["failure_case"] if pd.isna(first["column"]) else first["column"]
-        raise MentallamError(
-            f"{where} break the rule {first['check']} at column {column!r}; {_WAY_OUT}"
-        ) from None
+        raise MentallamError(f"{where} break the rule {first['check']} at column {column!r}; {_WAY_OUT}") from None
     if set(checked["fold"]) != {fold}:
         raise MentallamError(f"{where} are empty or belong to another fold; {_WAY_OUT}")
     if (checked["prediction"] != predict_labels(checked["probability"], checked["threshold"])).any():

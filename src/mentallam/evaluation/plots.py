@@ -52,9 +52,7 @@ def confusion_matrix_figure(labels: ArrayLike, predictions: ArrayLike, title: st
     return figure
 
 
-def precision_recall_figure(
-    labels: ArrayLike, probabilities: ArrayLike, threshold: float, title: str
-) -> Figure:
+def precision_recall_figure(labels: ArrayLike, probabilities: ArrayLike, threshold: float, title: str) -> Figure:
     """Precision against recall, with the point at which the threshold works and the level of chance.
 
     Args:
@@ -171,9 +169,7 @@ def criterion_f1_figure(per_criterion: Sequence[dict[str, Any]], pooled_f1: floa
     ]
     bars = axes.barh(names, [row["f1"] for row in per_criterion], color=SKY, edgecolor=BLUE)
     axes.bar_label(bars, fmt="%.2f", padding=3, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
-    axes.axvline(
-        pooled_f1, color=VERMILLION, linestyle="--", zorder=1, label=f"all criteria together: {pooled_f1:.3f}"
-    )
+    axes.axvline(pooled_f1, color=VERMILLION, linestyle="--", zorder=1, label=f"all criteria together: {pooled_f1:.3f}")
     axes.set(xlabel="F1 of the positive class (0 to 1)", xlim=(0, 1.08), xticks=np.linspace(0, 1, 6))
     axes.invert_yaxis()
     _legend_below(figure)
@@ -187,9 +183,7 @@ def _one_panel(title: str, width: float = 6.4, height: float = 5.2) -> tuple[Fig
     return figure, axes
 
 
-def _draw_precision_recall(
-    axes: Axes, labels: ArrayLike, probabilities: ArrayLike, name: str, **line: Any
-) -> None:
+def _draw_precision_recall(axes: Axes, labels: ArrayLike, probabilities: ArrayLike, name: str, **line: Any) -> None:
     precision, recall, _ = precision_recall_curve(labels, probabilities)
     score = average_precision_score(labels, probabilities)
     axes.step(recall, precision, where="post", label=f"{name} (average precision {score:.3f})", **line)

@@ -1,6 +1,6 @@
 """Decision thresholds: from which probability on a pair counts as matched."""
 
-import warnings
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,14 +10,12 @@ from sklearn.metrics import f1_score, precision_recall_curve
 
 from mentallam.evaluation.checks import Labels, Probabilities, checked_pairs
 
+logger = logging.getLogger(__name__)
+
 GRID: Probabilities = np.arange(101) / 100
 """0.00, 0.01, ..., 1.00: the candidates of every threshold choice."""
 
 NO_POSITIVES_THRESHOLD = 0.5
-
-
-class NoPositivesWarning(UserWarning):
-    """A threshold was asked for on pairs of which none is positive."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def best_threshold(labels: ArrayLike, probabilities: ArrayLike) -> ThresholdChoi
 
     Returns:
         The threshold, a multiple of 0.01, and its F1. Without a positive pair every F1 is 0: then 0.5 and
-        0.0, with a `NoPositivesWarning`.
+        0.0, and a warning is logged.
 
     Raises:
         MentallamError: No pair, or a value out of range.
@@ -84,10 +82,8 @@ def best_threshold(labels: ArrayLike, probabilities: ArrayLike) -> ThresholdChoi
     labels, probabilities = checked_pairs(labels, probabilities)
     f1 = sweep(labels, probabilities)["f1"].to_numpy()
     if not f1.any():
-        warnings.warn(
-            f"No pair is positive, so no threshold is better than another; {NO_POSITIVES_THRESHOLD} is used.",
-            NoPositivesWarning,
-            stacklevel=2,
+        logger.warning(
+            "No pair is positive, so no threshold is better than another; %s is used.", NO_POSITIVES_THRESHOLD
         )
         return ThresholdChoice(NO_POSITIVES_THRESHOLD, 0.0)
     # Different F1 values differ by more than 1 / (2n)^2, equal ones by rounding only.

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import sys
 from pathlib import Path
+from typing import cast
 
 import click
 import pandas as pd
@@ -10,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mentallam.config import compose_inference
+from mentallam.corpus.cleaning import clean_text
 from mentallam.errors import MentallamError
 
 NOTICE = "Research screening, never a diagnosis."
@@ -22,18 +25,24 @@ def main() -> None:
 
 @main.command()
 @click.argument("text")
-@click.option("--criterion", "criteria", multiple=True, metavar="ID", help="Ask this criterion only, e.g. A.4; repeatable.")
+@click.option(
+    "--criterion", "criteria", multiple=True, metavar="ID", help="Ask this criterion only, e.g. A.4; repeatable."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per criterion, instead of a table.")
-@click.option("--checkpoint-run", metavar="RUN_ID", help="A fold's or cross-validation's MLflow run; default: the latest.")
+@click.option(
+    "--checkpoint-run", metavar="RUN_ID", help="A fold's or cross-validation's MLflow run; default: the latest."
+)
 @click.option("--env", metavar="PROFILE", help="Kedro environment: test or mentallam; default: the embedded model.")
 def predict(text: str, criteria: tuple[str, ...], as_json: bool, checkpoint_run: str | None, env: str | None) -> None:
     """Compare TEXT with each criterion; `-` reads the text from standard input.
 
     Nothing is saved or logged.
     """
-    if text == "-":
-        text = click.get_text_stream("stdin", encoding="utf-8").read()
-    if not text.strip():
+    try:
+        text = (sys.stdin.buffer.read() if text == "-" else text.encode()).decode()
+    except UnicodeError:
+        raise MentallamError("the text is not UTF-8; convert it first, for example with iconv") from None
+    if not clean_text(text)[0]:
         raise MentallamError("the text is empty; nothing to compare")
     logging.disable(logging.WARNING)  # standard output is for the answer, from Kedro's import on
     from kedro.framework.session import KedroSession
@@ -45,7 +54,7 @@ def predict(text: str, criteria: tuple[str, ...], as_json: bool, checkpoint_run:
         raise MentallamError("there is no mentallam project here: run `mentallam` in its folder, or in one below it")
     bootstrap_project(project)
     with KedroSession.create(project, env=env) as session:
-        parameters = session.load_context().params  # connects MLflow, too
+        parameters = cast("KedroSession", session).load_context().params  # connects MLflow, too
         predictions, wording = _answer(text, criteria, checkpoint_run, parameters)
     if as_json:
         click.echo(json.dumps(predictions.drop(columns="post_id").to_dict("records"), indent=2))
@@ -63,7 +72,7 @@ def _answer(
     run_id = find_fold_run(parameters["tracking_experiment"], checkpoint_run)
     config = compose_inference(Path(parameters["hydra_configs"]), parameters["profile"])
     predictor = Predictor.from_run(run_id, Path(parameters["base_models"]), config)
-    asked = list(dict.fromkeys(criteria)) or [None]
+    asked: list[str | None] = [*dict.fromkeys(criteria)] or [None]
     posts = pd.DataFrame({"post_id": "text", "text": text, "criterion_id": asked}, dtype=object)
     return predictor.predict(posts), predictor.criteria
 

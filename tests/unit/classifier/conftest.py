@@ -1,4 +1,3 @@
-
 from collections.abc import Iterable
 
 import pytest
@@ -64,5 +63,3 @@ def relative_difference(left: dict[str, torch.Tensor], right: dict[str, torch.Te
     assert left.keys() == right.keys()
     assert left
     return max(float((left[name] - right[name]).norm() / right[name].norm()) for name in left)
-
-

@@ -40,12 +40,15 @@ def test_every_projection_has_the_cached_norm(classifier: tuple[PeftModel, Promp
     assert all(isinstance(layer.lora_variant["default"], CachedNormDora) for layer in layers)
 
 
+@pytest.mark.parametrize("fused", [False, True])  # a fused optimizer changes weights without a trace in their version
 def test_equals_pefts_dora_in_logits_gradients_and_after_ten_steps(
-    classifier: tuple[PeftModel, Prompter], examples: list[PostExample]
+    classifier: tuple[PeftModel, Prompter], examples: list[PostExample], fused: bool
 ) -> None:
     ours, _ = classifier
     pefts = with_pefts_own_dora(ours)
-    optimizers = [torch.optim.AdamW((p for p in m.parameters() if p.requires_grad), lr=1e-2) for m in (ours, pefts)]
+    optimizers = [
+        torch.optim.AdamW((p for p in m.parameters() if p.requires_grad), lr=1e-2, fused=fused) for m in (ours, pefts)
+    ]
     start = logits_and_loss(ours, examples)[0].detach()
     for step in range(10):
         results = [logits_and_loss(model, examples) for model in (ours, pefts)]

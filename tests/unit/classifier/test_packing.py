@@ -74,7 +74,9 @@ def test_dropout_and_bfloat16_run(tiny_base: BaseModel, project: object) -> None
     assert all(torch.isfinite(gradient).all() for gradient in gradients(model).values())
 
 
-posts = st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(1, 5), min_size=1, max_size=4)), min_size=1, max_size=4)
+posts = st.lists(
+    st.tuples(st.integers(1, 9), st.lists(st.integers(1, 5), min_size=1, max_size=4)), min_size=1, max_size=4
+)
 
 
 @given(posts)
@@ -121,5 +123,7 @@ def test_batched_scores_equal_single_ones(
     model, prompter = classifier
     together = score_pairs(model, examples, posts_per_batch=8)
     assert abs(together - score_pairs(model, examples, posts_per_batch)).max() < 1e-5
-    alone = prompter.example("s_2_1", "Tired. So tired that the dishes have been in the sink since Monday, and I just look at them.", ["A.6"])
+    alone = prompter.example(
+        "s_2_1", "Tired. So tired that the dishes have been in the sink since Monday, and I just look at them.", ["A.6"]
+    )
     assert abs(score_pairs(model, [alone], 1)[0] - together[-1]) < 1e-5

@@ -17,9 +17,7 @@ OPTIONS = FoldOptions(seed=42, group_by="post_id", dev_splits=5)
 def pairs_of(labels: dict[str, list[int]]) -> pd.DataFrame:
     """Pairs from {post_id: labels of criteria A.1, A.2, ...}."""
     rows = [
-        (post_id, f"A.{number}", label)
-        for post_id, row in labels.items()
-        for number, label in enumerate(row, start=1)
+        (post_id, f"A.{number}", label) for post_id, row in labels.items() for number, label in enumerate(row, start=1)
     ]
     frame = pd.DataFrame(rows, columns=["post_id", "criterion_id", "label"])
     return frame.astype({"label": "int8"}).assign(explicit_negative=False)
@@ -102,8 +100,7 @@ def test_folds_are_the_same_on_every_machine() -> None:
 def test_another_seed_gives_other_folds() -> None:
     pairs = pairs_of({f"p{number:02}": [int(number % 3 == 0)] for number in range(30)})
     first, second = (
-        make_folds(pairs, OPTIONS.model_copy(update={"seed": seed}), 5, "hash")[0]["held_out"]
-        for seed in (1, 2)
+        make_folds(pairs, OPTIONS.model_copy(update={"seed": seed}), 5, "hash")[0]["held_out"] for seed in (1, 2)
     )
     assert first != second
 
@@ -152,9 +149,7 @@ def test_grouping_by_author_needs_authors() -> None:
         group_of(pd.Series(["s_1_2", "p7"]), "author")
 
 
-@pytest.mark.parametrize(
-    "change", [{"group_by": "day"}, {"dev_splits": 1}, {"seed": -1}, {"sed": 1}, {"seed": None}]
-)
+@pytest.mark.parametrize("change", [{"group_by": "day"}, {"dev_splits": 1}, {"seed": -1}, {"sed": 1}, {"seed": None}])
 def test_options_are_checked(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         FoldOptions.model_validate({"seed": 42, "group_by": "post_id", "dev_splits": 5, **change})

@@ -10,9 +10,7 @@ from mentallam.corpus.readers import Corpus
 from mentallam.errors import MentallamError
 
 SYMPTOMS = ["DEPRESSED_MOOD", "ANHEDONIA", "FATIGUE"]
-CRITERIA = pd.DataFrame(
-    {"criterion_id": ["A.1", "A.2", "A.6"], "symptom": SYMPTOMS, "criterion": ["x", "y", "z"]}
-)
+CRITERIA = pd.DataFrame({"criterion_id": ["A.1", "A.2", "A.6"], "symptom": SYMPTOMS, "criterion": ["x", "y", "z"]})
 
 
 def annotations_of(rows: list[tuple[str, str, int]]) -> pd.DataFrame:

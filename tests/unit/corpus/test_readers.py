@@ -49,9 +49,7 @@ def test_reads_columns_types_and_order(corpus: Corpus) -> None:
     assert corpus.criteria["criterion_id"].tolist() == ["A.2", "A.6"]
 
 
-@pytest.mark.parametrize(
-    "text", ["NA", "null", "nan", "None", "-1", "007", "line one\nline two", 'say "hi", then']
-)
+@pytest.mark.parametrize("text", ["NA", "null", "nan", "None", "-1", "007", "line one\nline two", 'say "hi", then'])
 def test_text_survives_as_written(folder: Path, text: str) -> None:
     quoted = '"' + text.replace('"', '""') + '"'
     path = folder / POSTS

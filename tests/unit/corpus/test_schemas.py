@@ -57,9 +57,7 @@ def test_valid_frames_pass_unchanged(frame: pd.DataFrame, schema: pa.DataFrameSc
         (PREDICTIONS.assign(logit=float("nan")), schemas.PREDICTIONS, "logit: not_nullable"),
     ],
 )
-def test_breaches_are_named_without_values(
-    frame: pd.DataFrame, schema: pa.DataFrameSchema, part: str
-) -> None:
+def test_breaches_are_named_without_values(frame: pd.DataFrame, schema: pa.DataFrameSchema, part: str) -> None:
     with pytest.raises(MentallamError) as caught:
         validate(frame, schema)
     assert part in caught.value.message

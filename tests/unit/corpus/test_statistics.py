@@ -71,6 +71,4 @@ def test_ids_that_name_no_author(corpus: Corpus) -> None:
 
 def test_no_word_of_a_post_is_told(sample: Corpus) -> None:
     told = json.dumps(statistics_of(sample, 5, 5))
-    assert not any(
-        sentence in told for text in sample.posts["text"] for sentence in text.split(". ") if sentence
-    )
+    assert not any(sentence in told for text in sample.posts["text"] for sentence in text.split(". ") if sentence)

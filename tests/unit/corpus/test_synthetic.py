@@ -158,8 +158,7 @@ def test_no_post_shows_too_little_and_too_much() -> None:
         for post_id, _, sentence, symptom, status, _ in generate(SAMPLE, seed).annotations:
             if status and symptom in opposites:
                 typed = {
-                    side: [plain(phrase) for phrase in opposites[symptom][side]]
-                    for side in ("evidence", "opposite")
+                    side: [plain(phrase) for phrase in opposites[symptom][side]] for side in ("evidence", "opposite")
                 }
                 found = [side for side, phrases in typed.items() if plain(sentence) in phrases]
                 # A sentence with a filled slot is not found; only the first lists have slots.
@@ -203,9 +202,7 @@ def test_command_writes_a_corpus_that_reads(tmp_path: Path) -> None:
         "--seed",
         "3",
     ]
-    done = subprocess.run(
-        [*command, "--posts", "32", "--authors", "20"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([*command, "--posts", "32", "--authors", "20"], capture_output=True, text=True, check=True)
     assert "32 synthetic posts" in done.stdout
     corpus = read_corpus("redsm5", tmp_path / "new", RAW / "dsm5_criteria.csv")
     assert len(corpus.posts) == 32

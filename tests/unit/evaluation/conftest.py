@@ -99,9 +99,7 @@ def training_config() -> dict[str, Any]:
 
 def _fold(fold: int, criteria: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     post_ids = [f"s_{fold}_{number}" for number in range(12)]
-    pairs = pd.MultiIndex.from_product(
-        [post_ids, criteria["criterion_id"]], names=["post_id", "criterion_id"]
-    )
+    pairs = pd.MultiIndex.from_product([post_ids, criteria["criterion_id"]], names=["post_id", "criterion_id"])
     label = (rng.random(len(pairs)) < 0.15).astype("int8")
     logit = rng.normal(scale=1.5, size=len(pairs)) + 2.5 * label - 1.5
     frame = pairs.to_frame(index=False).assign(

@@ -44,14 +44,10 @@ def test_fold_figures_equal_a_direct_computation(folds: Folds, summary: dict[str
     assert summary["selection_optimism"] > 0
 
 
-def test_pooled_figures_take_each_pair_at_its_own_threshold(
-    oof: pd.DataFrame, summary: dict[str, Any]
-) -> None:
+def test_pooled_figures_take_each_pair_at_its_own_threshold(oof: pd.DataFrame, summary: dict[str, Any]) -> None:
     prediction = oof["probability"] >= oof["threshold"]
     assert summary["pooled"]["f1"] == sk.f1_score(oof["label"], prediction)
-    assert summary["pooled"]["average_precision"] == sk.average_precision_score(
-        oof["label"], oof["probability"]
-    )
+    assert summary["pooled"]["average_precision"] == sk.average_precision_score(oof["label"], oof["probability"])
     assert summary["baselines"]["all_negative"]["accuracy"] == pytest.approx(1 - oof["label"].mean())
 
 
@@ -79,9 +75,7 @@ def test_the_summary_survives_json_unrounded(summary: dict[str, Any]) -> None:
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
-def test_training_and_reporting_agree_on_the_means(
-    cv_outcome: dict[str, Any], summary: dict[str, Any]
-) -> None:
+def test_training_and_reporting_agree_on_the_means(cv_outcome: dict[str, Any], summary: dict[str, Any]) -> None:
     assert aggregate_folds(cv_outcome["folds"]) == summary["metrics"]
 
 
@@ -91,9 +85,7 @@ def test_rows_in_another_order_give_the_same_summary(
     assert summarised([frame.sample(frac=1, random_state=0) for frame in folds]) == summary
 
 
-def test_a_fold_with_one_label_only_is_left_out_of_the_mean_roc_auc(
-    folds: Folds, summarised: Summarised
-) -> None:
+def test_a_fold_with_one_label_only_is_left_out_of_the_mean_roc_auc(folds: Folds, summarised: Summarised) -> None:
     folds[1]["label"] = np.int8(0)
     with pytest.warns(NoPositivesWarning):
         summary = summarised(folds)
@@ -122,9 +114,7 @@ def test_the_best_fold_is_the_one_with_the_best_dev_f1() -> None:
     assert best_fold(results) == 1
 
 
-def test_held_out_scores_have_no_say_in_the_best_fold(
-    cv_outcome: dict[str, Any], summary: dict[str, Any]
-) -> None:
+def test_held_out_scores_have_no_say_in_the_best_fold(cv_outcome: dict[str, Any], summary: dict[str, Any]) -> None:
     assert summary["best_fold"] == 3 == best_fold(cv_outcome["folds"])
     assert max(summary["folds"], key=lambda fold: fold["f1"])["fold"] != 3
 

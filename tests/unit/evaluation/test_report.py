@@ -127,9 +127,7 @@ def test_the_configuration_is_printed_whole(render: Render, training_config: dic
     assert block and yaml.safe_load(block[1]) == training_config
 
 
-def test_the_pictures_are_those_that_are_drawn(
-    render: Render, oof: pd.DataFrame, criteria: pd.DataFrame
-) -> None:
+def test_the_pictures_are_those_that_are_drawn(render: Render, oof: pd.DataFrame, criteria: pd.DataFrame) -> None:
     assert re.findall(r"!\[.+\]\((.+)\.png\)", render()) == list(oof_figures(oof, criteria))
 
 

@@ -3,7 +3,7 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -65,7 +65,10 @@ def train_fold(
 ) -> tuple[TrainedFold, dict[str, Any]]:
     """Return the fold's classifier at its best epoch, and how training went."""
     origin = {"run_id": fold_run["run_id"], "cv_run_id": fold_run["cv_run_id"], "fold": split["fold"]}
-    origin |= {"seed": fold_seed(split), **{name: data_statistics[name] for name in ("data_hash", "corpus", "synthetic")}}
+    origin |= {
+        "seed": fold_seed(split),
+        **{name: data_statistics[name] for name in ("data_hash", "corpus", "synthetic")},
+    }
     started = time.perf_counter()
     with tracking.failing(fold_run["run_id"]) as run:
         trained, outcome = fit_fold(
@@ -95,7 +98,9 @@ def evaluate_fold(
         labels, probabilities = predictions["label"], predictions["probability"]
         metrics = held_out_metrics(predictions)
         title = f"fold {split['fold']}, held out"
-        run.log_metrics({**metrics, "threshold": trained.threshold, "dev_f1": training["dev_f1"]})
+        run.log_metrics(
+            {**cast(dict[str, float | None], metrics), "threshold": trained.threshold, "dev_f1": training["dev_f1"]}
+        )
         run.log_metrics({name: training[name] for name in ("best_epoch", "epochs", "seconds")})
         run.log_figure(confusion_matrix_figure(labels, predictions["prediction"], title), "confusion_matrix.png")
         figure = precision_recall_figure(labels, probabilities, trained.threshold, title)

@@ -1,6 +1,6 @@
 """Wiring of cv_training: open, one namespace per fold, close."""
 
-from kedro.pipeline import Pipeline, node, pipeline
+from kedro.pipeline import Node, Pipeline
 
 from mentallam.pipelines.cv_training import nodes
 
@@ -8,23 +8,23 @@ from mentallam.pipelines.cv_training import nodes
 def create_pipeline(n_folds: int) -> Pipeline:
     """Create the cv_training pipeline, with one namespace `fold_<k>` for each of `n_folds` folds."""
     folds = [fold_node for fold in range(n_folds) for fold_node in _fold(fold)]
-    return pipeline(
+    return Pipeline(
         [
-            node(
+            Node(
                 nodes.compose_training_config,
                 ["params:hydra_configs", "params:profile", "params:overrides"],
                 "training_config",
                 name="compose_training_config",
             ),
-            node(
+            Node(
                 nodes.prepare_base_model,
                 ["training_config", "posts", "params:base_models"],
                 "base_model",
                 name="prepare_base_model",
             ),
-            node(nodes.open_cv_run, ["training_config", "base_model", "data_statistics"], "cv_run", name="open_cv_run"),
+            Node(nodes.open_cv_run, ["training_config", "base_model", "data_statistics"], "cv_run", name="open_cv_run"),
             *folds,
-            node(
+            Node(
                 nodes.close_cv_run,
                 ["cv_run", *(f"fold_{fold}_result" for fold in range(n_folds))],
                 "cv_outcome",
@@ -34,17 +34,17 @@ def create_pipeline(n_folds: int) -> Pipeline:
     )
 
 
-def _fold(fold: int) -> list[node]:
+def _fold(fold: int) -> list[Node]:
     own = f"fold_{fold}"
     return [
-        node(
+        Node(
             nodes.open_fold_run,
             ["cv_run", "training_config", "base_model", "data_statistics", f"{own}_split"],
             f"{own}_run",
             name="open_run",
             namespace=own,
         ),
-        node(
+        Node(
             nodes.train_fold,
             [
                 *("training_config", "base_model", f"{own}_run", "data_statistics", f"{own}_split"),
@@ -54,7 +54,7 @@ def _fold(fold: int) -> list[node]:
             name="train",
             namespace=own,
         ),
-        node(
+        Node(
             nodes.evaluate_fold,
             [f"{own}_checkpoint", f"{own}_training", f"{own}_run", f"{own}_split", "posts", "pairs"],
             [f"{own}_predictions", f"{own}_result"],

@@ -1,6 +1,6 @@
 """Wiring of data_processing."""
 
-from kedro.pipeline import Pipeline, node, pipeline
+from kedro.pipeline import Node, Pipeline
 
 from mentallam.pipelines.data_processing import nodes
 
@@ -9,23 +9,23 @@ def create_pipeline(n_folds: int) -> Pipeline:
     """Create the data_processing pipeline, which saves one split for each of `n_folds` folds."""
     folds = [f"fold_{fold}_split" for fold in range(n_folds)]
     described = ["corpus", "posts", "pairs", "cleaning_counts", "checked_counts", "params:corpus_label"]
-    return pipeline(
+    return Pipeline(
         [
-            node(nodes.clean_posts, "corpus", ["posts", "criteria", "cleaning_counts"], name="clean_posts"),
-            node(nodes.build_pairs, ["corpus", "posts", "criteria"], "pair_grid", name="build_pairs"),
-            node(
+            Node(nodes.clean_posts, "corpus", ["posts", "criteria", "cleaning_counts"], name="clean_posts"),
+            Node(nodes.build_pairs, ["corpus", "posts", "criteria"], "pair_grid", name="build_pairs"),
+            Node(
                 nodes.check_counts,
                 ["pair_grid", "posts", "criteria", "params:expectation"],
                 ["pairs", "checked_counts"],
                 name="check_counts",
             ),
-            node(
+            Node(
                 nodes.assign_folds,
                 ["pairs", "posts", "criteria", "params:folds", "params:n_folds"],
                 folds,
                 name="assign_folds",
             ),
-            node(
+            Node(
                 nodes.describe_data,
                 [*described, *folds],
                 "data_statistics",

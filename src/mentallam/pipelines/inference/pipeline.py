@@ -1,28 +1,28 @@
 """Wiring of inference."""
 
-from kedro.pipeline import Pipeline, node, pipeline
+from kedro.pipeline import Node, Pipeline
 
 from mentallam.pipelines.inference import nodes
 
 
 def create_pipeline() -> Pipeline:
     """Create the inference pipeline."""
-    return pipeline(
+    return Pipeline(
         [
-            node(nodes.read_posts, "params:input", "input_posts", name="read_posts"),
-            node(
+            Node(nodes.read_posts, "params:input", "input_posts", name="read_posts"),
+            Node(
                 nodes.compose_inference_config,
                 ["params:hydra_configs", "params:profile", "params:overrides"],
                 "inference_config",
                 name="compose_inference_config",
             ),
-            node(
+            Node(
                 nodes.choose_checkpoint,
                 ["params:tracking_experiment", "params:checkpoint_run"],
                 "serving_run",
                 name="choose_checkpoint",
             ),
-            node(
+            Node(
                 nodes.predict,
                 ["input_posts", "inference_config", "serving_run", "params:base_models"],
                 "predictions",

