@@ -1,6 +1,6 @@
 """Attention of one layer over a packed row, three ways, interleaved; medians in milliseconds.
 
-    python benchmarks/attention.py
+python benchmarks/attention.py
 """
 
 import statistics
@@ -19,7 +19,9 @@ HEADS, GROUPS, WIDTH, ROUNDS = 9, 3, 64, 15  # SmolLM2-135M's
 
 def batch(posts: int, prefix: int, criteria: int, suffix: int) -> PackedBatch:
     one = [[1] * suffix for _ in range(criteria)]
-    return pack([PostExample(str(p), [1] * prefix, False, [str(k) for k in range(criteria)], one, []) for p in range(posts)])
+    return pack(
+        [PostExample(str(p), [1] * prefix, False, [str(k) for k in range(criteria)], one, []) for p in range(posts)]
+    )
 
 
 def dense(q, k, v, packed: PackedBatch, posts: int):  # type: ignore[no-untyped-def]
@@ -38,7 +40,10 @@ def copied(q, k, v, packed: PackedBatch):  # type: ignore[no-untyped-def]
         *(t[prefix].transpose(1, 2) for t in (q, k, v)), is_causal=True, enable_gqa=True
     )
     own = [t[suffix.flatten(0, 1)].transpose(1, 2) for t in (q, k, v)]
-    keys, values = (torch.cat([t[prefix].transpose(1, 2).repeat_interleave(criteria, 0), o], 2) for t, o in ((k, own[1]), (v, own[2])))
+    keys, values = (
+        torch.cat([t[prefix].transpose(1, 2).repeat_interleave(criteria, 0), o], 2)
+        for t, o in ((k, own[1]), (v, own[2]))
+    )
     mask = packed["packing"]["suffix_bias"].flatten(0, 1)[:, None].to(q.dtype)
     return first, functional.scaled_dot_product_attention(own[0], keys, values, attn_mask=mask, enable_gqa=True)
 
@@ -51,7 +56,9 @@ def timed(run, states) -> float:  # type: ignore[no-untyped-def]
 
 
 def main() -> None:
-    print("| post tokens | suffix tokens | dense mask | prefix copied | plain products (ours) |\n| --- | --- | --- | --- | --- |")
+    print(
+        "| post tokens | suffix tokens | dense mask | prefix copied | plain products (ours) |\n| --- | --- | --- | --- | --- |"
+    )
     for prefix, suffix in ((80, 22), (380, 22), (380, 40)):
         posts, criteria = 4, 9
         packed = batch(posts, prefix, criteria, suffix)
@@ -59,7 +66,10 @@ def main() -> None:
         segment = torch.cat([torch.zeros(prefix), torch.arange(1, criteria + 1).repeat_interleave(suffix)])
         sees = (segment[None] == segment[:, None]) | (segment[None] == 0)
         packed["mask"] = sees & torch.ones(length, length).tril().bool()  # type: ignore[typeddict-unknown-key]
-        states = [torch.randn(1, h, posts * length, WIDTH, dtype=torch.bfloat16, requires_grad=True) for h in (HEADS, GROUPS, GROUPS)]
+        states = [
+            torch.randn(1, h, posts * length, WIDTH, dtype=torch.bfloat16, requires_grad=True)
+            for h in (HEADS, GROUPS, GROUPS)
+        ]
         ways = {
             "dense": lambda: dense(*states, packed, posts),
             "copied": lambda: copied(*states, packed),

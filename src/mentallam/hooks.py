@@ -7,6 +7,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
+from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
 
 from mentallam.errors import MentallamError
 
@@ -35,9 +36,8 @@ class ProjectHooks:
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
-        """Ends every run that kedro-mlflow left open, so that the next session here doesn't log into it."""
-        while mlflow.active_run():
-            mlflow.end_run()
+        """Parts with the run, so that the next session of this process (a notebook's) doesn't log into it."""
+        _leave_runs("FINISHED")
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self, error: Exception) -> None:
@@ -46,13 +46,19 @@ class ProjectHooks:
         Raises:
             MentallamError: That sentence; `kedro run` prints it and exits with code 1.
         """
-        while mlflow.active_run():
-            mlflow.end_run("FAILED")
+        _leave_runs("FAILED")
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, MentallamError):
                 raise cause from None
             cause = cause.__cause__ or cause.__context__
+
+
+def _leave_runs(status: str) -> None:
+    """Ends what kedro-mlflow left open: it pushes the run once per node, pops one, and remembers its id for ever."""
+    while mlflow.active_run():
+        mlflow.end_run(status)
+    mlflow_hook.run_id = None
 
 
 def _inner(name: str) -> set[str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
 from mlflow import MlflowClient
 
 from tests.conftest import PROJECT
@@ -36,6 +38,16 @@ class Workspace:
         rest = [a for a in arguments if not a.startswith("--params=")]
         params.append(f"data_dir={self.data}")
         return self.command("-m", "kedro", "run", "--env", env, *rest, "--params", ",".join(params), **variables)
+
+    def run(self, pipeline: str, env: str = "test", **params: object) -> None:
+        """The same in this process: many times faster, for what needs no look at the terminal."""
+        bootstrap_project(PROJECT)
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("MLFLOW_TRACKING_URI", "MENTALLAM_ARTIFACTS"):
+                patch.setenv(name, self.environment[name])
+            runtime_params = {"data_dir": str(self.data), **params}
+            with KedroSession.create(PROJECT, env=env, runtime_params=runtime_params) as session:
+                session.run(pipeline_names=[pipeline])  # type: ignore[attr-defined]
 
     def command(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

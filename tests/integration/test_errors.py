@@ -6,21 +6,28 @@ from pathlib import Path
 
 import pytest
 
+from mentallam.errors import MentallamError
 from tests.conftest import PROJECT
 from tests.integration.conftest import Workspace
 
 SECRET = "Marzipan lighthouse"
 
 
-def check(done: object, *words: str) -> None:
-    assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-2000:]  # type: ignore[attr-defined]
-    sentence = done.stderr.strip().splitlines()[-1]  # type: ignore[attr-defined]
-    assert sentence.startswith("Error: "), done.stderr[-2000:]  # type: ignore[attr-defined]
-    for word in words:
-        assert word in sentence
-    everything = done.stdout + done.stderr  # type: ignore[attr-defined]
-    assert "Traceback" not in everything
-    assert SECRET not in everything
+@pytest.fixture
+def refused(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[..., None]:
+    """Runs a pipeline that must stop with one sentence that holds the given words, and no post text anywhere."""
+
+    def run(workspace: Workspace, pipeline: str, *words: str, env: str = "test", **params: object) -> None:
+        with pytest.raises(MentallamError) as caught:
+            workspace.run(pipeline, env, **params)
+        sentence = caught.value.message
+        assert "\n" not in sentence
+        for word in words:
+            assert word in sentence
+        out, err = capfd.readouterr()
+        assert SECRET not in sentence + out + err + caplog.text
+
+    return run
 
 
 @pytest.fixture
@@ -51,43 +58,57 @@ SPOILERS: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", SPOILERS)
-def test_bad_corpus(empty: Workspace, raw: Path, name: str) -> None:
+def test_bad_corpus(empty: Workspace, raw: Path, name: str, refused: Callable[..., None]) -> None:
     spoil, words = SPOILERS[name]
     spoil(raw)
-    check(empty.kedro("--pipeline", "data_processing", f"--params=raw_dir={raw}"), *words)
+    refused(empty, "data_processing", *words, raw_dir=str(raw))
 
 
 @pytest.mark.parametrize(
     ("overrides", "word"),
     [("training.max_epoch=3", "max_epoch"), ("optimizer=sgd", "optimizer"), ("model=gpt5", "gpt5")],
 )
-def test_unknown_hydra_key_or_group(empty: Workspace, overrides: str, word: str) -> None:
-    check(empty.kedro("--pipeline", "cv_training", f"--params=overrides={overrides}"), word, "hydra_configs")
+def test_unknown_hydra_key_or_group(empty: Workspace, overrides: str, word: str, refused: Callable[..., None]) -> None:
+    refused(empty, "cv_training", word, "hydra_configs", overrides=overrides)
 
 
-def test_inference_before_training(empty: Workspace, tmp_path: Path) -> None:
+def test_inference_before_training(empty: Workspace, tmp_path: Path, refused: Callable[..., None]) -> None:
     (tmp_path / "post.txt").write_text(SECRET)
-    check(empty.kedro("--pipeline", "inference", f"--params=input={tmp_path}/post.txt"), "cv_training")
+    refused(empty, "inference", "no trained model yet", "cv_training", input=f"{tmp_path}/post.txt")
 
 
-def test_reporting_before_training(empty: Workspace) -> None:
-    check(empty.kedro("--pipeline", "reporting"), "kedro run --pipeline", "--env test")
+def test_reporting_before_training(empty: Workspace, refused: Callable[..., None]) -> None:
+    refused(empty, "reporting", "kedro run --pipeline", "--env test")
 
 
-def test_input_that_is_no_file(trained: Workspace) -> None:
-    check(trained.kedro("--pipeline", "inference", "--params=input=nowhere.csv"), "no file", "mentallam predict")
+def test_input_that_is_no_file(trained: Workspace, refused: Callable[..., None]) -> None:
+    refused(trained, "inference", "nowhere.csv is no file", "mentallam predict", input="nowhere.csv")
 
 
-def test_malformed_jsonl_names_the_row(trained: Workspace, tmp_path: Path) -> None:
+def test_malformed_jsonl_names_the_row(trained: Workspace, tmp_path: Path, refused: Callable[..., None]) -> None:
     (tmp_path / "posts.jsonl").write_text(f'{{"text": "fine"}}\n{{"text": "{SECRET}"\n')
-    check(trained.kedro("--pipeline", "inference", f"--params=input={tmp_path}/posts.jsonl"), "row 2")
+    refused(trained, "inference", "row 2", input=f"{tmp_path}/posts.jsonl")
 
 
-def test_mentallam_profile_without_data_says_what_to_get(empty: Workspace, raw: Path) -> None:
-    check(empty.kedro(f"--params=raw_dir={raw}", env="mentallam"), "redsm5", "agreement")
+def test_override_that_would_change_nothing(trained: Workspace, tmp_path: Path, refused: Callable[..., None]) -> None:
+    (tmp_path / "post.txt").write_text(SECRET)
+    refused(trained, "inference", "would change nothing", input=f"{tmp_path}/post.txt", overrides="adapter.r=4")
 
 
-def test_mentallam_profile_without_hub_says_what_to_get(empty: Workspace, raw: Path) -> None:
+def test_mentallam_profile_without_data(empty: Workspace, raw: Path, refused: Callable[..., None]) -> None:
+    refused(empty, "__default__", "redsm5_posts.csv is missing", "agreement", env="mentallam", raw_dir=str(raw))
+
+
+def test_mentallam_profile_without_hub(empty: Workspace, raw: Path, refused: Callable[..., None]) -> None:
     shutil.copytree(raw / "sample", raw / "redsm5")
-    done = empty.kedro(f"--params=raw_dir={raw},expectation.override_reason=a test", env="mentallam")
-    check(done, "klyang/MentaLLaMA-chat-7B", "overrides=model.path=")
+    params = {"raw_dir": str(raw), "expectation": {"override_reason": "a test"}}
+    refused(empty, "cv_training", "klyang/MentaLLaMA-chat-7B", "overrides=model.path=", env="mentallam", **params)
+
+
+def test_terminal_shows_one_sentence_and_exit_code_1(empty: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "post.txt").write_text(SECRET)
+    done = empty.kedro("--pipeline", "inference", f"--params=input={tmp_path}/post.txt")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("Error: no trained model yet")
+    assert "Traceback" not in done.stdout + done.stderr
+    assert SECRET not in done.stdout + done.stderr

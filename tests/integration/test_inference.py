@@ -24,28 +24,28 @@ def predictions(workspace: Workspace) -> list[dict]:
         ("posts.txt", f"{SECRET}\n\nA second post.\n", 18),
     ],
 )
-def test_each_kind_of_file(trained: Workspace, tmp_path: Path, name: str, content: str, pairs: int) -> None:
+def test_each_kind_of_file(
+    trained: Workspace, tmp_path: Path, name: str, content: str, pairs: int, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
-    done = trained.kedro("--pipeline", "inference", f"--params=input={path}")
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    trained.run("inference", input=str(path))
     rows = predictions(trained)
     assert len(rows) == pairs
     assert all(row.keys() == FIELDS for row in rows)
     assert all(row["label"] == ("yes" if row["probability"] >= row["threshold"] else "no") for row in rows)
-    assert SECRET not in done.stdout + done.stderr + json.dumps(rows)
+    assert SECRET not in "".join(capfd.readouterr()) + json.dumps(rows)
 
 
 def test_default_is_the_best_fold_and_checkpoint_run_chooses_another(trained: Workspace, tmp_path: Path) -> None:
     outcome = json.loads((trained.data / "07_model_output" / "cv_outcome.json").read_text())
     path = tmp_path / "post.txt"
     path.write_text("I am awake at night.")
-    assert trained.kedro("--pipeline", "inference", f"--params=input={path}").returncode == 0
+    trained.run("inference", input=str(path))
     assert {row["run_id"] for row in predictions(trained)} == {outcome["best_run_id"]}
 
     other = next(fold["run_id"] for fold in outcome["folds"] if fold["run_id"] != outcome["best_run_id"])
-    done = trained.kedro("--pipeline", "inference", f"--params=input={path},checkpoint_run={other}")
-    assert done.returncode == 0
+    trained.run("inference", input=str(path), checkpoint_run=other)
     assert {row["run_id"] for row in predictions(trained)} == {other}
 
 

@@ -114,13 +114,14 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
     base = locate_base_model(BaseModel(**facts["base_model"]), config.model, cache)
     wanted = compute_dtype(config.model.dtype if dtype == "auto" else dtype)
     model, tokenizer = load_base(base, torch.float32 if merge else wanted)
-    adapted = PeftModel.from_pretrained(model, str(folder))
+    try:
+        adapted = PeftModel.from_pretrained(model, str(folder))
+    except (KeyError, RuntimeError, ValueError, OSError) as error:  # no head; other shapes; no adapter_config.json
+        raise MentallamError(f"{folder} doesn't fit its model ({type(error).__name__}); train again") from None
     # save_embedding_layers: else PEFT would ask the hub about the base.
     different = set(get_peft_model_state_dict(adapted, save_embedding_layers=False)) ^ set(saved)
     if different:  # PEFT would leave what is missing at random, the head for instance
-        raise MentallamError(
-            f"{folder}/adapter_model.safetensors doesn't fit its model: {len(different)} weights differ by name"
-        )
+        raise MentallamError(f"{folder} doesn't fit its model ({len(different)} weights differ by name); train again")
     use_cached_norm(adapted)
     if merge:
         adapted.merge_adapter()

@@ -14,7 +14,7 @@ from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: a norm that DoRA caches here serves the next training step
 def score_pairs(
     model: nn.Module, examples: Sequence[PostExample], posts_per_batch: int, progress: str | None = None
 ) -> NDArray[np.float64]:

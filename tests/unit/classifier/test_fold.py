@@ -1,0 +1,168 @@
+import logging
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mentallam.classifier.checkpoint import TrainedFold
+from mentallam.classifier.fold import fit_fold, fold_seed, labelled_examples, score_fold
+from mentallam.classifier.scoring import score_pairs
+from mentallam.classifier.training import TrainingOutcome
+from mentallam.classifier.weights import BaseModel
+from mentallam.config import Config
+from mentallam.corpus.schemas import PREDICTIONS, validate
+from mentallam.evaluation.oof import out_of_fold_table
+from tests.conftest import CRITERIA
+from tests.unit.conftest import ORIGIN
+
+HELD_OUT = ["s_7_1", "s_8_1", "s_9_1"]
+SPLIT: dict[str, Any] = {
+    "fold": 0,
+    "n_folds": 5,
+    "seed": 42,
+    "group_by": "author",
+    "train": ["s_1_1", "s_2_1", "s_3_1", "s_4_1"],
+    "dev": ["s_5_1", "s_6_1"],
+    "held_out": HELD_OUT,
+}
+
+
+@pytest.fixture
+def posts() -> pd.DataFrame:
+    ids = [*SPLIT["train"], *SPLIT["dev"], *HELD_OUT]
+    texts = [f"Post {number}: I was " + ("tired." if number % 2 else "at the lake.") for number in range(len(ids))]
+    texts[ids.index("s_8_1")] = "word " * 700  # more than fits
+    return pd.DataFrame({"post_id": ids, "text": texts})
+
+
+@pytest.fixture
+def criteria() -> pd.DataFrame:
+    return pd.DataFrame({"criterion_id": list(CRITERIA), "symptom": list("ABC"), "criterion": list(CRITERIA.values())})
+
+
+@pytest.fixture
+def pairs(posts: pd.DataFrame) -> pd.DataFrame:
+    """Every post with every criterion, the rows in no order; labels and flags that differ from pair to pair."""
+    grid = pd.MultiIndex.from_product([posts["post_id"], CRITERIA], names=["post_id", "criterion_id"])
+    numbers = np.arange(len(grid))
+    labels = (numbers % 4 == 1).astype("int8")
+    table = pd.DataFrame({"label": labels, "explicit_negative": (numbers % 5 == 2) & (labels == 0)}, index=grid)
+    return table.reset_index().sample(frac=1, random_state=0, ignore_index=True)
+
+
+@pytest.fixture
+def table(trained: TrainedFold, posts: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    return score_fold(trained, SPLIT, posts, pairs)
+
+
+def test_predictions_are_a_part_of_the_out_of_fold_table(table: pd.DataFrame) -> None:
+    validate(table, PREDICTIONS)
+    assert set(table.columns) == set(PREDICTIONS.columns)
+    assert len(out_of_fold_table([table])) == len(table)
+
+
+def test_held_out_posts_and_no_others(table: pd.DataFrame, pairs: pd.DataFrame) -> None:
+    assert sorted(table["post_id"].unique()) == HELD_OUT
+    assert len(table) == len(HELD_OUT) * len(CRITERIA)
+    assert table["group"].tolist() == table["post_id"].str.split("_").str[1].tolist()  # the author
+    facts = ["post_id", "criterion_id", "label", "explicit_negative"]
+    held_out = pairs[pairs["post_id"].isin(HELD_OUT)]
+    pd.testing.assert_frame_equal(
+        table[facts].sort_values(facts, ignore_index=True), held_out[facts].sort_values(facts, ignore_index=True)
+    )
+    assert table["label"].nunique() == table["explicit_negative"].nunique() == 2
+
+
+def test_each_pair_has_its_own_score(table: pd.DataFrame, trained: TrainedFold, posts: pd.DataFrame) -> None:
+    texts = posts.set_index("post_id")["text"]
+    for row in table.itertuples():
+        alone = trained.prompter.example(row.post_id, texts[row.post_id], [row.criterion_id])
+        assert row.logit == pytest.approx(score_pairs(trained.model, [alone], 1)[0], abs=1e-5)
+        assert row.probability == pytest.approx(1 / (1 + np.exp(-row.logit)))
+        assert row.prediction == (row.probability >= trained.threshold)
+    assert table["logit"].nunique() == len(table)
+    assert set(table["threshold"]) == {0.37}
+
+
+def test_both_sides_of_the_threshold_occur(trained: TrainedFold, posts: pd.DataFrame, pairs: pd.DataFrame) -> None:
+    middle = float(score_fold(trained, SPLIT, posts, pairs)["probability"].median())
+    table = score_fold(replace(trained, threshold=middle), SPLIT, posts, pairs)
+    assert table.loc[table["probability"] == middle, "prediction"].tolist() == [1]
+    assert table["prediction"].tolist() == (table["probability"] >= middle).astype(int).tolist()
+    assert set(table["prediction"]) == {0, 1}
+
+
+def test_the_cut_post_is_marked(table: pd.DataFrame) -> None:
+    assert set(table.loc[table["truncated"], "post_id"]) == {"s_8_1"}
+    assert table["truncated"].sum() == len(CRITERIA)
+
+
+def test_examples_ask_what_has_a_label(trained: TrainedFold, posts: pd.DataFrame, pairs: pd.DataFrame) -> None:
+    some = pairs[(pairs["post_id"] != "s_2_1") | (pairs["criterion_id"] == "A.6")]
+    examples = labelled_examples(trained.prompter, ["s_3_1", "s_2_1"], posts, some)
+    assert [example.post_id for example in examples] == ["s_3_1", "s_2_1"]
+    assert examples[1].criterion_ids == ["A.6"]
+    labels = pairs.set_index(["post_id", "criterion_id"])["label"]
+    for example in examples:
+        assert example.labels == [labels[example.post_id, criterion_id] for criterion_id in example.criterion_ids]
+        text = trained.prompter.tokenizer.decode(example.prefix)
+        assert posts.set_index("post_id").loc[example.post_id, "text"] in text
+
+
+def fit(
+    config: Config,
+    base: BaseModel,
+    posts: pd.DataFrame,
+    criteria: pd.DataFrame,
+    pairs: pd.DataFrame,
+    split: dict[str, Any],
+) -> tuple[TrainedFold, TrainingOutcome, list[tuple[dict[str, float], int]]]:
+    logged: list[tuple[dict[str, float], int]] = []
+    config = replace(config, training=replace(config.training, max_epochs=1))
+    trained, outcome = fit_fold(
+        config, base, split, posts, criteria, pairs, ORIGIN, lambda metrics, step: logged.append((metrics, step))
+    )
+    return trained, outcome, logged
+
+
+def test_training_neither_needs_nor_sees_the_held_out_posts(
+    tiny_config: Config,
+    tiny_base: BaseModel,
+    posts: pd.DataFrame,
+    criteria: pd.DataFrame,
+    pairs: pd.DataFrame,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    learnt_from = posts[~posts["post_id"].isin(HELD_OUT)]
+    with caplog.at_level(logging.INFO):
+        trained, outcome, logged = fit(
+            tiny_config,
+            tiny_base,
+            learnt_from,
+            criteria,
+            pairs[pairs["post_id"].isin(learnt_from["post_id"])],
+            {**SPLIT, "held_out": []},
+        )
+    other = posts.assign(text=posts["text"].where(~posts["post_id"].isin(HELD_OUT), "Other."))
+    again, _, _ = fit(tiny_config, tiny_base, other, criteria, pairs, SPLIT)
+    for (name, one), (_, two) in zip(trained.model.state_dict().items(), again.model.state_dict().items(), strict=True):
+        assert torch.equal(one, two), name
+
+    assert trained.threshold == outcome.threshold
+    assert trained.origin == ORIGIN
+    assert trained.prompter.criteria == CRITERIA
+    assert any("loss" in metrics for metrics, _ in logged)
+    assert "Post 0" not in caplog.text
+
+
+def test_folds_start_from_seeds_of_their_own(
+    tiny_config: Config, tiny_base: BaseModel, posts: pd.DataFrame, criteria: pd.DataFrame, pairs: pd.DataFrame
+) -> None:
+    assert [fold_seed({"seed": 42, "fold": fold}) for fold in range(3)] == [42, 43, 44]
+    one, _, _ = fit(tiny_config, tiny_base, posts, criteria, pairs, SPLIT)
+    two, _, _ = fit(tiny_config, tiny_base, posts, criteria, pairs, {**SPLIT, "fold": 1})
+    heads = [trained.model.base_model.model.score.modules_to_save["default"].weight for trained in (one, two)]
+    assert not torch.allclose(*heads, atol=1e-2)

@@ -1,0 +1,83 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from kedro.io import DataCatalog, DatasetError
+
+from mentallam.classifier.checkpoint import TrainedFold
+from mentallam.classifier.scoring import score_pairs
+from mentallam.datasets import CheckpointDataset, CorpusDataset
+from mentallam.errors import MentallamError
+from tests.conftest import PROJECT, SAMPLE
+from tests.unit.classifier.conftest import make_examples
+
+CRITERIA_FILE = PROJECT / "data" / "01_raw" / "dsm5_criteria.csv"
+
+
+@pytest.fixture
+def checkpoints(trained: TrainedFold, tmp_path: Path) -> DataCatalog:
+    """As the project's catalog has it: one entry for all folds."""
+    entry = {
+        "type": "mentallam.datasets.CheckpointDataset",
+        "folder": f"{tmp_path}/fold_{{k}}",
+        "base_models": str(Path(trained.base.folder).parent),
+        "metadata": {"kedro-viz": {"layer": "models"}},
+    }
+    return DataCatalog.from_config({"fold_{k}_checkpoint": entry})
+
+
+def test_the_corpus_is_read(caplog: pytest.LogCaptureFixture) -> None:
+    dataset = CorpusDataset(format="redsm5", folder=str(SAMPLE), criteria=str(CRITERIA_FILE))
+    corpus = dataset.load()
+    assert list(corpus.posts.columns) == ["post_id", "text"]
+    assert len(corpus.posts) > 0
+    assert corpus.criteria["criterion_id"].tolist() == [f"A.{number}" for number in range(1, 10)]
+    assert corpus.posts["text"].iloc[0] not in repr(dataset) + repr(corpus) + caplog.text
+
+
+def test_the_corpus_is_never_written() -> None:
+    dataset = CorpusDataset(format="redsm5", folder=str(SAMPLE), criteria=str(CRITERIA_FILE))
+    with pytest.raises((NotImplementedError, DatasetError), match="read-only|None"):
+        dataset.save(dataset.load())  # type: ignore[arg-type]
+    assert (SAMPLE / "redsm5_posts.csv").is_file()
+
+
+def test_a_missing_corpus_keeps_its_sentence_as_the_cause(tmp_path: Path) -> None:
+    dataset = CorpusDataset(format="redsm5", folder=str(tmp_path), criteria=str(CRITERIA_FILE))
+    with pytest.raises(DatasetError) as error:
+        dataset.load()
+    assert isinstance(error.value.__cause__, MentallamError)
+    assert "redsm5_posts.csv is missing" in error.value.__cause__.message
+
+
+def test_a_checkpoint_comes_back_as_it_was(checkpoints: DataCatalog, trained: TrainedFold, tmp_path: Path) -> None:
+    assert not checkpoints.exists("fold_3_checkpoint")
+    checkpoints.save("fold_3_checkpoint", trained)
+    assert checkpoints.exists("fold_3_checkpoint")
+    assert not checkpoints.exists("fold_4_checkpoint")
+    loaded = checkpoints.load("fold_3_checkpoint")
+    assert loaded.folder == tmp_path / "fold_3"
+    assert (loaded.threshold, loaded.origin) == (trained.threshold, trained.origin)
+    examples = make_examples(trained.prompter)
+    assert score_pairs(loaded.model, examples, 4).tolist() == score_pairs(trained.model, examples, 4).tolist()
+
+
+def test_a_checkpoint_without_its_facts_does_not_exist(
+    checkpoints: DataCatalog, trained: TrainedFold, tmp_path: Path
+) -> None:
+    checkpoints.save("fold_3_checkpoint", trained)
+    (tmp_path / "fold_3" / "mentallam.json").unlink()
+    assert not checkpoints.exists("fold_3_checkpoint")
+    shutil.rmtree(tmp_path / "fold_3")
+    with pytest.raises(DatasetError) as error:
+        checkpoints.load("fold_3_checkpoint")
+    assert isinstance(error.value.__cause__, MentallamError)
+
+
+def test_datasets_say_what_they_are(tmp_path: Path) -> None:
+    checkpoint = CheckpointDataset(folder=str(tmp_path / "fold_0"), base_models="base", metadata={"layer": "models"})
+    assert checkpoint.metadata == {"layer": "models"}
+    assert "fold_0" in repr(checkpoint)
+    corpus = CorpusDataset(format="redsm5", folder="folder", criteria="file", metadata={"layer": "raw"})
+    assert corpus.metadata == {"layer": "raw"}
+    assert "redsm5" in repr(corpus)

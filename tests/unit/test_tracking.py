@@ -1,0 +1,230 @@
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import mlflow
+import pytest
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
+
+from mentallam.errors import MentallamError
+from mentallam.tracking import (
+    BEST_RUN_TAG,
+    CHECKPOINT,
+    Run,
+    download_checkpoint,
+    failing,
+    find_fold_run,
+    open_cv_run,
+    open_fold_run,
+)
+
+
+@pytest.fixture
+def cv_run(experiment: str) -> dict[str, str]:
+    return start_cv_run(experiment)
+
+
+def start_cv_run(experiment: str) -> dict[str, str]:
+    mlflow.set_experiment(experiment)
+    with mlflow.start_run():
+        return open_cv_run()
+
+
+def checkpoint_of(run: Run, folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "mentallam.json").write_text(run.run_id)
+    run.log_folder(folder, CHECKPOINT)
+    return folder
+
+
+@pytest.fixture
+def finish(experiment: str, tmp_path: Path) -> Callable[[dict[str, str]], str]:
+    """Runs a fold of a cross-validation, closes both as training does, returns the fold's run."""
+
+    def finish(cv_run: dict[str, str]) -> str:
+        fold_run = Run(open_fold_run(cv_run, 0)["run_id"])
+        checkpoint_of(fold_run, tmp_path / fold_run.run_id)
+        fold_run.finish()
+        Run(cv_run["run_id"]).set_tags({BEST_RUN_TAG: fold_run.run_id})
+        return fold_run.run_id
+
+    return finish
+
+
+def test_the_parent_is_the_run_that_is_open(experiment: str) -> None:
+    mlflow.set_experiment(experiment)
+    with mlflow.start_run() as run:
+        assert open_cv_run() == {"run_id": run.info.run_id, "experiment_id": run.info.experiment_id}
+
+
+def test_without_an_open_run_the_way_out_is_named(experiment: str) -> None:
+    with pytest.raises(MentallamError, match=r"no MLflow run is open.*tracking\.disable_tracking in mlflow\.yml"):
+        open_cv_run()
+
+
+def test_children_carry_the_parents_tag(cv_run: dict[str, str]) -> None:
+    children = [open_fold_run(cv_run, fold) for fold in range(5)]
+    client = MlflowClient()
+    for fold, child in enumerate(children):
+        run = client.get_run(child["run_id"])
+        assert run.data.tags[MLFLOW_PARENT_RUN_ID] == cv_run["run_id"]
+        assert run.data.tags[MLFLOW_RUN_NAME] == f"fold_{fold}"
+        assert run.data.tags["mentallam.fold"] == str(fold)
+        assert run.info.experiment_id == cv_run["experiment_id"] == child["experiment_id"]
+        assert run.info.status == "RUNNING"
+    found = client.search_runs([cv_run["experiment_id"]], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{cv_run['run_id']}'")
+    assert {run.info.run_id for run in found} == {child["run_id"] for child in children}
+    assert mlflow.active_run() is None
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError("x"), "FAILED"), (MentallamError("x"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+)
+def test_a_run_that_breaks_off_is_marked(cv_run: dict[str, str], error: BaseException, status: str) -> None:
+    run_id = open_fold_run(cv_run, 0)["run_id"]
+    with pytest.raises(type(error)), failing(run_id):
+        raise error
+    assert MlflowClient().get_run(run_id).info.status == status
+
+
+def test_a_run_that_goes_well_is_not_closed_by_failing(cv_run: dict[str, str]) -> None:
+    run_id = open_fold_run(cv_run, 0)["run_id"]
+    with failing(run_id) as run:
+        assert run.run_id == run_id
+    assert MlflowClient().get_run(run_id).info.status == "RUNNING"
+    run.finish()
+    assert MlflowClient().get_run(run_id).info.status == "FINISHED"
+
+
+def test_undefined_metrics_are_left_out(cv_run: dict[str, str]) -> None:
+    run = Run(cv_run["run_id"])
+    run.log_metrics({"f1": 0.5, "roc_auc": None})
+    run.log_metrics({"roc_auc": None})
+    for step in (1, 2, 3):
+        run.log_metrics({"loss": 1 / step}, step)
+    data = MlflowClient().get_run(run.run_id).data
+    assert data.metrics == {"f1": 0.5, "loss": pytest.approx(1 / 3)}
+    history = MlflowClient().get_metric_history(run.run_id, "loss")
+    assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
+
+
+def test_a_metric_that_is_no_number_is_kept_as_such(cv_run: dict[str, str]) -> None:
+    run = Run(cv_run["run_id"])
+    run.log_metrics({"grad_norm": math.nan})
+    assert math.isnan(MlflowClient().get_run(run.run_id).data.metrics["grad_norm"])
+
+
+def test_nested_parameters_are_flattened_and_more_than_a_hundred_logged(cv_run: dict[str, str]) -> None:
+    run = Run(cv_run["run_id"])
+    many = {f"p{number}": number for number in range(250)}
+    run.log_params({"many": many, "model": {"prompt": {"suffix": "a b"}, "path": ""}, "none": None, "list": [1, 2]})
+    params = MlflowClient().get_run(run.run_id).data.params
+    assert len(params) == 250 + 4
+    assert params["many.p249"] == "249"
+    assert params["model.prompt.suffix"] == "a b"
+    assert (params["model.path"], params["none"], params["list"]) == ("", "None", "[1, 2]")
+
+
+def test_artifacts_lie_where_they_are_said_to(
+    cv_run: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(open_fold_run(cv_run, 0)["run_id"])
+    run.log_dict({"fold": 0}, "fold_0.json")
+    run.log_text("a report", "report.md")
+    run.log_figure(Figure(), "curve.png")
+    checkpoint_of(run, tmp_path / "fold_0")
+    assert {item.path for item in MlflowClient().list_artifacts(run.run_id)} == {
+        "fold_0.json",
+        "report.md",
+        "curve.png",
+        CHECKPOINT,
+    }
+    address = run.artifact_address(CHECKPOINT)
+    monkeypatch.chdir(tmp_path / "fold_0")  # below which the artifacts do not lie
+    folder = download_checkpoint(run.run_id)
+    assert (folder / "mentallam.json").read_text() == run.run_id
+    assert folder == Path(address)
+    monkeypatch.chdir(tmp_path)
+    relative = run.artifact_address(CHECKPOINT)
+    assert not Path(relative).is_absolute()
+    assert (tmp_path / relative / "mentallam.json").read_text() == run.run_id
+    assert download_checkpoint(run.run_id) == Path(relative)
+
+
+def test_the_parent_links_to_its_children(cv_run: dict[str, str]) -> None:
+    children = {fold: open_fold_run(cv_run, fold)["run_id"] for fold in range(2)}
+    Run(cv_run["run_id"]).link_folds(cv_run["experiment_id"], children)
+    tags = MlflowClient().get_run(cv_run["run_id"]).data.tags
+    for fold, run_id in children.items():
+        assert tags[f"mentallam.fold_{fold}_run_id"] == run_id
+        link = f"[fold {fold}](#/experiments/{cv_run['experiment_id']}/runs/{run_id})"
+        assert link in tags[MLFLOW_RUN_NOTE]
+
+
+def test_the_default_is_the_best_fold_of_the_latest_finished_cross_validation(
+    experiment: str, finish: Callable[[dict[str, str]], str]
+) -> None:
+    first = finish(start_cv_run(experiment))
+    assert find_fold_run(experiment) == first
+    second = finish(start_cv_run(experiment))
+    assert find_fold_run(experiment) == second
+
+    unfinished = start_cv_run(experiment)  # newer, and interrupted after its first fold
+    Run(open_fold_run(unfinished, 0)["run_id"]).finish()
+    assert find_fold_run(experiment) == second
+
+
+def test_a_run_can_be_named_by_parent_or_child(experiment: str, finish: Callable[[dict[str, str]], str]) -> None:
+    old = start_cv_run(experiment)
+    old_fold = finish(old)
+    new_fold = finish(start_cv_run(experiment))
+    assert find_fold_run(experiment, old["run_id"]) == old_fold
+    assert find_fold_run(experiment, old_fold) == old_fold
+    assert find_fold_run("another experiment", new_fold) == new_fold
+
+
+def test_an_unknown_run_is_one_sentence(experiment: str) -> None:
+    with pytest.raises(MentallamError, match="checkpoint_run=feed is no run in this tracking database") as error:
+        find_fold_run(experiment, "feed")
+    assert "\n" not in error.value.message
+
+
+def test_a_run_without_a_checkpoint_is_one_sentence(cv_run: dict[str, str], experiment: str) -> None:
+    fold_run = open_fold_run(cv_run, 0)["run_id"]
+    for run_id, status in ((cv_run["run_id"], "FINISHED"), (fold_run, "RUNNING")):
+        with pytest.raises(MentallamError, match=rf"checkpoint_run={run_id} \(status {status}\) holds no checkpoint"):
+            find_fold_run(experiment, run_id)
+
+
+def test_no_model_yet_names_the_command(cv_run: dict[str, str], experiment: str) -> None:
+    for name in (experiment, "never made"):
+        with pytest.raises(MentallamError, match="no trained model yet .* `kedro run --pipeline cv_training` first"):
+            find_fold_run(name)
+
+
+def test_six_folds_at_once_meet_no_lock(cv_run: dict[str, str]) -> None:
+    children = [open_fold_run(cv_run, fold)["run_id"] for fold in range(6)]
+    start = Barrier(len(children), timeout=60)
+
+    def log(run_id: str) -> None:
+        start.wait()
+        with failing(run_id) as run:
+            run.log_params({"fold": run_id})
+            for step in range(20):
+                run.log_metrics({"loss": step, "learning_rate": 1 / (1 + step)}, step)
+            run.set_tags({"done": True})
+            run.finish()
+
+    with ThreadPoolExecutor(len(children)) as pool:
+        for done in [pool.submit(log, run_id) for run_id in children]:
+            done.result()
+    client = MlflowClient()
+    for run_id in children:
+        run = client.get_run(run_id)
+        assert run.info.status == "FINISHED"
+        assert run.data.params == {"fold": run_id}
+        assert len(client.get_metric_history(run_id, "loss")) == 20
