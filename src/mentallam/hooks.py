@@ -22,17 +22,13 @@ class ProjectHooks:
         Raises:
             MentallamError: The message names the input and the command that comes first.
         """
-        for name in sorted(pipeline.inputs()):
-            if name.startswith("params:") or name == "parameters" or catalog.exists(name):
-                continue
-            makers = [
-                maker
-                for maker in ("data_processing", "cv_training")
-                if name in pipelines[maker].outputs() | _inner(maker)
-            ]
-            if makers:
-                env = f" --env {run_params['env']}" if run_params.get("env") not in (None, "local") else ""
-                raise MentallamError(f"{name} does not exist yet: run `kedro run --pipeline {makers[0]}{env}` first")
+        made_here = pipelines["data_processing"].all_outputs()
+        wanted = pipeline.inputs() & (made_here | pipelines["cv_training"].all_outputs())
+        missing = sorted(name for name in wanted if not catalog.exists(name))
+        if missing:
+            maker = "data_processing" if made_here.issuperset(missing) else "cv_training"
+            env = "" if run_params["env"] in (None, "local", "base") else f" --env {run_params['env']}"
+            raise MentallamError(f"{missing[0]} does not exist yet: run `kedro run --pipeline {maker}{env}` first")
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
@@ -60,6 +56,3 @@ def _leave_runs(status: str) -> None:
         mlflow.end_run(status)
     mlflow_hook.run_id = None
 
-
-def _inner(name: str) -> set[str]:
-    return set(pipelines[name].all_outputs())

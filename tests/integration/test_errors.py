@@ -78,7 +78,7 @@ def test_inference_before_training(empty: Workspace, tmp_path: Path, refused: Ca
 
 
 def test_reporting_before_training(empty: Workspace, refused: Callable[..., None]) -> None:
-    refused(empty, "reporting", "kedro run --pipeline", "--env test")
+    refused(empty, "reporting", "run `kedro run --pipeline cv_training --env test` first")
 
 
 def test_input_that_is_no_file(trained: Workspace, refused: Callable[..., None]) -> None:

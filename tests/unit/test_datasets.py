@@ -26,6 +26,14 @@ def checkpoints(trained: TrainedFold, tmp_path: Path) -> DataCatalog:
     return DataCatalog.from_config({"fold_{k}_checkpoint": entry})
 
 
+def root_of(error: BaseException) -> MentallamError:
+    """The sentence that the user gets to read; Kedro wraps it once or twice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    assert isinstance(error, MentallamError)
+    return error
+
+
 def test_the_corpus_is_read(caplog: pytest.LogCaptureFixture) -> None:
     dataset = CorpusDataset(format="redsm5", folder=str(SAMPLE), criteria=str(CRITERIA_FILE))
     corpus = dataset.load()
@@ -37,17 +45,15 @@ def test_the_corpus_is_read(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_the_corpus_is_never_written() -> None:
     dataset = CorpusDataset(format="redsm5", folder=str(SAMPLE), criteria=str(CRITERIA_FILE))
-    with pytest.raises((NotImplementedError, DatasetError), match="read-only|None"):
+    with pytest.raises(DatasetError, match="read-only"):
         dataset.save(dataset.load())  # type: ignore[arg-type]
-    assert (SAMPLE / "redsm5_posts.csv").is_file()
 
 
-def test_a_missing_corpus_keeps_its_sentence_as_the_cause(tmp_path: Path) -> None:
+def test_a_missing_corpus_keeps_its_sentence(tmp_path: Path) -> None:
     dataset = CorpusDataset(format="redsm5", folder=str(tmp_path), criteria=str(CRITERIA_FILE))
     with pytest.raises(DatasetError) as error:
         dataset.load()
-    assert isinstance(error.value.__cause__, MentallamError)
-    assert "redsm5_posts.csv is missing" in error.value.__cause__.message
+    assert "redsm5_posts.csv is missing" in root_of(error.value).message
 
 
 def test_a_checkpoint_comes_back_as_it_was(checkpoints: DataCatalog, trained: TrainedFold, tmp_path: Path) -> None:
@@ -71,7 +77,7 @@ def test_a_checkpoint_without_its_facts_does_not_exist(
     shutil.rmtree(tmp_path / "fold_3")
     with pytest.raises(DatasetError) as error:
         checkpoints.load("fold_3_checkpoint")
-    assert isinstance(error.value.__cause__, MentallamError)
+    assert "holds no complete checkpoint" in root_of(error.value).message
 
 
 def test_datasets_say_what_they_are(tmp_path: Path) -> None:
