@@ -75,6 +75,7 @@ class AdapterConfig:
     alpha: int = 16
     dropout: float = 0.0
     target_modules: list[str] = field(default_factory=list)
+    top_layers: int | None = None
 
 
 @dataclass

@@ -55,4 +55,3 @@ def _leave_runs(status: str) -> None:
     while mlflow.active_run():
         mlflow.end_run(status)
     mlflow_hook.run_id = None
-

@@ -74,10 +74,11 @@ class CachedNormDora(DoraLinearVariant):
         changes = (_OptimizerSteps.count, weight_a._version, weight_b._version)
         state = (*changes, weight_a.data_ptr(), weight_b.data_ptr(), weight.data_ptr())
         if self._norm is None or state != self._norm_of:
-            a, b, w = weight_a.float(), weight_b.float(), weight.float()
+            a, b = weight_a.float(), weight_b.float()
             if self._squared_base_norm is None or self._norm_of[-1:] != state[-1:]:
-                self._squared_base_norm = w.square().sum(1)
-            cross = ((w @ a.T) * b).sum(1)
+                self._squared_base_norm = weight.float().square().sum(1)
+            # In W's own dtype: this term is a small part of the sum, and a float32 copy of W would cost more than all else.
+            cross = ((weight @ a.to(weight.dtype).T).float() * b).sum(1)
             update = ((b @ (a @ a.T)) * b).sum(1)
             squared = self._squared_base_norm + 2 * scaling * cross + scaling**2 * update
             # Rounding could take a row of zeros below zero.

@@ -101,6 +101,11 @@ def add_adapter(model: PackedLlamaForSequenceClassification, adapter: AdapterCon
     Raises:
         MentallamError: A target module that the model doesn't have.
     """
+    layers = model.config.num_hidden_layers
+    if adapter.top_layers is not None and not 0 < adapter.top_layers <= layers:
+        raise MentallamError(
+            f"adapter.top_layers is {adapter.top_layers}; the model has layers 1 to {layers}, null takes all"
+        )
     try:
         adapted = get_peft_model(
             model,
@@ -111,6 +116,7 @@ def add_adapter(model: PackedLlamaForSequenceClassification, adapter: AdapterCon
                 lora_dropout=adapter.dropout,
                 use_dora=adapter.use_dora,
                 target_modules=list(adapter.target_modules),
+                layers_to_transform=list(range(layers - (adapter.top_layers or layers), layers)),
                 modules_to_save=["score"],
             ),
         )

@@ -48,6 +48,8 @@ class CorpusSpec:
         spread: Standard deviation of the logarithm of that length.
         min_words: Shortest length aimed at.
         max_words: Longest length aimed at.
+        evidence_phrases: How many of a symptom's phrases are used, half as many of its opposite; None for all. Fewer
+            come back in more posts, so that a small model can learn from few of them.
     """
 
     n_posts: int
@@ -60,6 +62,7 @@ class CorpusSpec:
     spread: float
     min_words: int
     max_words: int
+    evidence_phrases: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse counts that no corpus can meet.
@@ -101,12 +104,12 @@ class CorpusSpec:
 
 # ReDSM5's order of frequencies with a floor of one positive per fold; short posts, for training in minutes.
 SAMPLE = CorpusSpec(
-    n_posts=64,
-    n_authors=46,
+    n_posts=60,
+    n_authors=45,
     positives={
-        "DEPRESSED_MOOD": 11,
-        "WORTHLESSNESS": 10,
-        "SUICIDAL_THOUGHTS": 8,
+        "DEPRESSED_MOOD": 10,
+        "WORTHLESSNESS": 9,
+        "SUICIDAL_THOUGHTS": 7,
         "FATIGUE": 7,
         "ANHEDONIA": 7,
         "SLEEP_ISSUES": 6,
@@ -114,13 +117,14 @@ SAMPLE = CorpusSpec(
         "APPETITE_CHANGE": 5,
         "PSYCHOMOTOR": 5,
     },
-    without_symptom=15,
+    without_symptom=14,
     special_cases=4,
-    hard_negatives=7,
-    median_words=52,
-    spread=0.45,
-    min_words=15,
-    max_words=112,
+    hard_negatives=4,
+    median_words=34,
+    spread=0.4,
+    min_words=12,
+    max_words=90,
+    evidence_phrases=4,
 )
 
 
@@ -136,10 +140,15 @@ class Sentence:
 class PhraseDeck:
     """Draws phrases at random, and none twice before all of its list have been drawn."""
 
-    def __init__(self, rng: Random) -> None:
-        """Load the phrase files; `rng` decides every draw."""
+    def __init__(self, rng: Random, evidence_phrases: int | None) -> None:
+        """Load the phrase files; `rng` decides every draw, `evidence_phrases` is as in `CorpusSpec`."""
         self._rng = rng
         self.symptoms: dict[str, Any] = _load("synthetic_phrases.yml")
+        if evidence_phrases is not None:
+            for phrases in self.symptoms.values():
+                phrases["evidence"] = phrases["evidence"][:evidence_phrases]
+                if "opposite" in phrases:
+                    phrases["opposite"] = phrases["opposite"][: evidence_phrases // 2]
         self.context: dict[str, Any] = _load("synthetic_context.yml")
         self.topics = list(self.context["topics"])
         self._decks: dict[int, tuple[list[str], list[str]]] = {}
@@ -176,7 +185,7 @@ class SyntheticCorpus:
 def generate(spec: CorpusSpec, seed: int) -> SyntheticCorpus:
     """Compose a corpus that meets `spec` exactly; the same seed gives the same corpus."""
     rng = Random(seed)
-    deck = PhraseDeck(rng)
+    deck = PhraseDeck(rng, spec.evidence_phrases)
     post_ids = _post_ids(spec, rng)
     shown = _symptoms_per_post(spec, rng)
     aims = _lengths(spec, rng)
