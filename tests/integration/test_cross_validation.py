@@ -65,7 +65,7 @@ def test_mlflow_holds_one_parent_and_five_complete_children(trained: Workspace, 
         assert run.info.run_id in parent.data.tags["mlflow.note.content"]
         fold = int(run.data.tags["mentallam.fold"])
         assert run.data.params["adapter.r"] == "8"
-        assert run.data.params["training.learning_rate"] == "0.001"
+        assert run.data.params["training.learning_rate"] == "0.002"
         assert "f1" in run.data.metrics
         steps = client.get_metric_history(run.info.run_id, "loss")
         assert [point.step for point in steps] == list(range(1, len(steps) + 1))

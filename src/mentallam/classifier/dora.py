@@ -77,7 +77,7 @@ class CachedNormDora(DoraLinearVariant):
             a, b = weight_a.float(), weight_b.float()
             if self._squared_base_norm is None or self._norm_of[-1:] != state[-1:]:
                 self._squared_base_norm = weight.float().square().sum(1)
-            # In W's own dtype: this term is a small part of the sum, and a float32 copy of W would cost more than all else.
+            # In W's dtype: the term is a small part of the sum, and copying W to float32 would take most of the time.
             cross = ((weight @ a.to(weight.dtype).T).float() * b).sum(1)
             update = ((b @ (a @ a.T)) * b).sum(1)
             squared = self._squared_base_norm + 2 * scaling * cross + scaling**2 * update

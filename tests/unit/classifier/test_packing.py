@@ -18,6 +18,8 @@ from tests.unit.classifier.conftest import (
     relative_difference,
 )
 
+Gradients = dict[str, torch.Tensor]
+
 
 def packed_loss(model: PeftModel, examples: list[PostExample]) -> tuple[torch.Tensor, torch.Tensor]:
     batch = pack(examples)
@@ -26,7 +28,8 @@ def packed_loss(model: PeftModel, examples: list[PostExample]) -> tuple[torch.Te
     return outputs.logits, pair_loss(outputs, labels)
 
 
-def check_exactness(model: PeftModel, examples: list[PostExample]) -> None:
+def check_logits(model: PeftModel, examples: list[PostExample]) -> tuple[Gradients, Gradients]:
+    """The packed and the pairwise gradients, after checking that the logits are equal."""
     packed, loss = packed_loss(model, examples)
     loss.backward()
     packed_gradients = gradients(model)
@@ -38,18 +41,23 @@ def check_exactness(model: PeftModel, examples: list[PostExample]) -> None:
 
     assert (packed - pairwise).abs().max() < 1e-5
     assert pairwise.std() > 1e-3  # equal because computed, not because constant
-    assert relative_difference(packed_gradients, gradients(model)) < 1e-5
+    return packed_gradients, gradients(model)
 
 
 def test_packed_equals_pairwise_on_tiny(classifier: tuple[PeftModel, Prompter], examples: list[PostExample]) -> None:
-    check_exactness(classifier[0], examples)
+    packed, pairwise = check_logits(classifier[0], examples)
+    assert relative_difference(packed, pairwise) < 1e-5  # weight by weight
 
 
 def test_packed_equals_pairwise_on_smollm2(project: object) -> None:
     config = compose_config(PROJECT / "hydra_configs", "smollm2", "model.dtype=float32")
     base = prepare_base_model(config.model, PROJECT / "data" / "06_models" / "base")
     model, prompter = make_classifier(base, config)
-    check_exactness(model, make_examples(prompter))
+    packed, pairwise = check_logits(model, make_examples(prompter))
+    # Over all weights: in float32, 30 layers of real weights leave more than 1e-5 on single ones, between an ordinary
+    # padded batch and single pairs as well (docs/adr/0002).
+    difference = sum(float((packed[name] - pairwise[name]).square().sum()) for name in packed)
+    assert (difference / sum(float(gradient.square().sum()) for gradient in pairwise.values())) ** 0.5 < 1e-5
 
 
 def test_gradient_checkpointing_changes_no_gradient(

@@ -37,40 +37,28 @@ def open_cv_run(
     return cv_run
 
 
-def open_fold_run(
+def train_fold(
     cv_run: dict[str, str],
     training_config: dict[str, Any],
     base_model: dict[str, str],
     data_statistics: dict[str, Any],
     split: dict[str, Any],
-) -> dict[str, str]:
-    """Return the fold's run, a child of the cross-validation's."""
-    fold_run = {**tracking.open_fold_run(cv_run, split["fold"]), "cv_run_id": cv_run["run_id"]}
-    with tracking.failing(fold_run["run_id"]) as run:
-        _log_start(run, training_config, base_model, data_statistics)
-        run.log_params({"fold": split["fold"], "seed": fold_seed(split), "group_by": split["group_by"]})
-        run.log_dict(split, f"fold_{split['fold']}.json")
-    return fold_run
-
-
-def train_fold(
-    training_config: dict[str, Any],
-    base_model: dict[str, str],
-    fold_run: dict[str, str],
-    data_statistics: dict[str, Any],
-    split: dict[str, Any],
     posts: pd.DataFrame,
     criteria: pd.DataFrame,
     pairs: pd.DataFrame,
-) -> tuple[TrainedFold, dict[str, Any]]:
-    """Return the fold's classifier at its best epoch, and how training went."""
-    origin = {"run_id": fold_run["run_id"], "cv_run_id": fold_run["cv_run_id"], "fold": split["fold"]}
+) -> tuple[dict[str, str], TrainedFold, dict[str, Any]]:
+    """Return the fold's run (a child of the cross-validation's), its classifier at the best epoch, and how it went."""
+    fold_run = tracking.open_fold_run(cv_run, split["fold"])
+    origin = {"run_id": fold_run["run_id"], "cv_run_id": cv_run["run_id"], "fold": split["fold"]}
     origin |= {
         "seed": fold_seed(split),
         **{name: data_statistics[name] for name in ("data_hash", "corpus", "synthetic")},
     }
     started = time.perf_counter()
     with tracking.failing(fold_run["run_id"]) as run:
+        _log_start(run, training_config, base_model, data_statistics)
+        run.log_params({"fold": split["fold"], "seed": fold_seed(split), "group_by": split["group_by"]})
+        run.log_dict(split, f"fold_{split['fold']}.json")
         trained, outcome = fit_fold(
             config.from_dict(training_config),
             BaseModel(**base_model),
@@ -81,7 +69,7 @@ def train_fold(
             origin,
             run.log_metrics,
         )
-    return trained, {**asdict(outcome), "seconds": time.perf_counter() - started}
+    return fold_run, trained, {**asdict(outcome), "seconds": time.perf_counter() - started}
 
 
 def evaluate_fold(

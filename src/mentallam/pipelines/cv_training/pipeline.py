@@ -38,19 +38,12 @@ def _fold(fold: int) -> list[Node]:
     own = f"fold_{fold}"
     return [
         Node(
-            nodes.open_fold_run,
-            ["cv_run", "training_config", "base_model", "data_statistics", f"{own}_split"],
-            f"{own}_run",
-            name="open_run",
-            namespace=own,
-        ),
-        Node(
             nodes.train_fold,
             [
-                *("training_config", "base_model", f"{own}_run", "data_statistics", f"{own}_split"),
+                *("cv_run", "training_config", "base_model", "data_statistics", f"{own}_split"),
                 *("posts", "criteria", "pairs"),
             ],
-            [f"{own}_checkpoint", f"{own}_training"],
+            [f"{own}_run", f"{own}_checkpoint", f"{own}_training"],
             name="train",
             namespace=own,
         ),
