@@ -4,6 +4,8 @@ from pathlib import Path
 
 # No test may reach a network; a hub is a local server. Set before transformers is imported.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# The tiny model's products are too small to share: a second thread would only wait. Set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
