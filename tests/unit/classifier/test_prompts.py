@@ -77,6 +77,15 @@ def test_every_pair_fits_and_only_the_post_is_cut(prompter: Prompter, tiny_confi
         assert example.prefix == whole
 
 
+def test_a_post_that_just_fits_is_not_cut(prompter: Prompter) -> None:
+    head = len(prompter.tokenizer("post: ")["input_ids"])
+    text = "~" * (prompter.post_tokens - head)  # a token each: the tokenizer has seen none in its training
+    fits, longer = prompter.example("p", text), prompter.example("p", text + "~")
+    assert not fits.truncated
+    assert longer.truncated
+    assert longer.prefix == fits.prefix
+
+
 @pytest.mark.parametrize("text", ["I am tired.", LONG])
 def test_a_pair_is_the_same_alone_and_among_others(prompter: Prompter, text: str) -> None:
     together = prompter.example("p", text)
