@@ -1,7 +1,6 @@
 """Training of one fold: transformers' Trainer over packed posts, the epoch chosen on the dev split."""
 
 import logging
-import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -79,14 +78,16 @@ def train(
         title: Words before the progress bar.
     """
     posts_per_step = max(1, round(config.effective_batch_pairs * len(train_examples) / _n_pairs(train_examples)))
-    micro_batch = min(config.posts_per_micro_batch, posts_per_step)
+    # The largest that divides a step: any other would make the effective batch larger than asked for.
+    fitting = range(1, min(config.posts_per_micro_batch, posts_per_step) + 1)
+    micro_batch = max(size for size in fitting if posts_per_step % size == 0)
     with tempfile.TemporaryDirectory(prefix="mentallam-") as folder:
         arguments = TrainingArguments(
             output_dir=folder,
             seed=seed,
             num_train_epochs=config.max_epochs,
             per_device_train_batch_size=micro_batch,
-            gradient_accumulation_steps=math.ceil(posts_per_step / micro_batch),
+            gradient_accumulation_steps=posts_per_step // micro_batch,
             learning_rate=config.learning_rate,
             lr_scheduler_type=config.scheduler,
             warmup_steps=config.warmup_ratio,  # a share of all steps where it is below 1
