@@ -133,6 +133,12 @@ def compose_config(config_dir: Path, experiment: str, overrides: str | None = ""
         MentallamError: An unknown key, group or option, a value of the wrong type or outside its choices.
     """
     words = _words(overrides)
+    launcher = [word for word in words if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    if launcher:
+        raise MentallamError(
+            f"overrides={launcher[0]} would change nothing: Kedro launches the run, and Hydra only composes its "
+            f"configuration"
+        )
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):

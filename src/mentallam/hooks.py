@@ -1,8 +1,10 @@
 """What happens around a run: errors become one sentence, missing inputs name the command that makes them."""
 
+from pathlib import Path
 from typing import Any
 
 import mlflow
+from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.io import DataCatalog
@@ -14,6 +16,18 @@ from mentallam.errors import MentallamError
 
 class ProjectHooks:
     """Hooks of this project."""
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        """Refuses an environment without a folder, which Kedro would read as an empty one.
+
+        Raises:
+            MentallamError: The message names the environments that exist.
+        """
+        conf = Path(context.project_path) / "conf"
+        if context.env and not (conf / context.env).is_dir():
+            known = ", ".join(sorted(folder.name for folder in conf.iterdir() if folder.is_dir()))
+            raise MentallamError(f"--env {context.env}: there is no folder conf/{context.env}; there are: {known}")
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:

@@ -91,8 +91,11 @@ class Run:
         self._client.set_terminated(self.run_id, status)
 
 
-def open_cv_run() -> dict[str, str]:
-    """The parent run as data: the run that kedro-mlflow opened for this pipeline.
+def open_cv_run(name: str) -> dict[str, str]:
+    """The parent run as data: the run that kedro-mlflow opened for this pipeline, whose name is all that it would have.
+
+    Args:
+        name: What the run is called from now on.
 
     Raises:
         MentallamError: Tracking is switched off for this pipeline.
@@ -102,6 +105,7 @@ def open_cv_run() -> dict[str, str]:
         raise MentallamError(
             "no MLflow run is open, and cv_training needs one: take it off tracking.disable_tracking in mlflow.yml"
         )
+    MlflowClient().update_run(active.info.run_id, name=name)
     return {"run_id": active.info.run_id, "experiment_id": active.info.experiment_id}
 
 

@@ -50,6 +50,7 @@ def test_mlflow_holds_one_parent_and_five_complete_children(trained: Workspace, 
     runs = client.search_runs([experiment.experiment_id])
     assert len(runs) == 6
     parent = client.get_run(summary["cv_run_id"])
+    assert parent.info.run_name == "tiny on synthetic sample"
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert {run.info.run_name for run in children} == {f"fold_{fold}" for fold in range(5)}
     assert {run.info.status for run in runs} == {"FINISHED"}

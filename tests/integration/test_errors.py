@@ -72,6 +72,11 @@ def test_unknown_hydra_key_or_group(empty: Workspace, overrides: str, word: str,
     refused(empty, "cv_training", word, "hydra_configs", overrides=overrides)
 
 
+def test_mistyped_environment(empty: Workspace, refused: Callable[..., None]) -> None:
+    refused(empty, "data_processing", "--env tset", "base, local, mentallam, test", env="tset")
+    assert not (empty.folder / "mlflow.db").exists()
+
+
 def test_inference_before_training(empty: Workspace, tmp_path: Path, refused: Callable[..., None]) -> None:
     (tmp_path / "post.txt").write_text(SECRET)
     refused(empty, "inference", "no trained model yet", "cv_training", input=f"{tmp_path}/post.txt")

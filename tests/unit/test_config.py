@@ -210,3 +210,9 @@ def test_inference_refuses_what_would_change_nothing(overrides: str) -> None:
 def test_inference_refuses_what_training_would_refuse() -> None:
     with pytest.raises(MentallamError, match="posts_per_batch"):
         compose_inference(HYDRA, "smollm2", "inference.posts_per_batch=many")
+
+
+@pytest.mark.parametrize("override", ["hydra.run.dir=elsewhere", "+hydra.verbose=true", "hydra/launcher=basic"])
+def test_hydras_own_settings_are_refused_since_they_change_nothing(override: str) -> None:
+    with pytest.raises(MentallamError, match="would change nothing"):
+        compose_config(HYDRA, "tiny", override)

@@ -31,7 +31,7 @@ def cv_run(experiment: str) -> dict[str, str]:
 def start_cv_run(experiment: str) -> dict[str, str]:
     mlflow.set_experiment(experiment)
     with mlflow.start_run():
-        return open_cv_run()
+        return open_cv_run("a study")
 
 
 def checkpoint_of(run: Run, folder: Path) -> Path:
@@ -58,12 +58,12 @@ def finish(experiment: str, tmp_path: Path) -> Callable[[dict[str, str]], str]:
 def test_the_parent_is_the_run_that_is_open(experiment: str) -> None:
     mlflow.set_experiment(experiment)
     with mlflow.start_run() as run:
-        assert open_cv_run() == {"run_id": run.info.run_id, "experiment_id": run.info.experiment_id}
+        assert open_cv_run("a study") == {"run_id": run.info.run_id, "experiment_id": run.info.experiment_id}
 
 
 def test_without_an_open_run_the_way_out_is_named(experiment: str) -> None:
     with pytest.raises(MentallamError, match=r"no MLflow run is open.*tracking\.disable_tracking in mlflow\.yml"):
-        open_cv_run()
+        open_cv_run("a study")
 
 
 def test_children_carry_the_parents_tag(cv_run: dict[str, str]) -> None:

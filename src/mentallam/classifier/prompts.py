@@ -90,8 +90,10 @@ class Prompter:
         return PostExample(post_id, prefix, len(post) > self.post_tokens, asked, suffixes, list(labels))
 
     def _ids(self, text: str) -> list[int]:
-        # verbose=False: the tokenizer would warn of posts beyond the model's window, which are cut right after.
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        # A special token's name in a post is text like any other (split_special_tokens), and a post beyond the model's
+        # window is cut right after, without a warning of the tokenizer's (verbose).
+        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
+        return list(encoded["input_ids"])
 
     def _begin_of_sequence(self) -> list[int]:
         begin = self.tokenizer.bos_token_id

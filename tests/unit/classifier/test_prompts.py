@@ -49,6 +49,14 @@ def test_a_short_pair_reads_as_the_template_says(prompter: Prompter, tiny_config
     assert not example.truncated
 
 
+def test_a_special_token_in_a_post_is_plain_text(bos_tokenizer: PreTrainedTokenizerBase, tiny_config: Config) -> None:
+    prompter = Prompter(bos_tokenizer, tiny_config.model.prompt, CRITERIA, tiny_config.model.max_length)
+    prefix = prompter.example("p", "I typed </s> and <s> here").prefix
+    assert bos_tokenizer.eos_token_id not in prefix
+    assert prefix.count(bos_tokenizer.bos_token_id) == 1  # the sequence's own
+    assert "</s> and <s>" in bos_tokenizer.decode(prefix)
+
+
 def test_a_post_of_6990_words_keeps_its_criterion_and_question(prompter: Prompter, tiny_config: Config) -> None:
     example = prompter.example("p", LONG)
     assert example.truncated

@@ -32,7 +32,7 @@ def open_cv_run(
     training_config: dict[str, Any], base_model: dict[str, str], data_statistics: dict[str, Any]
 ) -> dict[str, str]:
     """Return the parent run of this cross-validation."""
-    cv_run = tracking.open_cv_run()
+    cv_run = tracking.open_cv_run(f"{base_model['name']} on {data_statistics['corpus']}")
     _log_start(tracking.Run(cv_run["run_id"]), training_config, base_model, data_statistics)
     return cv_run
 
