@@ -83,6 +83,7 @@ class TrainConfig:
     """The optimisation of one fold."""
 
     learning_rate: float = MISSING
+    head_learning_rate: float | None = None
     scheduler: str = MISSING
     warmup_ratio: float = MISSING
     weight_decay: float = MISSING
@@ -203,6 +204,10 @@ def _typed(plain: Any) -> Config:
     for key in _POSITIVE:
         if not OmegaConf.select(composed, key) > 0:  # nor is nan
             raise MentallamError(f"{key} is {OmegaConf.select(composed, key)}; it must be above 0")
+    if config.training.head_learning_rate is not None and not config.training.head_learning_rate > 0:
+        raise MentallamError(
+            f"training.head_learning_rate is {config.training.head_learning_rate}; it must be above 0, or null"
+        )
     for key in _NOT_NEGATIVE:
         if not OmegaConf.select(composed, key) >= 0:
             raise MentallamError(f"{key} is {OmegaConf.select(composed, key)}; it must not be below 0")

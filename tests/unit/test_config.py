@@ -104,6 +104,7 @@ REFUSED = {
     "training.patience=-1": "training.patience is -1; it must be above 0",
     "training.learning_rate=0": "training.learning_rate is 0.0; it must be above 0",
     "training.learning_rate=nan": "training.learning_rate is nan; it must be above 0",
+    "training.head_learning_rate=0": "training.head_learning_rate is 0.0; it must be above 0, or null",
     "training.posts_per_micro_batch=0": "must be above 0",
     "training.effective_batch_pairs=0": "must be above 0",
     "inference.posts_per_batch=0": "must be above 0",

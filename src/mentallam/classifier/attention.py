@@ -19,7 +19,7 @@ NAME = "shared_prefix"
 
 
 class _Rearrange(torch.autograd.Function):
-    """`source[index]` whose gradient is a second gather, several times faster on a CPU than a scatter.
+    """`source[index]` (rows) whose gradient is a second gather, several times faster on a CPU than a scatter.
 
     That is right because the index is one-to-one on real tokens and what is read for padding is never used.
     """
@@ -27,12 +27,12 @@ class _Rearrange(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, source: Tensor, index: Tensor, inverse: Tensor, real: Tensor | None) -> Tensor:
         ctx.save_for_backward(inverse, real)
-        return source[index]
+        return source.index_select(0, index)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         inverse, real = ctx.saved_tensors
-        gradient = gradient[inverse]
+        gradient = gradient.index_select(0, inverse)
         if real is not None:
             gradient = gradient * real[:, None, None].to(gradient.dtype)
         return gradient, None, None, None
@@ -81,7 +81,7 @@ def shared_prefix_attention(
     prefix_q, prefix_k, prefix_v = (t[:cut].unflatten(0, (posts, 1, prefix_length)) for t in (q, k, v))
     own_q, own_k, own_v = (t[cut:].unflatten(0, packing["suffix"].shape) for t in (q, k, v))
     prefix_out = _prefix(prefix_q, prefix_k, prefix_v, packing["prefix_bias"], scaling)
-    suffix_out = _attend(own_q, prefix_k[:, 0], prefix_v[:, 0], own_k, own_v, packing["suffix_bias"], scaling)
+    suffix_out = _attend(own_q, (prefix_k[:, 0], prefix_v[:, 0]), own_k, own_v, packing["suffix_bias"], scaling)
     out = torch.cat([prefix_out.flatten(0, 2), suffix_out.flatten(0, 2)])
     return _Rearrange.apply(out, packing["restore"], index, packing["real"])[None], None
 
@@ -93,7 +93,7 @@ def _prefix(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scaling: float) -> Te
     products win up to about 400 tokens (docs/adr/0003); on a GPU a fused kernel does, and keeps no (P, P) scores.
     """
     if not q.is_cuda:
-        return _attend(q, k[:, 0, :0], v[:, 0, :0], k, v, bias, scaling)
+        return _attend(q, None, k, v, bias, scaling)
     q, k, v = (states[:, 0].transpose(1, 2) for states in (q, k, v))
     grouped = q.shape[1] != k.shape[1]
     out = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped)
@@ -101,14 +101,15 @@ def _prefix(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scaling: float) -> Te
 
 
 def _attend(
-    q: Tensor, seen_k: Tensor, seen_v: Tensor, own_k: Tensor, own_v: Tensor, bias: Tensor, scaling: float
+    q: Tensor, seen: tuple[Tensor, Tensor] | None, own_k: Tensor, own_v: Tensor, bias: Tensor, scaling: float
 ) -> Tensor:
     """Attention of K sequences per post over what they share and over themselves; nothing is copied per sequence.
 
+    Scores are in the inputs' dtype, as the products that make them; the softmax itself computes in float32.
+
     Args:
         q: (B, K, S, H, D).
-        seen_k: (B, P, G, D), what all sequences of a post see; P may be 0.
-        seen_v: (B, P, G, D).
+        seen: Keys and values that all sequences of a post see, each (B, P, G, D); None for nothing (P = 0).
         own_k: (B, K, S, G, D).
         own_v: (B, K, S, G, D).
         bias: (B or 1, K or 1, S, P + S) float32, 0 where a token may look and -inf where not.
@@ -118,23 +119,26 @@ def _attend(
         (B, K, S, H, D).
     """
     posts, sequences, length, heads, width = q.shape
-    seen_length, groups = seen_k.shape[1:3]
+    groups = own_k.shape[3]
     repeat = heads // groups
-    q = (q * scaling).unflatten(3, (groups, repeat)).permute(0, 3, 1, 4, 2, 5)  # B G K R S D
-    seen_k, seen_v = (t.permute(0, 2, 1, 3) for t in (seen_k, seen_v))  # B G P D
-    own_k, own_v = (t.permute(0, 3, 1, 2, 4) for t in (own_k, own_v))  # B G K S D
-
     shape = (posts, groups, sequences, repeat, length)
-    rows = sequences * repeat * length
-    seen = q.reshape(posts, groups, rows, width) @ seen_k.transpose(-1, -2)
-    own = q.reshape(posts, groups, sequences, repeat * length, width) @ own_k.transpose(-1, -2)
-    scores = torch.cat([seen.view(*shape, seen_length), own.view(*shape, length)], -1)
-    # Softmax in float32: bfloat16 holds less than three digits.
-    weights = (scores.float() + bias[:, None, :, None]).softmax(-1).to(q.dtype)
-
-    seen_weights = weights[..., :seen_length].reshape(posts, groups, rows, seen_length)
-    own_weights = weights[..., seen_length:].reshape(posts, groups, sequences, repeat * length, length)
-    out = (seen_weights @ seen_v).view(*shape, width) + (own_weights @ own_v).view(*shape, width)
+    by_sequence = (posts, groups, sequences, repeat * length)
+    by_post = (posts, groups, sequences * repeat * length)
+    q = (q * scaling).unflatten(3, (groups, repeat)).permute(0, 3, 1, 4, 2, 5).reshape(*by_sequence, width)
+    own_k, own_v = (t.permute(0, 3, 1, 2, 4) for t in (own_k, own_v))  # B G K S D
+    scores = (q @ own_k.transpose(-1, -2)).view(*shape, length)
+    bias = bias[:, None, :, None].to(q.dtype)
+    if seen is None:
+        weights = (scores + bias).softmax(-1)
+        out = (weights.view(*by_sequence, length) @ own_v).view(*shape, width)
+    else:
+        seen_k, seen_v = (t.permute(0, 2, 1, 3) for t in seen)  # B G P D
+        seen_scores = (q.view(*by_post, width) @ seen_k.transpose(-1, -2)).view(*shape, -1)
+        weights = (torch.cat([seen_scores, scores], -1) + bias).softmax(-1)
+        # split, not two slices: its gradient is one concatenation.
+        seen_weights, own_weights = weights.split([seen_scores.shape[-1], length], -1)
+        out = (seen_weights.reshape(*by_post, -1) @ seen_v).view(*shape, width)
+        out = out + (own_weights.reshape(*by_sequence, length) @ own_v).view(*shape, width)
     return out.permute(0, 2, 4, 1, 3, 5).flatten(3, 4)
 
 

@@ -11,7 +11,7 @@ PEFT's, so a checkpoint is an ordinary PEFT checkpoint.
 """
 
 import logging
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from peft import PeftModel
@@ -39,13 +39,30 @@ class _OptimizerSteps:
 register_optimizer_step_post_hook(_OptimizerSteps.add)
 
 
+class Factors(NamedTuple):
+    """What a layer multiplies with between two optimizer steps; all in the activations' dtype but the norm.
+
+    Attributes:
+        a: A, (r, in).
+        scaled_b: s B, (out, r).
+        direction: m / ||W + sBA||, (out,).
+        norm: ||W + sBA|| per output row, (out,) float32.
+    """
+
+    a: Tensor
+    scaled_b: Tensor
+    direction: Tensor
+    norm: Tensor
+
+
 class CachedNormDora(DoraLinearVariant):
-    """PEFT's DoRA variant with a factored weight norm that is kept until A or B change; one object per layer."""
+    """PEFT's DoRA variant with a factored weight norm that is kept until A, B or m change; one object per layer."""
 
     def __init__(self) -> None:
         self._squared_base_norm: Tensor | None = None
-        self._norm: Tensor | None = None
-        self._norm_of: tuple[int, ...] = ()
+        self._squared_base_norm_of = 0
+        self._factors: Factors | None = None
+        self._factors_of: tuple[object, ...] = ()
 
     def forward(  # type: ignore[override]
         self, module: LoraLinear, active_adapter: str, x: Tensor, result: Tensor, **kwargs: Any
@@ -57,34 +74,52 @@ class CachedNormDora(DoraLinearVariant):
         )
         scaling = module.scaling[active_adapter]
         base_weight = cast(Tensor, module.get_base_layer().weight)
-        direction = magnitude / self.weight_norm(base_weight, weight_a, weight_b, scaling)
-        output: Tensor = _AdaptedRows.apply(x, result, weight_a, weight_b, direction, scaling)
+        factors = self.factors(base_weight, weight_a, weight_b, magnitude, scaling, x.dtype)
+        output: Tensor = _AdaptedRows.apply(x, result, weight_a, weight_b, magnitude, factors, scaling)
         return output
 
     @torch.no_grad()
-    def weight_norm(self, weight: Tensor, weight_a: Tensor, weight_b: Tensor, scaling: float) -> Tensor:
-        """||W + sBA|| per output row, (out,) float32.
+    def factors(
+        self,
+        weight: Tensor,
+        weight_a: Tensor,
+        weight_b: Tensor,
+        magnitude: Tensor,
+        scaling: float,
+        dtype: torch.dtype,
+    ) -> Factors:
+        """The factors of W + sBA, made once per optimizer step.
 
         Args:
             weight: W, (out, in), frozen.
             weight_a: A, (r, in).
             weight_b: B, (out, r).
+            magnitude: m, (out,).
             scaling: s.
+            dtype: The activations' dtype.
         """
-        changes = (_OptimizerSteps.count, weight_a._version, weight_b._version)
-        state = (*changes, weight_a.data_ptr(), weight_b.data_ptr(), weight.data_ptr())
-        if self._norm is None or state != self._norm_of:
-            a, b = weight_a.float(), weight_b.float()
-            if self._squared_base_norm is None or self._norm_of[-1:] != state[-1:]:
-                self._squared_base_norm = weight.float().square().sum(1)
-            # In W's dtype: the term is a small part of the sum, and copying W to float32 would take most of the time.
-            cross = ((weight @ a.to(weight.dtype).T).float() * b).sum(1)
-            update = ((b @ (a @ a.T)) * b).sum(1)
-            squared = self._squared_base_norm + 2 * scaling * cross + scaling**2 * update
-            # Rounding could take a row of zeros below zero.
-            self._norm = squared.clamp(min=torch.finfo(torch.float32).tiny).sqrt()
-            self._norm_of = state
-        return self._norm
+        trained = (weight_a, weight_b, magnitude)
+        changes = (_OptimizerSteps.count, *(part._version for part in trained))
+        places = (weight.data_ptr(), *(part.data_ptr() for part in trained))
+        state = (changes, places, scaling, dtype)
+        if self._factors is None or state != self._factors_of:
+            norm = self._norm(weight, weight_a.float(), weight_b.float(), scaling)
+            self._factors = Factors(
+                weight_a.to(dtype), (weight_b * scaling).to(dtype), (magnitude / norm).to(dtype), norm
+            )
+            self._factors_of = state
+        return self._factors
+
+    def _norm(self, weight: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
+        if self._squared_base_norm is None or self._squared_base_norm_of != weight.data_ptr():
+            self._squared_base_norm = weight.float().square().sum(1)
+            self._squared_base_norm_of = weight.data_ptr()
+        # In W's dtype: the term is a small part of the sum, and copying W to float32 would take most of the time.
+        cross = ((weight @ a.to(weight.dtype).T).float() * b).sum(1)
+        update = ((b @ (a @ a.T)) * b).sum(1)
+        squared = self._squared_base_norm + 2 * scaling * cross + scaling**2 * update
+        # Rounding could take a row of zeros below zero.
+        return squared.clamp(min=torch.finfo(torch.float32).tiny).sqrt()
 
 
 class _AdaptedRows(torch.autograd.Function):
@@ -92,23 +127,31 @@ class _AdaptedRows(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, base: Tensor, weight_a: Tensor, weight_b: Tensor, direction: Tensor, scaling: float
+        ctx: Any,
+        x: Tensor,
+        base: Tensor,
+        weight_a: Tensor,
+        weight_b: Tensor,
+        magnitude: Tensor,
+        factors: Factors,
+        scaling: float,
     ) -> Tensor:
         rows, result = x.flatten(0, -2), base.flatten(0, -2)
-        a, scaled_b, c = weight_a.to(x.dtype), (weight_b * scaling).to(x.dtype), direction.to(x.dtype)
-        hidden = rows @ a.T
-        adapted = torch.addmm(result, hidden, scaled_b.T)
-        ctx.save_for_backward(rows, a, scaled_b, c, hidden, adapted)
-        ctx.scaling, ctx.dtypes = scaling, (weight_a.dtype, weight_b.dtype, direction.dtype)
-        return (adapted * c).view(base.shape)
+        hidden = rows @ factors.a.T
+        adapted = torch.addmm(result, hidden, factors.scaled_b.T)
+        ctx.save_for_backward(rows, hidden, adapted)
+        ctx.factors, ctx.scaling = factors, scaling
+        ctx.dtypes = weight_a.dtype, weight_b.dtype, magnitude.dtype
+        return (adapted * factors.direction).view(base.shape)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        rows, a, scaled_b, c, hidden, adapted = ctx.saved_tensors
-        dtype_a, dtype_b, dtype_c = ctx.dtypes
+        rows, hidden, adapted = ctx.saved_tensors
+        a, scaled_b, direction, norm = ctx.factors
+        dtype_a, dtype_b, dtype_m = ctx.dtypes
         flat = gradient.flatten(0, -2)
-        to_direction = (flat * adapted).sum(0, dtype=torch.float32)
-        to_base = flat * c
+        to_magnitude = (flat * adapted).sum(0) / norm
+        to_base = flat * direction
         to_hidden = to_base @ scaled_b
         to_x = to_hidden @ a
         to_a = to_hidden.T @ rows
@@ -118,7 +161,8 @@ class _AdaptedRows(torch.autograd.Function):
             to_base.view(gradient.shape),
             to_a.to(dtype_a),
             to_b.to(dtype_b),
-            to_direction.to(dtype_c),
+            to_magnitude.to(dtype_m),
+            None,
             None,
         )
 

@@ -113,6 +113,7 @@ def train(
             compute_loss_func=partial(
                 pair_loss, class_weights=class_weights(config.class_weight, _labels(train_examples))
             ),
+            optimizers=(_optimizer(model, config, arguments), None),
             callbacks=[EarlyStoppingCallback(config.patience), _LogMetrics(log_metrics)],
         )
         for noisy in (PrinterCallback, ProgressCallback):
@@ -129,6 +130,17 @@ def train(
         epochs=round(state.epoch or 0),
         steps=state.global_step,
     )
+
+
+def _optimizer(model: PeftModel, config: TrainConfig, arguments: TrainingArguments) -> torch.optim.Optimizer:
+    """The Trainer's optimizer, with a learning rate of its own for the head."""
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    head = [parameter for name, parameter in trained if "modules_to_save" in name]
+    adapters = [parameter for name, parameter in trained if "modules_to_save" not in name]
+    groups = [{"params": adapters}, {"params": head, "lr": config.head_learning_rate or config.learning_rate}]
+    optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(arguments, cast(Any, model))
+    optimizer: torch.optim.Optimizer = optimizer_class(groups, weight_decay=config.weight_decay, **options)
+    return optimizer
 
 
 def pair_loss(

@@ -6,7 +6,7 @@ from peft import PeftModel
 from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.tuners.lora.variants import DoraLinearVariant
 
-from mentallam.classifier.dora import CachedNormDora
+from mentallam.classifier.dora import CachedNormDora, Factors
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.training import pair_loss
@@ -65,20 +65,28 @@ def test_equals_pefts_dora_in_logits_gradients_and_after_ten_steps(
     assert (after[0] - start).abs().max() > 0.1  # the steps moved the model far beyond that tolerance
 
 
-def test_norm_is_kept_until_the_adapter_changes(classifier: tuple[PeftModel, Prompter]) -> None:
+def test_factors_are_kept_until_the_adapter_changes(classifier: tuple[PeftModel, Prompter]) -> None:
     layer = lora_layers(classifier[0])[0]
     variant, base = layer.lora_variant["default"], layer.get_base_layer().weight
     a, b, scaling = layer.lora_A["default"].weight, layer.lora_B["default"].weight, layer.scaling["default"]
+    magnitude = layer.lora_magnitude_vector["default"].weight
 
-    def exact() -> torch.Tensor:
-        return (base + scaling * b @ a).norm(dim=1)
+    def check(factors: Factors) -> None:
+        norm = (base + scaling * b @ a).norm(dim=1)
+        torch.testing.assert_close(factors.norm, norm, rtol=1e-5, atol=0)
+        torch.testing.assert_close(factors.direction, magnitude / norm, rtol=1e-5, atol=0)
 
-    first = variant.weight_norm(base, a, b, scaling)
-    torch.testing.assert_close(first, exact(), rtol=1e-5, atol=0)
-    assert variant.weight_norm(base, a, b, scaling) is first
-    with torch.no_grad():
-        b.mul_(3)
-    torch.testing.assert_close(variant.weight_norm(base, a, b, scaling), exact(), rtol=1e-5, atol=0)
+    def factors() -> Factors:
+        return variant.factors(base, a, b, magnitude, scaling, torch.float32)
+
+    first = factors()
+    check(first)
+    assert factors() is first
+    for trained in (a, b, magnitude):
+        with torch.no_grad():
+            trained.mul_(3)
+        check(factors())
+    assert variant.factors(base, a, b, magnitude, scaling, torch.bfloat16).a.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("overrides", ["adapter.dropout=0.1", "adapter=lora"])
@@ -92,5 +100,6 @@ def test_norm_is_exact_enough_beside_bfloat16_weights() -> None:
     base = (torch.randn(96, 64) * 0.1).bfloat16()
     a, b = torch.randn(8, 64) * 0.1, torch.randn(96, 8) * 0.05
     exact = (base.double() + 2 * b.double() @ a.double()).norm(dim=1)
-    error = (CachedNormDora().weight_norm(base, a, b, 2.0) - exact).abs() / exact
+    norm = CachedNormDora().factors(base, a, b, torch.ones(96), 2.0, torch.bfloat16).norm
+    error = (norm - exact).abs() / exact
     assert error.max() < 1e-3  # a bfloat16 weight is itself known to 4e-3

@@ -90,6 +90,17 @@ def prompter(tiny_base: BaseModel, tiny_config: Config) -> Prompter:
     return make_classifier(tiny_base, tiny_config)[1]
 
 
+@pytest.mark.parametrize(("head_rate", "head_moves"), [(1e-12, False), (None, True)])
+def test_the_head_has_its_own_learning_rate(
+    run: Any, tiny_base: BaseModel, tiny_config: Config, head_rate: float | None, head_moves: bool
+) -> None:
+    before = adapter_of(make_classifier(tiny_base, tiny_config)[0])
+    after = adapter_of(run(head_learning_rate=head_rate, max_epochs=1)[0])
+    moved = {name: bool((after[name] - before[name]).abs().max() > 1e-6) for name in after}
+    assert {moved[name] for name in moved if "score" in name} == {head_moves}
+    assert all(moved[name] for name in moved if "lora_B" in name)
+
+
 def test_it_learns(run: Any, prompter: Prompter) -> None:
     model, outcome, logged = run(range(12), max_epochs=6, effective_batch_pairs=4)
     losses = [metrics["loss"] for metrics, _ in logged if "loss" in metrics]
