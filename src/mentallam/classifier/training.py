@@ -104,6 +104,8 @@ def train(
             remove_unused_columns=False,
             dataloader_pin_memory=torch.cuda.is_available(),
         )
+        # With several GPUs in sight the Trainer would split the batch over them, and a packed row can't be split.
+        arguments._n_gpu = min(arguments.n_gpu, 1)
         trainer = _PackedTrainer(
             model=model,
             args=arguments,
