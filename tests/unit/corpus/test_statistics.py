@@ -64,12 +64,13 @@ def test_contradictory_annotations_are_counted(folder: Path) -> None:
 
 
 def test_ids_that_name_no_author_and_pairs_without_a_label(pairs_folder: Path) -> None:
-    path = pairs_folder / "groundtruth.csv"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    for name, row in (("posts", "p4,One more.\n"), ("groundtruth", "p4,social,no\n")):
+        with (pairs_folder / f"{name}.csv").open("a") as file:
+            file.write(row)
     found = statistics_of(read_corpus("pairs", pairs_folder, missing_pairs="allowed"), 2, 2)
     assert found["n_authors"] is None
     assert found["n_authors_straddling_folds"] is None
-    assert (found["n_pairs"], found["n_unlabelled"]) == (5, 1)
+    assert (found["n_pairs"], found["n_unlabelled"]) == (7, 1)
     assert found["annotations"] == {}
 
 
