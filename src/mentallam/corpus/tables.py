@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from io import StringIO
 from itertools import islice
 from operator import itemgetter, methodcaller
@@ -32,6 +33,9 @@ CHUNK = 10_000
 LONGEST_FIELD = 2**31 - 1
 # At most one word that does not end like a sentence.
 _IDENTIFIER = re.compile(r"\s*(\w([\w.:/-]*\w)?)?\s*")
+
+# With the comma before it, so that what follows the quote is no quoted value of its own.
+_QUOTED_VALUE = re.compile(r'(?:^|,)"[^"]*(?:""[^"]*)*"')
 
 Value = TypeVar("Value")
 
@@ -111,9 +115,8 @@ def read_table(path: Path, layout: Layout) -> pd.DataFrame:
 
 def _read_csv(path: Path, layout: Layout) -> pa.Table:
     """The csv module reads strictly where pandas would fill up a short row or read on past a stray quote."""
-    csv.field_size_limit(LONGEST_FIELD)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
+        reader = _csv_rows(file, _holds_quotes(path))
         try:
             header = next(reader, [])
             if not any(map(str.strip, header)):
@@ -141,6 +144,28 @@ def _read_csv(path: Path, layout: Layout) -> pa.Table:
         blank = pc.equal(pc.utf8_trim_whitespace(table[name]), "")
         table = table.set_column(place, name, pc.if_else(blank, None, table[name]))
     return table
+
+
+def _csv_rows(file: IO[str], holds_quotes: bool) -> Iterator[list[str]]:
+    csv.field_size_limit(LONGEST_FIELD)
+    return _well_quoted(file) if holds_quotes else csv.reader(file, strict=True)
+
+
+def _well_quoted(file: IO[str]) -> Iterator[list[str]]:
+    """Yield rows; refuse a quote within a value that is not quoted, which the csv module takes as it is."""
+    lines: list[str] = []
+
+    def remembered() -> Iterator[str]:
+        for line in file:
+            lines.append(line)
+            yield line
+
+    for row in csv.reader(remembered(), strict=True):
+        written = "".join(lines)
+        if '"' in written and '"' in _QUOTED_VALUE.sub("", written):
+            raise csv.Error("a quote within a value that is not quoted")
+        lines.clear()
+        yield row
 
 
 def _read_parquet(path: Path, layout: Layout) -> pa.Table:
@@ -275,7 +300,7 @@ def _row_of_bad_csv(path: Path) -> int:
     """Return the row at which the csv module gives up."""
     row = 1
     with path.open(encoding="utf-8-sig", newline="") as file, suppress(csv.Error):
-        for _ in csv.reader(file, strict=True):
+        for _ in _csv_rows(file, holds_quotes=True):
             row += 1
     return row
 
@@ -295,6 +320,11 @@ def _row_of_bad_bytes(path: Path) -> int:
                 row += 1
         return max(row, 1)
     raise AssertionError("called for a file without a fault")
+
+
+def _holds_quotes(path: Path) -> bool:
+    with path.open("rb") as file:
+        return any(b'"' in block for block in iter(lambda: file.read(2**20), b""))
 
 
 def _ends_its_last_line(path: Path) -> bool:
@@ -359,7 +389,7 @@ def refuse_others(frame: pd.DataFrame, column: str, allowed: Sequence[str], path
         seen = sorted(frame[column][other].unique())
         raise MentallamError(
             f"{path}, row {first_row(other)}: {column} must be one of {_listed(allowed)}; seen besides: "
-            f"{_listed(map(shown, seen[:10]))}{', ...' if len(seen) > 10 else ''}."
+            f"{_listed(_shown_label(value, allowed) for value in seen[:10])}{', ...' if len(seen) > 10 else ''}."
         )
 
 
@@ -377,6 +407,14 @@ def refuse_unknown(frame: pd.DataFrame, column: str, known: pd.Series[str], path
 def first_row(mask: pd.Series[bool]) -> int:
     """Return the number of the first row for which `mask` is true."""
     return int(mask.index.to_numpy()[mask.to_numpy().argmax()])
+
+
+def _shown_label(value: str, allowed: Sequence[str]) -> str:
+    """Return a misspelt label for a message: what resembles no label may be a word of a post (a shifted column)."""
+    resembles = len(value) <= 40 and (
+        value == value.upper() or get_close_matches(value.strip().upper(), [*map(str.upper, allowed)])
+    )
+    return shown(value) if resembles else f"(a value of {len(value)} characters)"
 
 
 def shown(value: str) -> str:

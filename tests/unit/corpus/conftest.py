@@ -54,3 +54,12 @@ def pairs_folder(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def sample() -> Corpus:
     return read_corpus("redsm5", SAMPLE, CRITERIA)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many corruptions of a corpus were tried, and what became of them."""
+    from tests.unit.corpus.test_faults import OUTCOMES
+
+    if OUTCOMES:
+        told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(OUTCOMES.items()))
+        terminalreporter.write_line(f"corruptions of corpus files: {OUTCOMES.total()} ({told})")

@@ -64,13 +64,17 @@ def test_contradictory_annotations_are_counted(folder: Path) -> None:
 
 
 def test_ids_that_name_no_author_and_pairs_without_a_label(pairs_folder: Path) -> None:
-    for name, row in (("posts", "p4,One more.\n"), ("groundtruth", "p4,social,no\n")):
+    more = {
+        "posts": "".join(f"p{number},One more.\n" for number in range(4, 9)),
+        "groundtruth": "".join(f"p{number},{name},no\n" for number in range(4, 9) for name in ("social", "physical")),
+    }
+    for name, rows in more.items():
         with (pairs_folder / f"{name}.csv").open("a") as file:
-            file.write(row)
+            file.write(rows.replace("p8,social,no\n", ""))
     found = statistics_of(read_corpus("pairs", pairs_folder, missing_pairs="allowed"), 2, 2)
     assert found["n_authors"] is None
     assert found["n_authors_straddling_folds"] is None
-    assert (found["n_pairs"], found["n_unlabelled"]) == (7, 1)
+    assert (found["n_pairs"], found["n_unlabelled"]) == (15, 1)
     assert found["annotations"] == {}
 
 
