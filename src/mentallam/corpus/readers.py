@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mentallam.corpus.manifest import Source, describe_source
 from mentallam.errors import MentallamError
 
 POST_COLUMNS = ("post_id", "text")
@@ -39,11 +40,13 @@ class Corpus:
         posts: post_id, text (as written, not cleaned).
         annotations: post_id, sentence_id, symptom, status (int8; 1 evidence, 0 explicit negative).
         criteria: criterion_id, symptom, criterion, in the file's order.
+        source: The files, with their hashes.
     """
 
     posts: pd.DataFrame = field(repr=False)  # a log that prints the corpus must not print the posts
     annotations: pd.DataFrame = field(repr=False)
     criteria: pd.DataFrame = field(repr=False)
+    source: Source
 
 
 def read_corpus(format: str, folder: str | Path, criteria_path: str | Path) -> Corpus:
@@ -61,7 +64,8 @@ def read_corpus(format: str, folder: str | Path, criteria_path: str | Path) -> C
         raise MentallamError(f"Corpus format {format!r} is unknown: use one of {_listed(READERS)}.")
     criteria = read_criteria(Path(criteria_path))
     posts, annotations = READERS[format](Path(folder), criteria["symptom"])
-    return Corpus(posts, annotations, criteria)
+    files = [*(Path(folder) / name for name in FILES[format]), Path(criteria_path)]
+    return Corpus(posts, annotations, criteria, describe_source(format, Path(folder), files))
 
 
 def read_criteria(path: Path) -> pd.DataFrame:
@@ -114,6 +118,7 @@ def read_redsm5(folder: Path, symptoms: Iterable[str]) -> tuple[pd.DataFrame, pd
 
 Reader = Callable[[Path, Iterable[str]], tuple[pd.DataFrame, pd.DataFrame]]
 READERS: dict[str, Reader] = {"redsm5": read_redsm5}
+FILES: dict[str, tuple[str, ...]] = {"redsm5": (REDSM5_POSTS, REDSM5_ANNOTATIONS)}
 
 
 def _read_csv(path: Path, columns: tuple[str, ...], source: str) -> pd.DataFrame:

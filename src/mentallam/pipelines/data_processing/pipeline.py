@@ -9,9 +9,15 @@ def create_pipeline(n_folds: int) -> Pipeline:
     """Create the data_processing pipeline, which saves one split for each of `n_folds` folds."""
     folds = [f"fold_{fold}_split" for fold in range(n_folds)]
     described = ["corpus", "posts", "pairs", "cleaning_counts", "checked_counts", "params:corpus_label"]
+    described += ["params:folds", "duplicates"]
     return Pipeline(
         [
-            Node(nodes.clean_posts, "corpus", ["posts", "criteria", "cleaning_counts"], name="clean_posts"),
+            Node(
+                nodes.clean_posts,
+                ["corpus", "params:cleaning"],
+                ["posts", "criteria", "cleaning_counts", "corpus_source"],
+                name="clean_posts",
+            ),
             Node(nodes.build_pairs, ["corpus", "posts", "criteria"], "pair_grid", name="build_pairs"),
             Node(
                 nodes.check_counts,
@@ -19,9 +25,19 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 ["pairs", "checked_counts"],
                 name="check_counts",
             ),
+            Node(nodes.group_posts, ["posts", "params:folds"], ["groups", "duplicates"], name="group_posts"),
+            Node(
+                nodes.build_manifest,
+                [
+                    *("corpus_source", "posts", "criteria", "pairs", "groups"),
+                    *("params:cleaning", "params:folds", "cleaning_counts"),
+                ],
+                "data_manifest",
+                name="build_manifest",
+            ),
             Node(
                 nodes.assign_folds,
-                ["pairs", "posts", "criteria", "params:folds", "params:n_folds"],
+                ["pairs", "groups", "data_manifest", "params:folds", "params:n_folds"],
                 folds,
                 name="assign_folds",
             ),
