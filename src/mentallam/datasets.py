@@ -27,6 +27,11 @@ class CorpusDataset(AbstractDataset[None, Corpus]):
         self._format, self._folder, self._criteria = format, Path(folder), Path(criteria)
         self.metadata = metadata
 
+    @property
+    def folder(self) -> Path:
+        """Where the corpus lies."""
+        return self._folder
+
     def load(self) -> Corpus:
         """Reads the corpus, strictly; see `corpus.readers.read_corpus`."""
         return read_corpus(self._format, self._folder, self._criteria)

@@ -5,6 +5,7 @@ A copy of a held-out post among the training posts is a leak that no grouping by
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
 from collections.abc import Iterator
@@ -38,7 +39,9 @@ def find_duplicates(posts: pd.DataFrame, threshold: float) -> pd.DataFrame:
         through others, and no more. The order of `posts` does not matter.
     """
     posts = posts[["post_id", "text"]].sort_values("post_id", ignore_index=True)
-    first = posts.groupby("text")["post_id"].transform("first")
+    # Hashes, since pandas would copy every text into a Python string to compare them.
+    content = pd.Series([hashlib.sha256(text.encode()).digest() for text in posts["text"]])
+    first = posts["post_id"].groupby(content).transform("first")
     is_copy = first != posts["post_id"]
     copies = pd.DataFrame({"post_id": posts["post_id"][is_copy], "duplicate_of": first[is_copy], "similarity": 1.0})
     distinct = posts[~is_copy].reset_index(drop=True)

@@ -140,10 +140,13 @@ def frame_hash(frame: pd.DataFrame, keys: list[str]) -> str:
 
 
 def find_changed_file(manifest: Manifest, folder: Path) -> Path | None:
-    """Return the first file of the corpus that is missing or not what it was, or None."""
+    """Return the first file of the corpus that is not what it was, or None.
+
+    A file that is gone is no change: what was made of it can be used where the corpus itself must not lie.
+    """
     for facts in manifest["source"]["files"]:
         path = folder / facts["path"]
-        if not path.is_file() or path.stat().st_size != facts["bytes"] or _file_sha256(path) != facts["sha256"]:
+        if path.is_file() and (path.stat().st_size != facts["bytes"] or _file_sha256(path) != facts["sha256"]):
             return Path(os.path.normpath(path))
     return None
 

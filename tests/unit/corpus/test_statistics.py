@@ -1,26 +1,33 @@
 import json
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import pandas as pd
 import pytest
 
-from mentallam.corpus.cleaning import clean_posts
+from mentallam.corpus.cleaning import CleaningOptions, clean_posts
+from mentallam.corpus.duplicates import find_duplicates
 from mentallam.corpus.folds import FoldOptions, make_folds
-from mentallam.corpus.pairs import Expectation, build_pairs, check_counts, data_hash
+from mentallam.corpus.groups import group_posts
+from mentallam.corpus.pairs import Expectation, build_pairs, check_counts
 from mentallam.corpus.readers import Corpus
 from mentallam.corpus.statistics import CorpusLabel, describe
 
 LABEL = CorpusLabel(name="synthetic sample", synthetic=True)
 
 
-def statistics_of(corpus: Corpus, n_folds: int, dev_splits: int) -> dict[str, Any]:
-    posts, cleaning_counts = clean_posts(corpus.posts)
+def statistics_of(
+    corpus: Corpus, n_folds: int, dev_splits: int, duplicates: Literal["group", "report"] = "group"
+) -> dict[str, Any]:
+    posts, cleaning_counts = clean_posts(corpus.posts, CleaningOptions(mask=False))
     pairs = build_pairs(posts, corpus.criteria, corpus.annotations)
     expectation = Expectation(posts=0, criteria=0, pairs=0, override_reason="a test")
     counts = check_counts(posts, corpus.criteria, pairs, expectation)
-    options = FoldOptions(seed=42, group_by="post_id", dev_splits=dev_splits)
-    folds = make_folds(pairs, options, n_folds, data_hash(posts, corpus.criteria, pairs))
-    return describe(corpus, posts, pairs, folds, cleaning_counts, counts, LABEL)
+    options = FoldOptions(seed=42, group_by="post_id", dev_splits=dev_splits, duplicates=duplicates)
+    links = find_duplicates(posts, options.near_duplicate_threshold)
+    groups = group_posts(posts, "post_id", links if duplicates == "group" else None)
+    folds = make_folds(pairs, groups, options, n_folds, "ab" * 32)
+    return describe(corpus, posts, pairs, folds, cleaning_counts, counts, LABEL, options, links)
 
 
 def test_figures_of_the_sample(sample: Corpus) -> None:
@@ -57,16 +64,38 @@ def test_figures_of_a_small_corpus(corpus: Corpus) -> None:
 def test_contradictory_annotations_are_counted(corpus: Corpus) -> None:
     contradiction = corpus.annotations.iloc[[1]].assign(status=0)
     annotations = pd.concat([corpus.annotations, contradiction], ignore_index=True)
-    found = statistics_of(Corpus(corpus.posts, annotations, corpus.criteria), 3, 2)
+    found = statistics_of(replace(corpus, annotations=annotations), 3, 2)
     assert found["annotations"]["contradictory"] == 1
     assert found["criteria"]["A.6"]["positive"] == 1
 
 
 def test_ids_that_name_no_author(corpus: Corpus) -> None:
     posts = corpus.posts.assign(post_id=["x", "y", "z"])
-    found = statistics_of(Corpus(posts, corpus.annotations.iloc[:0], corpus.criteria), 3, 2)
+    found = statistics_of(replace(corpus, posts=posts, annotations=corpus.annotations.iloc[:0]), 3, 2)
     assert found["n_authors"] is None
     assert found["n_authors_straddling_folds"] is None
+
+
+def test_duplicates_are_counted_and_kept_together(corpus: Corpus) -> None:
+    copies = pd.DataFrame({"post_id": ["s_3_1", "s_4_1"], "text": ["a second one", "The third."]})
+    posts = pd.concat([corpus.posts, copies], ignore_index=True)
+    for seed in range(3):  # of the row order
+        shuffled = replace(corpus, posts=posts.sample(frac=1, random_state=seed))
+        found = statistics_of(shuffled, 3, 2)["duplicates"]
+        assert found == {"handling": "group", "threshold": 0.8, "sets": 1, "posts": 2, "sets_straddling_folds": 0}
+    found = statistics_of(replace(corpus, posts=posts), 5, 2, duplicates="report")["duplicates"]
+    assert (found["handling"], found["sets"], found["sets_straddling_folds"]) == ("report", 1, 1)
+
+
+def test_stratification_is_told_per_criterion_and_fold(sample: Corpus) -> None:
+    found = statistics_of(sample, 5, 5)
+    held_out, quality = found["folds"]["held_out_posts"], found["folds"]["stratification"]
+    assert list(quality) == list(found["criteria"])
+    for criterion_id, own in quality.items():
+        assert sum(own["held_out_positive"]) == found["criteria"][criterion_id]["positive"]
+        off = [abs(n / size - own["rate"]) for n, size in zip(own["held_out_positive"], held_out, strict=True)]
+        assert own["max_deviation"] == pytest.approx(max(off))
+        assert own["rate"] == pytest.approx(found["criteria"][criterion_id]["positive"] / 60)
 
 
 def test_no_word_of_a_post_is_told(sample: Corpus) -> None:

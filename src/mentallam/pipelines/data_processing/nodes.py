@@ -15,9 +15,7 @@ from mentallam.corpus.readers import Corpus
 from mentallam.corpus.statistics import CorpusLabel
 
 
-def clean_posts(
-    corpus: Corpus, options: CleaningOptions
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int], Source]:
+def clean_posts(corpus: Corpus, options: CleaningOptions) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int], Source]:
     """Return the posts with cleaned text, the criteria, how many posts each step changed, and the files read."""
     posts, cleaning_counts = cleaning.clean_posts(corpus.posts, options)
     return (
@@ -82,6 +80,4 @@ def describe_data(
     *folds: FoldSplit,
 ) -> dict[str, Any]:
     """Return the figures of data_statistics.json."""
-    return statistics.describe(
-        corpus, posts, pair_table, folds, cleaning_counts, checked_counts, label, options, links
-    )
+    return statistics.describe(corpus, posts, pair_table, folds, cleaning_counts, checked_counts, label, options, links)
