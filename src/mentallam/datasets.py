@@ -36,6 +36,11 @@ class CorpusDataset(AbstractDataset[None, Corpus]):
         self._format, self._folder, self._criteria, self._missing_pairs = format, folder, criteria, missing_pairs
         self.metadata = metadata
 
+    @property
+    def folder(self) -> Path:
+        """Where the corpus lies."""
+        return Path(self._folder)
+
     def load(self) -> Corpus:
         """Reads the corpus, strictly; see `corpus.readers.read_corpus`."""
         return read_corpus(self._format, self._folder, self._criteria, self._missing_pairs)

@@ -11,6 +11,10 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
 
+from mentallam.corpus.cleaning import CleaningOptions
+from mentallam.corpus.folds import FoldOptions
+from mentallam.corpus.manifest import KEYS, find_changed_file, frame_hash, options
+from mentallam.datasets import CorpusDataset
 from mentallam.errors import MentallamError
 
 
@@ -29,20 +33,26 @@ class ProjectHooks:
             known = ", ".join(sorted(folder.name for folder in conf.iterdir() if folder.is_dir()))
             raise MentallamError(f"--env {context.env}: there is no folder conf/{context.env}; there are: {known}")
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Stops at once if an input is missing that another pipeline would make.
+        """Stops at once if an input is missing that another pipeline would make, or fits the corpus no longer.
 
         Raises:
-            MentallamError: The message names the input and the command that comes first.
+            MentallamError: The message names the input or what has changed, and the command that comes first.
         """
         made_here = pipelines["data_processing"].all_outputs()
         wanted = pipeline.inputs() & (made_here | pipelines["cv_training"].all_outputs())
+        if wanted & made_here:
+            wanted.add("data_manifest")
         missing = sorted(name for name in wanted if not catalog.exists(name))
+        env = "" if run_params["env"] in (None, "local", "base") else f" --env {run_params['env']}"
         if missing:
             maker = "data_processing" if made_here.issuperset(missing) else "cv_training"
-            env = "" if run_params["env"] in (None, "local", "base") else f" --env {run_params['env']}"
             raise MentallamError(f"{missing[0]} does not exist yet: run `kedro run --pipeline {maker}{env}` first")
+        if wanted & made_here and (change := _change_since_folds(pipeline, catalog, made_here)):
+            raise MentallamError(
+                f"{change} since the folds were made: run `kedro run --pipeline data_processing{env}` to make them anew"
+            )
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
@@ -62,6 +72,31 @@ class ProjectHooks:
             if isinstance(cause, MentallamError):
                 raise cause from None
             cause = cause.__cause__ or cause.__context__
+
+
+def _change_since_folds(pipeline: Pipeline, catalog: DataCatalog, made_here: set[str]) -> str | None:
+    """Says what no longer is as data_manifest has it, of what this run takes as it was saved."""
+    manifest, corpus = catalog.load("data_manifest"), catalog["corpus"]
+    assert isinstance(corpus, CorpusDataset)
+    if changed := find_changed_file(manifest, corpus.folder):
+        return f"{changed} has changed"
+    made_now = pipeline.all_outputs()
+    saved = sorted(name for name in made_here - made_now if catalog.exists(name))
+    for name in saved:
+        if name in KEYS and frame_hash(catalog.load(name), KEYS[name]) != manifest["frames"][name]:
+            return f"the dataset {name} has changed"
+        carries_hash = name == "data_statistics" or name.endswith("_split")
+        if carries_hash and catalog.load(name)["data_hash"] != manifest["data_hash"]:
+            return f"other data have been prepared than those of {name}"
+    chosen = options(
+        CleaningOptions.model_validate(catalog.load("params:cleaning")),
+        FoldOptions.model_validate(catalog.load("params:folds")),
+    )
+    for part, result in (("cleaning", "posts"), ("folds", "groups")):
+        for name, value in chosen[part].items():
+            if result in saved and (before := manifest["options"][part][name]) != value:
+                return f"{part}.{name} has changed from {before} to {value}"
+    return None
 
 
 def _leave_runs(status: str) -> None:

@@ -4,6 +4,7 @@ Everything is logged through the client to an explicit run id, never to "the act
 order, thread or process and still land in the right place.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +15,10 @@ import mlflow
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 from mlflow.utils.time import get_current_time_millis
 
 from mentallam.errors import MentallamError
@@ -27,6 +28,8 @@ CHECKPOINT = "checkpoint"
 
 # MLflow takes at most this many parameters in one request.
 _PARAMS_PER_REQUEST = 100
+# And at most this many characters of a dataset's digest.
+_DIGEST_LENGTH = 36
 
 
 class Run:
@@ -55,6 +58,25 @@ class Run:
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Sets tags; values become strings."""
         self._client.log_batch(self.run_id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
+
+    def log_data_input(self, name: str, data_hash: str, source: str, counts: Mapping[str, int]) -> None:
+        """Names the data that the run is about; none of it is copied.
+
+        Args:
+            name: What the corpus is called.
+            data_hash: Identifies it; MLflow keeps its beginning as the digest.
+            source: The folder that it came from.
+            counts: How much of what it holds.
+        """
+        dataset = Dataset(
+            name=name,
+            digest=data_hash[:_DIGEST_LENGTH],
+            source_type="local",
+            source=json.dumps({"uri": source}),
+            profile=json.dumps(dict(counts)),
+        )
+        tags = [InputTag(MLFLOW_DATASET_CONTEXT, "training")]
+        self._client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
 
     def log_dict(self, content: Mapping[str, Any], path: str) -> None:
         """Saves a dict as a .json or .yaml artifact."""

@@ -62,6 +62,18 @@ def test_mlflow_holds_one_parent_and_five_complete_children(trained: Workspace, 
     reports = {file.path for file in client.list_artifacts(parent.info.run_id, "reporting")}
     assert {f"reporting/{name}" for name in ("cv_summary.json", "thresholds.json", "report.md")} <= reports
 
+    manifest = json.loads((trained.data / "03_primary" / "manifest.json").read_text())
+    assert (
+        json.loads((Path(client.download_artifacts(parent.info.run_id, "data_manifest.json"))).read_text()) == manifest
+    )
+    assert parent.data.metrics["data_pairs"] == manifest["counts"]["pairs"] == 540
+    assert parent.data.tags["mentallam.corpus"] == "synthetic sample"
+    for run in runs:
+        [data] = run.inputs.dataset_inputs
+        assert (data.dataset.name, data.dataset.digest) == ("synthetic sample", manifest["data_hash"][:36])
+        assert json.loads(data.dataset.source) == {"uri": "sample"}
+        assert run.data.tags["mentallam.data_hash"] == manifest["data_hash"]
+
     for run in children:
         assert run.info.run_id in parent.data.tags["mlflow.note.content"]
         fold = int(run.data.tags["mentallam.fold"])

@@ -18,6 +18,7 @@ ORIGIN = {
     "corpus": "synthetic sample",
     "synthetic": True,
     "data_hash": "ab" * 32,
+    "mask": False,
 }
 
 

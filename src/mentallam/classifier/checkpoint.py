@@ -50,7 +50,7 @@ class TrainedFold:
         config: The resolved configuration.
         base: The base model.
         threshold: Probability from which a pair counts as matched.
-        origin: Where it comes from: run_id, cv_run_id, fold, seed, corpus, synthetic, data_hash.
+        origin: Where it comes from: run_id, cv_run_id, fold, seed, mask, corpus, synthetic, data_hash.
         folder: Where it was loaded from.
     """
 

@@ -13,7 +13,6 @@ from mentallam.classifier.scoring import score_pairs, sigmoid
 from mentallam.classifier.training import LogMetrics, TrainingOutcome, train
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
-from mentallam.corpus.folds import group_of
 from mentallam.evaluation.thresholds import predict_labels
 
 
@@ -57,9 +56,16 @@ def fit_fold(
 
 
 def score_fold(
-    trained: TrainedFold, split: Mapping[str, Any], posts: pd.DataFrame, pairs: pd.DataFrame
+    trained: TrainedFold, split: Mapping[str, Any], posts: pd.DataFrame, pairs: pd.DataFrame, groups: pd.DataFrame
 ) -> pd.DataFrame:
     """Scores the held-out pairs of one fold, once.
+
+    Args:
+        trained: The fold's classifier.
+        split: The fold's file: fold, and post ids under held_out.
+        posts: Columns post_id, text.
+        pairs: Columns post_id, criterion_id, label, explicit_negative.
+        groups: Columns post_id, group.
 
     Returns:
         The fold's part of the out-of-fold table: post_id, criterion_id, group, fold, label, explicit_negative, logit,
@@ -77,14 +83,11 @@ def score_fold(
             for criterion_id in example.criterion_ids
         ],
         columns=["post_id", "criterion_id", "truncated"],
-    ).merge(
-        pairs[["post_id", "criterion_id", "label", "explicit_negative"]],
-        on=["post_id", "criterion_id"],
-        how="left",
-        validate="one_to_one",
     )
+    facts = pairs[["post_id", "criterion_id", "label", "explicit_negative"]]
+    table = table.merge(facts, on=["post_id", "criterion_id"], how="left", validate="one_to_one")
     return table.assign(
-        group=group_of(table["post_id"], split["group_by"]),
+        group=table["post_id"].map(groups.set_index("post_id")["group"]),
         fold=split["fold"],
         logit=logits,
         probability=probabilities,

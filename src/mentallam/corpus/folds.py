@@ -26,6 +26,9 @@ class FoldOptions(BaseModel):
     Attributes:
         seed: Decides the shuffling.
         group_by: What must not straddle folds.
+        duplicates: Whether posts that are nearly the same are kept in one fold (group), counted (report), or not looked
+            for (ignore).
+        near_duplicate_threshold: From which similarity on two posts are nearly the same; see `duplicates`.
         dev_splits: 1/dev_splits of a fold's training posts become its dev part.
     """
 
@@ -33,6 +36,8 @@ class FoldOptions(BaseModel):
 
     seed: int = Field(ge=0)
     group_by: Literal["post_id", "author"]
+    duplicates: Literal["group", "report", "ignore"] = "group"
+    near_duplicate_threshold: float = Field(default=0.8, ge=0.5, le=1)
     dev_splits: int = Field(ge=2)
 
 
@@ -51,29 +56,9 @@ class FoldSplit(TypedDict):
     label_distribution: dict[str, dict[str, dict[str, int]]]
 
 
-def author_of(post_ids: pd.Series[str]) -> pd.Series[str]:
-    """Return the author of each ReDSM5 id s_<author>_<n>, and a missing value for ids of another form."""
-    return post_ids.str.extract(r"^s_(.+)_\d+$", expand=False)
-
-
-def group_of(post_ids: pd.Series[str], group_by: str) -> pd.Series[str]:
-    """Return the group of each post.
-
-    Raises:
-        MentallamError: An author is asked for that the id does not name.
-    """
-    if group_by == "post_id":
-        return post_ids
-    authors = author_of(post_ids)
-    if authors.isna().any():
-        raise MentallamError(
-            f"folds.group_by is author, but post_id {post_ids[authors.isna()].iloc[0]} is not of the form "
-            "s_<author>_<n>; use post_id."
-        )
-    return authors
-
-
-def make_folds(pairs: pd.DataFrame, options: FoldOptions, n_folds: int, data_hash: str) -> list[FoldSplit]:
+def make_folds(
+    pairs: pd.DataFrame, groups: pd.DataFrame, options: FoldOptions, n_folds: int, data_hash: str
+) -> list[FoldSplit]:
     """Deal the posts out to folds: every post is held out once, and the rest splits into train and dev.
 
     The labels of every criterion are balanced on their own: balancing all labels together would leave folds
@@ -81,6 +66,7 @@ def make_folds(pairs: pd.DataFrame, options: FoldOptions, n_folds: int, data_has
 
     Args:
         pairs: post_id, criterion_id, label; every post with every criterion.
+        groups: post_id, group: what must not straddle folds.
         options: How posts are dealt out.
         n_folds: Number of folds.
         data_hash: Hash of the data, kept in each fold.
@@ -90,7 +76,7 @@ def make_folds(pairs: pd.DataFrame, options: FoldOptions, n_folds: int, data_has
     """
     # Sorted, so that the folds depend on the data and the seed alone.
     pairs = pairs.sort_values(["post_id", "criterion_id"], ignore_index=True)
-    pairs = pairs.assign(group=group_of(pairs["post_id"], options.group_by))
+    pairs = pairs.assign(group=pairs["post_id"].map(groups.set_index("post_id")["group"]))
     _warn_of_rare_criteria(pairs, n_folds)
     folds: list[FoldSplit] = []
     for fold, (rest, held_out) in enumerate(_split(pairs, n_folds, options.seed)):

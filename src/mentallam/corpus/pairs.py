@@ -1,9 +1,7 @@
-"""Pairs: posts x criteria, their labels, the check of their counts, and the hash of the data."""
+"""Pairs: posts x criteria, their labels, and the check of their counts."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from typing import Any
 
@@ -165,22 +163,3 @@ def check_counts(
     if reason:
         logger.warning("The data hold %s; accepted because: %s", ", ".join(differing), reason)
     return {"expected": expected, "found": found, "override_reason": reason}
-
-
-def data_hash(posts: pd.DataFrame, criteria: pd.DataFrame, pairs: pd.DataFrame) -> str:
-    """Return the sha256 of texts, criteria and labels; the order of the rows does not matter.
-
-    Args:
-        posts: post_id, text.
-        criteria: criterion_id, criterion.
-        pairs: post_id, criterion_id, label.
-    """
-    digest = hashlib.sha256()
-    for frame, keys, value in (
-        (posts, ["post_id"], "text"),
-        (criteria, ["criterion_id"], "criterion"),
-        (pairs, ["post_id", "criterion_id"], "label"),
-    ):
-        rows = frame[[*keys, value]].sort_values(keys).astype({value: object}).to_numpy().tolist()
-        digest.update(json.dumps(rows).encode())
-    return digest.hexdigest()

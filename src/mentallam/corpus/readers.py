@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mentallam.corpus.manifest import Source, describe_source
 from mentallam.corpus.pairs import grid_cells, pairs_of_annotations, pairs_of_labels
 from mentallam.corpus.tables import (
     Layout,
@@ -57,12 +58,14 @@ class Corpus:
             criteria; see `corpus.pairs`.
         annotation_counts: What ReDSM5's annotations held besides: `rows`, `special_case`, and `contradictory` (one
             sentence with status 0 and 1 for the same symptom; its pair is positive). Empty for other formats.
+        source: The files, with their hashes.
     """
 
     posts: pd.DataFrame = field(repr=False)  # a log that prints the corpus must not print the posts
     criteria: pd.DataFrame = field(repr=False)
     pairs: pd.DataFrame = field(repr=False)
     annotation_counts: dict[str, int]
+    source: Source
 
 
 def read_corpus(
@@ -128,7 +131,9 @@ def read_redsm5(folder: Path, criteria_path: Path | None, missing_allowed: bool)
         "special_case": int(is_special.sum()),
         "contradictory": int(statuses.duplicated(["post_id", "sentence_id", "DSM5_symptom"]).sum()),
     }
-    return Corpus(posts, criteria, pairs_of_annotations(posts, criteria, annotations[~is_special]), counts)
+    pairs = pairs_of_annotations(posts, criteria, annotations[~is_special])
+    source = describe_source("redsm5", folder, [posts_path, path, criteria_path])
+    return Corpus(posts, criteria, pairs, counts, source)
 
 
 def read_pairs(folder: Path, criteria_path: Path | None, missing_allowed: bool) -> Corpus:
@@ -159,7 +164,8 @@ def read_pairs(folder: Path, criteria_path: Path | None, missing_allowed: bool) 
     labels["label"] = labels["label"].map(LABEL_WORDS)
     refuse_duplicates(labels, ["post_id", "criterion_id"], path)
     _refuse_missing_labels(labels, posts, criteria, missing_allowed, path)
-    return Corpus(posts, criteria, pairs_of_labels(posts, criteria, labels), {})
+    source = describe_source("pairs", folder, [posts_path, path, criteria_path])
+    return Corpus(posts, criteria, pairs_of_labels(posts, criteria, labels), {}, source)
 
 
 READERS: dict[str, Callable[[Path, Path | None, bool], Corpus]] = {"redsm5": read_redsm5, "pairs": read_pairs}

@@ -16,6 +16,7 @@ POSTS = pa.DataFrameSchema(
     {
         "post_id": _ID,
         "text": pa.Column(str, pa.Check.str_length(min_value=1)),
+        "raw_sha256": pa.Column(str, pa.Check.str_length(64, 64)),
         "author": pa.Column(str, pa.Check.str_length(min_value=1), nullable=True),
     },
     strict=True,
@@ -44,6 +45,13 @@ PAIRS = pa.DataFrameSchema(
     unique=["post_id", "criterion_id"],
     name="pairs",
 )
+DUPLICATES = pa.DataFrameSchema(
+    {"post_id": _ID, "duplicate_of": _ID, "similarity": _PROBABILITY},
+    strict=True,
+    unique=["post_id", "duplicate_of"],
+    name="duplicates",
+)
+GROUPS = pa.DataFrameSchema({"post_id": _ID, "group": _ID}, strict=True, unique=["post_id"], name="groups")
 PREDICTIONS = pa.DataFrameSchema(
     {
         "post_id": _ID,

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from mentallam.corpus.folds import FoldSplit, author_of
+from mentallam.corpus.folds import FoldOptions, FoldSplit
+from mentallam.corpus.groups import group_posts
 
 
 class CorpusLabel(BaseModel):
@@ -29,18 +30,22 @@ def describe(
     cleaning_counts: dict[str, int],
     checked_counts: dict[str, Any],
     label: CorpusLabel,
+    options: FoldOptions,
+    duplicates: pd.DataFrame,
 ) -> dict[str, Any]:
     """Return the figures of data_statistics.json.
 
     Args:
         annotation_counts: From the corpus as read.
-        posts: post_id, text (cleaned).
+        posts: post_id, text (cleaned), author.
         criteria: criterion_id, symptom.
         pairs: post_id, criterion_id, label, explicit_negative.
         folds: All folds of these pairs.
         cleaning_counts: From `cleaning.clean_posts`.
         checked_counts: From `pairs.check_counts`.
         label: Name of the corpus, and whether it is synthetic.
+        options: How the posts were grouped.
+        duplicates: From `duplicates.find_duplicates`; empty if they were not looked for.
     """
     words = posts["text"].map(lambda text: len(text.split()))
     per_criterion = pairs.groupby("criterion_id", sort=False)
@@ -77,16 +82,49 @@ def describe(
             "seed": folds[0]["seed"],
             "group_by": folds[0]["group_by"],
             "held_out_posts": [len(fold["held_out"]) for fold in folds],
+            "stratification": _stratification(folds),
         },
-        **_authors(posts["post_id"], folds),
+        "duplicates": {
+            "handling": options.duplicates,
+            "threshold": options.near_duplicate_threshold,
+            **_duplicates(posts, duplicates, folds),
+        },
+        **_authors(posts, folds),
     }
 
 
-def _authors(post_ids: pd.Series[str], folds: Sequence[FoldSplit]) -> dict[str, int | None]:
-    """Count authors, and those held out in more than one fold; None where ids do not name them."""
-    authors = author_of(post_ids)
-    if authors.isna().any():
+def _authors(posts: pd.DataFrame, folds: Sequence[FoldSplit]) -> dict[str, int | None]:
+    """Count authors, and those held out in more than one fold; None where some are not known."""
+    if posts["author"].isna().any():
         return {"n_authors": None, "n_authors_straddling_folds": None}
-    fold_of = {post_id: fold["fold"] for fold in folds for post_id in fold["held_out"]}
-    n_folds = post_ids.map(fold_of).groupby(authors).nunique()
+    n_folds = _held_out_in(posts, folds).groupby(posts["author"]).nunique()
     return {"n_authors": len(n_folds), "n_authors_straddling_folds": int((n_folds > 1).sum())}
+
+
+def _duplicates(posts: pd.DataFrame, duplicates: pd.DataFrame, folds: Sequence[FoldSplit]) -> dict[str, int]:
+    """Count the sets of posts that are nearly the same, their posts, and the sets in more than one fold."""
+    alike = group_posts(posts, "post_id", duplicates)["group"].to_numpy()
+    sets = _held_out_in(posts, folds).groupby(alike).agg(["size", "nunique"])
+    sets = sets[sets["size"] > 1]
+    return {
+        "sets": len(sets),
+        "posts": int(sets["size"].sum()),
+        "sets_straddling_folds": int((sets["nunique"] > 1).sum()),
+    }
+
+
+def _held_out_in(posts: pd.DataFrame, folds: Sequence[FoldSplit]) -> pd.Series[int]:
+    return posts["post_id"].map({post_id: fold["fold"] for fold in folds for post_id in fold["held_out"]})
+
+
+def _stratification(folds: Sequence[FoldSplit]) -> dict[str, dict[str, Any]]:
+    """Return for each criterion the held-out positives of each fold, and how far a fold's rate is off at most."""
+    held_out = [fold["label_distribution"]["held_out"] for fold in folds]
+    quality = {}
+    for criterion_id in dict.fromkeys(name for fold in held_out for name in fold):
+        counts = [fold.get(criterion_id, {"positive": 0, "negative": 0}) for fold in held_out]
+        positive, pairs = [count["positive"] for count in counts], [sum(count.values()) for count in counts]
+        rate = sum(positive) / sum(pairs)
+        off = [abs(own / size - rate) for own, size in zip(positive, pairs, strict=True) if size]
+        quality[criterion_id] = {"held_out_positive": positive, "rate": rate, "max_deviation": max(off)}
+    return quality

@@ -7,7 +7,7 @@ import pandas as pd
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint
 from mentallam.classifier.scoring import score_pairs, sigmoid
 from mentallam.config import InferenceConfig
-from mentallam.corpus.cleaning import clean_text
+from mentallam.corpus.cleaning import prepare_text
 from mentallam.evaluation.thresholds import predict_labels
 from mentallam.tracking import download_checkpoint
 
@@ -56,11 +56,13 @@ class Predictor:
             MentallamError: A criterion that the checkpoint doesn't know.
         """
         prompter = self._trained.prompter
+        mask = self._trained.origin["mask"]  # posts are read as the training posts were
         examples = []
         for post_id, rows in posts.groupby("post_id", sort=False):
             asked = rows["criterion_id"]
             criteria = None if asked.isna().any() else list(dict.fromkeys(asked))
-            examples.append(prompter.example(str(post_id), clean_text(rows["text"].iloc[0])[0], criteria))
+            text, _ = prepare_text(rows["text"].iloc[0], mask)
+            examples.append(prompter.example(str(post_id), text, criteria))
         probabilities = sigmoid(score_pairs(self._trained.model, examples, self._posts_per_batch, progress))
         labels = predict_labels(probabilities, self._trained.threshold)
         return pd.DataFrame(

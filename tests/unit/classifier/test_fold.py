@@ -55,7 +55,8 @@ def pairs(posts: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.fixture
 def table(trained: TrainedFold, posts: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    return score_fold(trained, SPLIT, posts, pairs)
+    groups = posts[["post_id"]].assign(group=[f"group of {post_id}" for post_id in posts["post_id"]])
+    return score_fold(trained, SPLIT, posts, pairs.assign(evidence=""), groups.sample(frac=1, random_state=1))
 
 
 def test_predictions_are_a_part_of_the_out_of_fold_table(table: pd.DataFrame) -> None:
@@ -67,7 +68,7 @@ def test_predictions_are_a_part_of_the_out_of_fold_table(table: pd.DataFrame) ->
 def test_held_out_posts_and_no_others(table: pd.DataFrame, pairs: pd.DataFrame) -> None:
     assert sorted(table["post_id"].unique()) == HELD_OUT
     assert len(table) == len(HELD_OUT) * len(CRITERIA)
-    assert table["group"].tolist() == table["post_id"].str.split("_").str[1].tolist()  # the author
+    assert table["group"].tolist() == ("group of " + table["post_id"]).tolist()
     facts = ["post_id", "criterion_id", "label", "explicit_negative"]
     held_out = pairs[pairs["post_id"].isin(HELD_OUT)]
     pd.testing.assert_frame_equal(

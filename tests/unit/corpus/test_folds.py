@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentallam.corpus.folds import PARTS, FoldOptions, FoldSplit, author_of, group_of, make_folds
+from mentallam.corpus.folds import PARTS, FoldOptions, FoldSplit, make_folds
+from mentallam.corpus.groups import author_of, group_posts
 from mentallam.errors import MentallamError
 
 OPTIONS = FoldOptions(seed=42, group_by="post_id", dev_splits=5)
@@ -21,6 +22,15 @@ def pairs_of(labels: dict[str, list[int]]) -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows, columns=["post_id", "criterion_id", "label"])
     return frame.astype({"label": "int8"}).assign(explicit_negative=False)
+
+
+def groups_of(pairs: pd.DataFrame, group_by: str = "post_id", duplicates: pd.DataFrame | None = None) -> pd.DataFrame:
+    posts = pairs[["post_id"]].drop_duplicates()
+    return group_posts(posts.assign(author=author_of(posts["post_id"])), group_by, duplicates)
+
+
+def folds_of(pairs: pd.DataFrame, options: FoldOptions, n_folds: int, data_hash: str = "hash") -> list[FoldSplit]:
+    return make_folds(pairs, groups_of(pairs, options.group_by), options, n_folds, data_hash)
 
 
 @st.composite
@@ -40,11 +50,14 @@ def options() -> st.SearchStrategy[FoldOptions]:
 
 
 @settings(deadline=None, max_examples=25)
-@given(tables(), options(), st.integers(2, 5))
-def test_properties(pairs: pd.DataFrame, options: FoldOptions, n_folds: int) -> None:
-    folds = make_folds(pairs, options, n_folds, "hash")
-    post_ids = pairs["post_id"].drop_duplicates()
-    group = dict(zip(post_ids, group_of(post_ids, options.group_by), strict=True))
+@given(tables(), options(), st.integers(2, 5), st.lists(st.tuples(st.integers(0, 24), st.integers(0, 24)), max_size=5))
+def test_properties(pairs: pd.DataFrame, options: FoldOptions, n_folds: int, alike: list[tuple[int, int]]) -> None:
+    post_ids = pairs["post_id"].drop_duplicates(ignore_index=True)
+    links = [(post_ids[one], post_ids[other]) for one, other in alike]
+    grouped = groups_of(pairs, options.group_by, pd.DataFrame(links, columns=["post_id", "duplicate_of"], dtype=str))
+    folds = make_folds(pairs, grouped, options, n_folds, "hash")
+    group = dict(zip(grouped["post_id"], grouped["group"], strict=True))
+    assert all(group[one] == group[other] for one, other in links)
 
     # Every post, and so every pair, is held out exactly once.
     assert Counter(post for fold in folds for post in fold["held_out"]) == Counter(post_ids)
@@ -65,7 +78,8 @@ def test_properties(pairs: pd.DataFrame, options: FoldOptions, n_folds: int) -> 
                 assert counts == {"positive": labels.sum(), "negative": (labels == 0).sum()}
 
     # The order of the rows does not matter, and the same seed gives the same folds.
-    assert make_folds(pairs.sample(frac=1, random_state=3), options, n_folds, "hash") == folds
+    shuffled = pairs.sample(frac=1, random_state=3), grouped.sample(frac=1, random_state=4)
+    assert make_folds(*shuffled, options, n_folds, "hash") == folds
     assert json.loads(json.dumps(folds)) == folds
 
 
@@ -78,7 +92,7 @@ def test_positives_of_a_rare_criterion_are_spread() -> None:
     # Without stratification, as with shuffle=True of scikit-learn 1.7, some seed leaves a fold without any.
     pairs = pairs_of({f"p{number:02}": [int(number < 10), int(number % 2)] for number in range(50)})
     for seed in range(10):
-        folds = make_folds(pairs, OPTIONS.model_copy(update={"seed": seed}), 5, "hash")
+        folds = folds_of(pairs, OPTIONS.model_copy(update={"seed": seed}), 5, "hash")
         found = spread(folds, "held_out")
         assert found["A.1"] == [2] * 5
         assert set(found["A.2"]) <= {4, 5, 6}
@@ -88,7 +102,7 @@ def test_positives_of_a_rare_criterion_are_spread() -> None:
 
 def test_folds_are_the_same_on_every_machine() -> None:
     pairs = pairs_of({f"p{number:02}": [int(number % 3 == 0)] for number in range(12)})
-    folds = make_folds(pairs, FoldOptions(seed=42, group_by="post_id", dev_splits=2), 3, "hash")
+    folds = folds_of(pairs, FoldOptions(seed=42, group_by="post_id", dev_splits=2), 3, "hash")
     assert [fold["held_out"] for fold in folds] == [
         ["p01", "p02", "p08", "p09"], ["p00", "p06", "p10", "p11"], ["p03", "p04", "p05", "p07"]
     ]  # fmt: skip
@@ -100,14 +114,14 @@ def test_folds_are_the_same_on_every_machine() -> None:
 def test_another_seed_gives_other_folds() -> None:
     pairs = pairs_of({f"p{number:02}": [int(number % 3 == 0)] for number in range(30)})
     first, second = (
-        make_folds(pairs, OPTIONS.model_copy(update={"seed": seed}), 5, "hash")[0]["held_out"] for seed in (1, 2)
+        folds_of(pairs, OPTIONS.model_copy(update={"seed": seed}), 5, "hash")[0]["held_out"] for seed in (1, 2)
     )
     assert first != second
 
 
 def test_fold_carries_its_origin() -> None:
     pairs = pairs_of({f"p{number:02}": [number % 2] for number in range(30)})
-    fold = make_folds(pairs, OPTIONS, 5, "abc")[3]
+    fold = folds_of(pairs, OPTIONS, 5, "abc")[3]
     assert {key: fold[key] for key in ("fold", "n_folds", "seed", "group_by", "data_hash")} == {  # type: ignore[literal-required]
         "fold": 3, "n_folds": 5, "seed": 42, "group_by": "post_id", "data_hash": "abc"
     }  # fmt: skip
@@ -117,7 +131,7 @@ def test_rare_criteria_are_named_once_and_scikit_learn_stays_silent(caplog: pyte
     pairs = pairs_of({f"p{number:02}": [int(number < 3), 0, number % 2] for number in range(30)})
     with caplog.at_level(logging.WARNING), warnings.catch_warnings():
         warnings.simplefilter("error")
-        make_folds(pairs, OPTIONS, 5, "hash")
+        folds_of(pairs, OPTIONS, 5, "hash")
     assert [record.getMessage() for record in caplog.records] == [
         "Criteria with positives in fewer groups than the 5 folds, so some folds hold none: A.1 (3), A.2 (0)"
     ]
@@ -125,7 +139,7 @@ def test_rare_criteria_are_named_once_and_scikit_learn_stays_silent(caplog: pyte
 
 def test_positives_of_one_author_are_one_group(caplog: pytest.LogCaptureFixture) -> None:
     pairs = pairs_of({f"s_{number // 5}_{number}": [int(number < 10), number % 2] for number in range(60)})
-    make_folds(pairs, OPTIONS.model_copy(update={"group_by": "author", "dev_splits": 2}), 5, "hash")
+    folds_of(pairs, OPTIONS.model_copy(update={"group_by": "author", "dev_splits": 2}), 5, "hash")
     assert "A.1 (2)" in caplog.text
 
 
@@ -135,21 +149,22 @@ def test_positives_of_one_author_are_one_group(caplog: pytest.LogCaptureFixture)
 def test_too_few_groups_or_folds(n_posts: int, n_folds: int, dev_splits: int) -> None:
     pairs = pairs_of({f"p{number}": [number % 2] for number in range(n_posts)})
     with pytest.raises(MentallamError, match="groups are too few"):
-        make_folds(pairs, OPTIONS.model_copy(update={"dev_splits": dev_splits}), n_folds, "hash")
+        folds_of(pairs, OPTIONS.model_copy(update={"dev_splits": dev_splits}), n_folds, "hash")
 
 
-def test_author_of() -> None:
-    authors = author_of(pd.Series(["s_12_3", "s_a_b_4", "t_12_3", "s_12", "12"]))
-    assert authors.tolist()[:2] == ["12", "a_b"]
-    assert authors.isna().tolist() == [False, False, True, True, True]
-
-
-def test_grouping_by_author_needs_authors() -> None:
-    with pytest.raises(MentallamError, match=r"post_id p7 .*use post_id"):
-        group_of(pd.Series(["s_1_2", "p7"]), "author")
-
-
-@pytest.mark.parametrize("change", [{"group_by": "day"}, {"dev_splits": 1}, {"seed": -1}, {"sed": 1}, {"seed": None}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"group_by": "day"},
+        {"dev_splits": 1},
+        {"seed": -1},
+        {"sed": 1},
+        {"seed": None},
+        {"duplicates": "drop"},
+        {"near_duplicate_threshold": 0.4},
+        {"near_duplicate_threshold": 1.1},
+    ],
+)
 def test_options_are_checked(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         FoldOptions.model_validate({"seed": 42, "group_by": "post_id", "dev_splits": 5, **change})

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentallam.corpus.pairs import Expectation, check_counts, data_hash, pairs_of_annotations, pairs_of_labels
+from mentallam.corpus.pairs import Expectation, check_counts, pairs_of_annotations, pairs_of_labels
 from mentallam.corpus.readers import (
     ANNOTATION_COLUMNS,
     CRITERION_COLUMNS,
@@ -180,24 +180,3 @@ def test_an_override_is_recorded_and_logged(corpus: Corpus, caplog: pytest.LogCa
 def test_a_misspelt_expectation_fails() -> None:
     with pytest.raises(ValueError, match="extra"):
         Expectation.model_validate({"posts": 1, "criteria": 1, "pairs": 1, "overide_reason": "typo"})
-
-
-def test_hash_does_not_depend_on_row_order(sample: Corpus) -> None:
-    pairs = sample.pairs
-    shuffled = [frame.sample(frac=1, random_state=1) for frame in (sample.posts, sample.criteria, pairs)]
-    assert data_hash(*shuffled) == data_hash(sample.posts, sample.criteria, pairs)
-
-
-@pytest.mark.parametrize(("frame", "column"), [(0, "text"), (1, "criterion"), (2, "label"), (0, "post_id")])
-def test_hash_depends_on_every_content(corpus: Corpus, frame: int, column: str) -> None:
-    frames = [corpus.posts, corpus.criteria, corpus.pairs]
-    before = data_hash(*frames)
-    changed = frames[frame].copy()
-    changed.loc[0, column] = 1 if column == "label" else "other"
-    frames[frame] = changed
-    assert data_hash(*frames) != before
-
-
-def test_hash_is_the_same_on_every_machine(corpus: Corpus) -> None:
-    pairs = corpus.pairs
-    assert data_hash(corpus.posts, corpus.criteria, pairs).startswith("66f47984c21162bc")

@@ -7,7 +7,9 @@ from mentallam.corpus.schemas import validate
 from mentallam.errors import MentallamError
 
 TEXT = "these words are somebody's own"
-POSTS = pd.DataFrame({"post_id": ["a", "b"], "text": [TEXT, TEXT], "author": ["ann", None]})
+POSTS = pd.DataFrame({"post_id": ["a", "b"], "text": [TEXT, TEXT], "raw_sha256": "0" * 64, "author": ["x", None]})
+GROUPS = POSTS[["post_id"]].assign(group="a")
+DUPLICATES = pd.DataFrame({"post_id": ["b"], "duplicate_of": ["a"], "similarity": [1.0]})
 CRITERIA = pd.DataFrame({"criterion_id": ["A.1"], "symptom": ["FATIGUE"], "criterion": ["Tired."]})
 PAIRS = pd.DataFrame(
     {
@@ -29,6 +31,10 @@ PREDICTIONS = PAIRS.drop(columns="evidence").assign(
     [
         (POSTS, schemas.POSTS),
         (CRITERIA, schemas.CRITERIA),
+        (GROUPS, schemas.GROUPS),
+        (DUPLICATES, schemas.DUPLICATES),
+        (DUPLICATES.iloc[:0], schemas.DUPLICATES),
+        (POSTS.assign(author=pd.Series([None, None], dtype=str)), schemas.POSTS),
         (PAIRS, schemas.PAIRS),
         (PREDICTIONS, schemas.PREDICTIONS),
     ],
@@ -42,6 +48,10 @@ def test_valid_frames_pass_unchanged(frame: pd.DataFrame, schema: pa.DataFrameSc
     [
         (POSTS.assign(text=["", TEXT]), schemas.POSTS, "text: str_length"),
         (POSTS.assign(text=[None, TEXT]), schemas.POSTS, "text: not_nullable"),
+        (POSTS.assign(raw_sha256="0"), schemas.POSTS, "raw_sha256: str_length"),
+        (GROUPS.assign(group=[None, "a"]), schemas.GROUPS, "group: not_nullable"),
+        (GROUPS.assign(post_id="a"), schemas.GROUPS, "post_id: multiple_fields_uniqueness"),
+        (DUPLICATES.assign(similarity=1.5), schemas.DUPLICATES, "similarity: in_range"),
         (POSTS.assign(post_id="a"), schemas.POSTS, "multiple_fields_uniqueness"),
         (POSTS.drop(columns="text"), schemas.POSTS, "text: column_in_dataframe"),
         (POSTS.assign(more=TEXT), schemas.POSTS, "more: column_in_schema"),
@@ -72,6 +82,12 @@ def test_breaches_are_named_without_values(frame: pd.DataFrame, schema: pa.DataF
 
 def test_parquet_keeps_frames_valid(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("frames") / "frame.parquet"
-    for frame, schema in ((POSTS, schemas.POSTS), (PAIRS, schemas.PAIRS), (PREDICTIONS, schemas.PREDICTIONS)):
+    for frame, schema in (
+        (POSTS, schemas.POSTS),
+        (POSTS.assign(author=pd.Series([None, None], dtype=str)), schemas.POSTS),
+        (DUPLICATES.iloc[:0], schemas.DUPLICATES),
+        (PAIRS, schemas.PAIRS),
+        (PREDICTIONS, schemas.PREDICTIONS),
+    ):
         frame.to_parquet(path)
         validate(pd.read_parquet(path), schema)

@@ -1,26 +1,42 @@
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from mentallam.corpus.cleaning import clean_posts
+from mentallam.corpus.cleaning import CleaningOptions, clean_posts
+from mentallam.corpus.duplicates import find_duplicates
 from mentallam.corpus.folds import FoldOptions, make_folds
-from mentallam.corpus.pairs import Expectation, check_counts, data_hash
+from mentallam.corpus.groups import group_posts
+from mentallam.corpus.pairs import Expectation, check_counts
 from mentallam.corpus.readers import Corpus, read_corpus
 from mentallam.corpus.statistics import CorpusLabel, describe
 
 LABEL = CorpusLabel(name="synthetic sample", synthetic=True)
 
 
-def statistics_of(corpus: Corpus, n_folds: int, dev_splits: int) -> dict[str, Any]:
-    posts, cleaning_counts = clean_posts(corpus.posts)
+def statistics_of(
+    corpus: Corpus, n_folds: int, dev_splits: int, duplicates: Literal["group", "report"] = "group"
+) -> dict[str, Any]:
+    posts, cleaning_counts = clean_posts(corpus.posts, CleaningOptions(mask=False))
     expectation = Expectation(posts=0, criteria=0, pairs=0, override_reason="a test")
     counts = check_counts(posts, corpus.criteria, corpus.pairs, expectation)
-    options = FoldOptions(seed=42, group_by="post_id", dev_splits=dev_splits)
-    folds = make_folds(corpus.pairs, options, n_folds, data_hash(posts, corpus.criteria, corpus.pairs))
+    options = FoldOptions(seed=42, group_by="post_id", dev_splits=dev_splits, duplicates=duplicates)
+    links = find_duplicates(posts, options.near_duplicate_threshold)
+    groups = group_posts(posts, "post_id", links if duplicates == "group" else None)
+    folds = make_folds(corpus.pairs, groups, options, n_folds, "ab" * 32)
     return describe(
-        corpus.annotation_counts, posts, corpus.criteria, corpus.pairs, folds, cleaning_counts, counts, LABEL
+        corpus.annotation_counts,
+        posts,
+        corpus.criteria,
+        corpus.pairs,
+        folds,
+        cleaning_counts,
+        counts,
+        LABEL,
+        options,
+        links,
     )
 
 
@@ -65,7 +81,7 @@ def test_contradictory_annotations_are_counted(folder: Path) -> None:
 
 def test_ids_that_name_no_author_and_pairs_without_a_label(pairs_folder: Path) -> None:
     more = {
-        "posts": "".join(f"p{number},One more.\n" for number in range(4, 9)),
+        "posts": "".join(f"p{number},One more {number}.\n" for number in range(4, 9)),
         "groundtruth": "".join(f"p{number},{name},no\n" for number in range(4, 9) for name in ("social", "physical")),
     }
     for name, rows in more.items():
@@ -76,6 +92,29 @@ def test_ids_that_name_no_author_and_pairs_without_a_label(pairs_folder: Path) -
     assert found["n_authors_straddling_folds"] is None
     assert (found["n_pairs"], found["n_unlabelled"]) == (15, 1)
     assert found["annotations"] == {}
+
+
+def test_duplicates_are_counted_and_kept_together(folder: Path) -> None:
+    with (folder / "redsm5_posts.csv").open("a") as file:
+        file.write("s_3_1,a second one\ns_4_1,The third.\n")
+    corpus = read_corpus("redsm5", folder, folder / "criteria.csv")
+    for seed in range(3):  # of the row order
+        shuffled = replace(corpus, posts=corpus.posts.sample(frac=1, random_state=seed))
+        found = statistics_of(shuffled, 3, 2)["duplicates"]
+        assert found == {"handling": "group", "threshold": 0.8, "sets": 1, "posts": 2, "sets_straddling_folds": 0}
+    found = statistics_of(corpus, 5, 2, duplicates="report")["duplicates"]
+    assert (found["handling"], found["sets"], found["sets_straddling_folds"]) == ("report", 1, 1)
+
+
+def test_stratification_is_told_per_criterion_and_fold(sample: Corpus) -> None:
+    found = statistics_of(sample, 5, 5)
+    held_out, quality = found["folds"]["held_out_posts"], found["folds"]["stratification"]
+    assert list(quality) == list(found["criteria"])
+    for criterion_id, own in quality.items():
+        assert sum(own["held_out_positive"]) == found["criteria"][criterion_id]["positive"]
+        off = [abs(n / size - own["rate"]) for n, size in zip(own["held_out_positive"], held_out, strict=True)]
+        assert own["max_deviation"] == pytest.approx(max(off))
+        assert own["rate"] == pytest.approx(found["criteria"][criterion_id]["positive"] / 60)
 
 
 def test_no_word_of_a_post_is_told(sample: Corpus) -> None:

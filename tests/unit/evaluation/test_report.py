@@ -137,6 +137,22 @@ def test_authors_in_several_folds_are_declared(
     assert ("by 45 authors" in render()) == (n_authors is not None)
 
 
+@pytest.mark.parametrize(
+    ("duplicates", "sentence"),
+    [
+        ({}, "No two posts are nearly the same (similarity at least 0.8)."),
+        ({"sets": 2, "posts": 5}, "5 in 2 sets. Sets in more than one fold: 0.\n"),
+        ({"sets": 2, "posts": 5, "sets_straddling_folds": 1}, "1. A model was trained on a near copy"),
+        ({"handling": "ignore"}, "were not looked for"),
+    ],
+)
+def test_duplicates_are_declared(
+    render: Render, data_statistics: dict[str, Any], duplicates: dict[str, Any], sentence: str
+) -> None:
+    data_statistics["duplicates"] |= duplicates
+    assert sentence in render()
+
+
 def test_a_criterion_cannot_break_its_table(render: Render, criteria: pd.DataFrame) -> None:
     criteria.loc[3, "criterion"] = "sleep | too little\nor too much"
     assert tables(render())[2][4][-1] == r"sleep \| too little or too much"

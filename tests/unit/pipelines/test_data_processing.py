@@ -7,6 +7,7 @@ import yaml
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
 from mentallam.corpus.pairs import Expectation
 from mentallam.corpus.readers import read_corpus
@@ -15,7 +16,7 @@ from mentallam.errors import MentallamError
 from mentallam.pipelines.data_processing import create_pipeline
 
 ROOT = Path(__file__).parents[3]
-TYPES = {"folds": FoldOptions, "expectation": Expectation, "corpus_label": CorpusLabel}
+TYPES = {"cleaning": CleaningOptions, "folds": FoldOptions, "expectation": Expectation, "corpus_label": CorpusLabel}
 
 
 def parameters(env: str) -> dict[str, object]:
@@ -52,7 +53,9 @@ def base() -> DataCatalog:
 
 
 def test_frames_follow_the_contract(base: DataCatalog) -> None:
-    assert list(base["posts"].load()) == ["post_id", "text"]
+    assert list(base["posts"].load()) == ["post_id", "text", "raw_sha256", "author"]
+    assert list(base["groups"].load()) == ["post_id", "group"]
+    assert list(base["duplicates"].load()) == ["post_id", "duplicate_of", "similarity"]
     assert list(base["criteria"].load()) == ["criterion_id", "symptom", "criterion"]
     pairs: pd.DataFrame = base["pairs"].load()
     assert pairs.dtypes[["label", "explicit_negative"]].astype(str).tolist() == ["int8", "bool"]
@@ -73,7 +76,7 @@ def test_folds_hold_out_every_post_once(base: DataCatalog) -> None:
 def test_statistics_agree_with_the_folds(base: DataCatalog) -> None:
     found = base["data_statistics"].load()
     assert json.loads(json.dumps(found)) == found
-    assert found["data_hash"] == base["fold_0_split"].load()["data_hash"]
+    assert found["data_hash"] == base["fold_0_split"].load()["data_hash"] == base["data_manifest"].load()["data_hash"]
     assert found["counts"]["override_reason"] is None
     assert found["synthetic"] is True
 

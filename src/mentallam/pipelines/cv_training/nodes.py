@@ -29,11 +29,17 @@ def prepare_base_model(training_config: dict[str, Any], posts: pd.DataFrame, bas
 
 
 def open_cv_run(
-    training_config: dict[str, Any], base_model: dict[str, str], data_statistics: dict[str, Any]
+    training_config: dict[str, Any],
+    base_model: dict[str, str],
+    data_statistics: dict[str, Any],
+    data_manifest: dict[str, Any],
 ) -> dict[str, str]:
     """Return the parent run of this cross-validation."""
     cv_run = tracking.open_cv_run(f"{base_model['name']} on {data_statistics['corpus']}")
-    _log_start(tracking.Run(cv_run["run_id"]), training_config, base_model, data_statistics)
+    run = tracking.Run(cv_run["run_id"])
+    _log_start(run, training_config, base_model, data_statistics, data_manifest)
+    run.log_metrics({f"data_{name}": count for name, count in data_manifest["counts"].items()})
+    run.log_dict(data_manifest, "data_manifest.json")
     return cv_run
 
 
@@ -42,6 +48,7 @@ def train_fold(
     training_config: dict[str, Any],
     base_model: dict[str, str],
     data_statistics: dict[str, Any],
+    data_manifest: dict[str, Any],
     split: dict[str, Any],
     posts: pd.DataFrame,
     criteria: pd.DataFrame,
@@ -52,11 +59,12 @@ def train_fold(
     origin = {"run_id": fold_run["run_id"], "cv_run_id": cv_run["run_id"], "fold": split["fold"]}
     origin |= {
         "seed": fold_seed(split),
+        "mask": data_manifest["options"]["cleaning"]["mask"],
         **{name: data_statistics[name] for name in ("data_hash", "corpus", "synthetic")},
     }
     started = time.perf_counter()
     with tracking.failing(fold_run["run_id"]) as run:
-        _log_start(run, training_config, base_model, data_statistics)
+        _log_start(run, training_config, base_model, data_statistics, data_manifest)
         run.log_params({"fold": split["fold"], "seed": fold_seed(split), "group_by": split["group_by"]})
         run.log_dict(split, f"fold_{split['fold']}.json")
         trained, outcome = fit_fold(
@@ -79,10 +87,11 @@ def evaluate_fold(
     split: dict[str, Any],
     posts: pd.DataFrame,
     pairs: pd.DataFrame,
+    groups: pd.DataFrame,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the held-out predictions of the saved checkpoint and the fold's result; closes the fold's run."""
     with tracking.failing(fold_run["run_id"]) as run:
-        predictions = score_fold(trained, split, posts, pairs)
+        predictions = score_fold(trained, split, posts, pairs, groups)
         labels, probabilities = predictions["label"], predictions["probability"]
         metrics = held_out_metrics(predictions)
         title = f"fold {split['fold']}, held out"
@@ -127,7 +136,11 @@ def close_cv_run(cv_run: dict[str, str], *fold_results: dict[str, Any]) -> dict[
 
 
 def _log_start(
-    run: tracking.Run, training_config: dict[str, Any], base_model: dict[str, str], data_statistics: dict[str, Any]
+    run: tracking.Run,
+    training_config: dict[str, Any],
+    base_model: dict[str, str],
+    data_statistics: dict[str, Any],
+    data_manifest: dict[str, Any],
 ) -> None:
     """What is known before training starts, the same for the parent and each child."""
     run.log_params({**training_config, "base_model": {**base_model, "folder": None}})
@@ -135,4 +148,7 @@ def _log_start(
     run.log_dict(data_statistics, "data_statistics.json")
     run.log_dict(environment.package_versions(), "package_versions.json")
     run.log_dict(environment.machine_facts(), "machine.json")
-    run.set_tags({"mentallam.data_hash": data_statistics["data_hash"]})
+    about = {name: data_statistics[name] for name in ("data_hash", "corpus", "synthetic")}
+    run.set_tags({f"mentallam.{name}": value for name, value in about.items()})
+    source, counts = data_manifest["source"]["folder"], data_manifest["counts"]
+    run.log_data_input(data_statistics["corpus"], data_manifest["data_hash"], source, counts)

@@ -22,7 +22,12 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 "base_model",
                 name="prepare_base_model",
             ),
-            Node(nodes.open_cv_run, ["training_config", "base_model", "data_statistics"], "cv_run", name="open_cv_run"),
+            Node(
+                nodes.open_cv_run,
+                ["training_config", "base_model", "data_statistics", "data_manifest"],
+                "cv_run",
+                name="open_cv_run",
+            ),
             *folds,
             Node(
                 nodes.close_cv_run,
@@ -40,8 +45,8 @@ def _fold(fold: int) -> list[Node]:
         Node(
             nodes.train_fold,
             [
-                *("cv_run", "training_config", "base_model", "data_statistics", f"{own}_split"),
-                *("posts", "criteria", "pairs"),
+                *("cv_run", "training_config", "base_model", "data_statistics", "data_manifest"),
+                *(f"{own}_split", "posts", "criteria", "pairs"),
             ],
             [f"{own}_run", f"{own}_checkpoint", f"{own}_training"],
             name="train",
@@ -49,7 +54,7 @@ def _fold(fold: int) -> list[Node]:
         ),
         Node(
             nodes.evaluate_fold,
-            [f"{own}_checkpoint", f"{own}_training", f"{own}_run", f"{own}_split", "posts", "pairs"],
+            [f"{own}_checkpoint", f"{own}_training", f"{own}_run", f"{own}_split", "posts", "pairs", "groups"],
             [f"{own}_predictions", f"{own}_result"],
             name="evaluate",
             namespace=own,

@@ -6,26 +6,29 @@ from typing import Any
 
 import pandas as pd
 
-from mentallam.corpus import cleaning, pairs, schemas, statistics
+from mentallam.corpus import cleaning, duplicates, groups, manifest, pairs, schemas, statistics
+from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions, FoldSplit, make_folds
+from mentallam.corpus.manifest import Manifest, Source
 from mentallam.corpus.pairs import Expectation
 from mentallam.corpus.readers import Corpus
 from mentallam.corpus.statistics import CorpusLabel
 
 
-def read_corpus(corpus: Corpus) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, int]]:
-    """Return the posts as written, the criteria, the labelled pairs, and what the annotations held besides."""
+def read_corpus(corpus: Corpus) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, int], Source]:
+    """Return the posts as written, the criteria, the labelled pairs, what the annotations held besides, the files."""
     return (
         corpus.posts,
         schemas.validate(corpus.criteria, schemas.CRITERIA),
         schemas.validate(corpus.pairs, schemas.PAIRS),
         corpus.annotation_counts,
+        corpus.source,
     )
 
 
-def clean_posts(written_posts: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+def clean_posts(written_posts: pd.DataFrame, options: CleaningOptions) -> tuple[pd.DataFrame, dict[str, int]]:
     """Return the posts with cleaned text, and how many posts each cleaning step changed."""
-    posts, cleaning_counts = cleaning.clean_posts(written_posts)
+    posts, cleaning_counts = cleaning.clean_posts(written_posts, options)
     return schemas.validate(posts, schemas.POSTS), cleaning_counts
 
 
@@ -36,11 +39,34 @@ def check_counts(
     return read_pairs, pairs.check_counts(posts, criteria, read_pairs, expectation)
 
 
+def group_posts(posts: pd.DataFrame, options: FoldOptions) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the group of each post, and the links between posts that are nearly the same."""
+    looked_at = posts.iloc[:0] if options.duplicates == "ignore" else posts
+    found = duplicates.find_duplicates(looked_at, options.near_duplicate_threshold)
+    grouped = groups.group_posts(posts, options.group_by, found if options.duplicates == "group" else None)
+    return schemas.validate(grouped, schemas.GROUPS), schemas.validate(found, schemas.DUPLICATES)
+
+
+def build_manifest(
+    source: Source,
+    posts: pd.DataFrame,
+    criteria: pd.DataFrame,
+    pair_table: pd.DataFrame,
+    post_groups: pd.DataFrame,
+    cleaning_options: CleaningOptions,
+    fold_options: FoldOptions,
+    cleaning_counts: dict[str, int],
+) -> Manifest:
+    """Return the content of manifest.json."""
+    frames = {"posts": posts, "criteria": criteria, "pairs": pair_table, "groups": post_groups}
+    return manifest.build_manifest(source, frames, cleaning_options, fold_options, cleaning_counts)
+
+
 def assign_folds(
-    pair_table: pd.DataFrame, posts: pd.DataFrame, criteria: pd.DataFrame, options: FoldOptions, n_folds: int
+    pair_table: pd.DataFrame, post_groups: pd.DataFrame, data_manifest: Manifest, options: FoldOptions, n_folds: int
 ) -> list[FoldSplit]:
     """Return one split per fold."""
-    return make_folds(pair_table, options, n_folds, pairs.data_hash(posts, criteria, pair_table))
+    return make_folds(pair_table, post_groups, options, n_folds, data_manifest["data_hash"])
 
 
 def describe_data(
@@ -51,9 +77,11 @@ def describe_data(
     cleaning_counts: dict[str, int],
     checked_counts: dict[str, Any],
     label: CorpusLabel,
+    options: FoldOptions,
+    links: pd.DataFrame,
     *folds: FoldSplit,
 ) -> dict[str, Any]:
     """Return the figures of data_statistics.json."""
     return statistics.describe(
-        annotation_counts, posts, criteria, pair_table, folds, cleaning_counts, checked_counts, label
+        annotation_counts, posts, criteria, pair_table, folds, cleaning_counts, checked_counts, label, options, links
     )

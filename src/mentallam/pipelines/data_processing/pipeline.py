@@ -10,26 +10,41 @@ def create_pipeline(n_folds: int) -> Pipeline:
     folds = [f"fold_{fold}_split" for fold in range(n_folds)]
     described = [
         *("annotation_counts", "posts", "criteria", "pairs", "cleaning_counts", "checked_counts"),
-        "params:corpus_label",
+        *("params:corpus_label", "params:folds", "duplicates"),
     ]
     return Pipeline(
         [
             Node(
                 nodes.read_corpus,
                 "corpus",
-                ["written_posts", "criteria", "read_pairs", "annotation_counts"],
+                ["written_posts", "criteria", "read_pairs", "annotation_counts", "corpus_source"],
                 name="read_corpus",
             ),
-            Node(nodes.clean_posts, "written_posts", ["posts", "cleaning_counts"], name="clean_posts"),
+            Node(
+                nodes.clean_posts,
+                ["written_posts", "params:cleaning"],
+                ["posts", "cleaning_counts"],
+                name="clean_posts",
+            ),
             Node(
                 nodes.check_counts,
                 ["read_pairs", "posts", "criteria", "params:expectation"],
                 ["pairs", "checked_counts"],
                 name="check_counts",
             ),
+            Node(nodes.group_posts, ["posts", "params:folds"], ["groups", "duplicates"], name="group_posts"),
+            Node(
+                nodes.build_manifest,
+                [
+                    *("corpus_source", "posts", "criteria", "pairs", "groups"),
+                    *("params:cleaning", "params:folds", "cleaning_counts"),
+                ],
+                "data_manifest",
+                name="build_manifest",
+            ),
             Node(
                 nodes.assign_folds,
-                ["pairs", "posts", "criteria", "params:folds", "params:n_folds"],
+                ["pairs", "groups", "data_manifest", "params:folds", "params:n_folds"],
                 folds,
                 name="assign_folds",
             ),
