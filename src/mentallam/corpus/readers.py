@@ -8,16 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from mentallam.corpus.manifest import Source, describe_source
-from mentallam.corpus.pairs import grid_cells, pairs_of_annotations, pairs_of_labels
-from mentallam.corpus.tables import (
-    Layout,
-    find_table,
+from mentallam.corpus.checks import (
+    arrow_strings,
     first_row,
-    read_table,
     refuse_bad_ids,
     refuse_blank,
     refuse_duplicates,
@@ -25,6 +20,9 @@ from mentallam.corpus.tables import (
     refuse_unknown,
     shown,
 )
+from mentallam.corpus.manifest import Source, describe_source
+from mentallam.corpus.pairs import grid_cells, pairs_of_annotations, pairs_of_labels
+from mentallam.corpus.tables import Layout, find_table, read_table
 from mentallam.errors import MentallamError
 
 POST_COLUMNS = ("post_id", "text")
@@ -189,7 +187,7 @@ def _read_posts(path: Path, text: str, source: str) -> pd.DataFrame:
     refuse_blank(posts, text, path)
     refuse_duplicates(posts, ["post_id"], path)
     # How a file ends its lines is no property of the text, and may change with every copy.
-    texts = pc.replace_substring(pa.array(posts[text], pa.large_string()), "\r\n", "\n")
+    texts = pc.replace_substring(arrow_strings(posts[text]), "\r\n", "\n")
     texts = pc.replace_substring(texts, "\r", "\n")
     posts = posts.drop(columns=text).assign(text=texts.to_pandas().array)
     return posts[["post_id", "text", "author"]].reset_index(drop=True)
@@ -199,17 +197,20 @@ def _refuse_missing_labels(
     labels: pd.DataFrame, posts: pd.DataFrame, criteria: pd.DataFrame, missing_allowed: bool, path: Path
 ) -> None:
     """Refuse a pair without a label; where they are allowed, a post or criterion that has none at all."""
-    for name, table in (("post_id", posts), ("criterion_id", criteria)):
-        unlabelled = ~table[name].isin(labels[name])
-        if unlabelled.any():
+    cells = grid_cells(labels["post_id"], labels["criterion_id"], posts, criteria)
+    is_labelled = np.zeros((len(posts), len(criteria)), bool)
+    is_labelled.flat[cells] = True
+    for name, ids, has_labels in (
+        ("post_id", posts["post_id"], is_labelled.any(axis=1)),
+        ("criterion_id", criteria["criterion_id"], is_labelled.any(axis=0)),
+    ):
+        if not has_labels.all():
             raise MentallamError(
-                f"{path} has no label for {name} {shown(table[name][unlabelled].iloc[0])} ({unlabelled.sum()} such); "
-                "add labels, or remove it from its file."
+                f"{path} has no label for {name} {shown(ids[has_labels.argmin()])} ({(~has_labels).sum()} such); add "
+                "labels, or remove it from its file."
             )
-    n_missing = len(posts) * len(criteria) - len(labels)
+    n_missing = is_labelled.size - len(labels)
     if n_missing and not missing_allowed:
-        is_labelled = np.zeros(len(posts) * len(criteria), bool)
-        is_labelled[grid_cells(labels["post_id"], labels["criterion_id"], posts, criteria)] = True
         post, criterion = divmod(int(is_labelled.argmin()), len(criteria))
         raise MentallamError(
             f"{path} lacks a label for {n_missing} pairs, the first is post_id {shown(posts['post_id'][post])} and "

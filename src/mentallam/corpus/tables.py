@@ -9,31 +9,27 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from io import StringIO
 from itertools import islice
 from operator import itemgetter, methodcaller
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mentallam.corpus.checks import listed, shown
 from mentallam.errors import MentallamError
 
 # Rows that are Python objects at a time; what was read before is packed in Arrow.
 CHUNK = 10_000
 # What Python's csv module takes at most; its default of 128 KiB is less than some posts.
 LONGEST_FIELD = 2**31 - 1
-# At most one word that does not end like a sentence.
-_IDENTIFIER = re.compile(r"\s*(\w([\w.:/-]*\w)?)?\s*")
-
 # With the comma before it, so that what follows the quote is no quoted value of its own.
 _QUOTED_VALUE = re.compile(r'(?:^|,)"[^"]*(?:""[^"]*)*"')
 
@@ -68,7 +64,7 @@ def find_table(folder: Path, name: str, source: str) -> Path:
     found = [path for ending in READERS if (path := folder / f"{name}{ending}").exists()]
     if len(found) > 1:
         raise MentallamError(
-            f"{folder} holds {_listed(path.name for path in found)}: which one counts? Keep one of them."
+            f"{folder} holds {listed(path.name for path in found)}: which one counts? Keep one of them."
         )
     if not found:
         raise MentallamError(f"{folder / name}.csv is missing (.parquet or .jsonl would do as well). {source}")
@@ -89,7 +85,7 @@ def read_table(path: Path, layout: Layout) -> pd.DataFrame:
         MentallamError: The file is missing or faulty.
     """
     if path.suffix not in READERS:
-        raise MentallamError(f"{path} ends in {path.suffix or 'nothing'}: it must be one of {_listed(READERS)}.")
+        raise MentallamError(f"{path} ends in {path.suffix or 'nothing'}: it must be one of {listed(READERS)}.")
     first_row = 2 if path.suffix == ".csv" else 1
     try:
         table = READERS[path.suffix](path, layout)
@@ -264,14 +260,14 @@ def _checked_header(header: Sequence[str], layout: Layout, path: Path) -> list[s
     """Return the names of the columns to read."""
     missing = [name for name in layout.columns if name not in header]
     # Without any of the names the first row is none: it may hold a post.
-    found = f"found {_listed(map(shown, header))}" if len(missing) < len(layout.columns) else "it names none of them"
+    found = f"found {listed(map(shown, header))}" if len(missing) < len(layout.columns) else "it names none of them"
     if missing:
         raise MentallamError(
-            f"{path} lacks the column {_listed(missing)}: its first row must name {_listed(layout.columns)}, {found}."
+            f"{path} lacks the column {listed(missing)}: its first row must name {listed(layout.columns)}, {found}."
         )
     wanted = (*layout.columns, *layout.optional)
     if twice := [name for name in wanted if list(header).count(name) > 1]:
-        raise MentallamError(f"{path}, row 1: the column {_listed(twice)} occurs twice; remove one.")
+        raise MentallamError(f"{path}, row 1: the column {listed(twice)} occurs twice; remove one.")
     return [*layout.read, *(name for name in layout.optional if name in header)]
 
 
@@ -346,82 +342,3 @@ def _refuse_where(fault: pa.ChunkedArray, message: str, path: Path, first_row: i
     place = pc.index(fault, True).as_py()
     if place >= 0:
         raise MentallamError(f"{path}, row {first_row + place}: {message}.")
-
-
-def refuse_blank(frame: pd.DataFrame, column: str, path: Path) -> None:
-    """Refuse a row in which `column` holds white space at most."""
-    blank = frame[column].str.strip() == ""
-    if blank.any():
-        raise MentallamError(
-            f"{path}, row {first_row(blank)}: {column} is empty ({blank.sum()} such rows); fill it in or remove the "
-            "row."
-        )
-
-
-def refuse_bad_ids(frame: pd.DataFrame, column: str, path: Path) -> None:
-    """Refuse an id that is blank, has white space around it, or an invisible character in it."""
-    refuse_blank(frame, column, path)
-    ids = pa.array(frame[column], pa.large_string())
-    sound = pc.and_(pc.utf8_is_printable(ids), pc.equal(pc.utf8_trim_whitespace(ids), ids))
-    odd = pd.Series(~np.asarray(sound), index=frame.index)
-    if odd.any():
-        raise MentallamError(
-            f"{path}, row {first_row(odd)}: {column} has white space around it or an invisible character in it; "
-            "remove that."
-        )
-
-
-def refuse_duplicates(frame: pd.DataFrame, columns: list[str], path: Path) -> None:
-    """Refuse rows that share their values in `columns`."""
-    duplicate = frame[columns].duplicated()
-    if duplicate.any():
-        row = first_row(duplicate)
-        values = frame.loc[row, columns]
-        earlier = first_row((frame[columns] == values).all(axis=1))
-        named = " and ".join(f"{name} {shown(str(value))}" for name, value in values.items())
-        raise MentallamError(f"{path}, row {row}: {named} is already in row {earlier}; keep one of them.")
-
-
-def refuse_others(frame: pd.DataFrame, column: str, allowed: Sequence[str], path: Path) -> None:
-    """Refuse values beside the allowed ones, and list those that were seen."""
-    other = ~frame[column].isin(allowed)
-    if other.any():
-        seen = sorted(frame[column][other].unique())
-        raise MentallamError(
-            f"{path}, row {first_row(other)}: {column} must be one of {_listed(allowed)}; seen besides: "
-            f"{_listed(_shown_label(value, allowed) for value in seen[:10])}{', ...' if len(seen) > 10 else ''}."
-        )
-
-
-def refuse_unknown(frame: pd.DataFrame, column: str, known: pd.Series[str], path: Path, known_path: Path) -> None:
-    """Refuse ids that another table does not have."""
-    unknown = ~frame[column].isin(known)
-    if unknown.any():
-        row = first_row(unknown)
-        raise MentallamError(
-            f"{path}, row {row}: {column} {shown(str(frame.loc[row, column]))} is not in {known_path.name}; add it "
-            "there or remove the rows that name it."
-        )
-
-
-def first_row(mask: pd.Series[bool]) -> int:
-    """Return the number of the first row for which `mask` is true."""
-    return int(mask.index.to_numpy()[mask.to_numpy().argmax()])
-
-
-def _shown_label(value: str, allowed: Sequence[str]) -> str:
-    """Return a misspelt label for a message: what resembles no label may be a word of a post (a shifted column)."""
-    resembles = len(value) <= 40 and (
-        value == value.upper() or get_close_matches(value.strip().upper(), [*map(str.upper, allowed)])
-    )
-    return shown(value) if resembles else f"(a value of {len(value)} characters)"
-
-
-def shown(value: str) -> str:
-    """Return an identifier for a message; what may be a post's text (a shifted column) is only described."""
-    is_identifier = len(value) <= 40 and _IDENTIFIER.fullmatch(value)
-    return repr(value) if is_identifier else f"(a value of {len(value)} characters)"
-
-
-def _listed(values: Iterable[str]) -> str:
-    return ", ".join(values)

@@ -170,7 +170,7 @@ def csv_faults(rows: Rows) -> Iterator[tuple[str, bytes, int | None]]:
     yield "white space", b" \n\n", None
     yield "a web page", b"<!DOCTYPE html>\n<html><body>Sign in, please</body></html>\n", None
     yield "a Parquet file", table_bytes(rows, ".parquet"), None
-    step = max(1, len(clean) // 20)
+    step = max(1, len(clean) // 12)
     for at in range(1, len(clean), step):
         yield f"cut off at {at}", clean[:at], None
 
@@ -196,7 +196,7 @@ def parquet_faults(rows: Rows) -> Iterator[tuple[str, bytes, int | None]]:
     for share in range(12):
         yield f"cut off, part {share}", clean[: share * len(clean) // 12], None
     random = Random(0)
-    for at in random.sample(range(4, len(clean) - 8), 25):
+    for at in random.sample(range(4, len(clean) - 8), 12):
         flipped = bytes([clean[at] ^ (1 << random.randrange(8))])
         if damages(clean, flipped, at):
             yield f"flipped bit at {at}", clean[:at] + flipped + clean[at + 1 :], None
@@ -271,7 +271,7 @@ def jsonl_faults(rows: Rows) -> Iterator[tuple[str, bytes, int | None]]:
     for encoding in ("latin-1", "utf-16"):
         plain = "".join(json.dumps(o, ensure_ascii=False) + "\n" for o in objects)
         yield f"saved as {encoding}", plain.encode(encoding, errors="replace"), None
-    for at in range(1, len(clean), len(clean) // 10):
+    for at in range(1, len(clean), len(clean) // 6):
         yield f"cut off at {at}", clean[:at], None
     for name in rows[0]:
         if name in ("sentence_text", "explanation"):

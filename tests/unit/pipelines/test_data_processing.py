@@ -90,7 +90,7 @@ def test_number_of_folds_is_an_argument() -> None:
 
 def test_the_profile_of_the_study_refuses_the_sample() -> None:
     params = parameters("mentallam")
-    assert params["expectation"] == Expectation(posts=1484, criteria=9, pairs=13356)
+    assert params["expectation"] == Expectation(posts=1484, criteria=9, pairs=13356, positive=1292)
     assert params["corpus_label"] == CorpusLabel(name="ReDSM5", synthetic=False)
-    with pytest.raises(MentallamError, match=r"60 posts \(expected 1484\), 540 pairs \(expected 13356\)"):
+    with pytest.raises(MentallamError, match=r"60 posts \(expected 1484\), 540 pairs \(expected 13356\), 61 positive"):
         run(params, 5)
