@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,8 @@ WAYS: dict[str, dict[str, Any]] = {
 def test_every_way_to_start_from_saved_folds_is_covered(workspace: Workspace, way: str) -> None:
     edit_file(workspace)
     assert "redsm5_annotations.csv has changed" in refusal(workspace, **WAYS[way])
-    assert not (workspace.folder / "mlruns").exists()  # no run was opened
+    with sqlite3.connect(workspace.folder / "mlflow.db") as database:
+        assert database.execute("select count(*) from runs").fetchone() == (0,)
 
 
 def test_what_fits_runs_and_making_folds_anew_is_always_allowed(workspace: Workspace) -> None:

@@ -56,7 +56,8 @@ class Predictor:
             MentallamError: A criterion that the checkpoint doesn't know.
         """
         prompter = self._trained.prompter
-        mask = self._trained.origin["mask"]  # posts are read as the training posts were
+        # Posts are read as the training posts were; checkpoints that don't say were trained on unmasked ones.
+        mask = self._trained.origin.get("mask", False)
         examples = []
         for post_id, rows in posts.groupby("post_id", sort=False):
             asked = rows["criterion_id"]

@@ -54,9 +54,14 @@ def pairs(posts: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.fixture
-def table(trained: TrainedFold, posts: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    groups = posts[["post_id"]].assign(group=[f"group of {post_id}" for post_id in posts["post_id"]])
-    return score_fold(trained, SPLIT, posts, pairs.assign(evidence=""), groups.sample(frac=1, random_state=1))
+def groups(posts: pd.DataFrame) -> pd.DataFrame:
+    """A group for each post, the rows in no order."""
+    return posts[["post_id"]].assign(group="group of " + posts["post_id"]).sample(frac=1, random_state=1)
+
+
+@pytest.fixture
+def table(trained: TrainedFold, posts: pd.DataFrame, pairs: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
+    return score_fold(trained, SPLIT, posts, pairs.assign(evidence=""), groups)
 
 
 def test_predictions_are_a_part_of_the_out_of_fold_table(table: pd.DataFrame) -> None:
@@ -88,9 +93,11 @@ def test_each_pair_has_its_own_score(table: pd.DataFrame, trained: TrainedFold, 
     assert set(table["threshold"]) == {0.37}
 
 
-def test_both_sides_of_the_threshold_occur(trained: TrainedFold, posts: pd.DataFrame, pairs: pd.DataFrame) -> None:
-    middle = float(score_fold(trained, SPLIT, posts, pairs)["probability"].median())
-    table = score_fold(replace(trained, threshold=middle), SPLIT, posts, pairs)
+def test_both_sides_of_the_threshold_occur(
+    trained: TrainedFold, posts: pd.DataFrame, pairs: pd.DataFrame, groups: pd.DataFrame
+) -> None:
+    middle = float(score_fold(trained, SPLIT, posts, pairs, groups)["probability"].median())
+    table = score_fold(replace(trained, threshold=middle), SPLIT, posts, pairs, groups)
     assert table.loc[table["probability"] == middle, "prediction"].tolist() == [1]
     assert table["prediction"].tolist() == (table["probability"] >= middle).astype(int).tolist()
     assert set(table["prediction"]) == {0, 1}

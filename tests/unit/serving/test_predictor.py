@@ -65,6 +65,13 @@ def test_each_answer_belongs_to_its_pair(predictor: Predictor, trained: TrainedF
         assert row.probability == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-6)
 
 
+def test_posts_are_masked_if_the_training_posts_were(trained: TrainedFold) -> None:
+    written, shown = posts(("a", "Ask me@example.com why.", None)), posts(("a", "Ask [EMAIL] why.", None))
+    masking = Predictor(replace(trained, origin={**trained.origin, "mask": True}), 2)
+    assert masking.predict(written).equals(masking.predict(shown))
+    assert not Predictor(trained, 2).predict(written).equals(masking.predict(written))
+
+
 def test_the_answer_is_yes_from_the_threshold_on(trained: TrainedFold) -> None:
     post = posts(("a", "I am tired.", None), ("b", "Not me.", None))
     middle = float(np.sort(Predictor(trained, 4).predict(post)["probability"])[3])
