@@ -9,6 +9,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from mentallam.corpus.folds import FoldSplit, author_of
+from mentallam.corpus.lengths import length_summary, words_per_post
 from mentallam.corpus.readers import SPECIAL_CASE, Corpus
 
 
@@ -41,7 +42,6 @@ def describe(
         checked_counts: From `pairs.check_counts`.
         label: Name of the corpus, and whether it is synthetic.
     """
-    words = posts["text"].map(lambda text: len(text.split()))
     per_criterion = pairs.groupby("criterion_id", sort=False)
     positive, explicit_negative = per_criterion["label"].sum(), per_criterion["explicit_negative"].sum()
     repeated = corpus.annotations.groupby(["sentence_id", "symptom"])["status"]
@@ -68,12 +68,7 @@ def describe(
             # One sentence with status 0 and 1 for the same symptom; the pair counts as positive.
             "contradictory": int((repeated.nunique() > 1).sum()),
         },
-        "words_per_post": {
-            "mean": float(words.mean()),
-            "min": int(words.min()),
-            **{f"q{percent}": float(words.quantile(percent / 100)) for percent in (25, 50, 75)},
-            "max": int(words.max()),
-        },
+        "words_per_post": length_summary(words_per_post(posts["text"])),
         "posts_cleaned": cleaning_counts,
         "counts": checked_counts,
         "folds": {
