@@ -149,7 +149,8 @@ def _hub_cache(model: ModelConfig) -> Path:
         return Path(snapshot_download(model.path, revision=model.revision, local_files_only=True))
     except OSError:  # the hub's LocalEntryNotFoundError is one
         raise MentallamError(
-            f"{model.path} (revision {model.revision}) is not on this machine yet; cv_training fetches it"
+            f"{model.path} (revision {model.revision}) is not on this machine yet; cv_training fetches it, and "
+            "`kedro run --pipeline data_processing` counts afterwards"
         ) from None
 
 

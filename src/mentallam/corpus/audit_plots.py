@@ -15,12 +15,13 @@ import plotly.graph_objects as go
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
 TOKENIZER_COLOURS = (VERMILLION, GREEN, PURPLE, ORANGE)
 DASHES = ("dash", "dot", "dashdot", "longdash")
-INK, GRID = "#222222", "#DDDDDD"
+INK = "#222222"
+GRID = {"showgrid": True, "gridcolor": "#DDDDDD"}
 
 LABEL_CHARACTERS = 22  # longer names are cut on axes; the page's tables and the hover text show them whole
 MOST_CELLS_WITH_TEXT = 15  # columns of a heat map that have room for a number on a phone
 ROW_HEIGHT = 26
-LENGTH_TICKS = [4**power for power in range(1, 8)]
+LENGTH_TICKS = [2**power for power in range(16)]
 
 
 def audit_figures(facts: Mapping[str, Any]) -> dict[str, go.Figure]:
@@ -53,7 +54,7 @@ def class_balance(criteria: Sequence[Mapping[str, Any]]) -> go.Figure:
             hovertemplate="%{customdata[0]}<br>%{x} of %{customdata[1]} pairs<extra>" + name + "</extra>",
         )
     figure.update_layout(barmode="stack", bargap=0.25)
-    figure.update_xaxes(rangemode="tozero", gridcolor=GRID)
+    figure.update_xaxes(rangemode="tozero", **GRID)
     return _criteria_down(figure, criteria)
 
 
@@ -86,7 +87,7 @@ def co_occurrence(criteria: Sequence[Mapping[str, Any]], together: Mapping[str, 
         xgap=1,
         ygap=1,
         hoverongaps=False,
-        colorbar=_colour_bar("Jaccard index: posts with both / posts with either"),
+        colorbar=_colour_bar("Jaccard index (0 to 1)"),
     )
     figure.update_xaxes(
         type="category",
@@ -106,8 +107,10 @@ def lengths(words: Mapping[str, Any], tokens: Sequence[Mapping[str, Any]]) -> go
     for position, own in enumerate(counted):
         style = {"color": TOKENIZER_COLOURS[position % 4], "dash": DASHES[position % 4]}
         figure.add_scatter(**_outline(own["histogram"]), name=f"tokens, {escape(own['tokenizer'])}", line=style)
-    figure.update_xaxes(type="log", tickvals=LENGTH_TICKS, gridcolor=GRID)
-    figure.update_yaxes(rangemode="tozero", gridcolor=GRID)
+    edges = [edge for histogram in (words, *(own["histogram"] for own in counted)) for edge in histogram["edges"]]
+    ticks = LENGTH_TICKS[:: 1 if max(edges) < 64 * min(edges) else 2]  # no more than a phone's width holds
+    figure.update_xaxes(type="log", tickvals=ticks, **GRID)
+    figure.update_yaxes(rangemode="tozero", **GRID)
     return figure
 
 
@@ -130,14 +133,15 @@ def truncation(n_posts: int, tokens: Sequence[Mapping[str, Any]]) -> go.Figure:
         )
     if not counted:
         _say(figure, "Tokens were not counted.")
-    figure.update_xaxes(type="log", tickvals=[128, 256, 512, 1024, 2048, 4096], gridcolor=GRID)
-    figure.update_yaxes(range=[-3, 103], gridcolor=GRID)
+    figure.update_layout(showlegend=True)  # even of one tokenizer, to name it
+    figure.update_xaxes(type="log", tickvals=[128, 256, 512, 1024, 2048, 4096], **GRID)
+    figure.update_yaxes(range=[-3, 103], **GRID)
     return figure
 
 
 def authors(found: Mapping[str, Any] | None) -> go.Figure:
     """How many authors wrote how many posts."""
-    figure = _figure("posts per author", "authors", height=300)
+    figure = _figure("posts per author", "authors", height=280)
     if found is None:
         _say(figure, "The corpus does not name its authors.")
         return figure
@@ -149,15 +153,17 @@ def authors(found: Mapping[str, Any] | None) -> go.Figure:
         marker_color=BLUE,
         hovertemplate="%{y} authors with %{x} posts<extra></extra>",
     )
+    figure.update_layout(margin_t=16)
     figure.update_xaxes(type="category")
-    figure.update_yaxes(rangemode="tozero", gridcolor=GRID)
+    figure.update_yaxes(rangemode="tozero", **GRID)
     return figure
 
 
 def fold_balance(criteria: Sequence[Mapping[str, Any]], folds: Mapping[str, Any]) -> go.Figure:
     """Held-out positives per criterion and fold, coloured by how far their rate is from that of all pairs."""
     points = [[None if own is None else 100 * own for own in row] for row in folds["deviations"]]
-    widest = max((abs(own) for row in points for own in row if own is not None), default=0) or 1
+    # At least a point, so that differences that mean nothing stay pale.
+    widest = max((1, *(abs(own) for row in points for own in row if own is not None)))
     n_folds = len(folds["posts"])
     figure = _figure("fold", "", height=170 + ROW_HEIGHT * len(criteria))
     figure.add_heatmap(
@@ -174,7 +180,7 @@ def fold_balance(criteria: Sequence[Mapping[str, Any]], folds: Mapping[str, Any]
         zmax=widest,
         xgap=1,
         ygap=1,
-        colorbar=_colour_bar("held-out rate minus overall rate, percentage points"),
+        colorbar=_colour_bar("difference in percentage points"),
     )
     figure.update_xaxes(type="category")
     return _criteria_down(figure, criteria)
@@ -187,11 +193,10 @@ def _figure(x_title: str, y_title: str, height: int) -> go.Figure:
         height=height,
         margin={"l": 50, "r": 12, "t": 50, "b": 50},
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
         paper_bgcolor="white",
         plot_bgcolor="white",
         dragmode=False,
-        showlegend=None,
     )
     for update, title in ((figure.update_xaxes, x_title), (figure.update_yaxes, y_title)):
         update(title_text=title, automargin=True, fixedrange=True, zeroline=False, showgrid=False)
@@ -211,8 +216,14 @@ def _criteria_down(figure: go.Figure, criteria: Sequence[Mapping[str, Any]]) -> 
 
 
 def _short(criteria: Sequence[Mapping[str, Any]]) -> list[str]:
-    names = [row["name"] for row in criteria]
-    return [escape(name if len(name) <= LABEL_CHARACTERS else f"{name[: LABEL_CHARACTERS - 1]}…") for name in names]
+    """The names; one that is cut starts with its id, as several may begin alike."""
+    names = []
+    for row in criteria:
+        name = row["name"]
+        if len(name) > LABEL_CHARACTERS:
+            name = f"{row['criterion_id']} {name}"[: LABEL_CHARACTERS - 1] + "…"
+        names.append(escape(name))
+    return names
 
 
 def _outline(histogram: Mapping[str, Sequence[int]]) -> dict[str, Any]:

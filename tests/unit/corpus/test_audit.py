@@ -210,7 +210,7 @@ def test_the_page_tells_the_figures(page: str) -> None:
         "4 SPECIAL_CASE annotations",
         "html entities 7 any step 8",
         "Expected were 9 posts, 9 criteria and 81 pairs. The difference was accepted because: a <b>test</b>",
-        "2 posts share their cleaned text with another, in 1 groups. 1 of these groups straddle folds",
+        "2 posts share their cleaned text with another; groups: 1. Groups that straddle folds: 1",
         "s_1_1, s_2_1",
         "Authors with posts in more than one fold: 1 of 2.",
         "tiny: 260.5 tokens a post in the mean",
@@ -224,7 +224,7 @@ def test_the_page_tells_the_figures(page: str) -> None:
 
 
 def test_a_corpus_of_people_is_not_marked_synthetic() -> None:
-    statistics = {**STATISTICS, "synthetic": False, "annotations": None}
+    statistics = {**STATISTICS, "synthetic": False, "annotations": {"rows": 0}}
     facts = audit_facts(POSTS, CRITERIA, PAIRS, FOLDS, statistics, [])
     text = Page(render(facts, audit_figures(facts))).text
     assert "SYNTHETIC" not in text

@@ -6,13 +6,12 @@ from typing import Any
 import plotly.io
 import pytest
 
+from mentallam.corpus.audit import audit_facts
 from mentallam.corpus.audit_plots import audit_figures
 from tests.unit.corpus.test_audit import CRITERIA, FOLDS, NOT_COUNTED, PAIRS, POSTS, STATISTICS, TOKENS
 
 
 def plots_of(**changes: Any) -> dict[str, dict[str, Any]]:
-    from mentallam.corpus.audit import audit_facts
-
     facts = audit_facts(POSTS, CRITERIA, PAIRS, FOLDS, STATISTICS, [TOKENS, NOT_COUNTED])
     figures = audit_figures({**facts, **changes})
     return {name: json.loads(figure.to_json()) for name, figure in figures.items()}
@@ -76,6 +75,12 @@ def test_fold_balance(plots: dict[str, Any]) -> None:
     assert (cells["zmin"], cells["zmax"]) == (-50, 50)
 
 
+def test_small_differences_between_folds_stay_pale() -> None:
+    folds = {"posts": [9, 9], "positives": [[1, 1]] * 3, "deviations": [[0.002, -0.002]] * 3}
+    (cells,) = plots_of(folds=folds)["fold_balance"]["data"]
+    assert (cells["zmin"], cells["zmax"]) == (-1, 1)
+
+
 def test_axes_carry_titles(plots: dict[str, Any]) -> None:
     for name in ("lengths", "truncation", "authors"):
         assert all(titles(plots[name]))
@@ -89,7 +94,7 @@ def test_long_names_are_cut_on_axes_and_whole_in_the_hover_text() -> None:
     plot = plots_of(criteria=rows, co_occurrence={"posts": [[1, 0]] * 2, "jaccard": [[1, 0]] * 2, "lift": [[1, 0]] * 2})
     axis = plot["class_balance"]["layout"]["yaxis"]
     assert axis["tickvals"] == ["c0", "c1"]
-    assert axis["ticktext"] == ["A criterion whose nam…"] * 2
+    assert axis["ticktext"] == ["c0 A criterion whose …", "c1 A criterion whose …"]
     assert plot["class_balance"]["data"][0]["customdata"][0][0] == name
 
 
