@@ -5,6 +5,7 @@ are the schema: an unknown key, an unknown group or a value of the wrong type st
 """
 
 import shlex
+import threading
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,9 @@ class Config:
 
 ConfigStore.instance().store(name="schema", node=Config)
 
+# Hydra's state belongs to the process, and under Kedro's ThreadRunner two nodes may compose at once.
+_COMPOSING = threading.Lock()
+
 
 def compose_config(config_dir: Path, experiment: str, overrides: str | None = "") -> Config:
     """Composes and validates the configuration of one run.
@@ -140,10 +144,11 @@ def compose_config(config_dir: Path, experiment: str, overrides: str | None = ""
             f"overrides={launcher[0]} would change nothing: Kedro launches the run, and Hydra only composes its "
             f"configuration"
         )
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
-            composed = compose("config", overrides=[f"+experiment={experiment}", *words])
+        with _COMPOSING:
+            GlobalHydra.instance().clear()
+            with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
+                composed = compose("config", overrides=[f"+experiment={experiment}", *words])
         missing = OmegaConf.missing_keys(composed)
         if missing:
             raise MentallamError(f"the Hydra configuration lacks a value for {', '.join(sorted(missing))}")

@@ -2,10 +2,12 @@
 
 import json
 import math
+import re
 import sqlite3
 from pathlib import Path
 
 import pandas as pd
+import plotly.io
 import pytest
 from safetensors import safe_open
 
@@ -30,6 +32,22 @@ def test_summary_has_the_promised_keys(summary: dict) -> None:
     assert summary["best_fold"] in range(5)
     for fold in summary["folds"]:
         assert (Path(fold["checkpoint"]) / "adapter_model.safetensors").is_file()
+
+
+def test_the_data_audit_is_one_file_and_its_plots_load(trained: Workspace) -> None:
+    folder = trained.data / "08_reporting"
+    page = folder.joinpath("data_audit.html").read_text(encoding="utf-8")
+    body = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert "Data audit: synthetic sample" in body
+    assert "tiny:" in body and "not counted" not in body
+    assert not re.search(r"(src|href|url)\s*[=(]", body)
+    assert set(re.findall(r"id=\"plot-(\w+)\"", body)) == {path.stem for path in folder.glob("data_audit/*.json")}
+    for path in folder.glob("data_audit/*.json"):
+        assert plotly.io.read_json(path).data
+    posts = pd.read_parquet(trained.data / "02_intermediate" / "posts.parquet")["text"]
+    sentences = [part for text in posts for part in text.split(". ") if len(part) > 12]
+    saved = [page, *(path.read_text(encoding="utf-8") for path in folder.glob("data_audit/*.json"))]
+    assert not any(part in text for part in sentences for text in saved)
 
 
 def test_every_pair_is_held_out_once_and_never_trained_on(trained: Workspace) -> None:

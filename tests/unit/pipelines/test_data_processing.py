@@ -26,6 +26,7 @@ def parameters(env: str) -> dict[str, object]:
         text = (ROOT / "conf" / folder / "parameters_data_processing.yml").read_text(encoding="utf-8")
         merged |= yaml.safe_load(text)
     assert merged.pop("n_folds") == "${cv_folds:}"
+    assert merged.pop("audited_profiles") == ["${globals:profile}"]
     return {name: TYPES[name].model_validate(value) for name, value in merged.items()}
 
 
@@ -36,7 +37,10 @@ class KeptDataset(MemoryDataset):
         pass
 
 
-def run(params: dict[str, object], n_folds: int) -> DataCatalog:
+def run(params: dict[str, object], n_folds: int, **others: object) -> DataCatalog:
+    # A base model that is not on this machine: nothing here needs its tokens.
+    params |= {"audited_profiles": ["mentallam"], "profile": "tiny", "overrides": "", "base_models": "unused"}
+    params |= {"hydra_configs": str(ROOT / "hydra_configs")} | others
     corpus = read_corpus("redsm5", ROOT / "data/01_raw/sample", ROOT / "data/01_raw/dsm5_criteria.csv")
     inputs = {"corpus": corpus, "params:n_folds": n_folds} | {f"params:{k}": v for k, v in params.items()}
     pipeline = create_pipeline(n_folds)
@@ -79,6 +83,32 @@ def test_statistics_agree_with_the_folds(base: DataCatalog) -> None:
     assert found["data_hash"] == base["fold_0_split"].load()["data_hash"] == base["data_manifest"].load()["data_hash"]
     assert found["counts"]["override_reason"] is None
     assert found["synthetic"] is True
+
+
+def test_the_audit_shows_what_the_other_datasets_hold(base: DataCatalog) -> None:
+    page = base["data_audit"].load()
+    assert base["data_statistics"].load()["data_hash"] in page
+    balance = base["audit_class_balance"].load().data[0]
+    assert sum(balance.x) == base["pairs"].load()["label"].sum()
+    (tokens,) = base["token_statistics"].load()
+    assert "klyang/MentaLLaMA-chat-7B (revision main) is not on this machine yet" in tokens["not_counted"]
+    assert "Tokens of mentallama-chat-7b were not counted: klyang/MentaLLaMA-chat-7B" in page
+
+
+def test_overrides_are_those_of_the_own_profile(tmp_path: Path) -> None:
+    others = {"audited_profiles": ["tiny", "mentallam"], "overrides": "model.max_length=200"}
+    tiny, mentallam = run(parameters("base"), 2, base_models=str(tmp_path), **others)["token_statistics"].load()
+    assert (tiny["max_length"], mentallam["max_length"]) == (200, 512)
+    assert tiny["not_counted"] is None
+    assert 200 in [cut["max_length"] for cut in tiny["truncated"]]
+
+
+def test_no_sentence_of_a_post_is_in_what_the_audit_saves(base: DataCatalog) -> None:
+    saved = [base[name].load() for name in base if name.startswith("audit_")]
+    saved = [base["data_audit"].load(), *(plot.to_json() for plot in saved)]
+    sentences = {part for text in base["posts"].load()["text"] for part in text.split(". ") if len(part) > 12}
+    assert len(saved) == 7 and len(sentences) > 60
+    assert not [part for part in sentences for text in saved if part in text]
 
 
 def test_number_of_folds_is_an_argument() -> None:

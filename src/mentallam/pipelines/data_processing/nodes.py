@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mentallam.corpus import cleaning, duplicates, groups, manifest, pairs, schemas, statistics
+from mentallam import config
+from mentallam.classifier.lengths import token_statistics
+from mentallam.corpus import audit, cleaning, duplicates, groups, manifest, pairs, schemas, statistics
+from mentallam.corpus.audit_plots import audit_figures
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions, FoldSplit, make_folds
 from mentallam.corpus.manifest import Manifest, Source
@@ -85,3 +90,38 @@ def describe_data(
     return statistics.describe(
         annotation_counts, posts, criteria, pair_table, folds, cleaning_counts, checked_counts, label, options, links
     )
+
+
+def count_tokens(
+    posts: pd.DataFrame,
+    criteria: pd.DataFrame,
+    audited_profiles: Sequence[str],
+    profile: str,
+    overrides: str,
+    hydra_configs: str,
+    base_models: str,
+) -> list[dict[str, Any]]:
+    """Return how many tokens posts take, for the base model of each profile; `overrides` are of `profile`."""
+    return [
+        token_statistics(
+            config.compose_config(Path(hydra_configs), name, overrides if name == profile else "").model,
+            Path(base_models),
+            posts,
+            criteria,
+        )
+        for name in audited_profiles
+    ]
+
+
+def audit_data(
+    posts: pd.DataFrame,
+    criteria: pd.DataFrame,
+    pair_table: pd.DataFrame,
+    data_statistics: dict[str, Any],
+    tokens: list[dict[str, Any]],
+    *folds: FoldSplit,
+) -> dict[str, Any]:
+    """Return the page data_audit, and its plots as audit_<name>."""
+    facts = audit.audit_facts(posts, criteria, pair_table, folds, data_statistics, tokens)
+    figures = audit_figures(facts)
+    return {"data_audit": audit.render(facts, figures)} | {f"audit_{name}": plot for name, plot in figures.items()}
