@@ -27,7 +27,7 @@ REDSM5_ANNOTATIONS = "redsm5_annotations.csv"
 REDSM5_SOURCE = (
     f"Put {REDSM5_POSTS} and {REDSM5_ANNOTATIONS} into that folder: the ReDSM5 corpus comes from its authors "
     "(Bao, Perez and Parapar, CIKM 2025, arXiv 2508.03399) after signing their agreement, the synthetic "
-    "sample from `python -m mentallam.corpus.synthetic --out FOLDER`."
+    "sample from `python -m mentallam.corpus.synthetic --out FOLDER`, the synthetic twin from `make twin`."
 )
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mentallam.corpus.cleaning import clean_text
 from mentallam.corpus.pairs import build_pairs
 from mentallam.corpus.readers import Corpus, read_corpus
-from mentallam.corpus.synthetic import (
+from mentallam.corpus.synthetic_corpus import (
     HARD_NEGATIVES,
     SAMPLE,
     CorpusSpec,
