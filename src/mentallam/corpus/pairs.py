@@ -15,6 +15,8 @@ from mentallam.errors import MentallamError
 
 logger = logging.getLogger(__name__)
 
+ROWS_AT_ONCE = 10_000  # in Python's own objects, which take many times the memory of a frame
+
 
 class Expectation(BaseModel):
     """How much data this profile is about; a reason lets other counts pass and is recorded."""
@@ -103,6 +105,10 @@ def data_hash(posts: pd.DataFrame, criteria: pd.DataFrame, pairs: pd.DataFrame) 
         (criteria, ["criterion_id"], "criterion"),
         (pairs, ["post_id", "criterion_id"], "label"),
     ):
-        rows = frame[[*keys, value]].sort_values(keys).astype({value: object}).to_numpy().tolist()
-        digest.update(json.dumps(rows).encode())
+        rows = frame[[*keys, value]].sort_values(keys)
+        digest.update(b"[")
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            chunk = rows.iloc[start : start + ROWS_AT_ONCE].astype({value: object}).to_numpy().tolist()
+            digest.update(((", " if start else "") + json.dumps(chunk)[1:-1]).encode())
+        digest.update(b"]")
     return digest.hexdigest()

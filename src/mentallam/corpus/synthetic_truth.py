@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import fsum
 from random import Random
 from typing import Any
 
@@ -46,7 +47,8 @@ def ceiling(counts: Mapping[tuple[str, int, int], int]) -> dict[str, Any]:
     symptoms = {symptom: _scores(*found) for symptom, found in per_symptom.items()}
     return {
         "micro": _scores(*map(sum, zip(*per_symptom.values(), strict=True))),
-        "macro_f1": sum(scores["f1"] for scores in symptoms.values()) / len(symptoms),
+        "macro_f1": fsum(scores["f1"] for scores in symptoms.values())
+        / len(symptoms),  # sum() differs by Python version
         "symptoms": symptoms,
     }
 
