@@ -13,7 +13,7 @@ import argparse
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -74,8 +74,9 @@ def write(corpora: Iterable[SyntheticCorpus], folder: Path, spec: CorpusSpec, co
             writers.append(csv.writer(file, lineterminator="\n"))
             writers[-1].writerow(columns)
         for scale, corpus in enumerate(corpora, start=1):  # noqa: B007 the last number counts
-            for writer, rows in zip(writers, (corpus.posts, corpus.annotations, corpus.truth), strict=False):
-                writer.writerows(rows)
+            rows: tuple[Sequence[Sequence[Any]], ...] = (corpus.posts, corpus.annotations, corpus.truth)
+            for writer, part in zip(writers, rows, strict=False):  # without noise nobody needs the truth
+                writer.writerows(part)
             figures.add(corpus)
     readme = _readme(figures, spec, scale, command)
     if spec.noise:
