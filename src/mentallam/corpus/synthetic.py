@@ -32,6 +32,7 @@ CEILING = "twin_ceiling.json"
 class Figures:
     """What is counted while a corpus is written."""
 
+    n_corpora: int = 0
     n_posts: int = 0
     n_words: int = 0
     min_words: int = 10**9
@@ -42,6 +43,7 @@ class Figures:
     def add(self, corpus: SyntheticCorpus) -> None:
         """Count one corpus more."""
         lengths = [len(text.split()) for _, text in corpus.posts]
+        self.n_corpora += 1
         self.n_posts += len(lengths)
         self.n_words += sum(lengths)
         self.min_words = min(self.min_words, *lengths)
@@ -66,19 +68,19 @@ def write(corpora: Iterable[SyntheticCorpus], folder: Path, spec: CorpusSpec, co
     headers = {REDSM5_POSTS: POST_COLUMNS, REDSM5_ANNOTATIONS: ANNOTATION_COLUMNS}
     if spec.noise:
         headers[TRUTH] = TRUTH_COLUMNS
-    figures, scale = Figures(), 0
+    figures = Figures()
     with ExitStack() as stack:
         writers = []
         for name, columns in headers.items():
             file = stack.enter_context((folder / name).open("w", encoding="utf-8", newline=""))
             writers.append(csv.writer(file, lineterminator="\n"))
             writers[-1].writerow(columns)
-        for scale, corpus in enumerate(corpora, start=1):  # noqa: B007 the last number counts
+        for corpus in corpora:
             rows: tuple[Sequence[Sequence[Any]], ...] = (corpus.posts, corpus.annotations, corpus.truth)
             for writer, part in zip(writers, rows, strict=False):  # without noise nobody needs the truth
                 writer.writerows(part)
             figures.add(corpus)
-    readme = _readme(figures, spec, scale, command)
+    readme = _readme(figures, spec, command)
     if spec.noise:
         reached = ceiling(figures.pairs)
         content = json.dumps({"noise": spec.noise, **reached}, indent=2) + "\n"
@@ -88,7 +90,8 @@ def write(corpora: Iterable[SyntheticCorpus], folder: Path, spec: CorpusSpec, co
     return figures
 
 
-def _readme(figures: Figures, spec: CorpusSpec, scale: int, command: str) -> str:
+def _readme(figures: Figures, spec: CorpusSpec, command: str) -> str:
+    scale = figures.n_corpora
     words = f"{figures.min_words} to {figures.max_words} words, mean {figures.n_words / figures.n_posts:.1f}"
     sources = [
         f"`synthetic_{name}.yml`" for name in ("phrases", "context", *(["narrative"] if spec.exact_words else []))

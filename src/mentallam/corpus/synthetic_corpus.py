@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, log
 from random import Random
@@ -14,6 +14,7 @@ from mentallam.corpus.synthetic_text import (
     SPACER,
     SPACER_WITHOUT_WORD,
     PhraseDeck,
+    Sentence,
     blocks_of,
     explanations_of,
     fill_exactly,
@@ -46,7 +47,7 @@ class CorpusSpec:
         exact_words: The shortest and the longest post have exactly min_words and max_words, every other post the
             length that it aims at, unless what it must say is longer.
         noise: Share of each symptom's positives whose text shows nothing of it; as many posts show it without being
-            labelled.
+            labelled. It needs exact_words, which gives every post an everyday sentence that an error can sit on.
     """
 
     n_posts: int
@@ -83,10 +84,9 @@ class CorpusSpec:
                 f"them without a symptom, and these positives: {dict(self.positives)}; every author writes "
                 f"1 to {POSTS_PER_AUTHOR} posts, and every other post shows at least one symptom."
             )
-        if not 0 <= self.noise <= 0.5 or any(
-            round(self.noise * count) > self.n_posts - count for count in self.positives.values()
-        ):
-            raise MentallamError(f"A noise of {self.noise} is not possible; give a share from 0 to 0.5.")
+        too_much = any(round(self.noise * count) > self.n_posts - count for count in self.positives.values())
+        if not 0 <= self.noise <= 0.5 or too_much or (self.noise and not self.exact_words):
+            raise MentallamError(f"A noise of {self.noise} is not possible here; the twin takes a share from 0 to 0.5.")
 
     def scaled(self, n_posts: int, n_authors: int) -> CorpusSpec:
         """Return the same proportions at another size, rounded to whole posts."""
@@ -157,7 +157,7 @@ TWIN = CorpusSpec(
     max_words=6990,
     exact_words=True,
     # One psychologist annotated ReDSM5, so nobody knows its share of errors. This one puts the ceiling at an F1 of
-    # 0.95: far above the published 0.55, so it holds no model back, and a score above it can only come from a leak.
+    # 0.95: far above the published 0.55, so it holds no model back, and a score above it points to a leak.
     noise=0.05,
 )
 
@@ -187,7 +187,7 @@ def generate(spec: CorpusSpec, seed: int | str, first_author: int = 100) -> Synt
     aims = _lengths(spec, rng)
     special = set(rng.sample(range(spec.n_posts), spec.special_cases))
     # A hard negative speaks of a symptom that the post does not show; a post that shows all has no room.
-    named = [{*pair[0], *pair[1]} for pair in zip(shown, labelled, strict=True)]
+    named = [{*here, *there} for here, there in zip(shown, labelled, strict=True)]
     with_room = [number for number, symptoms in enumerate(named) if len(symptoms) < len(spec.positives)]
     hard = {kind: set(rng.sample(with_room, spec.hard_negatives)) for kind in HARD_NEGATIVES}
     if spec.exact_words:
@@ -205,19 +205,29 @@ def generate(spec: CorpusSpec, seed: int | str, first_author: int = 100) -> Synt
             sentences, text = styled(fill_exactly(blocks, round(aims[number]), deck, rng), rng, SPACER_WITHOUT_WORD)
         else:
             sentences, text = styled(fill_up(blocks, aims[number], deck, rng), rng, SPACER)
-        found = [(at, s.symptom, s.status) for at, s in enumerate(sentences) if s.symptom and s.status is not None]
-        everyday = [at for at, sentence in enumerate(sentences) if sentence.symptom is None]
         invented = [symptom for symptom in labelled[number] if symptom not in shown[number]]
-        found += [(rng.choice(everyday), symptom, 1) for symptom in invented]
         corpus.posts.append((post_id, text))
-        for at, symptom, status in sorted(found, key=lambda row: row[0]):
+        for position, symptom, status in _annotated(sentences, invented, rng):
+            sentence = sentences[position].text
             reason = deck.draw(explanations_of(deck, symptom, status))
-            corpus.annotations.append((post_id, f"{post_id}_{at + 1}", sentences[at].text, symptom, status, reason))
+            corpus.annotations.append((post_id, f"{post_id}_{position + 1}", sentence, symptom, status, reason))
         corpus.truth.extend(
             (post_id, symptom, int(symptom in shown[number]), int(symptom in labelled[number]))
             for symptom in spec.positives
         )
     return corpus
+
+
+def _annotated(sentences: Sequence[Sentence], invented: Iterable[str], rng: Random) -> list[tuple[int, str, int]]:
+    """Return position, symptom and status of what an annotator records; what is invented sits on everyday sentences."""
+    everyday = [position for position, sentence in enumerate(sentences) if sentence.symptom is None]
+    found = [
+        (position, sentence.symptom, sentence.status)
+        for position, sentence in enumerate(sentences)
+        if sentence.symptom is not None and sentence.status is not None
+    ]
+    found += [(rng.choice(everyday), symptom, 1) for symptom in invented]
+    return sorted(found, key=lambda annotation: annotation[0])
 
 
 def generate_times(spec: CorpusSpec, seed: int, scale: int) -> Iterator[SyntheticCorpus]:
