@@ -19,11 +19,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mentallam.corpus.readers import ANNOTATION_COLUMNS, POST_COLUMNS, REDSM5_ANNOTATIONS, REDSM5_POSTS
+from mentallam.corpus.readers import ANNOTATION_COLUMNS, POST_COLUMNS
 from mentallam.corpus.synthetic_corpus import SAMPLE, TWIN, CorpusSpec, SyntheticCorpus, generate_times
 from mentallam.corpus.synthetic_truth import TRUTH_COLUMNS, ceiling
 from mentallam.errors import MentallamError
 
+POSTS, ANNOTATIONS = "redsm5_posts.csv", "redsm5_annotations.csv"
 TRUTH = "twin_truth.csv"
 CEILING = "twin_ceiling.json"
 
@@ -65,7 +66,7 @@ def write(corpora: Iterable[SyntheticCorpus], folder: Path, spec: CorpusSpec, co
         command: How the same files are written again, for the README.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    headers = {REDSM5_POSTS: POST_COLUMNS, REDSM5_ANNOTATIONS: ANNOTATION_COLUMNS}
+    headers = {POSTS: POST_COLUMNS, ANNOTATIONS: ANNOTATION_COLUMNS}
     if spec.noise:
         headers[TRUTH] = TRUTH_COLUMNS
     figures = Figures()
