@@ -14,29 +14,38 @@ if TYPE_CHECKING:
 
 
 class CorpusDataset(AbstractDataset[None, Corpus]):
-    """Posts, annotations and criteria as their authors publish them; read-only.
+    """A corpus as its authors publish it, or as you lay out your own; read-only.
 
     Args:
-        format: How the files are laid out; `redsm5`.
+        format: How the files are laid out: `redsm5` or `pairs`.
         folder: Where they lie.
-        criteria: The criteria's file.
+        criteria: The criteria's file; the format `pairs` finds it in the folder without.
+        missing_pairs: For the format `pairs`: `allowed` if not every post is labelled for every criterion.
         metadata: For plugins.
     """
 
-    def __init__(self, *, format: str, folder: str, criteria: str, metadata: dict[str, Any] | None = None) -> None:
-        self._format, self._folder, self._criteria = format, Path(folder), Path(criteria)
+    def __init__(
+        self,
+        *,
+        format: str,
+        folder: str,
+        criteria: str | None = None,
+        missing_pairs: str = "refused",
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._format, self._folder, self._criteria, self._missing_pairs = format, folder, criteria, missing_pairs
         self.metadata = metadata
 
     def load(self) -> Corpus:
         """Reads the corpus, strictly; see `corpus.readers.read_corpus`."""
-        return read_corpus(self._format, self._folder, self._criteria)
+        return read_corpus(self._format, self._folder, self._criteria, self._missing_pairs)
 
     def save(self, data: None) -> None:
         """Refuses: a corpus is never written by a run."""
         raise NotImplementedError("a corpus is read-only")
 
     def _describe(self) -> dict[str, Any]:
-        return {"format": self._format, "folder": str(self._folder), "criteria": str(self._criteria)}
+        return {"format": self._format, "folder": self._folder, "criteria": self._criteria}
 
 
 class CheckpointDataset(AbstractDataset["TrainedFold", "TrainedFold"]):

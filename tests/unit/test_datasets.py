@@ -37,10 +37,24 @@ def root_of(error: BaseException) -> MentallamError:
 def test_the_corpus_is_read(caplog: pytest.LogCaptureFixture) -> None:
     dataset = CorpusDataset(format="redsm5", folder=str(SAMPLE), criteria=str(CRITERIA_FILE))
     corpus = dataset.load()
-    assert list(corpus.posts.columns) == ["post_id", "text"]
     assert len(corpus.posts) > 0
     assert corpus.criteria["criterion_id"].tolist() == [f"A.{number}" for number in range(1, 10)]
     assert corpus.posts["text"].iloc[0] not in repr(dataset) + repr(corpus) + caplog.text
+
+
+def test_options_of_the_pairs_format(tmp_path: Path) -> None:
+    for name, content in {
+        "posts": "post_id,post\np1,a\np2,b\n",
+        "criteria": "criterion_id,criterion\nx,c\ny,d\n",
+        "groundtruth": "post_id,criterion_id,label\np1,x,yes\np2,y,no\n",
+    }.items():
+        (tmp_path / f"{name}.csv").write_text(content)
+    entry = {"corpus": {"type": "mentallam.datasets.CorpusDataset", "format": "pairs", "folder": str(tmp_path)}}
+    with pytest.raises(DatasetError) as error:
+        DataCatalog.from_config(entry).load("corpus")
+    assert "`missing_pairs: allowed`" in root_of(error.value).message
+    entry["corpus"]["missing_pairs"] = "allowed"
+    assert DataCatalog.from_config(entry).load("corpus").pairs["label"].tolist() == [1, 0]
 
 
 def test_the_corpus_is_never_written() -> None:

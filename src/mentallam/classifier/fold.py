@@ -77,7 +77,12 @@ def score_fold(
             for criterion_id in example.criterion_ids
         ],
         columns=["post_id", "criterion_id", "truncated"],
-    ).merge(pairs, on=["post_id", "criterion_id"], how="left", validate="one_to_one")
+    ).merge(
+        pairs[["post_id", "criterion_id", "label", "explicit_negative"]],
+        on=["post_id", "criterion_id"],
+        how="left",
+        validate="one_to_one",
+    )
     return table.assign(
         group=group_of(table["post_id"], split["group_by"]),
         fold=split["fold"],

@@ -35,6 +35,9 @@ from mentallam.evaluation.thresholds import best_threshold
 
 logger = logging.getLogger(__name__)
 
+# Enough for a mean: the hidden states of pairs are all much alike (docs/adr/0007).
+_POSTS_AT_START = 4
+
 LogMetrics = Callable[[dict[str, float], int], None]
 
 
@@ -77,6 +80,8 @@ def train(
         log_metrics: Called with loss and learning rate at each optimizer step, and dev scores at each epoch.
         title: Words before the progress bar.
     """
+    weights = class_weights(config.class_weight, _labels(train_examples))
+    start_at_base_rate(model, train_examples, weights)
     posts_per_step = max(1, round(config.effective_batch_pairs * len(train_examples) / _n_pairs(train_examples)))
     # The largest that divides a step: any other would make the effective batch larger than asked for.
     fitting = range(1, min(config.posts_per_micro_batch, posts_per_step) + 1)
@@ -104,15 +109,15 @@ def train(
             remove_unused_columns=False,
             dataloader_pin_memory=torch.cuda.is_available(),
         )
+        # With several GPUs in sight the Trainer would split the batch over them, and a packed row can't be split.
+        arguments._n_gpu = min(arguments.n_gpu, 1)
         trainer = _PackedTrainer(
             model=model,
             args=arguments,
             data_collator=cast(Any, pack),
             train_dataset=list(train_examples),
             eval_dataset=list(dev_examples),
-            compute_loss_func=partial(
-                pair_loss, class_weights=class_weights(config.class_weight, _labels(train_examples))
-            ),
+            compute_loss_func=partial(pair_loss, class_weights=weights),
             optimizers=(_optimizer(model, config, arguments), None),
             callbacks=[EarlyStoppingCallback(config.patience), _LogMetrics(log_metrics)],
         )
@@ -130,6 +135,33 @@ def train(
         epochs=round(state.epoch or 0),
         steps=state.global_step,
     )
+
+
+def start_at_base_rate(
+    model: PeftModel, examples: Sequence[PostExample], class_weights: torch.Tensor | None = None
+) -> None:
+    """Shifts a fresh head so that the first posts' mean logit is the log-odds of the training pairs.
+
+    Without it the first steps, a good part of a short training, are spent on learning that matches are rare, and
+    how many depends on the head's random start (Lin et al. 2017, arXiv 1708.02002, section 4.1).
+
+    Args:
+        model: The classifier; its head, which has no bias, is changed along the mean hidden state.
+        examples: Labelled posts.
+        class_weights: (2,) as in `pair_loss`.
+    """
+    wrapper = cast(Any, model).base_model.model.score
+    head = wrapper.modules_to_save["default"]
+    states: list[torch.Tensor] = []
+    with wrapper.register_forward_pre_hook(lambda module, inputs: states.append(inputs[0])):
+        score_pairs(model, examples[:_POSTS_AT_START], posts_per_batch=_POSTS_AT_START)
+    mean = torch.cat(states).mean(0)
+    counts = np.bincount(_labels(examples), minlength=2) + 0.5  # a label may be missing altogether
+    if class_weights is not None:
+        counts = counts * class_weights.numpy()
+    wanted = torch.tensor([0.0, float(np.log(counts[1] / counts[0]))]).to(mean)
+    with torch.no_grad():
+        head.weight += torch.outer(wanted - head.weight @ mean, mean / mean.square().sum())
 
 
 def _optimizer(model: PeftModel, config: TrainConfig, arguments: TrainingArguments) -> torch.optim.Optimizer:

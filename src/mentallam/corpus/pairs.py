@@ -1,4 +1,4 @@
-"""Pairs: every post x every criterion, their labels, the check of their counts, and the hash of the data."""
+"""Pairs: posts x criteria, their labels, the check of their counts, and the hash of the data."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import json
 import logging
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from mentallam.corpus.readers import SPECIAL_CASE
 from mentallam.errors import MentallamError
 
 logger = logging.getLogger(__name__)
@@ -19,48 +22,114 @@ ROWS_AT_ONCE = 10_000  # in Python's own objects, which take many times the memo
 
 
 class Expectation(BaseModel):
-    """How much data this profile is about; a reason lets other counts pass and is recorded."""
+    """How much data this profile is about, null where it says nothing; a reason lets other counts pass and is recorded.
+
+    Attributes:
+        posts: Number of posts.
+        criteria: Number of criteria.
+        pairs: Number of pairs.
+        positive: Number of pairs with label 1; posts and pairs stay what they are when a file of labels was cut off.
+        explicit_negative: Number of explicit negatives.
+        override_reason: Why other counts are fine.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    posts: int
-    criteria: int
-    pairs: int
+    posts: int | None = None
+    criteria: int | None = None
+    pairs: int | None = None
+    positive: int | None = None
+    explicit_negative: int | None = None
     override_reason: str | None = None
 
 
-def build_pairs(posts: pd.DataFrame, criteria: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
-    """Pair every post with every criterion.
+def grid_cells(
+    post_ids: pd.Series[str], criterion_ids: pd.Series[str], posts: pd.DataFrame, criteria: pd.DataFrame
+) -> NDArray[np.int64]:
+    """Return where each pair stands in the grid of all posts x all criteria, counted row by row; -1 if nowhere."""
+    post = pd.Index(posts["post_id"]).get_indexer(pd.Index(post_ids))
+    criterion = pd.Index(criteria["criterion_id"]).get_indexer(pd.Index(criterion_ids))
+    return np.where((post < 0) | (criterion < 0), -1, post * len(criteria) + criterion)
+
+
+def pairs_of_annotations(posts: pd.DataFrame, criteria: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
+    """Pair every post with every criterion, labelled by annotated sentences.
 
     Args:
         posts: post_id and more.
-        criteria: criterion_id, symptom and more.
-        annotations: post_id, symptom, status (1 evidence, 0 explicit negative); several per pair are normal.
+        criteria: criterion_id and more.
+        annotations: post_id, criterion_id, sentence_id, status (1 evidence, 0 explicit negative); several per pair are
+            normal.
 
     Returns:
-        post_id, criterion_id, label (int8: 1 if any status is 1), explicit_negative (bool: annotated, and
-        never with 1), in the order of posts and criteria. SPECIAL_CASE has no criterion and is left out.
+        post_id, criterion_id, label (int8: 1 if any status is 1), explicit_negative (bool: annotated, and never with
+        1), evidence (the ids of the sentences with status 1, sorted, one space between), in the order of posts and
+        criteria.
 
     Raises:
         MentallamError: An annotation belongs to no pair; nothing is dropped silently.
     """
-    annotations = annotations[annotations["symptom"] != SPECIAL_CASE]
-    criterion_id = annotations["symptom"].map(criteria.set_index("symptom")["criterion_id"])
-    status = annotations.groupby(["post_id", criterion_id.rename("criterion_id")])["status"].max()
-    grid = pd.MultiIndex.from_product([posts["post_id"], criteria["criterion_id"]])
-    n_lost = int((criterion_id.isna() | ~annotations["post_id"].isin(posts["post_id"])).sum())
+    cells = grid_cells(annotations["post_id"], annotations["criterion_id"], posts, criteria)
+    n_lost = int((cells < 0).sum())
     if n_lost:
-        raise MentallamError(f"{n_lost} annotations name a symptom without a criterion or an unknown post; mend them.")
-    highest = status.reindex(grid, fill_value=-1)
-    pairs: pd.DataFrame = pd.DataFrame(
+        raise MentallamError(f"{n_lost} annotations name an unknown post or criterion; mend them.")
+    n_cells = len(posts) * len(criteria)
+    is_positive = annotations["status"].to_numpy() == 1
+    label, explicit_negative = np.zeros((2, n_cells), bool)
+    label[cells[is_positive]] = True
+    explicit_negative[cells[~is_positive]] = True
+    # The same sentence may say the same twice.
+    evidence = pd.DataFrame({"cell": cells[is_positive], "sentence_id": annotations["sentence_id"][is_positive]})
+    evidence = evidence.drop_duplicates().sort_values(["cell", "sentence_id"])
+    ends = np.cumsum(np.bincount(evidence["cell"], minlength=n_cells))
+    sentences = pa.ListArray.from_arrays(
+        pa.array(np.append(0, ends), pa.int32()), pa.array(evidence["sentence_id"].to_numpy(object), pa.string())
+    )
+    evidence_ids = pc.binary_join(sentences, " ").to_pandas()
+    return _pairs(np.arange(n_cells), label, explicit_negative & ~label, evidence_ids, posts, criteria)
+
+
+def pairs_of_labels(posts: pd.DataFrame, criteria: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """Turn labelled pairs into the pair table; a label of 0 is no explicit negative here.
+
+    Args:
+        posts: post_id and more.
+        criteria: criterion_id and more.
+        labels: post_id, criterion_id, label (1 or 0), each pair at most once.
+
+    Returns:
+        As `pairs_of_annotations`, with the pairs that have a label.
+
+    Raises:
+        MentallamError: A label belongs to no pair, or a pair has two; nothing is dropped silently.
+    """
+    cells = grid_cells(labels["post_id"], labels["criterion_id"], posts, criteria)
+    order = np.argsort(cells)
+    cells = cells[order]
+    if (cells < 0).any() or (np.diff(cells) == 0).any():
+        raise MentallamError("A label names an unknown post or criterion, or a pair that has a label already; mend it.")
+    label = labels["label"].to_numpy(bool)[order]
+    evidence = pd.Series("", index=range(len(cells)), dtype="str")
+    return _pairs(cells, label, np.zeros_like(label), evidence, posts, criteria)
+
+
+def _pairs(
+    cells: NDArray[np.int64],
+    label: NDArray[np.bool_],
+    explicit_negative: NDArray[np.bool_],
+    evidence: pd.Series[str],
+    posts: pd.DataFrame,
+    criteria: pd.DataFrame,
+) -> pd.DataFrame:
+    return pd.DataFrame(
         {
-            "post_id": grid.get_level_values(0),
-            "criterion_id": grid.get_level_values(1),
-            "label": (highest == 1).astype("int8").to_numpy(),
-            "explicit_negative": (highest == 0).to_numpy(),
+            "post_id": posts["post_id"].take(cells // len(criteria)).array,
+            "criterion_id": criteria["criterion_id"].take(cells % len(criteria)).array,
+            "label": label.astype("int8"),
+            "explicit_negative": explicit_negative,
+            "evidence": evidence.array,
         }
     )
-    return pairs
 
 
 def check_counts(
@@ -69,15 +138,24 @@ def check_counts(
     """Compare the data with what the profile expects.
 
     Returns:
-        {"expected": counts, "found": counts, "override_reason": the reason if it was needed, else None}.
+        {"expected": counts, "found": counts, "override_reason": the reason if it was needed, else None}; where the
+        profile expects nothing, expected is None.
 
     Raises:
         MentallamError: The counts differ and no reason is given.
     """
-    found = {"posts": len(posts), "criteria": len(criteria), "pairs": len(pairs)}
+    found = {
+        "posts": len(posts),
+        "criteria": len(criteria),
+        "pairs": len(pairs),
+        "positive": int(pairs["label"].sum()),
+        "explicit_negative": int(pairs["explicit_negative"].sum()),
+    }
     expected = expectation.model_dump(include=set(found))
     differing = [
-        f"{count} {name} (expected {expected[name]})" for name, count in found.items() if count != expected[name]
+        f"{count} {name} (expected {expected[name]})"
+        for name, count in found.items()
+        if expected[name] not in (None, count)
     ]
     reason = expectation.override_reason if differing else None
     if differing and not reason:

@@ -1,19 +1,29 @@
-"""Read a corpus strictly: every fault is refused in one sentence that names file and row, never the text.
-
-A row is counted as a spreadsheet shows it: the header is row 1.
-"""
+"""Read a corpus strictly: from the files that a user brings to posts, criteria and labelled pairs."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from mentallam.corpus.pairs import grid_cells, pairs_of_annotations, pairs_of_labels
+from mentallam.corpus.tables import (
+    Layout,
+    find_table,
+    first_row,
+    read_table,
+    refuse_bad_ids,
+    refuse_blank,
+    refuse_duplicates,
+    refuse_others,
+    refuse_unknown,
+    shown,
+)
 from mentallam.errors import MentallamError
 
 POST_COLUMNS = ("post_id", "text")
@@ -21,13 +31,18 @@ ANNOTATION_COLUMNS = ("post_id", "sentence_id", "sentence_text", "DSM5_symptom",
 CRITERION_COLUMNS = ("criterion_id", "symptom", "criterion")
 # Sentences that matter clinically and belong to none of the nine criteria; they never become pairs.
 SPECIAL_CASE = "SPECIAL_CASE"
+# What a label may be in the pairs format, in capitals or not.
+LABEL_WORDS = {"yes": 1, "no": 0, "1": 1, "0": 0}
 
-REDSM5_POSTS = "redsm5_posts.csv"
-REDSM5_ANNOTATIONS = "redsm5_annotations.csv"
+REDSM5_POSTS, REDSM5_ANNOTATIONS = "redsm5_posts", "redsm5_annotations"
 REDSM5_SOURCE = (
-    f"Put {REDSM5_POSTS} and {REDSM5_ANNOTATIONS} into that folder: the ReDSM5 corpus comes from its authors "
+    f"Put {REDSM5_POSTS}.csv and {REDSM5_ANNOTATIONS}.csv into that folder: the ReDSM5 corpus comes from its authors "
     "(Bao, Perez and Parapar, CIKM 2025, arXiv 2508.03399) after signing their agreement, the synthetic "
     "sample from `python -m mentallam.corpus.synthetic --out FOLDER`, the synthetic twin from `make twin`."
+)
+PAIRS_SOURCE = (
+    "Put posts.csv (post_id, post), criteria.csv (criterion_id, criterion) and groundtruth.csv (post_id, criterion_id, "
+    "label) into that folder; docs/your-own-data.md shows how."
 )
 
 
@@ -36,190 +51,162 @@ class Corpus:
     """A corpus as its files state it, all columns strings unless said.
 
     Attributes:
-        posts: post_id, text (as written, not cleaned).
-        annotations: post_id, sentence_id, symptom, status (int8; 1 evidence, 0 explicit negative).
-        criteria: criterion_id, symptom, criterion, in the file's order.
+        posts: post_id, text (not cleaned; its line breaks are line feeds), author (missing where the file names none).
+        criteria: criterion_id, symptom (a short name), criterion (the wording), in the file's order.
+        pairs: post_id, criterion_id, label (int8), explicit_negative (bool), evidence, in the order of posts and
+            criteria; see `corpus.pairs`.
+        annotation_counts: What ReDSM5's annotations held besides: `rows`, `special_case`, and `contradictory` (one
+            sentence with status 0 and 1 for the same symptom; its pair is positive). Empty for other formats.
     """
 
     posts: pd.DataFrame = field(repr=False)  # a log that prints the corpus must not print the posts
-    annotations: pd.DataFrame = field(repr=False)
     criteria: pd.DataFrame = field(repr=False)
+    pairs: pd.DataFrame = field(repr=False)
+    annotation_counts: dict[str, int]
 
 
-def read_corpus(format: str, folder: str | Path, criteria_path: str | Path) -> Corpus:
-    """Read the corpus in `folder` and the criteria file.
+def read_corpus(
+    format: str, folder: str | Path, criteria: str | Path | None = None, missing_pairs: str = "refused"
+) -> Corpus:
+    """Read the corpus in `folder`. Each of its files may be .csv, .parquet or .jsonl.
 
     Args:
         format: Name of the file schema, a key of `READERS`.
         folder: Folder that holds the corpus files.
-        criteria_path: CSV with `CRITERION_COLUMNS`.
+        criteria: The criteria's file; `pairs` takes the one in its folder by default.
+        missing_pairs: For `pairs`: `refused`, or `allowed` if not every post is labelled for every criterion.
 
     Raises:
         MentallamError: The format is unknown, a file is missing, or a file is not what its schema says.
     """
     if format not in READERS:
-        raise MentallamError(f"Corpus format {format!r} is unknown: use one of {_listed(READERS)}.")
-    criteria = read_criteria(Path(criteria_path))
-    posts, annotations = READERS[format](Path(folder), criteria["symptom"])
-    return Corpus(posts, annotations, criteria)
+        raise MentallamError(f"Corpus format {format!r} is unknown: use one of {', '.join(READERS)}.")
+    if missing_pairs not in ("refused", "allowed"):
+        raise MentallamError(f"missing_pairs of the corpus is {missing_pairs!r}: use refused or allowed.")
+    return READERS[format](Path(folder), None if criteria is None else Path(criteria), missing_pairs == "allowed")
 
 
-def read_criteria(path: Path) -> pd.DataFrame:
-    """Read the criteria file; return criterion_id, symptom, criterion in the file's order.
-
-    Raises:
-        MentallamError: The file is missing or faulty.
-    """
-    criteria = _read_csv(path, CRITERION_COLUMNS, "It comes with the project and lists one criterion per row.")
-    for column in CRITERION_COLUMNS:
-        _refuse_empty(criteria, column, path)
-    for column in ("criterion_id", "symptom"):
-        _refuse_duplicates(criteria, column, path)
-    return criteria
-
-
-def read_redsm5(folder: Path, symptoms: Iterable[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read ReDSM5's two files; return posts and annotations as in `Corpus`.
+def read_redsm5(folder: Path, criteria_path: Path | None, missing_allowed: bool) -> Corpus:
+    """Read ReDSM5: posts, and annotated sentences.
 
     The same sentence may be annotated twice for one symptom, even with both statuses: the pair's label is the
-    maximum all the same, and `statistics` counts such contradictions.
+    maximum all the same, and `annotation_counts` says how many such contradictions there are.
 
     Args:
-        folder: Folder with redsm5_posts.csv and redsm5_annotations.csv.
-        symptoms: The symptoms that have a criterion; beside them only SPECIAL_CASE is allowed.
+        folder: Folder with redsm5_posts and redsm5_annotations.
+        criteria_path: CSV with `CRITERION_COLUMNS`. Beside its symptoms only SPECIAL_CASE is allowed.
+        missing_allowed: Nothing can be missing here: a pair without annotations is negative.
+
+    Raises:
+        MentallamError: A file is missing or faulty, or an option makes no sense for this format.
+    """
+    if criteria_path is None or missing_allowed:
+        raise MentallamError("A corpus of the format redsm5 needs the option criteria, and takes no missing_pairs.")
+    criteria = _read_criteria(criteria_path, CRITERION_COLUMNS, "It comes with the project, one criterion per row.")
+
+    posts_path = find_table(folder, REDSM5_POSTS, REDSM5_SOURCE)
+    posts = _read_posts(posts_path, "text", REDSM5_SOURCE)
+
+    path = find_table(folder, REDSM5_ANNOTATIONS, REDSM5_SOURCE)
+    wanted = ("post_id", "sentence_id", "DSM5_symptom", "status")
+    annotations = read_table(path, Layout(ANNOTATION_COLUMNS, wanted, REDSM5_SOURCE, integers=("status",)))
+    refuse_bad_ids(annotations, "sentence_id", path)
+    # A pair's evidence is a list of such ids with spaces between.
+    spaced = annotations["sentence_id"].str.contains(r"\s")
+    if spaced.any():
+        raise MentallamError(f"{path}, row {first_row(spaced)}: sentence_id has white space in it; remove that.")
+    for column, allowed in (("DSM5_symptom", [*criteria["symptom"], SPECIAL_CASE]), ("status", ["0", "1"])):
+        refuse_others(annotations, column, allowed, path)
+    refuse_unknown(annotations, "post_id", posts["post_id"], path, posts_path)
+
+    annotations = annotations.astype({"status": "int8"})
+    annotations["criterion_id"] = annotations["DSM5_symptom"].map(criteria.set_index("symptom")["criterion_id"])
+    is_special = annotations["DSM5_symptom"] == SPECIAL_CASE
+    statuses = annotations[["post_id", "sentence_id", "DSM5_symptom", "status"]].drop_duplicates()
+    counts = {
+        "rows": len(annotations),
+        "special_case": int(is_special.sum()),
+        "contradictory": int(statuses.duplicated(["post_id", "sentence_id", "DSM5_symptom"]).sum()),
+    }
+    return Corpus(posts, criteria, pairs_of_annotations(posts, criteria, annotations[~is_special]), counts)
+
+
+def read_pairs(folder: Path, criteria_path: Path | None, missing_allowed: bool) -> Corpus:
+    """Read posts, criteria and a label for each pair: the format for anybody's task.
+
+    Args:
+        folder: Folder with posts, groundtruth and, unless `criteria_path` is given, criteria.
+        criteria_path: The criteria's file.
+        missing_allowed: Whether pairs may lack a label; every post and every criterion has one even so.
 
     Raises:
         MentallamError: A file is missing or faulty.
     """
-    posts_path, annotations_path = folder / REDSM5_POSTS, folder / REDSM5_ANNOTATIONS
-    posts = _read_csv(posts_path, POST_COLUMNS, REDSM5_SOURCE)
-    _refuse_empty(posts, "post_id", posts_path)
-    _refuse_empty(posts, "text", posts_path)
-    _refuse_duplicates(posts, "post_id", posts_path)
+    criteria_path = criteria_path or find_table(folder, "criteria", PAIRS_SOURCE)
+    criteria = _read_criteria(criteria_path, ("criterion_id", "criterion"), PAIRS_SOURCE)
+    criteria.insert(1, "symptom", criteria["criterion_id"])
 
-    annotations = _read_csv(annotations_path, ANNOTATION_COLUMNS, REDSM5_SOURCE)
-    _refuse_empty(annotations, "sentence_id", annotations_path)
-    for column, allowed in (("DSM5_symptom", [*symptoms, SPECIAL_CASE]), ("status", ["0", "1"])):
-        _refuse_others(annotations, column, allowed, annotations_path)
-    unknown = ~annotations["post_id"].isin(posts["post_id"])
-    if unknown.any():
-        post_id = annotations["post_id"][unknown].iloc[0]
-        raise MentallamError(
-            f"{annotations_path}, row {_first_row(unknown)}: post_id {_shown(post_id)} is not in "
-            f"{posts_path.name}; add that post or remove its annotations."
-        )
-    annotations = annotations.rename(columns={"DSM5_symptom": "symptom"}).astype({"status": "int8"})
-    return posts, annotations[["post_id", "sentence_id", "symptom", "status"]]
+    posts_path = find_table(folder, "posts", PAIRS_SOURCE)
+    posts = _read_posts(posts_path, "post", PAIRS_SOURCE)
 
-
-Reader = Callable[[Path, Iterable[str]], tuple[pd.DataFrame, pd.DataFrame]]
-READERS: dict[str, Reader] = {"redsm5": read_redsm5}
+    path = find_table(folder, "groundtruth", PAIRS_SOURCE)
+    columns = ("post_id", "criterion_id", "label")
+    labels = read_table(path, Layout(columns, columns, PAIRS_SOURCE, integers=("label",)))
+    labels["label"] = labels["label"].str.lower()
+    refuse_others(labels, "label", list(LABEL_WORDS), path)
+    refuse_unknown(labels, "post_id", posts["post_id"], path, posts_path)
+    refuse_unknown(labels, "criterion_id", criteria["criterion_id"], path, criteria_path)
+    labels["label"] = labels["label"].map(LABEL_WORDS)
+    refuse_duplicates(labels, ["post_id", "criterion_id"], path)
+    _refuse_missing_labels(labels, posts, criteria, missing_allowed, path)
+    return Corpus(posts, criteria, pairs_of_labels(posts, criteria, labels), {})
 
 
-def _read_csv(path: Path, columns: tuple[str, ...], source: str) -> pd.DataFrame:
-    """Return `columns` of a CSV as strings, nothing guessed: "NA" and "null" stay what they are.
+READERS: dict[str, Callable[[Path, Path | None, bool], Corpus]] = {"redsm5": read_redsm5, "pairs": read_pairs}
 
-    The csv module reads strictly where pandas would fill up a short row or read on past a stray quote.
-    """
-    header, rows = _read_rows(path, source)
-    missing = [column for column in columns if column not in header]
-    if missing:
-        raise MentallamError(
-            f"{path} lacks the column {_listed(missing)}: its first row must name {_listed(columns)}, found "
-            f"{_listed(map(_shown, header))}."
-        )
-    twice = [column for column in columns if header.count(column) > 1]
-    if twice:
-        raise MentallamError(f"{path}, row 1: the column {_listed(twice)} occurs twice; remove one.")
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(header):
+
+def _read_criteria(path: Path, columns: tuple[str, ...], source: str) -> pd.DataFrame:
+    criteria = read_table(path, Layout(columns, columns, source))
+    for column in columns[:-1]:
+        refuse_bad_ids(criteria, column, path)
+        refuse_duplicates(criteria, [column], path)
+    refuse_blank(criteria, "criterion", path)
+    return criteria.reset_index(drop=True)
+
+
+def _read_posts(path: Path, text: str, source: str) -> pd.DataFrame:
+    """Read post_id, the column that holds the text, and the author if there is such a column."""
+    columns = ("post_id", text)
+    posts = read_table(path, Layout(columns, columns, source, optional=("author",)))
+    refuse_bad_ids(posts, "post_id", path)
+    refuse_bad_ids(posts.dropna(), "author", path)
+    refuse_blank(posts, text, path)
+    refuse_duplicates(posts, ["post_id"], path)
+    # How a file ends its lines is no property of the text, and may change with every copy.
+    texts = pc.replace_substring(pa.array(posts[text], pa.large_string()), "\r\n", "\n")
+    texts = pc.replace_substring(texts, "\r", "\n")
+    posts = posts.drop(columns=text).assign(text=texts.to_pandas().array)
+    return posts[["post_id", "text", "author"]].reset_index(drop=True)
+
+
+def _refuse_missing_labels(
+    labels: pd.DataFrame, posts: pd.DataFrame, criteria: pd.DataFrame, missing_allowed: bool, path: Path
+) -> None:
+    """Refuse a pair without a label; where they are allowed, a post or criterion that has none at all."""
+    for name, table in (("post_id", posts), ("criterion_id", criteria)):
+        unlabelled = ~table[name].isin(labels[name])
+        if unlabelled.any():
             raise MentallamError(
-                f"{path}, row {number}: {len(row)} values, but the header names {len(header)} columns; quote "
-                "values that hold commas or line breaks."
+                f"{path} has no label for {name} {shown(table[name][unlabelled].iloc[0])} ({unlabelled.sum()} such); "
+                "add labels, or remove it from its file."
             )
-    if not rows:
-        raise MentallamError(f"{path} is empty below its header. {source}")
-    frame: pd.DataFrame = pd.DataFrame(rows, columns=header, dtype=str)[list(columns)]
-    return frame
-
-
-def _read_rows(path: Path, source: str) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the rows of a UTF-8 file (a byte order mark is fine)."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise MentallamError(f"{path} is missing. {source}") from None
-    except OSError as error:
-        raise MentallamError(f"{path} cannot be read: {error.strerror}.") from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        # error.object lacks the byte order mark that error.start does not count.
-        row = _row_at(error.object[: error.start].decode("utf-8"))
-        raise MentallamError(f"{path}, row {row}: not UTF-8; save the file as UTF-8.") from None
-    if "\0" in text:
-        row = _row_at(text.partition("\0")[0])
-        raise MentallamError(f"{path}, row {row}: holds a NUL character; get an undamaged copy.")
-    if not text.strip():
-        raise MentallamError(f"{path} is empty. {source}")
-    rows: list[list[str]] = []
-    try:
-        for values in csv.reader(io.StringIO(text, newline=""), strict=True):
-            rows.append(values)
-    except csv.Error as error:
-        row = len(rows) + 1
-        raise MentallamError(f"{path}, row {row}: not valid CSV ({error}); mend its quotes.") from None
-    while rows[-1] == []:  # blank lines at the end
-        rows.pop()
-    return rows[0], rows[1:]
-
-
-def _row_at(text_before: str) -> int:
-    """Return the row of the character that follows `text_before`."""
-    reader = csv.reader(io.StringIO(text_before + "|", newline=""))
-    with suppress(csv.Error):
-        return sum(1 for _ in reader)
-    return reader.line_num
-
-
-def _refuse_empty(frame: pd.DataFrame, column: str, path: Path) -> None:
-    empty = frame[column].str.strip() == ""
-    if empty.any():
+    n_missing = len(posts) * len(criteria) - len(labels)
+    if n_missing and not missing_allowed:
+        is_labelled = np.zeros(len(posts) * len(criteria), bool)
+        is_labelled[grid_cells(labels["post_id"], labels["criterion_id"], posts, criteria)] = True
+        post, criterion = divmod(int(is_labelled.argmin()), len(criteria))
         raise MentallamError(
-            f"{path}, row {_first_row(empty)}: {column} is empty ({empty.sum()} such rows); fill it in or "
-            "remove the row."
+            f"{path} lacks a label for {n_missing} pairs, the first is post_id {shown(posts['post_id'][post])} and "
+            f"criterion_id {shown(criteria['criterion_id'][criterion])}; add them, or say `missing_pairs: allowed` "
+            "in the catalog's entry corpus."
         )
-
-
-def _refuse_duplicates(frame: pd.DataFrame, column: str, path: Path) -> None:
-    duplicate = frame[column].duplicated()
-    if duplicate.any():
-        row, value = _first_row(duplicate), frame[column][duplicate].iloc[0]
-        first = _first_row(frame[column] == value)
-        raise MentallamError(
-            f"{path}, row {row}: {column} {_shown(value)} is already in row {first}; keep one of them."
-        )
-
-
-def _refuse_others(frame: pd.DataFrame, column: str, allowed: list[str], path: Path) -> None:
-    other = ~frame[column].isin(allowed)
-    if other.any():
-        seen = sorted(set(frame[column][other]))
-        raise MentallamError(
-            f"{path}, row {_first_row(other)}: {column} must be one of {_listed(allowed)}; seen besides: "
-            f"{_listed(map(_shown, seen[:10]))}."
-        )
-
-
-def _first_row(mask: pd.Series[bool]) -> int:
-    return int(mask.to_numpy().argmax()) + 2
-
-
-def _shown(value: str) -> str:
-    """Return an identifier for a message; what may be a post's text (a shifted column) is only described."""
-    looks_like_text = len(value) > 40 or len(value.split()) > 2
-    return f"(a value of {len(value)} characters)" if looks_like_text else repr(value)
-
-
-def _listed(values: Iterable[str]) -> str:
-    return ", ".join(values)

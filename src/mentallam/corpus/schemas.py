@@ -13,7 +13,11 @@ _LABEL = pa.Column("int8", pa.Check.isin([0, 1]))
 _PROBABILITY = pa.Column(float, pa.Check.in_range(0, 1))
 
 POSTS = pa.DataFrameSchema(
-    {"post_id": _ID, "text": pa.Column(str, pa.Check.str_length(min_value=1))},
+    {
+        "post_id": _ID,
+        "text": pa.Column(str, pa.Check.str_length(min_value=1)),
+        "author": pa.Column(str, pa.Check.str_length(min_value=1), nullable=True),
+    },
     strict=True,
     unique=["post_id"],
     name="posts",
@@ -25,7 +29,13 @@ CRITERIA = pa.DataFrameSchema(
     name="criteria",
 )
 PAIRS = pa.DataFrameSchema(
-    {"post_id": _ID, "criterion_id": _ID, "label": _LABEL, "explicit_negative": pa.Column(bool)},
+    {
+        "post_id": _ID,
+        "criterion_id": _ID,
+        "label": _LABEL,
+        "explicit_negative": pa.Column(bool),
+        "evidence": pa.Column(str),
+    },
     pa.Check(
         lambda pairs: ~((pairs["label"] == 1) & pairs["explicit_negative"]),
         name="a positive pair is no explicit negative",

@@ -9,7 +9,6 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from mentallam.corpus.folds import FoldSplit, author_of
-from mentallam.corpus.readers import SPECIAL_CASE, Corpus
 
 
 class CorpusLabel(BaseModel):
@@ -22,8 +21,9 @@ class CorpusLabel(BaseModel):
 
 
 def describe(
-    corpus: Corpus,
+    annotation_counts: dict[str, int],
     posts: pd.DataFrame,
+    criteria: pd.DataFrame,
     pairs: pd.DataFrame,
     folds: Sequence[FoldSplit],
     cleaning_counts: dict[str, int],
@@ -33,8 +33,9 @@ def describe(
     """Return the figures of data_statistics.json.
 
     Args:
-        corpus: The corpus as read.
+        annotation_counts: From the corpus as read.
         posts: post_id, text (cleaned).
+        criteria: criterion_id, symptom.
         pairs: post_id, criterion_id, label, explicit_negative.
         folds: All folds of these pairs.
         cleaning_counts: From `cleaning.clean_posts`.
@@ -44,13 +45,13 @@ def describe(
     words = posts["text"].map(lambda text: len(text.split()))
     per_criterion = pairs.groupby("criterion_id", sort=False)
     positive, explicit_negative = per_criterion["label"].sum(), per_criterion["explicit_negative"].sum()
-    repeated = corpus.annotations.groupby(["sentence_id", "symptom"])["status"]
     return {
         "corpus": label.name,
         "synthetic": label.synthetic,
         "data_hash": folds[0]["data_hash"],
         "n_posts": len(posts),
         "n_pairs": len(pairs),
+        "n_unlabelled": len(posts) * len(criteria) - len(pairs),
         "n_positive": int(pairs["label"].sum()),
         "base_rate": float(pairs["label"].mean()),
         "n_without_symptom": int((pairs.groupby("post_id")["label"].max() == 0).sum()),
@@ -60,14 +61,9 @@ def describe(
                 "positive": int(positive.loc[criterion_id]),
                 "explicit_negative": int(explicit_negative.loc[criterion_id]),
             }
-            for criterion_id, symptom in zip(corpus.criteria["criterion_id"], corpus.criteria["symptom"], strict=True)
+            for criterion_id, symptom in zip(criteria["criterion_id"], criteria["symptom"], strict=True)
         },
-        "annotations": {
-            "rows": len(corpus.annotations),
-            "special_case": int((corpus.annotations["symptom"] == SPECIAL_CASE).sum()),
-            # One sentence with status 0 and 1 for the same symptom; the pair counts as positive.
-            "contradictory": int((repeated.nunique() > 1).sum()),
-        },
+        "annotations": annotation_counts,
         "words_per_post": {
             "mean": float(words.mean()),
             "min": int(words.min()),

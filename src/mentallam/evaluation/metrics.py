@@ -126,6 +126,15 @@ def criterion_metrics(pairs: pd.DataFrame, criteria: pd.DataFrame) -> list[dict[
     ]
 
 
+def criterion_name(row: dict[str, Any]) -> str:
+    """What a criterion is called in tables and figures: its id, and its short name if that says more.
+
+    Args:
+        row: criterion_id and symptom.
+    """
+    return " ".join(dict.fromkeys([row["criterion_id"], row["symptom"]]))
+
+
 def trivial_baselines(labels: ArrayLike) -> dict[str, PairMetrics]:
     """What two classifiers that read nothing reach on the same pairs.
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import ConfusionMatrixDisplay, average_precision_score, precision_recall_curve
 
 from mentallam.evaluation.checks import checked_pairs
-from mentallam.evaluation.metrics import criterion_metrics, pair_metrics
+from mentallam.evaluation.metrics import criterion_metrics, criterion_name, pair_metrics
 from mentallam.evaluation.thresholds import ThresholdChoice, sweep
 
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY = (
@@ -164,7 +164,7 @@ def criterion_f1_figure(per_criterion: Sequence[dict[str, Any]], pooled_f1: floa
     """
     figure, axes = _one_panel("F1 per criterion, all folds pooled", height=1.6 + 0.42 * len(per_criterion))
     names = [
-        f"{row['criterion_id']} {row['symptom'].replace('_', ' ').lower()} (n+ = {row['n_positive']})"
+        f"{criterion_name({**row, 'symptom': row['symptom'].replace('_', ' ').lower()})} (n+ = {row['n_positive']})"
         for row in per_criterion
     ]
     bars = axes.barh(names, [row["f1"] for row in per_criterion], color=SKY, edgecolor=BLUE)

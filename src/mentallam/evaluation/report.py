@@ -9,6 +9,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mentallam.evaluation.aggregate import THRESHOLD_RULE
+from mentallam.evaluation.metrics import criterion_name
 
 TEMPLATE = "report.md.j2"
 
@@ -53,7 +54,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(figure=_figure, spread=_spread, duration=_duration, cell=_cell)
+    environment.filters.update(
+        figure=_figure, spread=_spread, duration=_duration, cell=_cell, criterion_name=criterion_name
+    )
     return environment
 
 

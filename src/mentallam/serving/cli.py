@@ -18,7 +18,7 @@ from mentallam.errors import MentallamError
 NOTICE = "Research screening, never a diagnosis."
 
 
-@click.group(help=f"Does a post match a DSM-5 depression criterion? {NOTICE}")
+@click.group(help=f"Does a post match a criterion, such as DSM-5's of depression? {NOTICE}")
 def main() -> None:
     """Entry point."""
 
@@ -32,7 +32,9 @@ def main() -> None:
 @click.option(
     "--checkpoint-run", metavar="RUN_ID", help="A fold's or cross-validation's MLflow run; default: the latest."
 )
-@click.option("--env", metavar="PROFILE", help="Kedro environment: test or mentallam; default: the embedded model.")
+@click.option(
+    "--env", metavar="PROFILE", help="Kedro environment: pairs, mentallam or test; default: the embedded model."
+)
 def predict(text: str, criteria: tuple[str, ...], as_json: bool, checkpoint_run: str | None, env: str | None) -> None:
     """Compare TEXT with each criterion; `-` reads the text from standard input.
 

@@ -11,7 +11,14 @@ from sklearn.metrics import log_loss
 from mentallam.classifier import training
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs, sigmoid
-from mentallam.classifier.training import TrainingOutcome, class_weights, dev_scores, pair_loss, train
+from mentallam.classifier.training import (
+    TrainingOutcome,
+    class_weights,
+    dev_scores,
+    pair_loss,
+    start_at_base_rate,
+    train,
+)
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config, TrainConfig
 from mentallam.evaluation.thresholds import best_threshold
@@ -94,11 +101,27 @@ def prompter(tiny_base: BaseModel, tiny_config: Config) -> Prompter:
 def test_the_head_has_its_own_learning_rate(
     run: Any, tiny_base: BaseModel, tiny_config: Config, head_rate: float | None, head_moves: bool
 ) -> None:
-    before = adapter_of(make_classifier(tiny_base, tiny_config)[0])
+    start, prompter = make_classifier(tiny_base, tiny_config)
+    start_at_base_rate(start, toy(prompter, range(7)))
+    before = adapter_of(start)
     after = adapter_of(run(head_learning_rate=head_rate, max_epochs=1)[0])
     moved = {name: bool((after[name] - before[name]).abs().max() > 1e-6) for name in after}
     assert {moved[name] for name in moved if "score" in name} == {head_moves}
     assert all(moved[name] for name in moved if "lora_B" in name)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_the_head_starts_at_the_base_rate(tiny_base: BaseModel, tiny_config: Config, balanced: bool) -> None:
+    model, prompter = make_classifier(tiny_base, tiny_config)
+    examples = [prompter.example(f"p{n}", f"Day {n}.", labels=[int(n == k) for k in range(9)]) for n in range(4)]
+    labels = labels_of(examples)
+    before = adapter_of(model)
+    start_at_base_rate(model, examples, class_weights("balanced" if balanced else "none", labels))
+    odds = 1.0 if balanced else (4 + 0.5) / (32 + 0.5)
+    assert score_pairs(model, examples, 2).mean() == pytest.approx(np.log(odds), abs=0.15 if balanced else 1e-4)
+    changed = {name for name, weight in adapter_of(model).items() if not torch.equal(weight, before[name])}
+    assert len(changed) == 1
+    assert "score" in changed.pop()
 
 
 def test_it_learns(run: Any, prompter: Prompter) -> None:

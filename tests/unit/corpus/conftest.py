@@ -1,10 +1,9 @@
-import csv
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from mentallam.corpus.readers import ANNOTATION_COLUMNS, CRITERION_COLUMNS, POST_COLUMNS, Corpus, read_corpus
+from tests.unit.corpus.files import write_csv
 
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "data/01_raw/sample"
@@ -17,12 +16,12 @@ ANNOTATIONS = [
     ("s_1_1", "s_1_1_2", "as quiet as it is.", "ANHEDONIA", "0", "Why."),
     ("s_2_7", "s_2_7_1", "A third.", "SPECIAL_CASE", "1", "Why."),
 ]
+# The format for anybody's task.
+LABELS = [
+    ("p1", "social", "yes"), ("p1", "physical", "NO"), ("p2", "social", "0"),
+    ("p2", "physical", "1"), ("p3", "physical", "No"), ("p3", "social", "Yes"),
+]  # fmt: skip
 CRITERION_ROWS = [("A.2", "ANHEDONIA", "Loss of interest."), ("A.6", "FATIGUE", "Tired.")]
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([columns, *rows])
 
 
 @pytest.fixture
@@ -39,6 +38,28 @@ def corpus(folder: Path) -> Corpus:
     return read_corpus("redsm5", folder, folder / "criteria.csv")
 
 
+@pytest.fixture
+def pairs_folder(tmp_path: Path) -> Path:
+    """The same posts as a small corpus in the pairs format."""
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    posts = [(f"p{number}", text) for number, (_, text) in enumerate(POSTS, start=1)]
+    write_csv(folder / "posts.csv", ("post_id", "post"), posts)
+    criteria = [("social", "Other people, near and far."), ("physical", "The body.")]
+    write_csv(folder / "criteria.csv", ("criterion_id", "criterion"), criteria)
+    write_csv(folder / "groundtruth.csv", ("post_id", "criterion_id", "label"), LABELS)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def sample() -> Corpus:
     return read_corpus("redsm5", SAMPLE, CRITERIA)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many corruptions of a corpus were tried, and what became of them."""
+    from tests.unit.corpus.test_faults import OUTCOMES
+
+    if OUTCOMES:
+        told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(OUTCOMES.items()))
+        terminalreporter.write_line(f"corruptions of corpus files: {OUTCOMES.total()} ({told})")

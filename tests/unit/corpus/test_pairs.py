@@ -2,84 +2,151 @@ import logging
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentallam.corpus.pairs import Expectation, build_pairs, check_counts, data_hash
-from mentallam.corpus.readers import Corpus
+from mentallam.corpus.pairs import Expectation, check_counts, data_hash, pairs_of_annotations, pairs_of_labels
+from mentallam.corpus.readers import (
+    ANNOTATION_COLUMNS,
+    CRITERION_COLUMNS,
+    POST_COLUMNS,
+    SPECIAL_CASE,
+    Corpus,
+    read_corpus,
+)
 from mentallam.errors import MentallamError
+from tests.unit.corpus.files import write_csv, write_table
 
-SYMPTOMS = ["DEPRESSED_MOOD", "ANHEDONIA", "FATIGUE"]
-CRITERIA = pd.DataFrame({"criterion_id": ["A.1", "A.2", "A.6"], "symptom": SYMPTOMS, "criterion": ["x", "y", "z"]})
+SYMPTOMS = ("DEPRESSED_MOOD", "ANHEDONIA", "FATIGUE")
+POST_IDS = [f"s_1_{number}" for number in range(5)]
+CRITERION_IDS = ["A.1", "A.2", "A.6"]
+POSTS = pd.DataFrame({"post_id": ["p0"]})
+CRITERIA = pd.DataFrame({"criterion_id": ["A.1"]})
 
 
-def annotations_of(rows: list[tuple[str, str, int]]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=["post_id", "symptom", "status"])
-    return frame.astype({"post_id": str, "symptom": str, "status": "int8"})
+def as_dict(pairs: pd.DataFrame, column: str) -> dict[tuple[str, str], object]:
+    values = dict(zip(zip(pairs["post_id"], pairs["criterion_id"], strict=True), pairs[column], strict=True))
+    assert len(values) == len(pairs)
+    return values
 
 
 def test_labels_of_a_small_corpus(corpus: Corpus) -> None:
-    pairs = build_pairs(corpus.posts, corpus.criteria, corpus.annotations)
-    assert pairs.to_numpy().tolist() == [
-        ["s_1_1", "A.2", 0, True],  # an explicit negative is negative
-        ["s_1_1", "A.6", 1, False],  # status 0 and 1: the maximum counts
-        ["s_1_2", "A.2", 0, False],
-        ["s_1_2", "A.6", 0, False],
-        ["s_2_7", "A.2", 0, False],  # SPECIAL_CASE is no criterion
-        ["s_2_7", "A.6", 0, False],
+    assert corpus.pairs.to_numpy().tolist() == [
+        ["s_1_1", "A.2", 0, True, ""],  # an explicit negative is negative
+        ["s_1_1", "A.6", 1, False, "s_1_1_2"],  # status 0 and 1: the maximum counts
+        ["s_1_2", "A.2", 0, False, ""],
+        ["s_1_2", "A.6", 0, False, ""],
+        ["s_2_7", "A.2", 0, False, ""],  # SPECIAL_CASE is no criterion
+        ["s_2_7", "A.6", 0, False, ""],
     ]
-    assert pairs["label"].dtype == "int8"
-    assert pairs["explicit_negative"].dtype == bool
+    assert corpus.pairs["label"].dtype == "int8"
+    assert corpus.pairs["explicit_negative"].dtype == bool
 
 
+@settings(max_examples=50, deadline=None)
 @given(
-    st.integers(1, 5).flatmap(
-        lambda n: st.tuples(
-            st.just([f"p{i}" for i in range(n)]),
-            st.lists(
-                st.tuples(
-                    st.sampled_from([f"p{i}" for i in range(n)]),
-                    st.sampled_from([*SYMPTOMS, "SPECIAL_CASE"]),
-                    st.integers(0, 1),
-                )
-            ),
-        )
-    )
+    st.permutations(POST_IDS),
+    st.lists(
+        st.tuples(
+            st.sampled_from(POST_IDS),
+            st.sampled_from(["first", "second"]),
+            st.sampled_from([*SYMPTOMS, SPECIAL_CASE]),
+            st.integers(0, 1),
+        ),
+        min_size=1,
+    ),
 )
-def test_no_label_is_lost_or_invented(case: tuple[list[str], list[tuple[str, str, int]]]) -> None:
-    post_ids, rows = case
-    pairs = build_pairs(pd.DataFrame({"post_id": post_ids}), CRITERIA, annotations_of(rows))
-    symptom = pairs["criterion_id"].map(CRITERIA.set_index("criterion_id")["symptom"])
-    found = {
-        (post_id, name): (label, explicit)
-        for post_id, name, label, explicit in zip(
-            pairs["post_id"], symptom, pairs["label"], pairs["explicit_negative"], strict=True
-        )
-    }
-    assert len(found) == len(pairs) == len(post_ids) * len(SYMPTOMS)
-    for (post_id, name), (label, explicit) in found.items():
-        statuses = {status for row_post, row_name, status in rows if (row_post, row_name) == (post_id, name)}
-        assert label == (1 in statuses)
-        assert explicit == (statuses == {0})
+def test_redsm5_loses_and_invents_no_label(
+    tmp_path_factory: pytest.TempPathFactory, post_ids: list[str], rows: list[tuple[str, str, str, int]]
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "redsm5"
+    folder.mkdir(exist_ok=True)
+    write_csv(folder / "redsm5_posts.csv", POST_COLUMNS, [(post_id, "A post.") for post_id in post_ids])
+    annotations = [(post_id, s, "A post.", symptom, str(status), "") for post_id, s, symptom, status in rows]
+    write_csv(folder / "redsm5_annotations.csv", ANNOTATION_COLUMNS, annotations)
+    write_csv(folder / "criteria.csv", CRITERION_COLUMNS, list(zip(CRITERION_IDS, SYMPTOMS, "xyz", strict=True)))
+    pairs = read_corpus("redsm5", folder, folder / "criteria.csv").pairs
+
+    told: dict[tuple[str, str], set[int]] = {(p, c): set() for p in post_ids for c in CRITERION_IDS}
+    shown: dict[tuple[str, str], set[str]] = {pair: set() for pair in told}
+    for post_id, sentence_id, symptom, status in rows:
+        if symptom != SPECIAL_CASE:
+            pair = post_id, CRITERION_IDS[SYMPTOMS.index(symptom)]
+            told[pair].add(status)
+            shown[pair] |= {sentence_id} if status else set()
+    assert as_dict(pairs, "label") == {pair: int(1 in statuses) for pair, statuses in told.items()}
+    assert as_dict(pairs, "explicit_negative") == {pair: statuses == {0} for pair, statuses in told.items()}
+    assert as_dict(pairs, "evidence") == {pair: " ".join(sorted(ids)) for pair, ids in shown.items()}
+    assert list(as_dict(pairs, "label")) == list(told)  # in the order of posts and criteria
 
 
-@pytest.mark.parametrize("row", [("p0", "FATIQUE", 1), ("p9", "FATIGUE", 1)])
-def test_an_annotation_that_belongs_to_no_pair_fails(row: tuple[str, str, int]) -> None:
+@settings(max_examples=50, deadline=None)
+@given(
+    st.dictionaries(
+        st.tuples(st.sampled_from(POST_IDS), st.sampled_from(CRITERION_IDS)),
+        st.sampled_from(["yes", "Yes", "no", "NO", "1", "0"]),
+        min_size=1,
+    ).flatmap(lambda labels: st.permutations(list(labels.items()))),
+    st.sampled_from([".csv", ".parquet", ".jsonl"]),
+)
+def test_pairs_loses_and_invents_no_label(
+    tmp_path_factory: pytest.TempPathFactory, labels: list[tuple[tuple[str, str], str]], ending: str
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / f"pairs{ending}"
+    folder.mkdir(exist_ok=True)
+    post_ids, criterion_ids = ({pair[place] for pair, _ in labels} for place in (0, 1))
+    write_csv(folder / "posts.csv", ("post_id", "post"), [(post_id, "A post.") for post_id in post_ids])
+    write_csv(folder / "criteria.csv", ("criterion_id", "criterion"), [(name, "x") for name in criterion_ids])
+    write_table(
+        folder / f"groundtruth{ending}",
+        ("post_id", "criterion_id", "label"),
+        [(*pair, label) for pair, label in labels],
+    )
+    pairs = read_corpus("pairs", folder, missing_pairs="allowed").pairs
+    assert as_dict(pairs, "label") == {pair: int(label in ("yes", "Yes", "1")) for pair, label in labels}
+    assert not pairs["explicit_negative"].any()
+    assert set(pairs["evidence"]) == {""}
+
+
+@pytest.mark.parametrize("pair", [("p0", "A.7"), ("p9", "A.1")])
+def test_what_belongs_to_no_pair_fails(pair: tuple[str, str]) -> None:
+    row = pd.DataFrame({"post_id": pair[:1], "criterion_id": pair[1:], "sentence_id": "s", "status": 1, "label": 1})
     with pytest.raises(MentallamError, match="1 annotations"):
-        build_pairs(pd.DataFrame({"post_id": ["p0"]}), CRITERIA, annotations_of([row]))
+        pairs_of_annotations(POSTS, CRITERIA, row)
+    with pytest.raises(MentallamError, match="unknown post or criterion"):
+        pairs_of_labels(POSTS, CRITERIA, row)
+
+
+def test_two_labels_of_a_pair_fail() -> None:
+    rows = pd.DataFrame({"post_id": ["p0", "p0"], "criterion_id": "A.1", "label": [1, 0]})
+    with pytest.raises(MentallamError, match="has a label already"):
+        pairs_of_labels(POSTS, CRITERIA, rows)
 
 
 def test_counts_as_expected_pass_and_need_no_reason(corpus: Corpus) -> None:
-    pairs = build_pairs(corpus.posts, corpus.criteria, corpus.annotations)
-    expectation = Expectation(posts=3, criteria=2, pairs=6, override_reason="not needed")
-    counts = {"posts": 3, "criteria": 2, "pairs": 6}
+    pairs = corpus.pairs
+    counts = {"posts": 3, "criteria": 2, "pairs": 6, "positive": 1, "explicit_negative": 1}
+    expectation = Expectation(**counts, override_reason="not needed")
     assert check_counts(corpus.posts, corpus.criteria, pairs, expectation) == {
         "expected": counts, "found": counts, "override_reason": None
     }  # fmt: skip
 
 
+def test_what_is_not_expected_is_not_compared(corpus: Corpus) -> None:
+    counts = check_counts(corpus.posts, corpus.criteria, corpus.pairs, Expectation(override_reason="not needed"))
+    assert set(counts["expected"].values()) == {None}
+    assert counts["found"]["posts"] == 3
+    assert counts["override_reason"] is None
+
+
+def test_lost_labels_are_noticed(corpus: Corpus) -> None:
+    fewer = corpus.pairs.assign(label=0)
+    with pytest.raises(MentallamError, match=r"hold 0 positive \(expected 1\);"):
+        check_counts(corpus.posts, corpus.criteria, fewer, Expectation(posts=3, criteria=2, pairs=6, positive=1))
+
+
 def test_other_counts_fail_and_say_how_to_override(corpus: Corpus) -> None:
-    pairs = build_pairs(corpus.posts, corpus.criteria, corpus.annotations)
+    pairs = corpus.pairs
     with pytest.raises(MentallamError) as caught:
         check_counts(corpus.posts, corpus.criteria, pairs, Expectation(posts=1484, criteria=2, pairs=13356))
     message = caught.value.message
@@ -90,7 +157,7 @@ def test_other_counts_fail_and_say_how_to_override(corpus: Corpus) -> None:
 
 @pytest.mark.parametrize("reason", ["", None])
 def test_an_empty_reason_is_none(corpus: Corpus, reason: str | None) -> None:
-    pairs = build_pairs(corpus.posts, corpus.criteria, corpus.annotations)
+    pairs = corpus.pairs
     with pytest.raises(MentallamError):
         check_counts(
             corpus.posts,
@@ -101,7 +168,7 @@ def test_an_empty_reason_is_none(corpus: Corpus, reason: str | None) -> None:
 
 
 def test_an_override_is_recorded_and_logged(corpus: Corpus, caplog: pytest.LogCaptureFixture) -> None:
-    pairs = build_pairs(corpus.posts, corpus.criteria, corpus.annotations)
+    pairs = corpus.pairs
     expectation = Expectation(posts=1484, criteria=2, pairs=6, override_reason="the public preview")
     with caplog.at_level(logging.WARNING):
         counts = check_counts(corpus.posts, corpus.criteria, pairs, expectation)
@@ -116,14 +183,14 @@ def test_a_misspelt_expectation_fails() -> None:
 
 
 def test_hash_does_not_depend_on_row_order(sample: Corpus) -> None:
-    pairs = build_pairs(sample.posts, sample.criteria, sample.annotations)
+    pairs = sample.pairs
     shuffled = [frame.sample(frac=1, random_state=1) for frame in (sample.posts, sample.criteria, pairs)]
     assert data_hash(*shuffled) == data_hash(sample.posts, sample.criteria, pairs)
 
 
 @pytest.mark.parametrize(("frame", "column"), [(0, "text"), (1, "criterion"), (2, "label"), (0, "post_id")])
 def test_hash_depends_on_every_content(corpus: Corpus, frame: int, column: str) -> None:
-    frames = [corpus.posts, corpus.criteria, build_pairs(corpus.posts, corpus.criteria, corpus.annotations)]
+    frames = [corpus.posts, corpus.criteria, corpus.pairs]
     before = data_hash(*frames)
     changed = frames[frame].copy()
     changed.loc[0, column] = 1 if column == "label" else "other"
@@ -132,5 +199,5 @@ def test_hash_depends_on_every_content(corpus: Corpus, frame: int, column: str) 
 
 
 def test_hash_is_the_same_on_every_machine(corpus: Corpus) -> None:
-    pairs = build_pairs(corpus.posts, corpus.criteria, corpus.annotations)
+    pairs = corpus.pairs
     assert data_hash(corpus.posts, corpus.criteria, pairs).startswith("66f47984c21162bc")

@@ -1,10 +1,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from mentallam.corpus.readers import Corpus, read_corpus
 from mentallam.errors import MentallamError
+from tests.unit.corpus.files import write_table
 
 POSTS, ANNOTATIONS, CRITERIA = "redsm5_posts.csv", "redsm5_annotations.csv", "criteria.csv"
 # A word that stands in the text of the posts and may never show up in a message.
@@ -25,6 +27,13 @@ def refused(folder: Path) -> str:
     return caught.value.message
 
 
+def assert_same(corpus: Corpus, other: Corpus) -> None:
+    assert corpus.posts.equals(other.posts)
+    assert corpus.criteria.equals(other.criteria)
+    assert corpus.pairs.equals(other.pairs)
+    assert corpus.annotation_counts == other.annotation_counts
+
+
 def replaced(old: str, new: str) -> Callable[[str], str]:
     def change(text: str) -> str:
         assert old in text
@@ -42,10 +51,9 @@ def test_a_corpus_does_not_print_its_posts(corpus: Corpus) -> None:
 
 
 def test_reads_columns_types_and_order(corpus: Corpus) -> None:
-    assert list(corpus.posts) == ["post_id", "text"]
-    assert list(corpus.annotations) == ["post_id", "sentence_id", "symptom", "status"]
-    assert corpus.annotations["status"].dtype == "int8"
-    assert corpus.annotations["status"].tolist() == [0, 1, 0, 1]
+    assert list(corpus.posts) == ["post_id", "text", "author"]
+    assert corpus.posts["author"].isna().all()
+    assert corpus.annotation_counts == {"rows": 4, "special_case": 1, "contradictory": 0}
     assert corpus.criteria["criterion_id"].tolist() == ["A.2", "A.6"]
 
 
@@ -55,25 +63,14 @@ def test_text_survives_as_written(folder: Path, text: str) -> None:
     path = folder / POSTS
     path.write_bytes(f"post_id,text\nNA,{quoted}\n".encode() + path.read_bytes().split(b"\n", 1)[1])
     posts = read(folder).posts
-    assert posts.iloc[0].tolist() == ["NA", text]
-
-
-def test_byte_order_mark_line_ends_and_blank_last_lines_do_not_matter(folder: Path) -> None:
-    plain = read(folder)
-    for name in (POSTS, ANNOTATIONS, CRITERIA):
-        path = folder / name
-        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\r\n", b"\n") + b"\n\n")
-    marked = read(folder)
-    assert marked.posts.equals(plain.posts)
-    assert marked.annotations.equals(plain.annotations)
-    assert marked.criteria.equals(plain.criteria)
+    assert posts[["post_id", "text"]].iloc[0].tolist() == ["NA", text]
 
 
 def test_column_order_and_further_columns_do_not_matter(folder: Path) -> None:
-    plain = read(folder).posts
-    rows = [f'{n},"{text}",{post_id}' for n, (post_id, text) in enumerate(plain.to_numpy().tolist())]
-    (folder / POSTS).write_text("\n".join(["number,text,post_id", *rows]))
-    assert read(folder).posts.equals(plain)
+    plain = read(folder)
+    rows = [f'{n},"{text}",{post_id}\n' for n, (post_id, text, _) in enumerate(plain.posts.to_numpy().tolist())]
+    (folder / POSTS).write_text("".join(["number,text,post_id\n", *rows]))
+    assert_same(read(folder), plain)
 
 
 @pytest.mark.parametrize(
@@ -81,10 +78,10 @@ def test_column_order_and_further_columns_do_not_matter(folder: Path) -> None:
     [
         (POSTS, lambda text: "", ["redsm5_posts.csv is empty", "CIKM 2025", "mentallam.corpus.synthetic"]),
         (POSTS, lambda text: " \n", ["redsm5_posts.csv is empty"]),
-        (ANNOTATIONS, lambda text: text.split("\r\n")[0], ["annotations.csv is empty below its header"]),
+        (ANNOTATIONS, lambda text: text.split("\r\n")[0] + "\n", ["annotations.csv is empty below its header"]),
         (POSTS, replaced("text", "post"), ["lacks the column text", "found 'post_id', 'post'"]),
         (ANNOTATIONS, replaced("DSM5_symptom,status", "symptom,Status"), ["column DSM5_symptom, status"]),
-        (POSTS, lambda text: text.split("\r\n", 1)[1], ["lacks the column post_id, text", "characters)"]),
+        (POSTS, lambda text: text.split("\r\n", 1)[1], ["lacks the column post_id, text", "names none of them"]),
         (POSTS, replaced("post_id,text", "post_id,text,text"), ["row 1", "text occurs twice"]),
         (ANNOTATIONS, replaced("ANHEDONIA", "ANEDONIA"), ["row 4", "FATIGUE, SPECIAL_CASE", "'ANEDONIA'"]),
         (ANNOTATIONS, replaced("FATIGUE", "FATIGUE "), ["row 2", "'FATIGUE '"]),
@@ -97,11 +94,16 @@ def test_column_order_and_further_columns_do_not_matter(folder: Path) -> None:
         (POSTS, replaced("A third.", " \u00a0"), ["row 4", "text is empty (1 such rows)"]),
         (ANNOTATIONS, replaced("s_2_7,", "s_2_8,"), ["row 5", "post_id 's_2_8' is not in redsm5_posts.csv"]),
         (ANNOTATIONS, replaced("s_2_7_1", ""), ["row 5", "sentence_id is empty"]),
+        (ANNOTATIONS, replaced("s_2_7_1", "s_2_7 1"), ["row 5", "sentence_id has white space in it"]),
+        (POSTS, replaced("s_1_2", "s_1_2 "), ["row 3", "post_id has white space around it"]),
+        (POSTS, replaced("s_1_2", "s_1\u200b_2"), ["row 3", "invisible character"]),
+        (POSTS, lambda text: text[:-3], ["does not end with a line break"]),
         (POSTS, appended("s_3_1"), ["row 5", "1 values", "2 columns"]),
         (POSTS, appended("s_3_1,one, two"), ["row 5", "3 values", "2 columns"]),
         (POSTS, replaced("A second one.\r\n", "A second one.\r\n\r\n"), ["row 4", "0 values"]),
         (POSTS, appended('s_3_1,"never closed'), ["row 5", "not valid CSV"]),
         (POSTS, appended('s_3_1,"closed" too early'), ["row 5", "not valid CSV"]),
+        (POSTS, appended('s_3_1,opened "too late"'), ["row 5", "a quote within a value that is not quoted"]),
         (POSTS, replaced("A second", "A\0second"), ["row 3", "NUL"]),
         (CRITERIA, replaced("A.6", "A.2"), ["criteria.csv, row 3", "criterion_id 'A.2' is already in row 2"]),
         (CRITERIA, replaced("FATIGUE", "ANHEDONIA"), ["criteria.csv, row 3", "symptom 'ANHEDONIA'"]),
@@ -169,11 +171,126 @@ def test_swapped_columns_do_not_show_text(folder: Path) -> None:
 
 
 def test_unknown_format_lists_the_known(folder: Path) -> None:
-    with pytest.raises(MentallamError, match="'redsm6' is unknown: use one of redsm5"):
+    with pytest.raises(MentallamError, match="'redsm6' is unknown: use one of redsm5, pairs"):
         read_corpus("redsm6", folder, folder / CRITERIA)
 
 
 def test_a_sentence_annotated_twice_is_read(folder: Path) -> None:
+    plain = read(folder)
     path = folder / ANNOTATIONS
-    path.write_text(path.read_text() + "s_1_1,s_1_1_2,again,FATIGUE,0,Why.\n")
-    assert len(read(folder).annotations) == 5
+    path.write_text(path.read_text() + "s_1_1,s_1_1_2,again,FATIGUE,0,Why.\ns_1_1,s_1_1_2,again,FATIGUE,1,Why.\n")
+    again = read(folder)
+    assert again.annotation_counts == {"rows": 6, "special_case": 1, "contradictory": 1}
+    assert again.pairs.equals(plain.pairs)
+
+
+def test_a_post_longer_than_the_csv_module_expects(folder: Path) -> None:
+    path = folder / POSTS
+    path.write_text(path.read_text() + f's_3_1,"{"long " * 50_000}"\n')
+    assert len(read(folder).posts["text"].iloc[-1]) == 250_000
+
+
+def test_an_author_may_be_named_or_not(pairs_folder: Path) -> None:
+    path = pairs_folder / "posts.csv"
+    path.write_text("post_id,author,post\np1,ann,One.\np2, ,Two.\np3,007,Three.\n")
+    assert read_pairs(pairs_folder).posts["author"].fillna("-").tolist() == ["ann", "-", "007"]
+
+
+def read_pairs(folder: Path, missing_pairs: str = "refused") -> Corpus:
+    return read_corpus("pairs", folder, missing_pairs=missing_pairs)
+
+
+def test_the_pairs_format(pairs_folder: Path) -> None:
+    corpus = read_pairs(pairs_folder)
+    assert corpus.criteria["symptom"].tolist() == corpus.criteria["criterion_id"].tolist() == ["social", "physical"]
+    assert corpus.pairs.to_numpy().tolist() == [
+        ["p1", "social", 1, False, ""],
+        ["p1", "physical", 0, False, ""],  # a 0 is no explicit negative
+        ["p2", "social", 0, False, ""],
+        ["p2", "physical", 1, False, ""],
+        ["p3", "social", 1, False, ""],
+        ["p3", "physical", 0, False, ""],
+    ]
+    assert corpus.annotation_counts == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "expected"),
+    [
+        ("groundtruth", replaced("p2,social,0\r\n", ""), ["lacks a label for 1 pairs", "'p2'", "'social'", "allowed"]),
+        ("groundtruth", appended("p2,social,1"), ["row 8", "post_id 'p2' and criterion_id 'social'", "row 4"]),
+        ("groundtruth", replaced("p3", "p4"), ["row 6", "'p4' is not in posts.csv"]),
+        ("groundtruth", replaced("physical", "fysical"), ["row 3", "'fysical' is not in criteria.csv"]),
+        ("groundtruth", replaced("yes", "true"), ["row 2", "label must be one of yes, no, 1, 0", "4 characters"]),
+        ("groundtruth", replaced("yes", "yes "), ["row 2", "label must be one of", "'yes '"]),
+        ("groundtruth", replaced("label", "status"), ["groundtruth.csv lacks the column label"]),
+        ("posts", appended("p4,Nobody labelled me."), ["no label for post_id 'p4'"]),
+        ("criteria", appended("financial,Money."), ["no label for criterion_id 'financial'"]),
+        ("criteria", replaced("social", ""), ["criteria.csv, row 2", "criterion_id is empty"]),
+        ("posts", replaced("post_id,post", "post_id,text"), ["posts.csv lacks the column post:"]),
+    ],
+)  # fmt: skip
+def test_faults_of_the_pairs_format(
+    pairs_folder: Path, name: str, change: Callable[[str], str], expected: list[str]
+) -> None:
+    path = pairs_folder / f"{name}.csv"
+    path.write_bytes(change(path.read_bytes().decode()).encode())
+    with pytest.raises(MentallamError) as caught:
+        read_pairs(pairs_folder)
+    assert SECRET not in caught.value.message
+    for part in expected:
+        assert part in caught.value.message
+
+
+def test_missing_pairs_are_left_out_where_they_are_allowed(pairs_folder: Path) -> None:
+    plain = read_pairs(pairs_folder).pairs
+    path = pairs_folder / "groundtruth.csv"
+    path.write_text(path.read_text().replace("p2,social,0\n", ""))
+    assert read_pairs(pairs_folder, "allowed").pairs.equals(plain.drop(index=2).reset_index(drop=True))
+    path.write_text(path.read_text().replace("p2,physical,1\n", ""))
+    with pytest.raises(MentallamError, match="no label for post_id 'p2'"):
+        read_pairs(pairs_folder, "allowed")
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl"])
+def test_other_endings_read_the_same(folder: Path, pairs_folder: Path, ending: str) -> None:
+    plain, plain_pairs = read(folder), read_pairs(pairs_folder)
+    for path in [folder / POSTS, folder / ANNOTATIONS, *pairs_folder.iterdir()]:
+        frame = pd.read_csv(path, dtype=str)
+        write_table(path.with_suffix(ending), list(frame), frame.to_numpy().tolist())
+        path.unlink()
+    assert_same(read(folder), plain)
+    assert_same(read_pairs(pairs_folder), plain_pairs)
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl"])
+def test_labels_may_be_integers_where_there_are_any(folder: Path, ending: str) -> None:
+    plain = read(folder)
+    path = folder / ANNOTATIONS
+    frame = pd.read_csv(path)
+    frame.to_parquet(path.with_suffix(ending)) if ending == ".parquet" else frame.to_json(
+        path.with_suffix(ending), orient="records", lines=True
+    )
+    path.unlink()
+    assert_same(read(folder), plain)
+
+
+def test_two_files_for_one_are_refused(folder: Path) -> None:
+    (folder / "redsm5_posts.jsonl").touch()
+    assert "redsm5_posts.csv, redsm5_posts.jsonl: which one counts?" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("redsm5", "folder", None), "needs the option criteria"),
+        (("redsm5", "folder", "criteria.csv", "allowed"), "takes no missing_pairs"),
+        (("pairs", "folder", None, "maybe"), "missing_pairs of the corpus is 'maybe': use refused or allowed"),
+        (("pairs", "folder", "criteria.txt"), "criteria.txt ends in .txt: it must be one of .csv, .parquet, .jsonl"),
+        (("pairs", "nowhere"), "nowhere/criteria.csv is missing"),
+    ],
+)
+def test_options_that_make_no_sense(arguments: tuple[str, ...], expected: str) -> None:
+    with pytest.raises(MentallamError) as caught:
+        read_corpus(*arguments)
+    assert expected in caught.value.message

@@ -7,7 +7,7 @@ from mentallam.corpus.schemas import validate
 from mentallam.errors import MentallamError
 
 TEXT = "these words are somebody's own"
-POSTS = pd.DataFrame({"post_id": ["a", "b"], "text": [TEXT, TEXT]})
+POSTS = pd.DataFrame({"post_id": ["a", "b"], "text": [TEXT, TEXT], "author": ["ann", None]})
 CRITERIA = pd.DataFrame({"criterion_id": ["A.1"], "symptom": ["FATIGUE"], "criterion": ["Tired."]})
 PAIRS = pd.DataFrame(
     {
@@ -15,9 +15,10 @@ PAIRS = pd.DataFrame(
         "criterion_id": ["A.1", "A.2", "A.1"],
         "label": [0, 1, 1],
         "explicit_negative": False,
+        "evidence": ["", "s_1 s_2", ""],
     }
 ).astype({"label": "int8"})
-PREDICTIONS = PAIRS.assign(
+PREDICTIONS = PAIRS.drop(columns="evidence").assign(
     group=PAIRS["post_id"], fold=0, logit=-0.5, probability=0.3, threshold=0.5, truncated=False,
     prediction=PAIRS["label"],
 )  # fmt: skip
@@ -44,6 +45,7 @@ def test_valid_frames_pass_unchanged(frame: pd.DataFrame, schema: pa.DataFrameSc
         (POSTS.assign(post_id="a"), schemas.POSTS, "multiple_fields_uniqueness"),
         (POSTS.drop(columns="text"), schemas.POSTS, "text: column_in_dataframe"),
         (POSTS.assign(more=TEXT), schemas.POSTS, "more: column_in_schema"),
+        (POSTS.assign(author=["", None]), schemas.POSTS, "author: str_length"),
         (CRITERIA.assign(criterion=""), schemas.CRITERIA, "criterion: str_length"),
         (
             PAIRS.assign(label=PAIRS["label"].where(PAIRS["label"] == 0, 2).astype("int8")),
@@ -51,6 +53,7 @@ def test_valid_frames_pass_unchanged(frame: pd.DataFrame, schema: pa.DataFrameSc
             "label: isin",
         ),
         (PAIRS.assign(label=PAIRS["label"].astype(float)), schemas.PAIRS, "label: dtype('int8')"),
+        (PAIRS.assign(evidence=None), schemas.PAIRS, "evidence: not_nullable"),
         (PAIRS.assign(explicit_negative=True), schemas.PAIRS, "a positive pair is no explicit negative"),
         (pd.concat([PAIRS, PAIRS]), schemas.PAIRS, "multiple_fields_uniqueness"),
         (PREDICTIONS.assign(probability=1.5), schemas.PREDICTIONS, "probability: in_range"),

@@ -1,13 +1,13 @@
 import json
+from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from mentallam.corpus.cleaning import clean_posts
 from mentallam.corpus.folds import FoldOptions, make_folds
-from mentallam.corpus.pairs import Expectation, build_pairs, check_counts, data_hash
-from mentallam.corpus.readers import Corpus
+from mentallam.corpus.pairs import Expectation, check_counts, data_hash
+from mentallam.corpus.readers import Corpus, read_corpus
 from mentallam.corpus.statistics import CorpusLabel, describe
 
 LABEL = CorpusLabel(name="synthetic sample", synthetic=True)
@@ -15,12 +15,13 @@ LABEL = CorpusLabel(name="synthetic sample", synthetic=True)
 
 def statistics_of(corpus: Corpus, n_folds: int, dev_splits: int) -> dict[str, Any]:
     posts, cleaning_counts = clean_posts(corpus.posts)
-    pairs = build_pairs(posts, corpus.criteria, corpus.annotations)
     expectation = Expectation(posts=0, criteria=0, pairs=0, override_reason="a test")
-    counts = check_counts(posts, corpus.criteria, pairs, expectation)
+    counts = check_counts(posts, corpus.criteria, corpus.pairs, expectation)
     options = FoldOptions(seed=42, group_by="post_id", dev_splits=dev_splits)
-    folds = make_folds(pairs, options, n_folds, data_hash(posts, corpus.criteria, pairs))
-    return describe(corpus, posts, pairs, folds, cleaning_counts, counts, LABEL)
+    folds = make_folds(corpus.pairs, options, n_folds, data_hash(posts, corpus.criteria, corpus.pairs))
+    return describe(
+        corpus.annotation_counts, posts, corpus.criteria, corpus.pairs, folds, cleaning_counts, counts, LABEL
+    )
 
 
 def test_figures_of_the_sample(sample: Corpus) -> None:
@@ -54,19 +55,27 @@ def test_figures_of_a_small_corpus(corpus: Corpus) -> None:
     assert (found["n_authors"], found["n_authors_straddling_folds"]) == (2, 1)
 
 
-def test_contradictory_annotations_are_counted(corpus: Corpus) -> None:
-    contradiction = corpus.annotations.iloc[[1]].assign(status=0)
-    annotations = pd.concat([corpus.annotations, contradiction], ignore_index=True)
-    found = statistics_of(Corpus(corpus.posts, annotations, corpus.criteria), 3, 2)
+def test_contradictory_annotations_are_counted(folder: Path) -> None:
+    path = folder / "redsm5_annotations.csv"
+    path.write_text(path.read_text() + "s_1_1,s_1_1_2,again,FATIGUE,0,Why.\n")
+    found = statistics_of(read_corpus("redsm5", folder, folder / "criteria.csv"), 3, 2)
     assert found["annotations"]["contradictory"] == 1
-    assert found["criteria"]["A.6"]["positive"] == 1
+    assert found["criteria"]["A.6"] == {"symptom": "FATIGUE", "positive": 1, "explicit_negative": 0}
 
 
-def test_ids_that_name_no_author(corpus: Corpus) -> None:
-    posts = corpus.posts.assign(post_id=["x", "y", "z"])
-    found = statistics_of(Corpus(posts, corpus.annotations.iloc[:0], corpus.criteria), 3, 2)
+def test_ids_that_name_no_author_and_pairs_without_a_label(pairs_folder: Path) -> None:
+    more = {
+        "posts": "".join(f"p{number},One more.\n" for number in range(4, 9)),
+        "groundtruth": "".join(f"p{number},{name},no\n" for number in range(4, 9) for name in ("social", "physical")),
+    }
+    for name, rows in more.items():
+        with (pairs_folder / f"{name}.csv").open("a") as file:
+            file.write(rows.replace("p8,social,no\n", ""))
+    found = statistics_of(read_corpus("pairs", pairs_folder, missing_pairs="allowed"), 2, 2)
     assert found["n_authors"] is None
     assert found["n_authors_straddling_folds"] is None
+    assert (found["n_pairs"], found["n_unlabelled"]) == (15, 1)
+    assert found["annotations"] == {}
 
 
 def test_no_word_of_a_post_is_told(sample: Corpus) -> None:

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mentallam.corpus.cleaning import clean_text
-from mentallam.corpus.pairs import build_pairs
 from mentallam.corpus.readers import Corpus, read_corpus
 from mentallam.corpus.synthetic import main, write
 from mentallam.corpus.synthetic_corpus import (
@@ -136,8 +135,7 @@ def test_scaled_keeps_proportions() -> None:
 
 
 def test_sample_resembles_the_real_corpus(sample: Corpus) -> None:
-    pairs = build_pairs(sample.posts, sample.criteria, sample.annotations)
-    assert 0.095 <= pairs["label"].mean() <= 0.115
+    assert 0.095 <= sample.pairs["label"].mean() <= 0.115
     assert list(SAMPLE.positives.values()) == sorted(SAMPLE.positives.values(), reverse=True)
     assert 0.20 <= SAMPLE.without_symptom / SAMPLE.n_posts <= 0.26
     assert 0.05 <= SAMPLE.hard_negatives / SAMPLE.n_posts <= 0.10
@@ -145,7 +143,7 @@ def test_sample_resembles_the_real_corpus(sample: Corpus) -> None:
     assert 40 <= words.mean() <= 50
     assert words.between(12, 100).all()
     # Several evidence sentences for one post and symptom occur.
-    assert sample.annotations.query("status == 1").duplicated(["post_id", "symptom"]).sum() > 10
+    assert sample.pairs["evidence"].str.contains(" ").sum() > 10
 
 
 def test_sentences_are_numbered_by_their_place(sample: Corpus) -> None:

@@ -97,6 +97,26 @@ def test_the_override_reason_is_printed(render: Render, data_statistics: dict[st
     assert "accepted because: a later release of the corpus." in render()
 
 
+def test_expected_counts_are_told(render: Render, data_statistics: dict[str, Any]) -> None:
+    assert "seed 42. Expected were 60 posts, 9 criteria, 540 pairs.\n" in render()
+    data_statistics["counts"]["expected"] |= {"pairs": None, "explicit_negative": 3}
+    assert "seed 42. Expected were 60 posts, 9 criteria, 3 explicit negative.\n" in render()
+    data_statistics["counts"]["expected"] = dict.fromkeys(["posts", "criteria", "pairs"])
+    assert "seed 42.\n" in render()
+
+
+def test_pairs_without_a_label_are_told(render: Render, summary: dict[str, Any]) -> None:
+    assert "no label" not in render()
+    summary["n_pairs"] -= 7
+    assert " 7 pairs of these posts and criteria have no label" in render()
+
+
+def test_a_criterion_without_a_name_is_called_by_its_id(render: Render, summary: dict[str, Any]) -> None:
+    assert tables(render())[2][1][0] == "A.1 DEPRESSED_MOOD"
+    summary["per_criterion"][0]["symptom"] = "A.1"
+    assert tables(render())[2][1][0] == "A.1"
+
+
 @pytest.mark.parametrize(
     ("n_authors", "n_straddling", "sentence"),
     [

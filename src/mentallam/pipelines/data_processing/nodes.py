@@ -13,26 +13,27 @@ from mentallam.corpus.readers import Corpus
 from mentallam.corpus.statistics import CorpusLabel
 
 
-def clean_posts(corpus: Corpus) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:
-    """Return the posts with cleaned text, the criteria, and how many posts each cleaning step changed."""
-    posts, cleaning_counts = cleaning.clean_posts(corpus.posts)
+def read_corpus(corpus: Corpus) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, int]]:
+    """Return the posts as written, the criteria, the labelled pairs, and what the annotations held besides."""
     return (
-        schemas.validate(posts, schemas.POSTS),
+        corpus.posts,
         schemas.validate(corpus.criteria, schemas.CRITERIA),
-        cleaning_counts,
+        schemas.validate(corpus.pairs, schemas.PAIRS),
+        corpus.annotation_counts,
     )
 
 
-def build_pairs(corpus: Corpus, posts: pd.DataFrame, criteria: pd.DataFrame) -> pd.DataFrame:
-    """Return every post x every criterion, with labels."""
-    return schemas.validate(pairs.build_pairs(posts, criteria, corpus.annotations), schemas.PAIRS)
+def clean_posts(written_posts: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Return the posts with cleaned text, and how many posts each cleaning step changed."""
+    posts, cleaning_counts = cleaning.clean_posts(written_posts)
+    return schemas.validate(posts, schemas.POSTS), cleaning_counts
 
 
 def check_counts(
-    pair_grid: pd.DataFrame, posts: pd.DataFrame, criteria: pd.DataFrame, expectation: Expectation
+    read_pairs: pd.DataFrame, posts: pd.DataFrame, criteria: pd.DataFrame, expectation: Expectation
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the pairs once their counts are what the profile expects, and the counts."""
-    return pair_grid, pairs.check_counts(posts, criteria, pair_grid, expectation)
+    return read_pairs, pairs.check_counts(posts, criteria, read_pairs, expectation)
 
 
 def assign_folds(
@@ -43,8 +44,9 @@ def assign_folds(
 
 
 def describe_data(
-    corpus: Corpus,
+    annotation_counts: dict[str, int],
     posts: pd.DataFrame,
+    criteria: pd.DataFrame,
     pair_table: pd.DataFrame,
     cleaning_counts: dict[str, int],
     checked_counts: dict[str, Any],
@@ -52,4 +54,6 @@ def describe_data(
     *folds: FoldSplit,
 ) -> dict[str, Any]:
     """Return the figures of data_statistics.json."""
-    return statistics.describe(corpus, posts, pair_table, folds, cleaning_counts, checked_counts, label)
+    return statistics.describe(
+        annotation_counts, posts, criteria, pair_table, folds, cleaning_counts, checked_counts, label
+    )

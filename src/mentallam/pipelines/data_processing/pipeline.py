@@ -8,14 +8,22 @@ from mentallam.pipelines.data_processing import nodes
 def create_pipeline(n_folds: int) -> Pipeline:
     """Create the data_processing pipeline, which saves one split for each of `n_folds` folds."""
     folds = [f"fold_{fold}_split" for fold in range(n_folds)]
-    described = ["corpus", "posts", "pairs", "cleaning_counts", "checked_counts", "params:corpus_label"]
+    described = [
+        *("annotation_counts", "posts", "criteria", "pairs", "cleaning_counts", "checked_counts"),
+        "params:corpus_label",
+    ]
     return Pipeline(
         [
-            Node(nodes.clean_posts, "corpus", ["posts", "criteria", "cleaning_counts"], name="clean_posts"),
-            Node(nodes.build_pairs, ["corpus", "posts", "criteria"], "pair_grid", name="build_pairs"),
+            Node(
+                nodes.read_corpus,
+                "corpus",
+                ["written_posts", "criteria", "read_pairs", "annotation_counts"],
+                name="read_corpus",
+            ),
+            Node(nodes.clean_posts, "written_posts", ["posts", "cleaning_counts"], name="clean_posts"),
             Node(
                 nodes.check_counts,
-                ["pair_grid", "posts", "criteria", "params:expectation"],
+                ["read_pairs", "posts", "criteria", "params:expectation"],
                 ["pairs", "checked_counts"],
                 name="check_counts",
             ),
