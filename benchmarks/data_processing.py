@@ -18,7 +18,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "benchmarks" / "results" / "data_processing.json"
-POSTS, CRITERIA = 1484, 9
+POSTS, CRITERIA, POSITIVE = 1484, 9, 1292
 
 
 def measured(command: list[str], environment: dict[str, str], log: Path) -> dict[str, float]:
@@ -52,6 +52,7 @@ def at_scale(scale: int, folder: Path) -> dict[str, object]:
         f"data_dir={data}",
         f"expectation.posts={posts}",
         f"expectation.pairs={posts * CRITERIA}",
+        f"expectation.positive={scale * POSITIVE}",
     ]
     process = ["kedro", "run", "--env", "twin", "--pipeline", "data_processing", "--params", ",".join(params)]
     return {

@@ -73,7 +73,7 @@ def test_unknown_hydra_key_or_group(empty: Workspace, overrides: str, word: str,
 
 
 def test_mistyped_environment(empty: Workspace, refused: Callable[..., None]) -> None:
-    refused(empty, "data_processing", "--env tset", "base, local, mentallam, test, twin", env="tset")
+    refused(empty, "data_processing", "--env tset", "base, local, mentallam, pairs, test, twin", env="tset")
     assert not (empty.folder / "mlflow.db").exists()
 
 

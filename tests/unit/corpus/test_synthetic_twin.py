@@ -18,7 +18,6 @@ import pytest
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from mentallam.corpus.cleaning import clean_text
-from mentallam.corpus.pairs import build_pairs
 from mentallam.corpus.readers import read_corpus
 from mentallam.corpus.synthetic import Figures, main, write
 from mentallam.corpus.synthetic_corpus import SAMPLE, TWIN, SyntheticCorpus, generate, generate_times
@@ -61,10 +60,10 @@ def test_published_marginals_hold_whatever_the_seed(seed: int) -> None:
 
 def test_the_pipeline_sees_the_published_figures(folder: Path) -> None:
     corpus = read_corpus("redsm5", folder, CRITERIA)
-    pairs = build_pairs(corpus.posts, corpus.criteria, corpus.annotations)
+    pairs = corpus.pairs
     assert (len(corpus.posts), len(pairs), pairs["label"].sum()) == (1484, 13356, 1292)
     assert (pairs.groupby("post_id")["label"].max() == 0).sum() == 392
-    assert corpus.annotations.query("symptom == 'SPECIAL_CASE'")["post_id"].nunique() == 92
+    assert corpus.annotation_counts["special_case"] == 92
 
 
 def test_shown_is_what_the_text_says(twin: SyntheticCorpus) -> None:
