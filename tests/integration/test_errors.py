@@ -104,6 +104,11 @@ def test_mentallam_profile_without_data(empty: Workspace, raw: Path, refused: Ca
     refused(empty, "__default__", "redsm5_posts.csv is missing", "agreement", env="mentallam", raw_dir=str(raw))
 
 
+def test_twin_profile_without_the_twin(empty: Workspace, raw: Path, refused: Callable[..., None]) -> None:
+    shutil.rmtree(raw / "twin", ignore_errors=True)
+    refused(empty, "data_processing", "redsm5_posts.csv is missing", "`make twin`", env="twin", raw_dir=str(raw))
+
+
 def test_mentallam_profile_without_hub(empty: Workspace, raw: Path, refused: Callable[..., None]) -> None:
     shutil.copytree(raw / "sample", raw / "redsm5")
     params = {"raw_dir": str(raw), "expectation": {"override_reason": "a test"}}

@@ -35,7 +35,7 @@ from mentallam.evaluation.thresholds import best_threshold
 
 logger = logging.getLogger(__name__)
 
-# Enough for a mean: the hidden states of pairs are all much alike (docs/adr/0007).
+# Enough for a mean: the hidden states of pairs are all much alike (docs/adr/0009).
 _POSTS_AT_START = 4
 
 LogMetrics = Callable[[dict[str, float], int], None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Iterator
 from typing import Literal, TypedDict
 
@@ -11,7 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from sklearn.model_selection import StratifiedGroupKFold
 
 from mentallam.errors import MentallamError
 
@@ -104,24 +102,54 @@ def make_folds(
 
 
 def _split(pairs: pd.DataFrame, n_splits: int, seed: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    classes = pairs["criterion_id"] + "=" + pairs["label"].astype(str)
-    # Shuffled here: in scikit-learn < 1.8, all that Python 3.10 gets, shuffle=True parts the labels from
-    # their groups and so stratifies nothing (its issue 32478). RandomState is the same in every NumPy.
-    groups = pairs["group"].unique()
-    shuffled = pd.Series(np.random.RandomState(seed).permutation(len(groups)), index=groups)
-    try:
-        with warnings.catch_warnings():
-            # Said once, and with the criterion's name, by _warn_of_rare_criteria.
-            warnings.filterwarnings("ignore", message="The least populated class in y")
-            splits = list(StratifiedGroupKFold(n_splits).split(pairs, classes, pairs["group"].map(shuffled)))
-    except ValueError:
-        splits = []
-    if not splits or any(len(part) == 0 for split in splits for part in split):
+    group, groups = pd.factorize(pairs["group"])
+    criterion, _ = pd.factorize(pairs["criterion_id"], sort=True)
+    label_class = 2 * criterion + pairs["label"].to_numpy()
+    # RandomState is the same in every NumPy.
+    group = np.random.RandomState(seed).permutation(len(groups))[group]
+    counts = np.bincount(group * (label_class.max() + 1) + label_class, minlength=len(groups) * (label_class.max() + 1))
+    counts = counts.reshape(len(groups), -1)
+    # A fold that stays empty is as good as none.
+    enough = 2 <= n_splits <= len(groups)
+    fold_of_group = (
+        _deal(np.ascontiguousarray(counts[:, counts.any(axis=0)], dtype=float), n_splits) if enough else group
+    )
+    if not enough or len(np.unique(fold_of_group)) < n_splits:
         raise MentallamError(
-            f"{pairs['group'].nunique()} groups are too few for {n_splits} folds or dev splits; use fewer "
+            f"{len(groups)} groups are too few for {n_splits} folds or dev splits; use fewer "
             "(CV_FOLDS at least 2, folds.dev_splits) or more posts."
         )
-    return iter(splits)
+    fold = fold_of_group[group]
+    return ((np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in range(n_splits))
+
+
+def _deal(counts: NDArray[np.float64], n_splits: int) -> NDArray[np.intp]:
+    """Return the fold of each group: what scikit-learn's StratifiedGroupKFold does, with all folds weighed at once.
+
+    The groups whose labels are the most uneven come first. Each goes where the share that the folds hold of every
+    class then spreads the least, and to the smallest of the folds that are as good. A test says that the folds are
+    scikit-learn's; its own loop takes ten times as long, and minutes for a hundred thousand groups.
+
+    Args:
+        counts: How often each group (rows) has each class (columns), in the order in which ties are dealt.
+        n_splits: Number of folds.
+    """
+    total = counts.sum(axis=0)
+    held = np.zeros((n_splits, counts.shape[1]))
+    sizes = [0] * n_splits
+    one_more = np.eye(n_splits)[:, :, None]
+    folds = np.zeros(len(counts), dtype=np.intp)
+    for group in np.argsort(-np.std(counts, axis=1), kind="stable"):
+        spreads = np.std((held + one_more * counts[group]) / total, axis=1).mean(axis=1).tolist()
+        best = 0
+        for fold in range(1, n_splits):
+            as_good = abs(spreads[fold] - spreads[best]) <= 1e-8 + 1e-5 * abs(spreads[best])
+            if spreads[fold] < spreads[best] or (as_good and sizes[fold] < sizes[best]):
+                best = fold
+        held[best] += counts[group]
+        sizes[best] += int(counts[group].sum())
+        folds[group] = best
+    return folds
 
 
 def _warn_of_rare_criteria(pairs: pd.DataFrame, n_folds: int) -> None:

@@ -37,7 +37,7 @@ REDSM5_POSTS, REDSM5_ANNOTATIONS = "redsm5_posts", "redsm5_annotations"
 REDSM5_SOURCE = (
     f"Put {REDSM5_POSTS}.csv and {REDSM5_ANNOTATIONS}.csv into that folder: the ReDSM5 corpus comes from its authors "
     "(Bao, Perez and Parapar, CIKM 2025, arXiv 2508.03399) after signing their agreement, the synthetic "
-    "sample from `python -m mentallam.corpus.synthetic --out FOLDER`."
+    "sample from `python -m mentallam.corpus.synthetic --out FOLDER`, the synthetic twin from `make twin`."
 )
 PAIRS_SOURCE = (
     "Put posts.csv (post_id, post), criteria.csv (criterion_id, criterion) and groundtruth.csv (post_id, criterion_id, "

@@ -3,12 +3,14 @@ import logging
 import warnings
 from collections import Counter
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
 
-from mentallam.corpus.folds import PARTS, FoldOptions, FoldSplit, make_folds
+from mentallam.corpus.folds import PARTS, FoldOptions, FoldSplit, _deal, make_folds
 from mentallam.corpus.groups import author_of, group_posts
 from mentallam.errors import MentallamError
 
@@ -81,6 +83,24 @@ def test_properties(pairs: pd.DataFrame, options: FoldOptions, n_folds: int, ali
     shuffled = pairs.sample(frac=1, random_state=3), grouped.sample(frac=1, random_state=4)
     assert make_folds(*shuffled, options, n_folds, "hash") == folds
     assert json.loads(json.dumps(folds)) == folds
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_groups_go_where_scikit_learn_puts_them(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n_groups, n_criteria, n_splits = rng.integers(20, 150), rng.integers(1, 13), int(rng.integers(2, 7))
+    n_posts = rng.integers(1, 4, n_groups)  # of each group, with one label per criterion each
+    group = np.repeat(np.arange(n_groups), n_posts * n_criteria)
+    label = rng.random(len(group)) < rng.choice([0.05, 0.3])
+    label_class = 2 * np.tile(np.arange(n_criteria), n_posts.sum()) + label
+    counts = np.zeros((n_groups, 2 * n_criteria))
+    np.add.at(counts, (group, label_class), 1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class in y")
+        expected = list(StratifiedGroupKFold(n_splits).split(group, label_class, group))
+    fold = _deal(counts[:, counts.any(axis=0)].copy("C"), n_splits)
+    for number, (_, held_out) in enumerate(expected):
+        assert set(group[held_out]) == set(np.flatnonzero(fold == number))
 
 
 def spread(folds: list[FoldSplit], part: str) -> dict[str, list[int]]:

@@ -12,16 +12,14 @@ from hypothesis import strategies as st
 
 from mentallam.corpus.cleaning import clean_text
 from mentallam.corpus.readers import Corpus, read_corpus
-from mentallam.corpus.synthetic import (
-    HARD_NEGATIVES,
+from mentallam.corpus.synthetic import main, write
+from mentallam.corpus.synthetic_corpus import (
     SAMPLE,
     CorpusSpec,
-    PhraseDeck,
     SyntheticCorpus,
     generate,
-    main,
-    write,
 )
+from mentallam.corpus.synthetic_text import HARD_NEGATIVES, PhraseDeck
 from mentallam.errors import MentallamError
 
 RAW = Path(__file__).parents[3] / "data/01_raw"
@@ -47,10 +45,17 @@ def assert_meets(corpus: SyntheticCorpus, spec: CorpusSpec) -> None:
     denied = [(row[0], row[3]) for row in corpus.annotations if row[4] == 0]
     assert len(denied) == 2 * spec.hard_negatives
     assert not shown & set(denied)
+    # The truth says of each pair how it is labelled, and for each symptom as many were missed as were invented.
+    assert [row[:2] for row in corpus.truth] == [(post_id, name) for post_id in post_ids for name in spec.positives]
+    assert {row[:2] for row in corpus.truth if row[3]} == shown - special
+    for missed_or_invented in ((1, 0), (0, 1)):
+        found = Counter(symptom for _, symptom, *status in corpus.truth if tuple(status) == missed_or_invented)
+        assert all(found[symptom] == round(spec.noise * count) for symptom, count in spec.positives.items())
 
 
 def test_committed_files_are_what_the_generator_writes(tmp_path: Path) -> None:
-    write(generate(SAMPLE, 42), tmp_path, SAMPLE, 42)
+    command = "python -m mentallam.corpus.synthetic --posts 60 --authors 45 --seed 42 --out FOLDER"
+    write([generate(SAMPLE, 42)], tmp_path, SAMPLE, command)
     for name in ("redsm5_posts.csv", "redsm5_annotations.csv", "README.md"):
         assert (FOLDER / name).read_bytes() == (tmp_path / name).read_bytes(), name
     assert {path.name for path in FOLDER.iterdir()} == {path.name for path in tmp_path.iterdir()}
@@ -85,6 +90,9 @@ def specs(draw: st.DrawFn) -> CorpusSpec:
         without_symptom=without_symptom,
         special_cases=draw(st.integers(0, n_posts)),
         hard_negatives=draw(st.integers(0, without_symptom)),
+        exact_words=(exact_words := draw(st.booleans())),
+        # A post that is missed must be free of the label.
+        noise=draw(st.sampled_from([0.05, 0.4])) if exact_words and without_symptom > n_posts * 0.4 else 0.0,
     )
 
 
@@ -107,10 +115,14 @@ def test_any_possible_marginals_are_met(spec: CorpusSpec, seed: int) -> None:
         {"without_symptom": 0, "positives": {"FATIGUE": 63}},
         {"special_cases": 65},
         {"hard_negatives": 65},
+        {"noise": 0.1},
+        {"noise": -0.1, "exact_words": True},
+        {"noise": 0.6, "exact_words": True},
+        {"noise": 0.5, "exact_words": True, "positives": {"FATIGUE": 46}},
     ],
 )
 def test_impossible_marginals_are_refused(change: dict[str, int]) -> None:
-    with pytest.raises(MentallamError, match="No corpus has"):
+    with pytest.raises(MentallamError, match="not possible" if "noise" in change else "No corpus has"):
         replace(SAMPLE, **change)  # type: ignore[arg-type]
 
 
@@ -174,7 +186,7 @@ def test_sentences_recur_in_few_posts(sample: Corpus) -> None:
 
 
 def test_phrases_of_every_symptom_are_complete_and_distinct(sample: Corpus) -> None:
-    deck = PhraseDeck(random.Random(0), None)
+    deck = PhraseDeck(random.Random(0), None, narrative=True)
     assert set(deck.symptoms) == set(sample.criteria["symptom"]) == set(SAMPLE.positives)
     phrases = [phrase for kinds in deck.symptoms.values() for phrase in kinds["evidence"]]
     for kinds in deck.symptoms.values():
@@ -183,6 +195,9 @@ def test_phrases_of_every_symptom_are_complete_and_distinct(sample: Corpus) -> N
         phrases += [phrase for kind in HARD_NEGATIVES for phrase in kinds[kind]]
     phrases += [phrase for topic in deck.context["topics"].values() for phrase in topic]
     phrases += deck.context["closings"] + deck.context["special_case"]["evidence"]
+    for n_words, padding in deck.context["padding"].items():
+        assert all(len(phrase.split()) == n_words for phrase in padding)
+        phrases += padding
     assert len(set(phrases)) == len(phrases)
     # One entry is one sentence, or the sentence numbers would lie.
     assert all(re.fullmatch(r"[^.?!]+[.?]", phrase) for phrase in phrases)

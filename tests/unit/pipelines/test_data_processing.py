@@ -12,6 +12,8 @@ from mentallam.corpus.folds import FoldOptions
 from mentallam.corpus.pairs import Expectation
 from mentallam.corpus.readers import read_corpus
 from mentallam.corpus.statistics import CorpusLabel
+from mentallam.corpus.synthetic import write
+from mentallam.corpus.synthetic_corpus import TWIN, generate
 from mentallam.errors import MentallamError
 from mentallam.pipelines.data_processing import create_pipeline
 
@@ -37,11 +39,13 @@ class KeptDataset(MemoryDataset):
         pass
 
 
-def run(params: dict[str, object], n_folds: int, **others: object) -> DataCatalog:
+def run(
+    params: dict[str, object], n_folds: int, folder: Path = ROOT / "data/01_raw/sample", **others: object
+) -> DataCatalog:
     # A base model that is not on this machine: nothing here needs its tokens.
     params |= {"audited_profiles": ["mentallam"], "profile": "tiny", "overrides": "", "base_models": "unused"}
     params |= {"hydra_configs": str(ROOT / "hydra_configs")} | others
-    corpus = read_corpus("redsm5", ROOT / "data/01_raw/sample", ROOT / "data/01_raw/dsm5_criteria.csv")
+    corpus = read_corpus("redsm5", folder, ROOT / "data/01_raw/dsm5_criteria.csv")
     inputs = {"corpus": corpus, "params:n_folds": n_folds} | {f"params:{k}": v for k, v in params.items()}
     pipeline = create_pipeline(n_folds)
     catalog = DataCatalog({name: KeptDataset(copy_mode="assign") for name in pipeline.all_outputs()})
@@ -124,3 +128,16 @@ def test_the_profile_of_the_study_refuses_the_sample() -> None:
     assert params["corpus_label"] == CorpusLabel(name="ReDSM5", synthetic=False)
     with pytest.raises(MentallamError, match=r"60 posts \(expected 1484\), 540 pairs \(expected 13356\), 61 positive"):
         run(params, 5)
+
+
+def test_the_twin_has_the_size_that_its_profile_expects(tmp_path: Path) -> None:
+    write([generate(TWIN, 42)], tmp_path, TWIN, "the command")
+    params = parameters("twin")
+    assert params["expectation"] == parameters("mentallam")["expectation"]
+    found = run(params, 5, tmp_path)["data_statistics"].load()
+    assert (found["corpus"], found["synthetic"]) == ("synthetic twin", True)
+    assert (found["n_posts"], found["n_pairs"], found["n_positive"], found["n_without_symptom"]) == (
+        1484, 13356, 1292, 392
+    )  # fmt: skip
+    assert {c["symptom"]: c["positive"] for c in found["criteria"].values()} == dict(TWIN.positives)
+    assert found["counts"]["override_reason"] is None

@@ -1,0 +1,69 @@
+"""The noise that the synthetic twin's labels carry, and the ceiling that it sets for any reader of the posts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import fsum
+from random import Random
+from typing import Any
+
+TRUTH_COLUMNS = ("post_id", "symptom", "shown", "label")
+
+
+def plant_noise(labelled: Sequence[Sequence[str]], share: float, rng: Random) -> list[list[str]]:
+    """Return the symptoms that each post's text shows, given those it is labelled with.
+
+    For each symptom `share` of its positives are invented (labelled, not shown), and as many posts are missed (shown,
+    not labelled). Which ones is drawn blindly, so nothing in a text gives away an error in its label.
+    """
+    shown = [list(symptoms) for symptoms in labelled]
+    counts = Counter(symptom for symptoms in labelled for symptom in symptoms)
+    for symptom, count in counts.items():
+        n_wrong = round(share * count)
+        positive = [number for number, symptoms in enumerate(labelled) if symptom in symptoms]
+        negative = [number for number, symptoms in enumerate(labelled) if symptom not in symptoms]
+        for number in rng.sample(positive, n_wrong):
+            shown[number].remove(symptom)
+        for number in rng.sample(negative, n_wrong):
+            shown[number].append(symptom)
+    return shown
+
+
+def ceiling(counts: Mapping[tuple[str, int, int], int]) -> dict[str, Any]:
+    """Return what a perfect reader, who predicts `shown`, scores against the labels.
+
+    Args:
+        counts: Number of pairs by symptom, shown and label.
+
+    Returns:
+        Under `micro` all pairs, under `symptoms` each symptom: positive (labels), missed, invented, precision, recall,
+        f1. And macro_f1, the mean over the symptoms.
+    """
+    per_symptom = {
+        symptom: (counts.get((symptom, 1, 1), 0), counts.get((symptom, 1, 0), 0), counts.get((symptom, 0, 1), 0))
+        for symptom in dict.fromkeys(symptom for symptom, _, _ in counts)
+    }
+    symptoms = {symptom: _scores(*found) for symptom, found in per_symptom.items()}
+    return {
+        "micro": _scores(*map(sum, zip(*per_symptom.values(), strict=True))),
+        "macro_f1": fsum(scores["f1"] for scores in symptoms.values())
+        / len(symptoms),  # sum() differs by Python version
+        "symptoms": symptoms,
+    }
+
+
+def _scores(right: int, missed: int, invented: int) -> dict[str, Any]:
+    """Return the scores of a reader whose false positives are what was missed, false negatives what was invented."""
+
+    def share(part: int, whole: int) -> float:
+        return part / whole if whole else 0.0
+
+    return {
+        "positive": right + invented,
+        "missed": missed,
+        "invented": invented,
+        "precision": share(right, right + missed),
+        "recall": share(right, right + invented),
+        "f1": share(2 * right, 2 * right + missed + invented),
+    }
