@@ -210,7 +210,7 @@ def test_the_page_tells_the_figures(page: str) -> None:
         "36.4% base rate",
         "4 SPECIAL_CASE annotations",
         "html entities 7 any step 8",
-        "Expected were 9 posts, 9 criteria and 81 pairs. The difference was accepted because: a <b>test</b>",
+        "Expected were 9 posts, 9 criteria, 81 pairs. The difference was accepted because: a <b>test</b>",
         "2 posts share their cleaned text with another; groups: 1. Groups that straddle folds: 1",
         "s_1_1, s_2_1",
         "Authors with posts in more than one fold: 1 of 2.",
@@ -278,3 +278,16 @@ def test_any_number_of_criteria_and_no_positives(n_criteria: int) -> None:
     text = Page(render(facts, audit_figures(facts))).text
     assert "No two posts have the same cleaned text" in text
     assert f"c{n_criteria - 1}" in text
+
+
+@pytest.mark.parametrize(
+    ("expected", "words"),
+    [
+        ({"posts": None, "pairs": 12}, "As the profile expects: 12 pairs."),
+        ({"posts": None, "pairs": None}, "The profile expects no particular counts."),
+    ],
+)
+def test_only_counts_that_were_expected_are_called_so(expected: dict[str, int | None], words: str) -> None:
+    counts = {"expected": expected, "found": {}, "override_reason": None}
+    facts = audit_facts(POSTS, CRITERIA, PAIRS, FOLDS, {**STATISTICS, "counts": counts}, [])
+    assert words in Page(render(facts, audit_figures(facts))).text
