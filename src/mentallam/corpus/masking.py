@@ -26,6 +26,17 @@ def masked(text: str) -> tuple[str, set[str]]:
 
     Masking a masked text changes nothing.
     """
+    kinds: set[str] = set()
+    while True:
+        before = text
+        text, found = _masked_once(text)
+        if text == before:
+            return text, kinds
+        # A mark may uncover what its neighbour hid: in "@one@two" only the first is seen at first.
+        kinds |= found
+
+
+def _masked_once(text: str) -> tuple[str, set[str]]:
     links = _links(text) if _LINK_LIKE.search(text) else []
     text = _replaced(text, links)
     # Afterwards, so that the digits in a link are not taken for a number.

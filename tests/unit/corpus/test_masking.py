@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mentallam.corpus.masking import KINDS, masked
@@ -42,6 +42,7 @@ def test_what_stays(text: str) -> None:
     assert masked(text) == (text, set())
 
 
+@example("@A0@A0")
 @given(st.one_of(st.text(), st.lists(PIECES).map("".join)))
 def test_idempotent(text: str) -> None:
     shown, kinds = masked(text)
