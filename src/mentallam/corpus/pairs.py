@@ -31,9 +31,10 @@ class Expectation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    posts: int | None = None
-    criteria: int | None = None
-    pairs: int | None = None
+    # Null has to be said: a lone `expectation.override_reason=...` must not wipe out what conf/base expects.
+    posts: int | None
+    criteria: int | None
+    pairs: int | None
     positive: int | None = None
     explicit_negative: int | None = None
     override_reason: str | None = None
