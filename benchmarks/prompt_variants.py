@@ -1,4 +1,4 @@
-"""Which prompt? Four variants on a labelled slice of a pairs corpus: quality on held-out posts, and cost.
+"""Which prompt? Three variants on a labelled slice of a pairs corpus: quality on held-out posts, and cost.
 
 Every variant gets the same posts, seed, optimisation and effective batch; epoch and threshold come from the dev posts.
 
@@ -38,13 +38,6 @@ def post_first(prompter: Prompter) -> Examples:
     return lambda post_id, text, labels: [prompter.example(post_id, text, list(labels), list(labels.values()))]
 
 
-def pairwise(prompter: Prompter) -> Examples:
-    """The same prompt, one row per pair: what the shared prefix saves."""
-    return lambda post_id, text, labels: [
-        prompter.example(post_id, text, [criterion], [label]) for criterion, label in labels.items()
-    ]
-
-
 def criterion_first(tokenizer: PreTrainedTokenizerBase, criteria: dict[str, str], max_length: int) -> Examples:
     """The criterion before the post: nothing can be shared, so each pair is a row of its own."""
 
@@ -71,15 +64,13 @@ def variant(name: str, tokenizer: PreTrainedTokenizerBase, criteria: dict[str, s
         return criterion_first(tokenizer, criteria, length)
     if name == "post first, short name":
         return post_first(Prompter(tokenizer, prompt, {criterion: criterion for criterion in criteria}, length))
-    prompter = Prompter(tokenizer, prompt, criteria, length)
-    return post_first(prompter) if name == "post first, full text" else pairwise(prompter)
+    return post_first(Prompter(tokenizer, prompt, criteria, length))
 
 
 VARIANTS = (
     "post first, full text",
     "post first, short name",
     "criterion first, full text",
-    "post first, full text, pair by pair",
 )
 
 
