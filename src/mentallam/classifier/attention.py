@@ -5,10 +5,10 @@ prefix's. Registered with transformers' AttentionInterface under the name `share
 without a packing behaves as with `sdpa`.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -17,25 +17,9 @@ from mentallam.classifier.packing import Packing
 
 NAME = "shared_prefix"
 
-
-class _Rearrange(torch.autograd.Function):
-    """`source[index]` (rows) whose gradient is a second gather, several times faster on a CPU than a scatter.
-
-    That is right because the index is one-to-one on real tokens and what is read for padding is never used.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, source: Tensor, index: Tensor, inverse: Tensor, real: Tensor | None) -> Tensor:
-        ctx.save_for_backward(inverse, real)
-        return source.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        inverse, real = ctx.saved_tensors
-        gradient = gradient.index_select(0, inverse)
-        if real is not None:
-            gradient = gradient * real[:, None, None].to(gradient.dtype)
-        return gradient, None, None, None
+# A prefix is attended to in pieces of this many tokens, so that of the keys that the causal rule hides only those of
+# the piece itself are computed; half of the work at 500 tokens. Smaller pieces cost more in calls than they save.
+_PIECE = 128
 
 
 def shared_prefix_attention(
@@ -71,75 +55,137 @@ def shared_prefix_attention(
         )
     if dropout:
         raise ValueError("attention dropout would be shared by all criteria of a post; set attention_dropout to 0")
-    scaling = scaling or query.shape[-1] ** -0.5
-    index = torch.cat([packing["prefix"].flatten(), packing["suffix"].flatten()])
-    q, k, v = (
-        _Rearrange.apply(states[0].transpose(0, 1), index, packing["restore"], None) for states in (query, key, value)
-    )
-    posts, prefix_length = packing["prefix"].shape
-    cut = posts * prefix_length
-    prefix_q, prefix_k, prefix_v = (t[:cut].unflatten(0, (posts, 1, prefix_length)) for t in (q, k, v))
-    own_q, own_k, own_v = (t[cut:].unflatten(0, packing["suffix"].shape) for t in (q, k, v))
-    prefix_out = _prefix(prefix_q, prefix_k, prefix_v, packing["prefix_bias"], scaling)
-    suffix_out = _attend(own_q, (prefix_k[:, 0], prefix_v[:, 0]), own_k, own_v, packing["suffix_bias"], scaling)
-    out = torch.cat([prefix_out.flatten(0, 2), suffix_out.flatten(0, 2)])
-    return _Rearrange.apply(out, packing["restore"], index, packing["real"])[None], None
+    out: Tensor = _PackedAttention.apply(query[0], key[0], value[0], scaling or query.shape[-1] ** -0.5, packing)
+    return out[None], None
 
 
-def _prefix(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scaling: float) -> Tensor:
-    """Causal attention within each prefix, (B, 1, P, H, D).
+class _Segment(NamedTuple):
+    """Sequences that see some earlier tokens of their post in full, and each itself causally.
 
-    Prefixes are padded on the right, where the causal rule hides the padding from every real token. On a CPU the plain
-    products win up to about 400 tokens (docs/adr/0003); on a GPU a fused kernel does, and keeps no (P, P) scores.
+    Attributes:
+        seen: The earlier tokens, a range of the row.
+        own: The sequences' tokens, a range of the row.
+        table: (K, S): K sequences of at most S tokens.
+        cells: As in `PackedPost`; None where the own tokens fill the table in order.
     """
-    if not q.is_cuda:
-        return _attend(q, None, k, v, bias, scaling)
-    q, k, v = (states[:, 0].transpose(1, 2) for states in (q, k, v))
-    grouped = q.shape[1] != k.shape[1]
-    out = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped)
-    return out.transpose(1, 2)[:, None]
+
+    seen: slice
+    own: slice
+    table: tuple[int, int]
+    cells: Tensor | None
 
 
-def _attend(
-    q: Tensor, seen: tuple[Tensor, Tensor] | None, own_k: Tensor, own_v: Tensor, bias: Tensor, scaling: float
-) -> Tensor:
-    """Attention of K sequences per post over what they share and over themselves; nothing is copied per sequence.
+def _segments(packing: Packing) -> Iterator[_Segment]:
+    """Pieces of each prefix, each of which sees those before it; then the suffixes, which see the whole prefix."""
+    for post in packing:
+        for start in range(post.start, post.suffixes, _PIECE):
+            end = min(start + _PIECE, post.suffixes)
+            yield _Segment(slice(post.start, start), slice(start, end), (1, end - start), None)
+        full = post.criteria * post.longest == post.end - post.suffixes
+        yield _Segment(
+            slice(post.start, post.suffixes),
+            slice(post.suffixes, post.end),
+            (post.criteria, post.longest),
+            None if full else post.cells,
+        )
 
-    Scores are in the inputs' dtype, as the products that make them; the softmax itself computes in float32.
 
-    Args:
-        q: (B, K, S, H, D).
-        seen: Keys and values that all sequences of a post see, each (B, P, G, D); None for nothing (P = 0).
-        own_k: (B, K, S, G, D).
-        own_v: (B, K, S, G, D).
-        bias: (B or 1, K or 1, S, P + S) float32, 0 where a token may look and -inf where not.
-        scaling: Factor on the scores.
+class _PackedAttention(torch.autograd.Function):
+    """Softmax attention within segments, with its gradient written out so that nothing is copied or computed twice.
 
-    Returns:
-        (B, K, S, H, D).
+    The gradient is FlashAttention's (Dao et al. 2022, arXiv 2205.14135, appendix B.2) with the weights kept: for
+    weights P = E / sum(E), output o and its gradient g, the scores' gradient is P * (g v^T - g . o).
+    Shapes below: G groups of R heads, K sequences of S tokens, N = K * S * R queries of a group, P tokens seen.
     """
-    posts, sequences, length, heads, width = q.shape
-    groups = own_k.shape[3]
-    repeat = heads // groups
-    shape = (posts, groups, sequences, repeat, length)
-    by_sequence = (posts, groups, sequences, repeat * length)
-    by_post = (posts, groups, sequences * repeat * length)
-    q = (q * scaling).unflatten(3, (groups, repeat)).permute(0, 3, 1, 4, 2, 5).reshape(*by_sequence, width)
-    own_k, own_v = (t.permute(0, 3, 1, 2, 4) for t in (own_k, own_v))  # B G K S D
-    scores = (q @ own_k.transpose(-1, -2)).view(*shape, length)
-    bias = bias[:, None, :, None].to(q.dtype)
-    if seen is None:
-        weights = (scores + bias).softmax(-1)
-        out = (weights.view(*by_sequence, length) @ own_v).view(*shape, width)
-    else:
-        seen_k, seen_v = (t.permute(0, 2, 1, 3) for t in seen)  # B G P D
-        seen_scores = (q.view(*by_post, width) @ seen_k.transpose(-1, -2)).view(*shape, -1)
-        weights = (torch.cat([seen_scores, scores], -1) + bias).softmax(-1)
-        # split, not two slices: its gradient is one concatenation.
-        seen_weights, own_weights = weights.split([seen_scores.shape[-1], length], -1)
-        out = (seen_weights.reshape(*by_post, -1) @ seen_v).view(*shape, width)
-        out = out + (own_weights.reshape(*by_sequence, length) @ own_v).view(*shape, width)
-    return out.permute(0, 2, 4, 1, 3, 5).flatten(3, 4)
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float, packing: Packing) -> Tensor:
+        """The heads' outputs, (T, H, D), of (H, T, D) queries and (G, T, D) keys and values."""
+        groups = key.shape[0]
+        q = (query * scaling).unflatten(0, (groups, -1)).transpose(1, 2).contiguous()  # (G, T, R, D)
+        k, v = key.contiguous(), value.contiguous()
+        out = torch.empty_like(q)
+        kept: list[Tensor] = []
+        for segment in _segments(packing):
+            own_q, own_k, own_v = (_gather(states, segment) for states in (q, k, v))
+            seen, own = _exponentials(own_q, k[:, segment.seen], own_k)
+            total = own.sum(-1, dtype=torch.float32).view(seen.shape[:2]) + seen.sum(-1, dtype=torch.float32)
+            attended = torch.bmm(own, own_v.flatten(0, 1)).view(*total.shape, -1)
+            if seen.shape[-1]:
+                attended += torch.bmm(seen, v[:, segment.seen])
+            _scatter(out, (attended / total[..., None]).to(out.dtype).view_as(own_q), segment)
+            kept += [seen, own, total]
+        ctx.save_for_backward(q, k, v, out, *kept)
+        ctx.scaling, ctx.packing = scaling, packing
+        return out.transpose(0, 1).flatten(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, out, *kept = ctx.saved_tensors
+        gradient = gradient.unflatten(1, (q.shape[0], -1)).transpose(0, 1).contiguous()  # (G, T, R, D)
+        to_q, to_k, to_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for segment, seen, own, total in zip(_segments(ctx.packing), kept[::3], kept[1::3], kept[2::3], strict=True):
+            own_q, own_k, own_v, own_out, own_g = (_gather(states, segment) for states in (q, k, v, out, gradient))
+            in_table = own_q.shape
+            queries, g = own_q.reshape(*total.shape, -1), own_g.reshape(*total.shape, -1)  # (G, N, D)
+            mean = (g * own_out.reshape(g.shape)).sum(-1, dtype=torch.float32, keepdim=True)
+            g = (g / total[..., None]).to(q.dtype)
+            mean = (mean / total[..., None]).to(q.dtype)
+
+            own_k, own_v = own_k.flatten(0, 1), own_v.flatten(0, 1)  # (G * K, S, D)
+            by_sequence = (*own.shape[:2], -1)  # (G * K, S * R, .)
+            scores = torch.bmm(g.view(by_sequence), own_v.transpose(1, 2)).sub_(mean.view(by_sequence)).mul_(own)
+            to_own_q = torch.bmm(scores, own_k).view(g.shape)
+            _add(to_k, torch.bmm(scores.transpose(1, 2), queries.view(by_sequence)), segment)
+            _add(to_v, torch.bmm(own.transpose(1, 2), g.view(by_sequence)), segment)
+            if seen.shape[-1]:
+                seen_k, seen_v = k[:, segment.seen], v[:, segment.seen]
+                scores = torch.bmm(g, seen_v.transpose(1, 2)).sub_(mean).mul_(seen)
+                to_own_q += torch.bmm(scores, seen_k)
+                to_k[:, segment.seen] += torch.bmm(scores.transpose(1, 2), queries)
+                to_v[:, segment.seen] += torch.bmm(seen.transpose(1, 2), g)
+            _scatter(to_q, to_own_q.view(in_table), segment)
+        return (to_q * ctx.scaling).transpose(1, 2).flatten(0, 1), to_k, to_v, None, None
+
+
+def _exponentials(q: Tensor, seen_k: Tensor, own_k: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax numerators of scaled queries, those over seen tokens (G, N, P) and over own ones (G * K, S * R, S).
+
+    Scores are in the inputs' dtype, as the products that make them; each row's largest is taken off first.
+    """
+    groups, sequences, length, heads, width = q.shape
+    seen = torch.bmm(q.reshape(groups, -1, width), seen_k.transpose(1, 2))
+    own = torch.bmm(q.reshape(groups * sequences, -1, width), own_k.flatten(0, 1).transpose(1, 2))
+    later = torch.full((length, length), -torch.inf, dtype=q.dtype, device=q.device).triu_(1)
+    own.view(-1, length, heads, length).add_(later[:, None])
+    largest = own.amax(-1, keepdim=True).view(*seen.shape[:2], 1)
+    if seen.shape[-1]:
+        largest = torch.maximum(largest, seen.amax(-1, keepdim=True))
+        seen.sub_(largest).exp_()
+    own.sub_(largest.view(*own.shape[:2], 1)).exp_()
+    return seen, own
+
+
+def _gather(states: Tensor, segment: _Segment) -> Tensor:
+    """A segment's own tokens out of (G, T, ...) as a table, (G, K, S, ...), zeros in its empty cells."""
+    own: Tensor = states[:, segment.own]
+    if segment.cells is not None:
+        sequences, length = segment.table
+        empty = own.new_zeros(own.shape[0], sequences * length, *own.shape[2:])
+        own = empty.index_copy_(1, segment.cells, own)
+    return own.view(own.shape[0], *segment.table, *own.shape[2:])
+
+
+def _scatter(states: Tensor, table: Tensor, segment: _Segment) -> None:
+    """Writes the table of `_gather` back."""
+    own = table.flatten(1, 2)
+    states[:, segment.own] = own if segment.cells is None else own.index_select(1, segment.cells)
+
+
+def _add(states: Tensor, rows: Tensor, segment: _Segment) -> None:
+    """Adds what (G * K, S, D) holds for a segment's own tokens to (G, T, D)."""
+    own = rows.view(states.shape[0], -1, rows.shape[-1])
+    states[:, segment.own] += own if segment.cells is None else own.index_select(1, segment.cells)
 
 
 AttentionInterface.register(NAME, shared_prefix_attention)

@@ -17,7 +17,7 @@ from peft import PeftModel
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 
-from mentallam.classifier.dora import use_cached_norm
+from mentallam.classifier.dora import use_fast_adapters
 from mentallam.classifier.model import compute_dtype, load_base
 from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.weights import BaseModel, locate_base_model
@@ -122,7 +122,7 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
     different = set(get_peft_model_state_dict(adapted, save_embedding_layers=False)) ^ set(saved)
     if different:  # PEFT would leave what is missing at random, the head for instance
         raise MentallamError(f"{folder} doesn't fit its model ({len(different)} weights differ by name); train again")
-    use_cached_norm(adapted)
+    use_fast_adapters(adapted)
     if merge:
         adapted.merge_adapter()
         model.model.to(wanted)  # but not the head

@@ -1,4 +1,4 @@
-"""DoRA at the price of LoRA: the weight norm factored, and computed once per optimizer step.
+"""DoRA at the price of LoRA: the weight norm factored, computed once per optimizer step, the gradient written out.
 
 DoRA (arXiv 2402.09353) computes y = m / ||W + sBA|| * (W + sBA) x with the norm taken per output row and kept out of
 the gradient. PEFT forms W + sBA and its norm in every forward. The norm changes only when A or B do, and at rank r
@@ -6,8 +6,8 @@ it has an exact form that never builds a matrix of W's size:
 
     ||W + sBA||^2 = ||W||^2 + 2s (W A^T . B) + s^2 (B (A A^T) . B)      row by row, ||W||^2 constant for ever
 
-This module replaces the *variant* object on PEFT's own LoRA layers. Parameters, names, saving, loading and merging stay
-PEFT's, so a checkpoint is an ordinary PEFT checkpoint.
+This module gives PEFT's own LoRA layers, with or without DoRA, another forward. Parameters, names, saving, loading and
+merging stay PEFT's, so a checkpoint is an ordinary PEFT checkpoint.
 """
 
 import logging
@@ -45,38 +45,41 @@ class Factors(NamedTuple):
     Attributes:
         a: A, (r, in).
         scaled_b: s B, (out, r).
-        direction: m / ||W + sBA||, (out,).
-        norm: ||W + sBA|| per output row, (out,) float32.
+        direction: m / ||W + sBA||, (out,); None for LoRA.
+        norm: ||W + sBA|| per output row, (out,) float32; None for LoRA.
     """
 
     a: Tensor
     scaled_b: Tensor
-    direction: Tensor
-    norm: Tensor
+    direction: Tensor | None
+    norm: Tensor | None
 
 
-class CachedNormDora(DoraLinearVariant):
-    """PEFT's DoRA variant with a factored weight norm that is kept until A, B or m change; one object per layer."""
+class FastLoraLinear(LoraLinear):
+    """PEFT's LoRA layer on a plain linear one, whose forward and gradient are a few products without copies.
 
-    def __init__(self) -> None:
-        self._squared_base_norm: Tensor | None = None
-        self._squared_base_norm_of = 0
-        self._factors: Factors | None = None
-        self._factors_of: tuple[object, ...] = ()
+    Made by `use_fast_adapters` out of a layer that exists; whatever is asked of a merged, disabled or multiple
+    adapter is left to PEFT.
+    """
 
-    def forward(  # type: ignore[override]
-        self, module: LoraLinear, active_adapter: str, x: Tensor, result: Tensor, **kwargs: Any
-    ) -> Tensor:
-        """The layer's output, (..., out), from its input (..., in) and the frozen layer's output (..., out)."""
-        weight_a, weight_b, magnitude = (
-            cast(Tensor, part[active_adapter].weight)
-            for part in (module.lora_A, module.lora_B, module.lora_magnitude_vector)
-        )
-        scaling = module.scaling[active_adapter]
-        base_weight = cast(Tensor, module.get_base_layer().weight)
-        factors = self.factors(base_weight, weight_a, weight_b, magnitude, scaling, x.dtype)
-        output: Tensor = _AdaptedRows.apply(x, result, weight_a, weight_b, magnitude, factors, scaling)
-        return output
+    _squared_base_norm: Tensor | None = None
+    _squared_base_norm_of = 0
+    _factors: Factors | None = None
+    _factors_of: tuple[object, ...] = ()
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The adapted layer's output, (..., out), from its input (..., in)."""
+        base = self.get_base_layer()
+        if self.disable_adapters or self.merged or len(self.active_adapters) != 1 or args or kwargs:
+            return super().forward(x, *args, **kwargs)
+        adapter = self.active_adapters[0]
+        weight = cast(Tensor, base.weight)
+        weight_a, weight_b = (cast(Tensor, part[adapter].weight) for part in (self.lora_A, self.lora_B))
+        magnitude = cast(Tensor, self.lora_magnitude_vector[adapter].weight) if adapter in self.lora_variant else None
+        scaling = self.scaling[adapter]
+        factors = self.factors(weight, weight_a, weight_b, magnitude, scaling, x.dtype)
+        out: Tensor = _AdaptedLinear.apply(x, weight, base.bias, weight_a, weight_b, magnitude, factors, scaling)
+        return out
 
     @torch.no_grad()
     def factors(
@@ -84,7 +87,7 @@ class CachedNormDora(DoraLinearVariant):
         weight: Tensor,
         weight_a: Tensor,
         weight_b: Tensor,
-        magnitude: Tensor,
+        magnitude: Tensor | None,
         scaling: float,
         dtype: torch.dtype,
     ) -> Factors:
@@ -94,19 +97,20 @@ class CachedNormDora(DoraLinearVariant):
             weight: W, (out, in), frozen.
             weight_a: A, (r, in).
             weight_b: B, (out, r).
-            magnitude: m, (out,).
+            magnitude: m, (out,); None for LoRA.
             scaling: s.
             dtype: The activations' dtype.
         """
-        trained = (weight_a, weight_b, magnitude)
+        trained = [part for part in (weight_a, weight_b, magnitude) if part is not None]
         changes = (_OptimizerSteps.count, *(part._version for part in trained))
         places = (weight.data_ptr(), *(part.data_ptr() for part in trained))
         state = (changes, places, scaling, dtype)
         if self._factors is None or state != self._factors_of:
-            norm = self._norm(weight, weight_a.float(), weight_b.float(), scaling)
-            self._factors = Factors(
-                weight_a.to(dtype), (weight_b * scaling).to(dtype), (magnitude / norm).to(dtype), norm
-            )
+            norm, direction = None, None
+            if magnitude is not None:
+                norm = self._norm(weight, weight_a.float(), weight_b.float(), scaling)
+                direction = (magnitude / norm).to(dtype)
+            self._factors = Factors(weight_a.to(dtype), (weight_b * scaling).to(dtype), direction, norm)
             self._factors_of = state
         return self._factors
 
@@ -122,55 +126,57 @@ class CachedNormDora(DoraLinearVariant):
         return squared.clamp(min=torch.finfo(torch.float32).tiny).sqrt()
 
 
-class _AdaptedRows(torch.autograd.Function):
-    """direction * (Wx + s B A x), its gradients in five matrix products and no copies in float32."""
+class _AdaptedLinear(torch.autograd.Function):
+    """direction * (Wx + s B A x) + bias for a frozen W, in place wherever the result is our own."""
 
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
-        base: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
         weight_a: Tensor,
         weight_b: Tensor,
-        magnitude: Tensor,
+        magnitude: Tensor | None,
         factors: Factors,
         scaling: float,
     ) -> Tensor:
-        rows, result = x.flatten(0, -2), base.flatten(0, -2)
+        rows = x.flatten(0, -2)
         hidden = rows @ factors.a.T
-        adapted = torch.addmm(result, hidden, factors.scaled_b.T)
-        ctx.save_for_backward(rows, hidden, adapted)
+        out = (rows @ weight.T).addmm_(hidden, factors.scaled_b.T)
+        if factors.direction is not None:
+            out.mul_(factors.direction)
+        # m's gradient needs the output, which mostly lives on anyway; without DoRA none of it is kept.
+        ctx.save_for_backward(rows, weight, hidden, magnitude, None if magnitude is None else out)
         ctx.factors, ctx.scaling = factors, scaling
-        ctx.dtypes = weight_a.dtype, weight_b.dtype, magnitude.dtype
-        return (adapted * factors.direction).view(base.shape)
+        ctx.dtypes = weight_a.dtype, weight_b.dtype
+        if bias is not None:
+            out = out + bias
+        return out.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        rows, hidden, adapted = ctx.saved_tensors
-        a, scaled_b, direction, norm = ctx.factors
-        dtype_a, dtype_b, dtype_m = ctx.dtypes
+        rows, weight, hidden, magnitude, out = ctx.saved_tensors
+        a, scaled_b, direction, _ = ctx.factors
+        dtype_a, dtype_b = ctx.dtypes
         flat = gradient.flatten(0, -2)
-        to_magnitude = (flat * adapted).sum(0) / norm
-        to_base = flat * direction
-        to_hidden = to_base @ scaled_b
-        to_x = to_hidden @ a
-        to_a = to_hidden.T @ rows
-        to_b = (to_base.T @ hidden) * ctx.scaling
-        return (
-            to_x.view(*gradient.shape[:-1], -1),
-            to_base.view(gradient.shape),
-            to_a.to(dtype_a),
-            to_b.to(dtype_b),
-            to_magnitude.to(dtype_m),
-            None,
-            None,
-        )
+        to_magnitude = None
+        if magnitude is not None:
+            # The output is linear in m, so its derivative by m is output / m; a row of zeros stays one.
+            to_magnitude = (flat * out).sum(0) / magnitude.where(magnitude != 0, 1)
+            flat = flat * direction
+        to_hidden = flat @ scaled_b
+        to_x = (flat @ weight).addmm_(to_hidden, a).view(*gradient.shape[:-1], -1) if ctx.needs_input_grad[0] else None
+        to_a = (to_hidden.T @ rows).to(dtype_a)
+        to_b = (hidden.T @ flat).T.to(dtype_b) * ctx.scaling  # in this order: the other one copies its large operand
+        return to_x, None, None, to_a, to_b, to_magnitude, None, None
 
 
-def use_cached_norm(model: PeftModel) -> int:
-    """Puts `CachedNormDora` on every DoRA layer where it is exact; the others keep PEFT's own.
+def use_fast_adapters(model: PeftModel) -> int:
+    """Gives every LoRA or DoRA layer our forward where it is exact; the others keep PEFT's own.
 
-    It needs a plain linear base layer (not a quantised one) and no dropout (which needs its own base result).
+    It needs a plain linear base layer, not a quantised one, that is frozen, and no dropout, which a layer applies to
+    the adapter's input alone.
 
     Returns:
         The number of layers changed.
@@ -179,18 +185,21 @@ def use_cached_norm(model: PeftModel) -> int:
     for module in model.modules():
         if not isinstance(module, LoraLinear):
             continue
-        for adapter, variant in list(module.lora_variant.items()):
-            # PEFT keeps the class itself, an object or none at all.
-            if not issubclass(variant if isinstance(variant, type) else type(variant), DoraLinearVariant):
-                continue
-            plain = type(module.get_base_layer()) is nn.Linear and not module.fan_in_fan_out
-            if plain and isinstance(module.lora_dropout[adapter], nn.Identity):
-                module.lora_variant[adapter] = CachedNormDora()
-                # The adapter multiplies in the activations' dtype; PEFT would copy them to float32 first.
-                module.cast_input_dtype_enabled = False
-                changed += 1
-            else:
-                kept += 1
+        base = module.get_base_layer()
+        plain = type(base) is nn.Linear and not module.fan_in_fan_out and not base.weight.requires_grad
+        known = all(
+            # PEFT keeps the class itself or an object.
+            issubclass(variant if isinstance(variant, type) else type(variant), DoraLinearVariant)
+            for variant in module.lora_variant.values()
+        )
+        if plain and known and all(isinstance(dropout, nn.Identity) for dropout in module.lora_dropout.values()):
+            # The layer stays the object that PEFT knows; only what it computes with is exchanged.
+            module.__class__ = FastLoraLinear
+            changed += 1
+        else:
+            kept += 1
     if kept:
-        logger.info("%d DoRA layers keep PEFT's own norm: dropout above 0 or a base layer that is not plain", kept)
+        logger.info(
+            "%d adapted layers keep PEFT's own forward: dropout above 0 or a base layer that is not plain", kept
+        )
     return changed

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, LlamaForSequenceClassification, PreTrain
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from mentallam.classifier import attention
-from mentallam.classifier.dora import use_cached_norm
+from mentallam.classifier.dora import use_fast_adapters
 from mentallam.classifier.packing import Packing
 from mentallam.classifier.weights import BaseModel, quiet_loading
 from mentallam.config import AdapterConfig, Config
@@ -125,7 +125,7 @@ def add_adapter(model: PackedLlamaForSequenceClassification, adapter: AdapterCon
             f"adapter.target_modules={adapter.target_modules} doesn't fit the model: {error}"
         ) from None
     assert isinstance(adapted, PeftModel)
-    use_cached_norm(adapted)
+    use_fast_adapters(adapted)
     return adapted
 
 

@@ -2,28 +2,27 @@ import copy
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import Linear as LoraLinear
-from peft.tuners.lora.variants import DoraLinearVariant
 
-from mentallam.classifier.dora import CachedNormDora, Factors
+from mentallam.classifier.dora import Factors, FastLoraLinear, use_fast_adapters
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.training import pair_loss
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import compose_config
 from tests.conftest import PROJECT
-from tests.unit.classifier.conftest import gradients, make_classifier, relative_difference
+from tests.unit.classifier.conftest import gradients, make_classifier, make_examples, relative_difference
 
 
 def lora_layers(model: PeftModel) -> list[LoraLinear]:
     return [module for module in model.modules() if isinstance(module, LoraLinear)]
 
 
-def with_pefts_own_dora(model: PeftModel) -> PeftModel:
+def with_pefts_own_forward(model: PeftModel) -> PeftModel:
     model = copy.deepcopy(model)
     for layer in lora_layers(model):
-        layer.lora_variant["default"] = DoraLinearVariant()
+        layer.__class__ = LoraLinear
     return model
 
 
@@ -34,18 +33,21 @@ def logits_and_loss(model: PeftModel, examples: list[PostExample]) -> tuple[torc
     return outputs.logits, pair_loss(outputs, labels)
 
 
-def test_every_projection_has_the_cached_norm(classifier: tuple[PeftModel, Prompter]) -> None:
+def test_every_projection_is_fast(classifier: tuple[PeftModel, Prompter]) -> None:
     layers = lora_layers(classifier[0])
     assert len(layers) == 2 * 7
-    assert all(isinstance(layer.lora_variant["default"], CachedNormDora) for layer in layers)
+    assert all(isinstance(layer, FastLoraLinear) for layer in layers)
 
 
+@pytest.mark.parametrize("adapter", ["dora", "lora"])
 @pytest.mark.parametrize("fused", [False, True])  # a fused optimizer changes weights without a trace in their version
-def test_equals_pefts_dora_in_logits_gradients_and_after_ten_steps(
-    classifier: tuple[PeftModel, Prompter], examples: list[PostExample], fused: bool
+def test_equals_pefts_own_in_logits_gradients_and_after_ten_steps(
+    tiny_base: BaseModel, adapter: str, fused: bool
 ) -> None:
-    ours, _ = classifier
-    pefts = with_pefts_own_dora(ours)
+    config = compose_config(PROJECT / "hydra_configs", "tiny", f"adapter={adapter}")
+    ours, prompter = make_classifier(tiny_base, config)
+    examples = make_examples(prompter)
+    pefts = with_pefts_own_forward(ours)
     optimizers = [
         torch.optim.AdamW((p for p in m.parameters() if p.requires_grad), lr=1e-2, fused=fused) for m in (ours, pefts)
     ]
@@ -67,7 +69,7 @@ def test_equals_pefts_dora_in_logits_gradients_and_after_ten_steps(
 
 def test_factors_are_kept_until_the_adapter_changes(classifier: tuple[PeftModel, Prompter]) -> None:
     layer = lora_layers(classifier[0])[0]
-    variant, base = layer.lora_variant["default"], layer.get_base_layer().weight
+    base = layer.get_base_layer().weight
     a, b, scaling = layer.lora_A["default"].weight, layer.lora_B["default"].weight, layer.scaling["default"]
     magnitude = layer.lora_magnitude_vector["default"].weight
 
@@ -77,7 +79,7 @@ def test_factors_are_kept_until_the_adapter_changes(classifier: tuple[PeftModel,
         torch.testing.assert_close(factors.direction, magnitude / norm, rtol=1e-5, atol=0)
 
     def factors() -> Factors:
-        return variant.factors(base, a, b, magnitude, scaling, torch.float32)
+        return layer.factors(base, a, b, magnitude, scaling, torch.float32)
 
     first = factors()
     check(first)
@@ -86,20 +88,62 @@ def test_factors_are_kept_until_the_adapter_changes(classifier: tuple[PeftModel,
         with torch.no_grad():
             trained.mul_(3)
         check(factors())
-    assert variant.factors(base, a, b, magnitude, scaling, torch.bfloat16).a.dtype == torch.bfloat16
+    assert layer.factors(base, a, b, magnitude, scaling, torch.bfloat16).a.dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("overrides", ["adapter.dropout=0.1", "adapter=lora"])
-def test_leaves_other_layers_alone(tiny_base: BaseModel, overrides: str) -> None:
-    model, _ = make_classifier(tiny_base, compose_config(PROJECT / "hydra_configs", "tiny", overrides))
-    assert not any(isinstance(layer.lora_variant.get("default"), CachedNormDora) for layer in lora_layers(model))
+def test_leaves_dropout_to_peft(tiny_base: BaseModel, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        model, _ = make_classifier(tiny_base, compose_config(PROJECT / "hydra_configs", "tiny", "adapter.dropout=0.1"))
+    assert not any(isinstance(layer, FastLoraLinear) for layer in lora_layers(model))
+    assert "keep PEFT's own forward" in caplog.text
 
 
-def test_norm_is_exact_enough_beside_bfloat16_weights() -> None:
+def test_a_disabled_or_merged_adapter_is_left_to_peft(
+    classifier: tuple[PeftModel, Prompter], examples: list[PostExample]
+) -> None:
+    model, _ = classifier
+    with torch.no_grad():
+        for layer in lora_layers(model):
+            layer.lora_B["default"].weight.normal_(std=0.1)
+        adapted = logits_and_loss(model, examples)[0]
+        with model.disable_adapter():
+            plain = logits_and_loss(model, examples)[0]
+        assert (plain - adapted).abs().max() > 1e-3
+        model.merge_adapter()
+        assert (logits_and_loss(model, examples)[0] - adapted).abs().max() < 1e-4
+        model.unmerge_adapter()
+        assert (logits_and_loss(model, examples)[0] - adapted).abs().max() < 1e-4
+
+
+def test_bias_and_a_row_of_zeros() -> None:
+    """Llama has neither; other bases might."""
+    torch.manual_seed(0)
+    base = torch.nn.Sequential(torch.nn.Linear(12, 6))
+    base[0].weight.data[2] = 0
+    model = get_peft_model(base, LoraConfig(target_modules=["0"], use_dora=True, r=2))
+    model.base_model.model[0].lora_B["default"].weight.data.normal_()
+    model.base_model.model[0].lora_magnitude_vector["default"].weight.data[2] = 0
+    pefts = copy.deepcopy(model)
+    assert use_fast_adapters(model) == 1
+    x = torch.randn(5, 12)
+    outputs = [m(x) for m in (model, pefts)]
+    torch.testing.assert_close(*outputs)
+    for output in outputs:
+        output.square().sum().backward()
+    ours, theirs = gradients(model), gradients(pefts)
+    for name in ours:
+        assert torch.isfinite(ours[name]).all()
+        if "magnitude" in name:
+            ours[name], theirs[name] = ours[name][[0, 1, 3, 4, 5]], theirs[name][[0, 1, 3, 4, 5]]
+        torch.testing.assert_close(ours[name], theirs[name])
+
+
+def test_norm_is_exact_enough_beside_bfloat16_weights(classifier: tuple[PeftModel, Prompter]) -> None:
     torch.manual_seed(0)
     base = (torch.randn(96, 64) * 0.1).bfloat16()
     a, b = torch.randn(8, 64) * 0.1, torch.randn(96, 8) * 0.05
     exact = (base.double() + 2 * b.double() @ a.double()).norm(dim=1)
-    norm = CachedNormDora().factors(base, a, b, torch.ones(96), 2.0, torch.bfloat16).norm
+    layer = lora_layers(classifier[0])[0]
+    norm = layer.factors(base, a, b, torch.ones(96), 2.0, torch.bfloat16).norm
     error = (norm - exact).abs() / exact
     assert error.max() < 1e-3  # a bfloat16 weight is itself known to 4e-3

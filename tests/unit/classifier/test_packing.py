@@ -104,22 +104,23 @@ def test_packing_places_every_token_once(lengths: list[tuple[int, list[int]]]) -
     ]
     batch = pack(examples)
     row, packing = batch["input_ids"][0], batch["packing"]
-    places = torch.cat([packing["prefix"].flatten(), packing["suffix"].flatten()])
-    assert torch.equal(places[packing["restore"]], torch.arange(len(row)))
-    assert int(packing["real"].sum()) == len(row)
-
-    real_suffix = packing["real"][packing["prefix"].numel() :].view(packing["suffix"].shape)
     pooled = iter(batch["pool_index"].tolist())
-    for number, example in enumerate(examples):
-        prefix_places = packing["prefix"][number][: len(example.prefix)]
-        assert row[prefix_places].tolist() == example.prefix
-        assert batch["position_ids"][0, prefix_places].tolist() == list(range(len(example.prefix)))
-        for k, suffix in enumerate(example.suffixes):
-            own = packing["suffix"][number, k][real_suffix[number, k]]
-            assert row[own].tolist() == suffix
-            start = len(example.prefix)
-            assert batch["position_ids"][0, own].tolist() == list(range(start, start + len(suffix)))
-            assert next(pooled) == int(own[-1])
+    end = 0
+    for post, example in zip(packing, examples, strict=True):
+        assert post.start == end  # one post after the other, and nothing between
+        end = post.end
+        assert row[post.start : post.suffixes].tolist() == example.prefix
+        length = len(example.prefix)
+        assert batch["position_ids"][0, post.start : post.suffixes].tolist() == list(range(length))
+        table = torch.zeros(post.criteria * post.longest, dtype=torch.long)
+        table[post.cells] = torch.arange(post.suffixes, post.end) + 1
+        for own, suffix in zip(table.view(post.criteria, post.longest), example.suffixes, strict=True):
+            place = own[own > 0] - 1
+            assert row[place].tolist() == suffix
+            assert (own[: len(suffix)] > 0).all()  # a suffix fills its line from the left
+            assert batch["position_ids"][0, place].tolist() == list(range(length, length + len(suffix)))
+            assert next(pooled) == int(place[-1])
+    assert end == len(row)
 
 
 @pytest.mark.parametrize("posts_per_batch", [1, 2])

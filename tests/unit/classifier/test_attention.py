@@ -1,0 +1,66 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from mentallam.classifier import attention
+from mentallam.classifier.packing import Packing, pack
+from mentallam.classifier.prompts import PostExample
+
+posts = st.lists(
+    st.tuples(st.integers(0, 11), st.lists(st.integers(1, 5), min_size=1, max_size=4)), min_size=1, max_size=3
+)
+
+
+def sees(packing: Packing, length: int) -> Tensor:
+    """(T, T) bool by the rule itself: a token sees its own post's prefix and its own suffix, up to itself."""
+    part = torch.full((length, 2), -1)  # post, suffix; suffix -1 is the prefix
+    for number, post in enumerate(packing):
+        part[post.start : post.end, 0] = number
+        part[post.suffixes : post.end, 1] = post.cells // post.longest
+    same_post = part[:, None, 0] == part[None, :, 0]
+    same_part = part[:, None, 1] == part[None, :, 1]
+    return same_post & (same_part | (part[None, :, 1] == -1)) & torch.ones(length, length).tril().bool()
+
+
+@given(posts, st.sampled_from([(4, 2), (3, 1), (2, 2)]), st.integers(1, 6))
+@settings(max_examples=60, deadline=None)
+def test_equals_softmax_under_a_dense_mask(
+    lengths: list[tuple[int, list[int]]], heads: tuple[int, int], piece: int
+) -> None:
+    examples = [
+        PostExample(str(number), [1] * prefix, False, [str(k) for k in range(len(own))], [[1] * n for n in own], [])
+        for number, (prefix, own) in enumerate(lengths)
+    ]
+    packing = pack(examples)["packing"]
+    length = packing[-1].end
+    torch.manual_seed(length)
+    states = [torch.randn(1, n, length, 4, requires_grad=True) for n in (heads[0], heads[1], heads[1])]
+    gradient = torch.randn(1, length, heads[0], 4)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "_PIECE", piece)
+        ours, _ = attention.shared_prefix_attention(nn.Identity(), *states, None, packing=packing)
+        our_gradients = torch.autograd.grad(ours, states, gradient)
+
+    q, k, v = (t.repeat_interleave(heads[0] // t.shape[1], 1) for t in states)
+    scores = (q @ k.transpose(2, 3) / 2).masked_fill(~sees(packing, length), -torch.inf)
+    dense = (scores.softmax(-1) @ v).transpose(1, 2)
+    torch.testing.assert_close(ours, dense)
+    for our, expected in zip(our_gradients, torch.autograd.grad(dense, states, gradient), strict=True):
+        torch.testing.assert_close(our, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_large_scores_do_not_overflow() -> None:
+    packing = pack([PostExample("p", [1] * 4, False, ["a"], [[1, 1]], [])])["packing"]
+    states = [torch.full((1, 1, 6, 4), 50.0, requires_grad=True) for _ in range(3)]
+    out, _ = attention.shared_prefix_attention(nn.Identity(), *states, None, packing=packing)
+    torch.testing.assert_close(out, torch.full((1, 6, 1, 4), 50.0))
+
+
+def test_dropout_is_refused() -> None:
+    packing = pack([PostExample("p", [1], False, ["a"], [[1]], [])])["packing"]
+    states = [torch.zeros(1, 1, 2, 4) for _ in range(3)]
+    with pytest.raises(ValueError, match="attention_dropout"):
+        attention.shared_prefix_attention(nn.Identity(), *states, None, dropout=0.1, packing=packing)
