@@ -33,7 +33,10 @@ def dense(q, k, v, packed: PackedBatch, posts: int):  # type: ignore[no-untyped-
 
 def copied(q, k, v, packed: PackedBatch):  # type: ignore[no-untyped-def]
     """The prefix's keys copied to every suffix, fused kernel."""
-    prefix, suffix = packed["packing"]["prefix"], packed["packing"]["suffix"]
+    prefix = torch.stack([torch.arange(post.start, post.suffixes) for post in packed["packing"]])
+    suffix = torch.stack(
+        [torch.arange(post.suffixes, post.end).view(post.criteria, -1) for post in packed["packing"]]
+    )
     criteria = suffix.shape[1]
     q, k, v = (t[0].transpose(0, 1) for t in (q, k, v))
     first = functional.scaled_dot_product_attention(
@@ -44,7 +47,8 @@ def copied(q, k, v, packed: PackedBatch):  # type: ignore[no-untyped-def]
         torch.cat([t[prefix].transpose(1, 2).repeat_interleave(criteria, 0), o], 2)
         for t, o in ((k, own[1]), (v, own[2]))
     )
-    mask = packed["packing"]["suffix_bias"].flatten(0, 1)[:, None].to(q.dtype)
+    own_mask = torch.ones(suffix.shape[2], suffix.shape[2]).tril().bool()
+    mask = torch.cat([torch.ones(suffix.shape[2], prefix.shape[1]).bool(), own_mask], 1)
     return first, functional.scaled_dot_product_attention(own[0], keys, values, attn_mask=mask, enable_gqa=True)
 
 
