@@ -38,7 +38,7 @@ def settings(**changes: Any) -> TrainConfig:
         "max_epochs": 3,
         "patience": 3,
         "effective_batch_pairs": 6,
-        "posts_per_micro_batch": 2,
+        "tokens_per_pass": 300,
         "select_by": "loss",
         "class_weight": "none",
     }
@@ -189,13 +189,13 @@ def test_it_stops_early(run: Any) -> None:
     assert outcome.epochs < 9
 
 
-@pytest.mark.parametrize("posts_per_micro_batch", [1, 2])  # 2 does not divide the 3 posts of a step
+@pytest.mark.parametrize("tokens_per_pass", [1, 200])  # a pass for each post; passes of one or two
 @pytest.mark.parametrize("class_weight", ["none", "balanced"])
-def test_accumulated_micro_batches_equal_one_batch(run: Any, class_weight: str, posts_per_micro_batch: int) -> None:
+def test_the_budget_of_a_pass_changes_no_weight(run: Any, class_weight: str, tokens_per_pass: int) -> None:
     # 7 posts with 3, 2 or 1 pairs each; 3 posts per step, which leaves the last step of an epoch with one.
     options = {"effective_batch_pairs": 6, "class_weight": class_weight, "learning_rate": 1e-3, "max_epochs": 2}
-    in_parts, first, _ = run(range(7), posts_per_micro_batch=posts_per_micro_batch, **options)
-    together, second, logged = run(range(7), posts_per_micro_batch=3, **options)
+    in_parts, first, _ = run(range(7), tokens_per_pass=tokens_per_pass, **options)
+    together, second, logged = run(range(7), tokens_per_pass=10_000, **options)
     assert first.steps == second.steps == 6
     assert sum("loss" in metrics for metrics, _ in logged) == 6
     assert largest_difference(adapter_of(in_parts), adapter_of(together)) < 1e-5
@@ -236,11 +236,13 @@ def test_the_same_seed_gives_the_same_metrics(run: Any) -> None:
 
 
 def test_every_step_logs_loss_and_learning_rate(run: Any) -> None:
-    options = {"posts_per_micro_batch": 3, "learning_rate": 1e-3, "warmup_ratio": 0.2}
+    options = {"effective_batch_pairs": 6, "learning_rate": 1e-3, "warmup_ratio": 0.2}
     _, outcome, logged = run(range(7), max_epochs=5, patience=5, **options)
     steps = {step: metrics for metrics, step in logged if "loss" in metrics}
     assert list(steps) == list(range(1, outcome.steps + 1)) == list(range(1, 16))  # 3 posts a step, 5 times 7 posts
-    assert all(metrics.keys() >= {"loss", "learning_rate"} for metrics in steps.values())
+    assert all(
+        metrics.keys() >= {"loss", "learning_rate", "grad_norm", "pairs_per_second"} for metrics in steps.values()
+    )
     rates = [metrics["learning_rate"] for metrics in steps.values()]
     assert rates[0] == 0
     assert max(rates) == rates[3] == pytest.approx(1e-3)  # a fifth of 15 steps to get there
