@@ -389,15 +389,19 @@ def test_weights_decay(run: Any) -> None:
     assert size[0] < size[1] * (1 - 5e-3) ** 2
 
 
-def test_balanced_weights_move_what_cannot_be_learnt_to_one_half(tiny_base: BaseModel, tiny_config: Config) -> None:
+def test_balanced_weights_move_what_cannot_be_learnt_to_one_half(
+    tiny_base: BaseModel, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All posts are the same, and one in four pairs matches: there is nothing to learn but how many."""
+    monkeypatch.setattr(training, "start_at_base_rate", lambda *_: None)
     means = {}
     for name in ("none", "balanced"):
         model, prompter = make_classifier(tiny_base, tiny_config)
-        posts = [prompter.example(f"p{n}", "A day.", ["A.1"], [int(n % 4 == 0)]) for n in range(16)]
-        train(model, posts, posts, settings(class_weight=name, effective_batch_pairs=16), 1, lambda *_: None)
-        means[name] = float(sigmoid(score_pairs(model, posts, 10_000)).mean())
-    assert means == {"none": pytest.approx(0.25, abs=0.08), "balanced": pytest.approx(0.5, abs=0.08)}
+        posts = [prompter.example(f"p{n}", "A day.", ["A.1"], [int(n % 4 == 0)]) for n in range(640)]
+        options = settings(class_weight=name, effective_batch_pairs=32, max_epochs=1, tokens_per_pass=2000)
+        train(model, posts, posts[:8], options, 1, lambda *_: None)
+        means[name] = float(sigmoid(score_pairs(model, posts[:1], 10_000)).mean())
+    assert means == {"none": pytest.approx(0.25, abs=0.1), "balanced": pytest.approx(0.5, abs=0.1)}
 
 
 def test_the_log_says_how_far_training_is(run: Any, caplog: pytest.LogCaptureFixture) -> None:
