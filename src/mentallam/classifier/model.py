@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor
-from transformers import AutoTokenizer, LlamaForSequenceClassification, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerBase
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from mentallam.classifier import attention
@@ -66,6 +66,25 @@ def compute_dtype(name: str) -> torch.dtype:
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
+# How a base becomes a classifier, whether its weights are loaded or only counted.
+_CLASSIFIER: dict[str, Any] = {
+    "num_labels": len(LABELS),
+    "id2label": dict(enumerate(LABELS)),
+    "label2id": {label: index for index, label in enumerate(LABELS)},
+}
+
+
+def empty_base(architecture: LlamaConfig, dtype: torch.dtype) -> PackedLlamaForSequenceClassification:
+    """As `load_base`, but without weights: on torch's meta device if called under it, which takes no memory."""
+    changed = LlamaConfig.from_dict({**architecture.to_dict(), **_CLASSIFIER})
+    model = PackedLlamaForSequenceClassification._from_config(
+        changed, dtype=dtype, attn_implementation=attention.NAME
+    )
+    model.score.float()
+    assert isinstance(model, PackedLlamaForSequenceClassification)
+    return model
+
+
 def load_base(
     base: BaseModel, dtype: torch.dtype
 ) -> tuple[PackedLlamaForSequenceClassification, PreTrainedTokenizerBase]:
@@ -79,9 +98,7 @@ def load_base(
         with quiet_loading():
             model = PackedLlamaForSequenceClassification.from_pretrained(
                 base.folder,
-                num_labels=len(LABELS),
-                id2label=dict(enumerate(LABELS)),
-                label2id={label: index for index, label in enumerate(LABELS)},
+                **_CLASSIFIER,
                 dtype=dtype,
                 attn_implementation=attention.NAME,
                 device_map={"": compute_device()} if torch.cuda.is_available() else None,
