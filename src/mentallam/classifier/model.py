@@ -77,9 +77,7 @@ _CLASSIFIER: dict[str, Any] = {
 def empty_base(architecture: LlamaConfig, dtype: torch.dtype) -> PackedLlamaForSequenceClassification:
     """As `load_base`, but without weights: on torch's meta device if called under it, which takes no memory."""
     changed = LlamaConfig.from_dict({**architecture.to_dict(), **_CLASSIFIER})
-    model = PackedLlamaForSequenceClassification._from_config(
-        changed, dtype=dtype, attn_implementation=attention.NAME
-    )
+    model = PackedLlamaForSequenceClassification._from_config(changed, dtype=dtype, attn_implementation=attention.NAME)
     model.score.float()
     assert isinstance(model, PackedLlamaForSequenceClassification)
     return model

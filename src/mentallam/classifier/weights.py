@@ -160,7 +160,10 @@ def load_architecture(model: ModelConfig, cache: Path) -> tuple[LlamaConfig, str
         return LlamaConfig(**model.architecture), "configuration"
     try:
         if model.source == "wheel":
-            source, _ = _wheel_file(model)
+            source, fingerprint = _wheel_file(model)
+            converted = _cached_folder(cache, model.name, fingerprint)
+            if converted.is_dir():
+                return LlamaConfig.from_pretrained(str(converted)), "config.json"
             return LlamaConfig.from_pretrained(str(source.parent), gguf_file=source.name), "gguf"
         folder = _hub_cache(model)
         return LlamaConfig.from_pretrained(str(folder), local_files_only=True), "config.json"
