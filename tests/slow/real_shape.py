@@ -21,7 +21,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaTokenizerFast, set_seed
 
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_checkpoint
-from mentallam.classifier.model import add_adapter, compute_dtype, load_base
+from mentallam.classifier.model import build_classifier
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.training import train
@@ -109,10 +109,8 @@ def train_one_step(folder: Path, config: Config) -> None:
     with phase("find"):
         base = prepare_base_model(config.model, folder / "unused")
     set_seed(0)
-    with phase("load"):
-        model, tokens = load_base(base, compute_dtype(config.model.dtype))
-    with phase("add DoRA"):
-        adapted = add_adapter(model, config.adapter)
+    with phase("load and add DoRA"):  # the weights' files are mapped, and read as DoRA's norms need them
+        adapted, tokens = build_classifier(base, config)
     prompter = Prompter(tokens, config.model.prompt, wording, config.model.max_length)
     with phase("train one step"):
         outcome = train(adapted, [example(prompter, 1)], [example(prompter, 2)], config.training, 0, lambda *_: None)
@@ -148,7 +146,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()
     base = arguments.folder / "llama"
-    words = [f"'model.path={base}'", "training.max_epochs=1", *arguments.overrides]
+    words = [f"'model.path={base}'", "training.max_epochs=1", "training.warmup_ratio=0", *arguments.overrides]
     config = compose_config(PROJECT / "hydra_configs", "mentallam", " ".join(words))
     if arguments.command == "write":
         write(base, config)

@@ -111,9 +111,14 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
     except (OSError, ValueError, SafetensorError) as error:
         raise MentallamError(f"{folder} holds no complete checkpoint ({type(error).__name__}); train again") from None
     config = from_dict(facts["config"])
+    if merge and config.model.quantization != "none":
+        raise MentallamError(
+            f"inference.merge_adapter=true would round the adapter to 4 bits (model.quantization was "
+            f"{config.model.quantization}); leave it false"
+        )
     base = locate_base_model(BaseModel(**facts["base_model"]), config.model, cache)
     wanted = compute_dtype(config.model.dtype if dtype == "auto" else dtype)
-    model, tokenizer = load_base(base, wanted)
+    model, tokenizer = load_base(base, wanted, config.model.quantization)
     try:
         adapted = PeftModel.from_pretrained(model, str(folder))
     except (KeyError, RuntimeError, ValueError, OSError) as error:  # no head; other shapes; no adapter_config.json

@@ -9,6 +9,7 @@ import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch.nn.functional as functional
 from accelerate.utils import send_to_device
 from peft import PeftModel
 from rich.table import Table
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from transformers import LlamaConfig
@@ -34,6 +36,8 @@ BUDGETS_GB = (50, 24)  # the study's own plan; a workstation's GPU
 ALLOWANCE = 0.2
 # For a tokenizer that is not on this machine; Llama's takes about four for English prose.
 _CHARACTERS_PER_TOKEN = 3
+# Bytes of a weight in nf4 with double quantisation: 4 bits, a byte per 64 weights, a float32 per 256 of those bytes.
+NF4_BYTES = 0.5 + 1 / 64 + 4 / 64 / 256
 
 
 @dataclass(frozen=True)
@@ -80,17 +84,25 @@ def plan_memory(config: Config, cache: Path, criteria: Mapping[str, str]) -> dic
     architecture, origin = load_architecture(config.model, cache)
     examples, counted_by = longest_posts(config, cache, criteria)
     parameters, steps = {}, []
-    for checkpointing in (False, True):
-        model = empty_classifier(architecture, config)
+    smallest = replace(
+        config,
+        model=replace(config.model, quantization="nf4"),
+        training=replace(config.training, optimizer="adamw_8bit"),
+    )
+    ways = [config] if smallest == config else [config, smallest]
+    for way, checkpointing in product(ways, (False, True)):
+        model = empty_classifier(architecture, way)
         parameters = {
             "total": sum(parameter.numel() for parameter in model.parameters()),
             "trainable": sum(parameter.numel() for parameter in _trained(model)),
         }
-        memory = step_memory(model, examples, checkpointing)
+        memory = step_memory(model, examples, checkpointing, way.training.optimizer)
         steps.append(
             {
+                "quantization": way.model.quantization,
+                "optimizer_name": way.training.optimizer,
                 "gradient_checkpointing": checkpointing,
-                "configured": checkpointing == config.model.gradient_checkpointing,
+                "configured": way is config and checkpointing == config.model.gradient_checkpointing,
                 **asdict(memory),
                 "total": memory.total,
             }
@@ -135,13 +147,16 @@ def longest_posts(config: Config, cache: Path, criteria: Mapping[str, str]) -> t
     return [replace(post, labels=[0] * len(criteria))] * config.training.posts_per_micro_batch, counted_by
 
 
-def step_memory(model: PeftModel, examples: Sequence[PostExample], gradient_checkpointing: bool) -> StepMemory:
+def step_memory(
+    model: PeftModel, examples: Sequence[PostExample], gradient_checkpointing: bool, optimizer_name: str = "adamw"
+) -> StepMemory:
     """Memory of a training step, counted over two passes: a later one finds gradients and optimizer state in place.
 
     Args:
         model: The classifier on the meta device, fresh.
         examples: Labelled posts of one pass.
         gradient_checkpointing: Keep only each layer's input, and compute the rest again in the backward.
+        optimizer_name: adamw or adamw_8bit.
     """
     model.train()
     if gradient_checkpointing:
@@ -172,10 +187,11 @@ def step_memory(model: PeftModel, examples: Sequence[PostExample], gradient_chec
         if value.device.type == "meta"
     )
     persistent = weights + gradients + state
+    quantised = [module.weight for module in model.modules() if isinstance(module, _QuantisedLinear)]
     return StepMemory(
-        weights=weights,
+        weights=weights - sum(map(_nbytes, quantised)) + round(NF4_BYTES * sum(weight.numel() for weight in quantised)),
         gradients=gradients,
-        optimizer=state,
+        optimizer=state if optimizer_name == "adamw" else sum(map(_adam_8bit, _trained(model))),
         kept=live.bytes - persistent,
         activations=after_forward - before,
         workspace=live.peak - live.bytes - (after_forward - before),
@@ -193,12 +209,31 @@ def memory_table(plan: Mapping[str, Any]) -> Table:
     )
     table.add_column("GB")
     for step in plan["steps"]:
-        checkpointing = "checkpointing" if step["gradient_checkpointing"] else "all activations"
-        table.add_column(checkpointing + (" *" if step["configured"] else ""), justify="right")
+        table.add_column(_name(step) + (" *" if step["configured"] else ""), justify="right")
     for part in ("weights", "gradients", "optimizer", "kept", "activations", "workspace", "total"):
         figures = [f"{step[part] / GB:.2f}" for step in plan["steps"]]
         table.add_row(part, *figures, style="bold" if part == "total" else None)
     return table
+
+
+class _QuantisedLinear(nn.Linear):
+    """Stands for bitsandbytes' 4-bit layer: computes with a copy of its weight that is gone again after its use."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = _WithCopy.apply(input, self.weight)
+        return output
+
+
+class _WithCopy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(weight)
+        return functional.linear(rows, weight.clone())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (weight,) = ctx.saved_tensors
+        return gradient @ weight.clone(), None
 
 
 class _LiveStorages(TorchDispatchMode):
@@ -236,21 +271,35 @@ def empty_classifier(architecture: LlamaConfig, config: Config) -> PeftModel:
     """Base, adapters and head as `build_classifier` makes them, on the meta device."""
     with torch.device("meta"):
         base = empty_base(architecture, compute_dtype(config.model.dtype))
+        if config.model.quantization == "nf4":
+            for module in base.model.modules():
+                if type(module) is nn.Linear:
+                    module.__class__ = _QuantisedLinear
         return add_adapter(base, config.adapter)
 
 
-def _trained(model: PeftModel) -> list[torch.nn.Parameter]:
+def _trained(model: PeftModel) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def _adam_8bit(parameter: nn.Parameter) -> int:
+    """Bitsandbytes keeps both moments in a byte each and a float32 per 256 of them; small tensors' in float32."""
+    size = parameter.numel()
+    return 2 * (size + 4 * -(-size // 256)) if size >= 4096 else 2 * 4 * size
 
 
 def _nbytes(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage().nbytes()
 
 
-def _fit(budget: int, steps: Sequence[Mapping[str, Any]]) -> str:
-    def words(step: Mapping[str, Any]) -> str:
-        need = step["total"] * (1 + ALLOWANCE) / GB
-        way = "with checkpointing" if step["gradient_checkpointing"] else "without checkpointing"
-        return f"{'fits' if need <= budget else 'does not fit'} {way} ({need:.1f} GB)"
+def _name(step: Mapping[str, Any]) -> str:
+    weights = "" if step["quantization"] == "none" else f"{step['quantization']}, {step['optimizer_name']}, "
+    return weights + ("checkpointing" if step["gradient_checkpointing"] else "all activations")
 
-    return f"{budget} GB: {' and '.join(map(words, steps))}; the count and {ALLOWANCE:.0%} for the allocator."
+
+def _fit(budget: int, steps: Sequence[Mapping[str, Any]]) -> str:
+    need = {_name(step): step["total"] * (1 + ALLOWANCE) / GB for step in steps}
+    fitting = [f"{name} ({size:.1f} GB)" for name, size in need.items() if size <= budget]
+    others = [f"{name} ({size:.1f} GB)" for name, size in need.items() if size > budget]
+    words = [f"{verb} {'; '.join(names)}" for verb, names in (("fits", fitting), ("too much is", others)) if names]
+    return f"{budget} GB: {' - '.join(words)}, each the count and {ALLOWANCE:.0%} for the allocator."

@@ -1,12 +1,19 @@
 """The classifier: a Llama base, DoRA adapters, and a head with two logits on each pair's last token."""
 
 import logging
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor
-from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerBase
+from transformers import (
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    PreTrainedTokenizerBase,
+)
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from mentallam.classifier import attention
@@ -83,14 +90,34 @@ def empty_base(architecture: LlamaConfig, dtype: torch.dtype) -> PackedLlamaForS
     return model
 
 
+def require_bitsandbytes(option: str) -> None:
+    """Says how to get the library that 4-bit weights and 8-bit optimizers need.
+
+    Raises:
+        MentallamError: It is not installed.
+    """
+    if find_spec("bitsandbytes") is None:
+        raise MentallamError(
+            f"{option} needs the library bitsandbytes: install the extra, `pip install -e '.[quantization]'` in "
+            f"the project's folder, or leave the option out"
+        )
+
+
 def load_base(
-    base: BaseModel, dtype: torch.dtype
+    base: BaseModel, dtype: torch.dtype, quantization: str = "none"
 ) -> tuple[PackedLlamaForSequenceClassification, PreTrainedTokenizerBase]:
     """The frozen base with a fresh head (float32) and its tokenizer, on this machine's device.
 
+    Args:
+        base: Where it lies.
+        dtype: Of the weights; of a quantised base, what it computes in.
+        quantization: `nf4` turns every projection into 4 bits as it is loaded; `none` leaves them.
+
     Raises:
-        MentallamError: The folder holds no complete Llama model.
+        MentallamError: The folder holds no complete Llama model, or the extra `quantization` is missing.
     """
+    if quantization == "nf4":
+        require_bitsandbytes("model.quantization=nf4")
     try:
         tokenizer = AutoTokenizer.from_pretrained(base.folder)
         with quiet_loading():
@@ -98,6 +125,7 @@ def load_base(
                 base.folder,
                 **_CLASSIFIER,
                 dtype=dtype,
+                quantization_config=_nf4(dtype) if quantization == "nf4" else None,
                 attn_implementation=attention.NAME,
                 device_map={"": compute_device()} if torch.cuda.is_available() else None,
             )
@@ -108,6 +136,17 @@ def load_base(
         ) from None
     model.score.float()  # small, and the one place where rounding would reach the probability directly
     return model, tokenizer
+
+
+def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """QLoRA's recipe (arXiv 2305.14314); the head is trained, so it stays as it is."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=["score"],
+    )
 
 
 def add_adapter(model: PackedLlamaForSequenceClassification, adapter: AdapterConfig) -> PeftModel:
@@ -146,5 +185,5 @@ def add_adapter(model: PackedLlamaForSequenceClassification, adapter: AdapterCon
 
 def build_classifier(base: BaseModel, config: Config) -> tuple[PeftModel, PreTrainedTokenizerBase]:
     """Base, fresh adapters and fresh head, ready for training; call after seeding."""
-    model, tokenizer = load_base(base, compute_dtype(config.model.dtype))
+    model, tokenizer = load_base(base, compute_dtype(config.model.dtype), config.model.quantization)
     return add_adapter(model, config.adapter), tokenizer

@@ -26,6 +26,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from mentallam.classifier.model import require_bitsandbytes
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample
 from mentallam.classifier.scoring import score_pairs, sigmoid
@@ -80,6 +81,8 @@ def train(
         log_metrics: Called with loss and learning rate at each optimizer step, and dev scores at each epoch.
         title: Words before the progress bar.
     """
+    if config.optimizer == "adamw_8bit":
+        require_bitsandbytes("training.optimizer=adamw_8bit")
     weights = class_weights(config.class_weight, _labels(train_examples))
     start_at_base_rate(model, train_examples, weights)
     posts_per_step = max(1, round(config.effective_batch_pairs * len(train_examples) / _n_pairs(train_examples)))
@@ -93,6 +96,7 @@ def train(
             num_train_epochs=config.max_epochs,
             per_device_train_batch_size=micro_batch,
             gradient_accumulation_steps=posts_per_step // micro_batch,
+            optim=TrainingArguments.default_optim if config.optimizer == "adamw" else config.optimizer,
             learning_rate=config.learning_rate,
             lr_scheduler_type=config.scheduler,
             warmup_steps=config.warmup_ratio,  # a share of all steps where it is below 1

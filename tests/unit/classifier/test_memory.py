@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as functional
+from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig
 
 from mentallam.classifier.memory import empty_classifier, longest_posts, memory_table, plan_memory, step_memory
@@ -24,7 +25,7 @@ def plan(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 def saved_bytes(model: torch.nn.Module, batch: Any) -> int:
-    """What autograd keeps of a forward pass, by its own account; each storage once, parameters not at all."""
+    """The batch and what autograd keeps of a forward pass, by its own account; each storage once, no parameters."""
     known = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -34,6 +35,8 @@ def saved_bytes(model: torch.nn.Module, batch: Any) -> int:
             kept[storage.data_ptr()] = storage
         return tensor
 
+    for tensor in tree_leaves(batch):
+        keep(tensor)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = functional.cross_entropy(model(**batch).logits, batch["labels"])
     assert loss.requires_grad
