@@ -34,9 +34,7 @@ def dense(q, k, v, packed: PackedBatch, posts: int):  # type: ignore[no-untyped-
 def copied(q, k, v, packed: PackedBatch):  # type: ignore[no-untyped-def]
     """The prefix's keys copied to every suffix, fused kernel."""
     prefix = torch.stack([torch.arange(post.start, post.suffixes) for post in packed["packing"]])
-    suffix = torch.stack(
-        [torch.arange(post.suffixes, post.end).view(post.criteria, -1) for post in packed["packing"]]
-    )
+    suffix = torch.stack([torch.arange(post.suffixes, post.end).view(post.criteria, -1) for post in packed["packing"]])
     criteria = suffix.shape[1]
     q, k, v = (t[0].transpose(0, 1) for t in (q, k, v))
     first = functional.scaled_dot_product_attention(

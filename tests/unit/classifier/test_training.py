@@ -10,7 +10,7 @@ from peft import PeftModel
 from sklearn.metrics import log_loss
 
 from mentallam.classifier import training
-from mentallam.classifier.dora import CachedNormDora
+from mentallam.classifier.dora import FastLoraLinear
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs, sigmoid
@@ -324,8 +324,8 @@ def test_a_post_that_cannot_be_trained_names_the_way_out(run: Any) -> None:
 
 def test_gradient_checkpointing_changes_no_weight(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     norms: list[object] = []
-    original = CachedNormDora._norm
-    monkeypatch.setattr(CachedNormDora, "_norm", lambda self, *args: norms.append(self) or original(self, *args))
+    original = FastLoraLinear._norm
+    monkeypatch.setattr(FastLoraLinear, "_norm", lambda self, *args: norms.append(self) or original(self, *args))
     plain, _, _ = run(learning_rate=1e-3)
     without = len(norms)
     model, outcome, _ = run(learning_rate=1e-3, prepare=checkpointed)
