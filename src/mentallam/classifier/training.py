@@ -269,19 +269,24 @@ class _PackedTrainer(Trainer):
         examples = cast("Sequence[PostExample]", self.eval_dataset)
         labels = _labels(examples)
         logits = score_pairs(cast(nn.Module, self.model), examples, self.tokens_per_pass)
-        metrics = {f"eval_{name}": value for name, value in dev_scores(labels, logits).items()}
+        scores = dev_scores(labels, logits, self._class_weights)
+        metrics = {f"eval_{name}": value for name, value in scores.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
 
-def dev_scores(labels: NDArray[np.int64], logits: NDArray[np.float64]) -> dict[str, float]:
+def dev_scores(
+    labels: NDArray[np.int64], logits: NDArray[np.float64], class_weights: torch.Tensor | None = None
+) -> dict[str, float]:
     """Scores that can choose an epoch: f1 (at its best threshold), average_precision, roc_auc, loss.
 
     Args:
         labels: (N,), 0 or 1.
         logits: (N,).
+        class_weights: (2,) as in `pair_loss`: the loss that chooses is the one that was trained.
     """
+    weights = None if class_weights is None else class_weights.numpy()[labels]
     probabilities = sigmoid(logits)
     choice = best_threshold(labels, probabilities)
     metrics = pair_metrics(labels, probabilities, probabilities >= choice.threshold)
@@ -290,7 +295,7 @@ def dev_scores(labels: NDArray[np.int64], logits: NDArray[np.float64]) -> dict[s
         # Undefined where the dev split has one label only; then no epoch is better than another.
         "average_precision": metrics["average_precision"] or 0.0,
         "roc_auc": metrics["roc_auc"] or 0.0,
-        "loss": float(log_loss(labels, probabilities, labels=[0, 1])),
+        "loss": float(log_loss(labels, probabilities, sample_weight=weights, labels=[0, 1])),
     }
 
 

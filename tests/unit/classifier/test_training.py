@@ -271,6 +271,14 @@ def test_every_step_logs_loss_and_learning_rate(run: Any) -> None:
     assert all(isinstance(value, float) for metrics, _ in logged for value in metrics.values())
 
 
+def test_balanced_weights_reach_the_loss_that_chooses() -> None:
+    labels, logits = np.array([0, 0, 0, 1]), np.array([-2.0, -2.0, -2.0, -2.0])
+    weights = class_weights("balanced", labels)
+    sure_no, sure_yes = -np.log(sigmoid(np.array(2.0))), -np.log(sigmoid(np.array(-2.0)))
+    assert dev_scores(labels, logits)["loss"] == pytest.approx((3 * sure_no + sure_yes) / 4)
+    assert dev_scores(labels, logits, weights)["loss"] == pytest.approx((sure_no + sure_yes) / 2)
+
+
 def test_dev_scores_of_one_label_only_choose_no_epoch() -> None:
     scores = dev_scores(np.array([0, 0]), np.array([-1.0, 1.0]))
     assert (scores["f1"], scores["average_precision"], scores["roc_auc"]) == (0.0, 0.0, 0.0)
