@@ -9,7 +9,6 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,14 +90,11 @@ def run(
         part: [example for post_id in ids for example in make(post_id, posts[post_id], labels[post_id])]
         for part, ids in parts.items()
     }
-    # As many pairs in a pass whether a row holds a post with all criteria or one pair.
-    rows_per_post = len(examples["train"]) // len(parts["train"])
-    training = replace(config.training, posts_per_micro_batch=config.training.posts_per_micro_batch * rows_per_post)
     start = time.perf_counter()
-    outcome = train(model, examples["train"], examples["dev"], training, SEED, lambda *_: None, title=name)
+    outcome = train(model, examples["train"], examples["dev"], config.training, SEED, lambda *_: None, title=name)
     trained = time.perf_counter() - start
     start = time.perf_counter()
-    logits = score_pairs(model, examples["test"], config.inference.posts_per_batch * rows_per_post, progress="test")
+    logits = score_pairs(model, examples["test"], config.inference.tokens_per_pass, progress="test")
     scored = time.perf_counter() - start
     truth = np.array([label for example in examples["test"] for label in example.labels])
     predicted = sigmoid(logits) >= outcome.threshold

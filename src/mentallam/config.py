@@ -36,9 +36,10 @@ _POSITIVE = (
     "training.max_epochs",
     "training.patience",
     "training.effective_batch_pairs",
-    "training.posts_per_micro_batch",
-    "inference.posts_per_batch",
+    "training.tokens_per_pass",
+    "inference.tokens_per_pass",
 )
+_POSITIVE_OR_NULL = ("training.head_learning_rate", "training.max_steps")
 _NOT_NEGATIVE = ("training.weight_decay", "training.max_grad_norm")
 _SHARES = ("adapter.dropout", "training.warmup_ratio")
 
@@ -90,18 +91,21 @@ class TrainConfig:
     weight_decay: float = MISSING
     max_grad_norm: float = 1.0
     max_epochs: int = MISSING
+    max_steps: int | None = None
+    sample_fraction: float = 1.0
     patience: int = MISSING
     effective_batch_pairs: int = MISSING
-    posts_per_micro_batch: int = MISSING
+    tokens_per_pass: int = MISSING
     class_weight: str = "none"
     select_by: str = "f1"
+    deterministic: bool = False
 
 
 @dataclass
 class InferenceConfig:
     """How a finished checkpoint is used on new posts."""
 
-    posts_per_batch: int = MISSING
+    tokens_per_pass: int = MISSING
     dtype: str = "auto"
     merge_adapter: bool = False
 
@@ -209,16 +213,20 @@ def _typed(plain: Any) -> Config:
     for key in _POSITIVE:
         if not OmegaConf.select(composed, key) > 0:  # nor is nan
             raise MentallamError(f"{key} is {OmegaConf.select(composed, key)}; it must be above 0")
-    if config.training.head_learning_rate is not None and not config.training.head_learning_rate > 0:
-        raise MentallamError(
-            f"training.head_learning_rate is {config.training.head_learning_rate}; it must be above 0, or null"
-        )
+    for key in _POSITIVE_OR_NULL:
+        value = OmegaConf.select(composed, key)
+        if value is not None and not value > 0:
+            raise MentallamError(f"{key} is {value}; it must be above 0, or null")
     for key in _NOT_NEGATIVE:
         if not OmegaConf.select(composed, key) >= 0:
             raise MentallamError(f"{key} is {OmegaConf.select(composed, key)}; it must not be below 0")
     for key in _SHARES:
         if not 0 <= OmegaConf.select(composed, key) < 1:
             raise MentallamError(f"{key} is {OmegaConf.select(composed, key)}; it must be from 0 to below 1")
+    if not 0 < config.training.sample_fraction <= 1:
+        raise MentallamError(
+            f"training.sample_fraction is {config.training.sample_fraction}; it must be above 0 and at most 1"
+        )
     if not config.adapter.target_modules:
         raise MentallamError("adapter.target_modules is empty; name at least one projection, for example [q_proj]")
     for part, placeholder in (("prefix", "{post}"), ("suffix", "{criterion}")):

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 from mlflow.utils.time import get_current_time_millis
@@ -147,6 +148,27 @@ def failing(run_id: str) -> Iterator[Run]:
     except BaseException as error:
         run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
+
+
+@contextmanager
+def system_metrics(run_id: str, interval: float) -> Iterator[None]:
+    """Logs the use of processor, memory, disk, network and GPU to a run while the work inside goes on.
+
+    Args:
+        run_id: The run; the metrics' names begin with "system/".
+        interval: Seconds between two looks; the environment's MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL comes first.
+
+    Raises:
+        MentallamError: The interval is not above 0.
+    """
+    if not interval > 0:
+        raise MentallamError(f"system_metrics_interval is {interval}; it must be above 0 seconds")
+    monitor = SystemMetricsMonitor(run_id, sampling_interval=interval)
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()
 
 
 def find_fold_run(experiment: str, run_id: str | None = None) -> str:

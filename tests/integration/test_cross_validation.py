@@ -100,7 +100,13 @@ def test_mlflow_holds_one_parent_and_five_complete_children(trained: Workspace, 
         assert "f1" in run.data.metrics
         steps = client.get_metric_history(run.info.run_id, "loss")
         assert [point.step for point in steps] == list(range(1, len(steps) + 1))
-        assert len(client.get_metric_history(run.info.run_id, "learning_rate")) == len(steps)
+        for name in ("learning_rate", "grad_norm", "pairs_per_second"):
+            assert len(client.get_metric_history(run.info.run_id, name)) == len(steps)
+        assert run.data.metrics["peak_rss_bytes"] > 1e8
+        assert run.data.metrics["system/system_memory_usage_megabytes"] > 0
+        assert run.data.params["seed"] == str(42 + fold)
+        saved = json.loads((trained.data / "06_models" / f"fold_{fold}" / "mentallam.json").read_text())
+        assert saved["origin"]["seed"] == 42 + fold
         assert len(client.get_metric_history(run.info.run_id, "dev_f1")) >= 2
         files = {file.path for file in client.list_artifacts(run.info.run_id)}
         expected = {"checkpoint", "confusion_matrix.png", "precision_recall.png", f"fold_{fold}.json"}
@@ -116,6 +122,14 @@ def test_checkpoints_hold_safetensors_only_and_the_head(trained: Workspace) -> N
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
         assert any("score" in name for name in weights.keys())  # noqa: SIM118
     assert "SYNTHETIC" in (folder / "README.md").read_text()
+
+
+def test_the_log_has_a_line_now_and_then_and_no_bar(trained: Workspace) -> None:
+    log = (trained.folder / "log.txt").read_text()
+    assert "\r" not in log
+    for fold in range(5):
+        assert 2 <= len(re.findall(rf"fold {fold}: \d+/\d+ steps", log)) <= 4
+        assert re.search(rf"fold {fold} held out: 12/12 posts", log)
 
 
 def test_report_says_what_the_data_is(trained: Workspace) -> None:

@@ -28,6 +28,9 @@ def test_the_profiles_are_what_they_promise() -> None:
     assert (study.model.dtype, study.model.gradient_checkpointing, study.model.max_length) == ("bfloat16", True, 512)
     plan = study.training
     assert (plan.max_epochs, plan.patience, plan.effective_batch_pairs) == (100, 20, 32)
+    assert (plan.warmup_ratio, plan.weight_decay, plan.max_steps, plan.sample_fraction) == (0.1, 0.01, None, 1)
+    assert (study.training.tokens_per_pass, study.inference.tokens_per_pass) == (8192, 8192)
+    assert (smollm2.training.tokens_per_pass, smollm2.inference.tokens_per_pass) == (2048, 2048)
     assert tiny.model.source == "random"
     assert tiny.training.max_epochs <= 2
 
@@ -105,9 +108,12 @@ REFUSED = {
     "training.learning_rate=0": "training.learning_rate is 0.0; it must be above 0",
     "training.learning_rate=nan": "training.learning_rate is nan; it must be above 0",
     "training.head_learning_rate=0": "training.head_learning_rate is 0.0; it must be above 0, or null",
-    "training.posts_per_micro_batch=0": "must be above 0",
+    "training.tokens_per_pass=0": "must be above 0",
+    "training.max_steps=0": "training.max_steps is 0; it must be above 0, or null",
+    "training.sample_fraction=0": "training.sample_fraction is 0.0; it must be above 0 and at most 1",
+    "training.sample_fraction=1.1": "training.sample_fraction is 1.1; it must be above 0 and at most 1",
     "training.effective_batch_pairs=0": "must be above 0",
-    "inference.posts_per_batch=0": "must be above 0",
+    "inference.tokens_per_pass=0": "must be above 0",
     "adapter.r=0": "must be above 0",
     "model.max_length=0": "must be above 0",
     "training.weight_decay=-0.1": "must not be below 0",
@@ -188,8 +194,8 @@ def test_inference_takes_its_own_group(nothing: str | None) -> None:
 
 
 def test_inference_can_be_set() -> None:
-    config = compose_inference(HYDRA, "smollm2", "inference.posts_per_batch=2 ++inference.merge_adapter=true")
-    assert (config.posts_per_batch, config.merge_adapter) == (2, True)
+    config = compose_inference(HYDRA, "smollm2", "inference.tokens_per_pass=2 ++inference.merge_adapter=true")
+    assert (config.tokens_per_pass, config.merge_adapter) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +206,7 @@ def test_inference_can_be_set() -> None:
         "adapter.r=4",
         "++model.dtype=float32",
         "experiment=tiny",
-        "inference.posts_per_batch=2 training=plan",
+        "inference.tokens_per_pass=2 training=plan",
     ],
 )
 def test_inference_refuses_what_would_change_nothing(overrides: str) -> None:
@@ -209,8 +215,8 @@ def test_inference_refuses_what_would_change_nothing(overrides: str) -> None:
 
 
 def test_inference_refuses_what_training_would_refuse() -> None:
-    with pytest.raises(MentallamError, match="posts_per_batch"):
-        compose_inference(HYDRA, "smollm2", "inference.posts_per_batch=many")
+    with pytest.raises(MentallamError, match="tokens_per_pass"):
+        compose_inference(HYDRA, "smollm2", "inference.tokens_per_pass=many")
 
 
 @pytest.mark.parametrize("override", ["hydra.run.dir=elsewhere", "+hydra.verbose=true", "hydra/launcher=basic"])

@@ -1,4 +1,6 @@
 import math
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +22,7 @@ from mentallam.tracking import (
     find_fold_run,
     open_cv_run,
     open_fold_run,
+    system_metrics,
 )
 
 
@@ -228,3 +231,35 @@ def test_six_folds_at_once_meet_no_lock(cv_run: dict[str, str]) -> None:
         assert run.info.status == "FINISHED"
         assert run.data.params == {"fold": run_id}
         assert len(client.get_metric_history(run_id, "loss")) == 20
+
+
+def test_system_metrics_land_in_the_folds_run_while_it_works(cv_run: dict[str, str]) -> None:
+    run_id = open_fold_run(cv_run, 0)["run_id"]
+    client = MlflowClient()
+    with system_metrics(run_id, interval=0.02):
+        for _ in range(1000):
+            time.sleep(0.02)
+            if "system/cpu_utilization_percentage" in client.get_run(run_id).data.metrics:
+                break
+    metrics = client.get_run(run_id).data.metrics
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= metrics.keys()
+    assert metrics["system/system_memory_usage_megabytes"] > 0
+    assert not [thread for thread in threading.enumerate() if thread.name == "SystemMetricsMonitor"]
+    assert not client.get_run(cv_run["run_id"]).data.metrics
+    assert client.get_run(run_id).info.status == "RUNNING"
+
+
+def test_system_metrics_end_with_the_work_that_breaks_off(cv_run: dict[str, str]) -> None:
+    run_id = open_fold_run(cv_run, 0)["run_id"]
+    with pytest.raises(ZeroDivisionError), system_metrics(run_id, interval=60):
+        raise ZeroDivisionError
+    assert not [thread for thread in threading.enumerate() if thread.name == "SystemMetricsMonitor"]
+
+
+@pytest.mark.parametrize("interval", [0, -1, math.nan])
+def test_an_interval_without_length_is_refused(cv_run: dict[str, str], interval: float) -> None:
+    with (
+        pytest.raises(MentallamError, match="system_metrics_interval is .*; it must be above 0 seconds"),
+        system_metrics(open_fold_run(cv_run, 0)["run_id"], interval),
+    ):
+        pass

@@ -1,19 +1,27 @@
 """One fold: learn on its training posts, choose on its dev posts, score its held-out posts."""
 
-from collections.abc import Mapping, Sequence
+import logging
+import os
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
+import torch
 from transformers import set_seed
 
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.model import build_classifier
+from mentallam.classifier.progress import LogMetrics
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs, sigmoid
-from mentallam.classifier.training import LogMetrics, TrainingOutcome, train
+from mentallam.classifier.training import TrainingOutcome, train
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
 from mentallam.evaluation.thresholds import predict_labels
+
+logger = logging.getLogger(__name__)
 
 
 def fit_fold(
@@ -38,20 +46,25 @@ def fit_fold(
         origin: What the checkpoint shall say of where it comes from.
         log_metrics: Called with the figures of each step and epoch.
     """
-    seed = fold_seed(split)
+    seed, training = fold_seed(split), config.training
+    parts = {part: sample(split[part], training.sample_fraction, seed) for part in ("train", "dev")}
+    if training.sample_fraction < 1:
+        sizes = [f"{len(chosen)} of {len(split[part])} {part} posts" for part, chosen in parts.items()]
+        logger.warning("fold %s learns from %s: training.sample_fraction", split["fold"], " and ".join(sizes))
     set_seed(seed)  # head and adapter start from it
-    model, tokenizer = build_classifier(base, config)
-    wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
-    prompter = Prompter(tokenizer, config.model.prompt, wording, config.model.max_length)
-    outcome = train(
-        model,
-        labelled_examples(prompter, split["train"], posts, pairs),
-        labelled_examples(prompter, split["dev"], posts, pairs),
-        config.training,
-        seed,
-        log_metrics,
-        title=f"fold {split['fold']}",
-    )
+    with deterministic_algorithms(training.deterministic):
+        model, tokenizer = build_classifier(base, config)
+        wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
+        prompter = Prompter(tokenizer, config.model.prompt, wording, config.model.max_length)
+        outcome = train(
+            model,
+            labelled_examples(prompter, parts["train"], posts, pairs),
+            labelled_examples(prompter, parts["dev"], posts, pairs),
+            training,
+            seed,
+            log_metrics,
+            title=f"fold {split['fold']}",
+        )
     return TrainedFold(model, prompter, config, base, outcome.threshold, origin), outcome
 
 
@@ -72,9 +85,10 @@ def score_fold(
         probability, threshold, prediction, truncated.
     """
     examples = labelled_examples(trained.prompter, split["held_out"], posts, pairs)
-    logits = score_pairs(
-        trained.model, examples, trained.config.inference.posts_per_batch, progress=f"fold {split['fold']} held out"
-    )
+    with deterministic_algorithms(trained.config.training.deterministic):
+        logits = score_pairs(
+            trained.model, examples, trained.config.inference.tokens_per_pass, progress=f"fold {split['fold']} held out"
+        )
     probabilities = sigmoid(logits)
     table = pd.DataFrame(
         [
@@ -114,5 +128,41 @@ def labelled_examples(
 
 
 def fold_seed(split: Mapping[str, Any]) -> int:
-    """The seed of a fold's head, adapter and order of posts."""
+    """The one seed of all that is random in a fold: head, adapter, order of posts, sample of posts."""
     return int(split["seed"]) + int(split["fold"])
+
+
+def sample(post_ids: Sequence[str], fraction: float, seed: int) -> list[str]:
+    """A random share of the posts, at least one, in their order.
+
+    Args:
+        post_ids: All of them.
+        fraction: Above 0 and at most 1.
+        seed: Chooses them.
+    """
+    size = min(len(post_ids), max(1, round(fraction * len(post_ids))))
+    chosen = random.Random(seed).sample(range(len(post_ids)), size)
+    return [post_ids[position] for position in sorted(chosen)]
+
+
+@contextmanager
+def deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """PyTorch's deterministic algorithms for the work inside; torch is left as it was.
+
+    Not transformers' `enable_full_determinism`: it also makes each GPU kernel wait for the last, which changes no
+    result, and can't be taken back.
+
+    Args:
+        wanted: False leaves everything as it is.
+    """
+    if not wanted:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it torch refuses products on a GPU
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=only_warned)

@@ -132,4 +132,8 @@ def add_adapter(model: PackedLlamaForSequenceClassification, adapter: AdapterCon
 def build_classifier(base: BaseModel, config: Config) -> tuple[PeftModel, PreTrainedTokenizerBase]:
     """Base, fresh adapters and fresh head, ready for training; call after seeding."""
     model, tokenizer = load_base(base, compute_dtype(config.model.dtype))
-    return add_adapter(model, config.adapter), tokenizer
+    adapted = add_adapter(model, config.adapter)
+    if config.model.gradient_checkpointing:
+        # Only while the model is in training mode; scoring keeps nothing for a backward pass anyway.
+        adapted.gradient_checkpointing_enable({"use_reentrant": False})
+    return adapted, tokenizer

@@ -8,38 +8,48 @@ from accelerate.utils import send_to_device
 from numpy.typing import NDArray
 from scipy.special import expit
 from torch import nn
-from tqdm.auto import tqdm
 
 from mentallam.classifier.packing import pack
+from mentallam.classifier.passes import run_in_passes
+from mentallam.classifier.progress import progress_bar
 from mentallam.classifier.prompts import PostExample
+
+_WAY_OUT = "ask fewer criteria of it at a time, set inference.dtype=bfloat16, or take a machine with more memory"
 
 
 @torch.no_grad()  # not inference_mode: a norm that DoRA caches here serves the next training step
 def score_pairs(
-    model: nn.Module, examples: Sequence[PostExample], posts_per_batch: int, progress: str | None = None
+    model: nn.Module, examples: Sequence[PostExample], tokens_per_pass: int, progress: str | None = None
 ) -> NDArray[np.float64]:
     """Logit of each pair: the head's "yes" minus its "no".
 
     Args:
         model: The classifier.
         examples: Posts with the criteria asked of them.
-        posts_per_batch: Posts in one pass.
+        tokens_per_pass: Tokens of one pass; halved, and logged, where memory runs out.
         progress: Words before a progress bar; no bar without them.
 
     Returns:
         (N,) float64, pairs in the order of the examples. The probability is `sigmoid` of it.
+
+    Raises:
+        MentallamError: A single post with its criteria does not fit into memory.
     """
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    logits = []
-    bar = tqdm(total=len(examples), desc=progress, unit="post", disable=progress is None)
-    for start in range(0, len(examples), posts_per_batch):
-        chosen = examples[start : start + posts_per_batch]
-        output = model(**send_to_device(pack(chosen), device))
-        logits.append((output.logits[:, 1] - output.logits[:, 0]).double().cpu())
+    logits = [torch.empty(0, dtype=torch.float64)] * len(examples)
+
+    def run(chosen: list[int]) -> None:
+        batch = pack([examples[position] for position in chosen])
+        output = model(**send_to_device(batch, device)).logits
+        found = (output[:, 1] - output[:, 0]).double().cpu()
+        for position, own in zip(chosen, found.split([len(examples[at].suffixes) for at in chosen]), strict=True):
+            logits[position] = own
         bar.update(len(chosen))
-    bar.close()
+
+    with progress_bar(len(examples), progress, "posts") as bar:
+        run_in_passes(examples, tokens_per_pass, run, _WAY_OUT)
     model.train(was_training)
     return torch.cat(logits).numpy() if logits else np.empty(0)
 

@@ -1,15 +1,17 @@
 """Training of one fold: transformers' Trainer over packed posts, the epoch chosen on the dev split."""
 
-import logging
+import math
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
+from accelerate.utils import send_to_device
 from numpy.typing import NDArray
 from peft import PeftModel
 from sklearn.metrics import log_loss
@@ -20,25 +22,22 @@ from transformers import (
     PrinterCallback,
     ProgressCallback,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
 )
 
 from mentallam.classifier.packing import pack
+from mentallam.classifier.passes import run_in_passes
+from mentallam.classifier.progress import LogMetrics, Progress, Tracking
 from mentallam.classifier.prompts import PostExample
 from mentallam.classifier.scoring import score_pairs, sigmoid
 from mentallam.config import TrainConfig
 from mentallam.evaluation.metrics import pair_metrics
 from mentallam.evaluation.thresholds import best_threshold
 
-logger = logging.getLogger(__name__)
-
 # Enough for a mean: the hidden states of pairs are all much alike (docs/adr/0009).
 _POSTS_AT_START = 4
 
-LogMetrics = Callable[[dict[str, float], int], None]
+_WAY_OUT = "set model.gradient_checkpointing=true, lower model.max_length, or take a machine with more memory"
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class TrainingOutcome:
         threshold: Probability from which a pair counts as matched, F1-optimal on the dev split.
         dev_f1: F1 on the dev split at that threshold, at the best epoch.
         best_epoch: The epoch, counted from 1, whose weights the model now has.
-        epochs: Epochs that were trained.
+        epochs: Epochs that were trained, the last maybe in part.
         steps: Optimizer steps that were taken.
     """
 
@@ -77,22 +76,24 @@ def train(
         dev_examples: Labelled posts that choose epoch and threshold; never the held-out fold.
         config: The optimisation.
         seed: Seed of the order of posts.
-        log_metrics: Called with loss and learning rate at each optimizer step, and dev scores at each epoch.
+        log_metrics: Called with loss, learning rate, gradient norm and pairs per second of each optimizer step, dev
+            scores of each epoch, and peaks of memory at the end.
         title: Words before the progress bar.
+
+    Raises:
+        MentallamError: A single post with its criteria does not fit into memory.
     """
     weights = class_weights(config.class_weight, _labels(train_examples))
     start_at_base_rate(model, train_examples, weights)
     posts_per_step = max(1, round(config.effective_batch_pairs * len(train_examples) / _n_pairs(train_examples)))
-    # The largest that divides a step: any other would make the effective batch larger than asked for.
-    fitting = range(1, min(config.posts_per_micro_batch, posts_per_step) + 1)
-    micro_batch = max(size for size in fitting if posts_per_step % size == 0)
+    steps_per_epoch = math.ceil(len(train_examples) / posts_per_step)
+    steps = min(config.max_epochs * steps_per_epoch, config.max_steps or sys.maxsize)
     with tempfile.TemporaryDirectory(prefix="mentallam-") as folder:
         arguments = TrainingArguments(
             output_dir=folder,
             seed=seed,
-            num_train_epochs=config.max_epochs,
-            per_device_train_batch_size=micro_batch,
-            gradient_accumulation_steps=posts_per_step // micro_batch,
+            max_steps=steps,
+            per_device_train_batch_size=posts_per_step,
             learning_rate=config.learning_rate,
             lr_scheduler_type=config.scheduler,
             warmup_steps=config.warmup_ratio,  # a share of all steps where it is below 1
@@ -107,32 +108,32 @@ def train(
             logging_steps=1,
             report_to="none",
             remove_unused_columns=False,
-            dataloader_pin_memory=torch.cuda.is_available(),
+            dataloader_pin_memory=False,  # posts, not yet tensors
         )
         # With several GPUs in sight the Trainer would split the batch over them, and a packed row can't be split.
         arguments._n_gpu = min(arguments.n_gpu, 1)
         trainer = _PackedTrainer(
             model=model,
             args=arguments,
-            data_collator=cast(Any, pack),
+            data_collator=cast(Any, list),
             train_dataset=list(train_examples),
             eval_dataset=list(dev_examples),
-            compute_loss_func=partial(pair_loss, class_weights=weights),
             optimizers=(_optimizer(model, config, arguments), None),
-            callbacks=[EarlyStoppingCallback(config.patience), _LogMetrics(log_metrics)],
+            callbacks=[EarlyStoppingCallback(config.patience), Tracking(log_metrics), Progress(title)],
+            class_weights=weights,
+            tokens_per_pass=config.tokens_per_pass,
         )
         for noisy in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(noisy)
-        trainer.add_callback(_Progress(title))
         trainer.train()
     labels = _labels(dev_examples)
-    choice = best_threshold(labels, sigmoid(score_pairs(model, dev_examples, micro_batch)))
+    choice = best_threshold(labels, sigmoid(score_pairs(model, dev_examples, trainer.tokens_per_pass)))
     state = trainer.state
     return TrainingOutcome(
         threshold=choice.threshold,
         dev_f1=choice.f1,
-        best_epoch=round((state.best_global_step or state.global_step) / state.max_steps * config.max_epochs),
-        epochs=round(state.epoch or 0),
+        best_epoch=math.ceil((state.best_global_step or state.global_step) / steps_per_epoch),
+        epochs=math.ceil(state.global_step / steps_per_epoch),
         steps=state.global_step,
     )
 
@@ -154,7 +155,7 @@ def start_at_base_rate(
     head = wrapper.modules_to_save["default"]
     states: list[torch.Tensor] = []
     with wrapper.register_forward_pre_hook(lambda module, inputs: states.append(inputs[0])):
-        score_pairs(model, examples[:_POSTS_AT_START], posts_per_batch=_POSTS_AT_START)
+        score_pairs(model, examples[:_POSTS_AT_START], tokens_per_pass=1)
     mean = torch.cat(states).mean(0)
     counts = np.bincount(_labels(examples), minlength=2) + 0.5  # a label may be missing altogether
     if class_weights is not None:
@@ -178,7 +179,7 @@ def _optimizer(model: PeftModel, config: TrainConfig, arguments: TrainingArgumen
 def pair_loss(
     outputs: Any,
     labels: torch.Tensor,
-    num_items_in_batch: torch.Tensor | int | None = None,
+    pairs_of_step: int | None = None,
     class_weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean cross-entropy over the pairs of an optimizer step, as if they had been trained one by one.
@@ -186,13 +187,13 @@ def pair_loss(
     Args:
         outputs: With `logits`, (N, 2).
         labels: (N,), 0 or 1.
-        num_items_in_batch: Pairs in all micro-batches of the step; N without accumulation.
+        pairs_of_step: Pairs in all passes of the step; N where this is the only one.
         class_weights: (2,), weight of an unmatched and of a matched pair; 1 each without.
     """
     if class_weights is not None:
         class_weights = class_weights.to(outputs.logits)
     total = functional.cross_entropy(outputs.logits, labels, weight=class_weights, reduction="sum")
-    return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+    return total / (pairs_of_step or len(labels))
 
 
 def class_weights(name: str, labels: NDArray[np.int64]) -> torch.Tensor | None:
@@ -208,12 +209,62 @@ def class_weights(name: str, labels: NDArray[np.int64]) -> torch.Tensor | None:
 
 
 class _PackedTrainer(Trainer):
-    """transformers' Trainer whose evaluation is the same scoring that inference uses."""
+    """transformers' Trainer for packed posts: a batch is all posts of an optimizer step, worked off pass by pass.
+
+    Evaluation is the same scoring that inference uses.
+
+    Args:
+        class_weights: As in `pair_loss`.
+        tokens_per_pass: Tokens of one pass; smaller from when memory ran out.
+        **kwargs: The Trainer's own.
+    """
+
+    def __init__(self, *, class_weights: torch.Tensor | None, tokens_per_pass: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tokens_per_pass = tokens_per_pass
+        self._class_weights = class_weights
+        self._step_began, self._step_pairs = 0.0, 0
+
+    def training_step(
+        self, model: nn.Module, inputs: Any, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Adds up the gradients of an optimizer step, as if all its pairs had been in one pass; returns its loss.
+
+        Args:
+            model: The classifier, without gradients.
+            inputs: The posts of the step.
+            num_items_in_batch: Of the Trainer's; it can't count in posts, and the pairs are counted here.
+        """
+        examples: Sequence[PostExample] = inputs
+        self._step_began, self._step_pairs = time.perf_counter(), _n_pairs(examples)
+        losses: list[torch.Tensor] = []
+
+        def run(chosen: list[int]) -> None:
+            batch = send_to_device(pack([examples[position] for position in chosen]), self.args.device)
+            labels = batch.pop("labels")
+            loss = pair_loss(model(**batch), labels, self._step_pairs, self._class_weights)
+            self.accelerator.backward(loss)
+            losses.append(loss.detach())
+
+        def start_over() -> None:
+            model.zero_grad()  # a pass that broke off may have left a part of its gradients
+            losses.clear()
+
+        model.train()
+        self.tokens_per_pass = run_in_passes(examples, self.tokens_per_pass, run, _WAY_OUT, start_over)
+        return torch.stack(losses).sum()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the speed of an optimizer step to its loss, learning rate and gradient norm."""
+        if "loss" in logs:
+            logs["pairs_per_second"] = self._step_pairs / (time.perf_counter() - self._step_began)
+        super().log(logs, start_time)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Scores the dev posts."""
         examples = cast("Sequence[PostExample]", self.eval_dataset)
         labels = _labels(examples)
-        logits = score_pairs(cast(nn.Module, self.model), examples, self.args.per_device_train_batch_size)
+        logits = score_pairs(cast(nn.Module, self.model), examples, self.tokens_per_pass)
         metrics = {f"eval_{name}": value for name, value in dev_scores(labels, logits).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -237,52 +288,6 @@ def dev_scores(labels: NDArray[np.int64], logits: NDArray[np.float64]) -> dict[s
         "roc_auc": metrics["roc_auc"] or 0.0,
         "loss": float(log_loss(labels, probabilities, labels=[0, 1])),
     }
-
-
-class _LogMetrics(TrainerCallback):
-    """Hands every figure that the Trainer logs to the run's tracking."""
-
-    def __init__(self, log_metrics: LogMetrics) -> None:
-        self._log_metrics = log_metrics
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        metrics = {name.replace("eval_", "dev_"): float(value) for name, value in (logs or {}).items()}
-        self._log_metrics(metrics, state.global_step)
-
-
-class _Progress(ProgressCallback):
-    """One bar per fold with the latest loss and dev score, in place of a line per step."""
-
-    def __init__(self, title: str) -> None:
-        super().__init__()
-        self._title, self._shown = title, dict[str, str]()
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        super().on_train_begin(args, state, control, **kwargs)
-        if self.training_bar is not None:
-            self.training_bar.set_description(self._title)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        for name in {"loss", "eval_f1", "eval_loss"} & set(logs or {}):
-            self._shown[name.replace("eval_", "dev_")] = f"{(logs or {})[name]:.3f}"
-        if self.training_bar is not None:
-            self.training_bar.set_postfix(self._shown)
 
 
 def _labels(examples: Sequence[PostExample]) -> NDArray[np.int64]:

@@ -19,12 +19,12 @@ class Predictor:
 
     Args:
         trained: The checkpoint.
-        posts_per_batch: Posts in one pass.
+        tokens_per_pass: Tokens of one pass.
     """
 
-    def __init__(self, trained: TrainedFold, posts_per_batch: int) -> None:
+    def __init__(self, trained: TrainedFold, tokens_per_pass: int) -> None:
         self._trained = trained
-        self._posts_per_batch = posts_per_batch
+        self._tokens_per_pass = tokens_per_pass
 
     @property
     def criteria(self) -> dict[str, str]:
@@ -39,7 +39,7 @@ class Predictor:
             MentallamError: The run holds no complete checkpoint, or its base model can't be had.
         """
         trained = load_checkpoint(download_checkpoint(run_id), base_models, config.dtype, config.merge_adapter)
-        return cls(trained, config.posts_per_batch)
+        return cls(trained, config.tokens_per_pass)
 
     def predict(self, posts: pd.DataFrame, progress: str | None = None) -> pd.DataFrame:
         """Asks each post its criteria.
@@ -64,7 +64,7 @@ class Predictor:
             criteria = None if asked.isna().any() else list(dict.fromkeys(asked))
             text, _ = prepare_text(rows["text"].iloc[0], mask)
             examples.append(prompter.example(str(post_id), text, criteria))
-        probabilities = sigmoid(score_pairs(self._trained.model, examples, self._posts_per_batch, progress))
+        probabilities = sigmoid(score_pairs(self._trained.model, examples, self._tokens_per_pass, progress))
         labels = predict_labels(probabilities, self._trained.threshold)
         return pd.DataFrame(
             {

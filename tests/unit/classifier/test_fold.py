@@ -1,4 +1,5 @@
 import logging
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -7,8 +8,16 @@ import pandas as pd
 import pytest
 import torch
 
+from mentallam.classifier import fold
 from mentallam.classifier.checkpoint import TrainedFold
-from mentallam.classifier.fold import fit_fold, fold_seed, labelled_examples, score_fold
+from mentallam.classifier.fold import (
+    deterministic_algorithms,
+    fit_fold,
+    fold_seed,
+    labelled_examples,
+    sample,
+    score_fold,
+)
 from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.training import TrainingOutcome
 from mentallam.classifier.weights import BaseModel
@@ -169,8 +178,76 @@ def test_training_neither_needs_nor_sees_the_held_out_posts(
 def test_folds_start_from_seeds_of_their_own(
     tiny_config: Config, tiny_base: BaseModel, posts: pd.DataFrame, criteria: pd.DataFrame, pairs: pd.DataFrame
 ) -> None:
-    assert [fold_seed({"seed": 42, "fold": fold}) for fold in range(3)] == [42, 43, 44]
+    assert [fold_seed({"seed": 42, "fold": number}) for number in range(3)] == [42, 43, 44]
     one, _, _ = fit(tiny_config, tiny_base, posts, criteria, pairs, SPLIT)
     two, _, _ = fit(tiny_config, tiny_base, posts, criteria, pairs, {**SPLIT, "fold": 1})
     heads = [trained.model.base_model.model.score.modules_to_save["default"].weight for trained in (one, two)]
     assert not torch.allclose(*heads, atol=1e-2)
+
+
+@pytest.mark.parametrize(("fraction", "sizes"), [(0.5, (2, 1)), (0.01, (1, 1)), (1.0, (4, 2))])
+def test_a_sample_of_posts_to_learn_from_and_all_that_are_held_out(
+    tiny_config: Config,
+    tiny_base: BaseModel,
+    posts: pd.DataFrame,
+    criteria: pd.DataFrame,
+    pairs: pd.DataFrame,
+    groups: pd.DataFrame,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fraction: float,
+    sizes: tuple[int, int],
+) -> None:
+    seen: list[tuple[list[str], list[str]]] = []
+
+    def train(model: Any, train_examples: Any, dev_examples: Any, *rest: Any, **named: Any) -> TrainingOutcome:
+        seen.append(tuple([example.post_id for example in part] for part in (train_examples, dev_examples)))
+        return TrainingOutcome(0.5, 0.5, 1, 1, 1)
+
+    monkeypatch.setattr(fold, "train", train)
+    config = replace(tiny_config, training=replace(tiny_config.training, sample_fraction=fraction))
+    trained, _, _ = fit(config, tiny_base, posts, criteria, pairs, SPLIT)
+    fit(config, tiny_base, posts, criteria, pairs, SPLIT)
+    assert seen[0] == seen[1]
+    assert (len(seen[0][0]), len(seen[0][1])) == sizes
+    for part, chosen in zip(("train", "dev"), seen[0], strict=True):
+        assert chosen == [post_id for post_id in SPLIT[part] if post_id in chosen]
+    assert ("of 4 train posts" in caplog.text) == (fraction < 1)
+    assert set(score_fold(trained, SPLIT, posts, pairs, groups)["post_id"]) == set(HELD_OUT)
+
+
+def test_another_seed_draws_another_sample() -> None:
+    posts = [str(number) for number in range(100)]
+    samples = [sample(posts, 0.3, seed) for seed in (1, 1, 2)]
+    assert samples[0] == samples[1] != samples[2]
+    assert [len(chosen) for chosen in samples] == [30, 30, 30]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_deterministic_algorithms_are_on_while_a_fold_runs_and_not_after(
+    tiny_config: Config,
+    tiny_base: BaseModel,
+    posts: pd.DataFrame,
+    criteria: pd.DataFrame,
+    pairs: pd.DataFrame,
+    groups: pd.DataFrame,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: bool,
+) -> None:
+    config = replace(tiny_config, training=replace(tiny_config.training, deterministic=wanted, max_epochs=1))
+    seen: list[bool] = []
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")  # the user's own choice stays
+
+    def look(*_: Any) -> None:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+
+    trained, _ = fit_fold(config, tiny_base, SPLIT, posts, criteria, pairs, ORIGIN, look)
+    assert set(seen) == {wanted}
+    assert not torch.are_deterministic_algorithms_enabled()
+    with trained.model.register_forward_pre_hook(look):
+        score_fold(trained, SPLIT, posts, pairs, groups)
+    assert seen[-1] == wanted
+    with pytest.raises(ZeroDivisionError), deterministic_algorithms(wanted):
+        raise ZeroDivisionError
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"

@@ -123,15 +123,15 @@ def test_packing_places_every_token_once(lengths: list[tuple[int, list[int]]]) -
     assert end == len(row)
 
 
-@pytest.mark.parametrize("posts_per_batch", [1, 2])
+@pytest.mark.parametrize("tokens_per_pass", [1, 300])
 def test_batched_scores_equal_single_ones(
-    classifier: tuple[PeftModel, Prompter], examples: list[PostExample], posts_per_batch: int, tiny_config: Config
+    classifier: tuple[PeftModel, Prompter], examples: list[PostExample], tokens_per_pass: int, tiny_config: Config
 ) -> None:
     from mentallam.classifier.scoring import score_pairs
 
     model, prompter = classifier
-    together = score_pairs(model, examples, posts_per_batch=8)
-    assert abs(together - score_pairs(model, examples, posts_per_batch)).max() < 1e-5
+    together = score_pairs(model, examples, tokens_per_pass=10_000)
+    assert abs(together - score_pairs(model, examples, tokens_per_pass)).max() < 1e-5
     alone = prompter.example(
         "s_2_1", "Tired. So tired that the dishes have been in the sink since Monday, and I just look at them.", ["A.6"]
     )

@@ -1,5 +1,6 @@
+import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from peft import PeftModel
 from sklearn.metrics import log_loss
 
 from mentallam.classifier import training
+from mentallam.classifier.dora import CachedNormDora
+from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs, sigmoid
 from mentallam.classifier.training import (
@@ -20,8 +23,10 @@ from mentallam.classifier.training import (
     train,
 )
 from mentallam.classifier.weights import BaseModel
-from mentallam.config import Config, TrainConfig
+from mentallam.config import Config, TrainConfig, compose_config
+from mentallam.errors import MentallamError
 from mentallam.evaluation.thresholds import best_threshold
+from tests.conftest import PROJECT
 from tests.unit.classifier.conftest import make_classifier
 
 Logged = list[tuple[dict[str, float], int]]
@@ -38,7 +43,7 @@ def settings(**changes: Any) -> TrainConfig:
         "max_epochs": 3,
         "patience": 3,
         "effective_batch_pairs": 6,
-        "posts_per_micro_batch": 2,
+        "tokens_per_pass": 100,  # a post takes 39 to 91 tokens
         "select_by": "loss",
         "class_weight": "none",
     }
@@ -74,9 +79,14 @@ def run(tiny_base: BaseModel, tiny_config: Config) -> Callable[..., tuple[PeftMo
     """Trains a classifier that is the same at each start; returns it, the outcome and all that was logged."""
 
     def run(
-        train_numbers: range = range(7), invert_dev: bool = False, seed: int = 1, **changes: Any
+        train_numbers: range = range(7),
+        invert_dev: bool = False,
+        seed: int = 1,
+        prepare: Callable[[PeftModel], object] = lambda model: None,
+        **changes: Any,
     ) -> tuple[PeftModel, TrainingOutcome, Logged]:
         model, prompter = make_classifier(tiny_base, tiny_config)
+        prepare(model)
         logged: Logged = []
         dev = toy(prompter, range(20, 26), invert_dev)
         outcome = train(
@@ -90,6 +100,15 @@ def run(tiny_base: BaseModel, tiny_config: Config) -> Callable[..., tuple[PeftMo
         return model, outcome, logged
 
     return run
+
+
+def figures(logged: Logged) -> Logged:
+    """Without those that measure the machine."""
+    machine = ("per_second", "runtime", "peak_")
+    return [
+        ({name: value for name, value in metrics.items() if not any(part in name for part in machine)}, step)
+        for metrics, step in logged
+    ]
 
 
 @pytest.fixture
@@ -189,13 +208,13 @@ def test_it_stops_early(run: Any) -> None:
     assert outcome.epochs < 9
 
 
-@pytest.mark.parametrize("posts_per_micro_batch", [1, 2])  # 2 does not divide the 3 posts of a step
+@pytest.mark.parametrize("tokens_per_pass", [1, 140])  # a pass for each post; passes of one or two
 @pytest.mark.parametrize("class_weight", ["none", "balanced"])
-def test_accumulated_micro_batches_equal_one_batch(run: Any, class_weight: str, posts_per_micro_batch: int) -> None:
+def test_the_budget_of_a_pass_changes_no_weight(run: Any, class_weight: str, tokens_per_pass: int) -> None:
     # 7 posts with 3, 2 or 1 pairs each; 3 posts per step, which leaves the last step of an epoch with one.
     options = {"effective_batch_pairs": 6, "class_weight": class_weight, "learning_rate": 1e-3, "max_epochs": 2}
-    in_parts, first, _ = run(range(7), posts_per_micro_batch=posts_per_micro_batch, **options)
-    together, second, logged = run(range(7), posts_per_micro_batch=3, **options)
+    in_parts, first, _ = run(range(7), tokens_per_pass=tokens_per_pass, **options)
+    together, second, logged = run(range(7), tokens_per_pass=10_000, **options)
     assert first.steps == second.steps == 6
     assert sum("loss" in metrics for metrics, _ in logged) == 6
     assert largest_difference(adapter_of(in_parts), adapter_of(together)) < 1e-5
@@ -226,21 +245,25 @@ def test_balanced_weights_give_both_labels_the_same_share(prompter: Prompter) ->
     assert float(even) == pytest.approx(np.log(2))  # on average 1 per pair
 
 
-def test_the_same_seed_gives_the_same_metrics(run: Any) -> None:
+def test_the_same_seed_gives_the_same_metrics_and_weights(run: Any) -> None:
     first, second, other = run(max_epochs=2), run(max_epochs=2), run(max_epochs=2, seed=2)
-    figures = [[figure for figure in logged if "train_runtime" not in figure[0]] for _, _, logged in (first, second)]
-    assert figures[0] == figures[1]
+    assert figures(first[2]) == figures(second[2])
+    names = {name for metrics, _ in figures(first[2]) for name in metrics}
+    assert {"loss", "grad_norm", "learning_rate", "dev_f1", "dev_loss", "train_loss"} <= names
     assert first[1] == second[1]
     assert largest_difference(adapter_of(first[0]), adapter_of(second[0])) == 0
-    assert [metrics.get("loss") for metrics, _ in first[2]] != [metrics.get("loss") for metrics, _ in other[2]]
+    assert figures(first[2]) != figures(other[2])
+    assert largest_difference(adapter_of(first[0]), adapter_of(other[0])) > 1e-3
 
 
 def test_every_step_logs_loss_and_learning_rate(run: Any) -> None:
-    options = {"posts_per_micro_batch": 3, "learning_rate": 1e-3, "warmup_ratio": 0.2}
+    options = {"effective_batch_pairs": 6, "learning_rate": 1e-3, "warmup_ratio": 0.2}
     _, outcome, logged = run(range(7), max_epochs=5, patience=5, **options)
     steps = {step: metrics for metrics, step in logged if "loss" in metrics}
     assert list(steps) == list(range(1, outcome.steps + 1)) == list(range(1, 16))  # 3 posts a step, 5 times 7 posts
-    assert all(metrics.keys() >= {"loss", "learning_rate"} for metrics in steps.values())
+    seen = {"loss", "learning_rate", "grad_norm", "pairs_per_second"}
+    assert all(metrics.keys() >= seen for metrics in steps.values())
+    assert all(metrics["pairs_per_second"] > 0 for metrics in steps.values())
     rates = [metrics["learning_rate"] for metrics in steps.values()]
     assert rates[0] == 0
     assert max(rates) == rates[3] == pytest.approx(1e-3)  # a fifth of 15 steps to get there
@@ -252,3 +275,147 @@ def test_dev_scores_of_one_label_only_choose_no_epoch() -> None:
     scores = dev_scores(np.array([0, 0]), np.array([-1.0, 1.0]))
     assert (scores["f1"], scores["average_precision"], scores["roc_auc"]) == (0.0, 0.0, 0.0)
     assert scores["loss"] > 0
+
+
+def without_memory_for(tokens: int, error: Exception) -> Callable[[PeftModel], object]:
+    """A machine that lacks the memory for longer passes: it breaks off in the middle of a backward pass."""
+
+    def prepare(model: PeftModel) -> object:
+        def fail(module: torch.nn.Module, gradients: tuple[torch.Tensor]) -> None:
+            if gradients[0].shape[1] > tokens:
+                raise error
+
+        return model.base_model.model.model.layers[0].register_full_backward_pre_hook(fail)
+
+    return prepare
+
+
+def checkpointed(model: PeftModel) -> None:
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:125] DefaultCPUAllocator: can't allocate memory: you tried to ...")
+
+
+@pytest.mark.parametrize("error", [GPU, CPU])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_lack_of_memory_changes_no_weight(
+    run: Any, error: Exception, checkpointing: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def prepare(model: PeftModel) -> None:
+        without_memory_for(100, error)(model)
+        if checkpointing:
+            checkpointed(model)
+
+    model, outcome, logged = run(tokens_per_pass=400, prepare=prepare)
+    warnings = [record.args for record in caplog.records if "out of memory" in record.msg]
+    assert [budget for _, budget in warnings] == [200, 100]  # and none in later steps
+    calm, expected, figures_expected = run(tokens_per_pass=100, prepare=checkpointed if checkpointing else str)
+    assert outcome == expected
+    assert figures(logged) == figures(figures_expected)
+    assert largest_difference(adapter_of(model), adapter_of(calm)) == 0
+
+
+def test_a_post_that_cannot_be_trained_names_the_way_out(run: Any) -> None:
+    with pytest.raises(MentallamError, match=r"^post p\d \(91 tokens .*set model.gradient_checkpointing=true, lower "):
+        run(tokens_per_pass=400, prepare=without_memory_for(90, CPU))
+
+
+def test_gradient_checkpointing_changes_no_weight(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms: list[object] = []
+    original = CachedNormDora._norm
+    monkeypatch.setattr(CachedNormDora, "_norm", lambda self, *args: norms.append(self) or original(self, *args))
+    plain, _, _ = run(learning_rate=1e-3)
+    without = len(norms)
+    model, outcome, _ = run(learning_rate=1e-3, prepare=checkpointed)
+    assert largest_difference(adapter_of(model), adapter_of(plain)) < 1e-6
+    assert len(norms) - without == without
+    # 14 layers: once before the first step, once after each, and maybe again with the best epoch's weights.
+    assert without in {14 * (1 + outcome.steps), 14 * (2 + outcome.steps)}
+
+
+def test_activations_are_recomputed_in_training_and_not_in_scoring(tiny_base: BaseModel) -> None:
+    config = compose_config(PROJECT / "hydra_configs", "tiny", "model.gradient_checkpointing=true")
+    model, prompter = make_classifier(tiny_base, config)
+    forwards: list[int] = []
+    model.base_model.model.model.layers[0].self_attn.register_forward_hook(lambda *_: forwards.append(1))
+    dev = toy(prompter, range(20, 26))
+    score_pairs(model.train(), dev, 10_000)
+    assert len(forwards) == 1
+    batch = cast(dict[str, Any], pack(dev))
+    labels = batch.pop("labels")
+    pair_loss(model(**batch), labels).backward()
+    assert len(forwards) == 3  # once, and once more on the way back
+
+
+def test_the_steps_of_an_epoch_do_not_depend_on_the_budget(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[list[list[str]]] = []
+    original = training.run_in_passes
+
+    def spy(examples: list[PostExample], *rest: Any) -> int:
+        steps[-1].append([example.post_id for example in examples])
+        return original(examples, *rest)
+
+    monkeypatch.setattr(training, "run_in_passes", spy)
+    for budget in (1, 10_000):
+        steps.append([])
+        run(tokens_per_pass=budget, max_epochs=2)
+    assert steps[0] == steps[1]
+    assert [len(step) for step in steps[0]] == [3, 3, 1, 3, 3, 1]
+    epochs = [[post_id for step in steps[0][start : start + 3] for post_id in step] for start in (0, 3)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == [f"p{number}" for number in range(7)]
+    assert epochs[0] != epochs[1]
+
+
+def test_max_steps_ends_training_and_schedule(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    best = iter([0.3, 0.8])
+    monkeypatch.setattr(training, "dev_scores", lambda *_: {**DEV_SCORES, "f1": next(best)})
+    _, outcome, logged = run(max_epochs=9, max_steps=5, warmup_ratio=0.4, select_by="f1", learning_rate=1e-3)
+    assert (outcome.steps, outcome.epochs, outcome.best_epoch) == (5, 2, 2)  # 3 steps are an epoch
+    rates = [metrics["learning_rate"] for metrics, _ in logged if "loss" in metrics]
+    assert rates[:3] == pytest.approx([0, 5e-4, 1e-3])  # two of five steps to get there
+    assert rates[4] == pytest.approx(1e-3 * (1 + np.cos(np.pi * 2 / 3)) / 2)
+
+
+def test_max_steps_beyond_the_last_epoch_change_nothing(run: Any) -> None:
+    assert run(max_epochs=1, max_steps=99)[1].steps == 3
+
+
+def test_weights_decay(run: Any) -> None:
+    decayed, plain = (adapter_of(run(weight_decay=decay, max_epochs=1)[0]) for decay in (0.5, 0.0))
+    size = [sum(float(w.square().sum()) for name, w in each.items() if "lora_A" in name) for each in (decayed, plain)]
+    # AdamW shrinks weights by rate * decay at each step: by 0.5 % at the second of three, by less at the third.
+    assert size[0] < size[1] * (1 - 5e-3) ** 2
+
+
+def test_balanced_weights_move_what_cannot_be_learnt_to_one_half(
+    tiny_base: BaseModel, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All posts are the same, and one in four pairs matches: there is nothing to learn but how many."""
+    monkeypatch.setattr(training, "start_at_base_rate", lambda *_: None)
+    means = {}
+    for name in ("none", "balanced"):
+        model, prompter = make_classifier(tiny_base, tiny_config)
+        posts = [prompter.example(f"p{n}", "A day.", ["A.1"], [int(n % 4 == 0)]) for n in range(640)]
+        options = settings(class_weight=name, effective_batch_pairs=32, max_epochs=1, tokens_per_pass=2000)
+        train(model, posts, posts[:8], options, 1, lambda *_: None)
+        means[name] = float(sigmoid(score_pairs(model, posts[:1], 10_000)).mean())
+    assert means == {"none": pytest.approx(0.25, abs=0.1), "balanced": pytest.approx(0.5, abs=0.1)}
+
+
+def test_the_log_says_how_far_training_is(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        run(max_epochs=2)
+    lines = [record.getMessage() for record in caplog.records if record.name.endswith("progress")]
+    assert len(lines) == 2
+    for word in ("6/6 steps", "epoch=2.0/2", "loss=", "dev_f1=", "dev_loss=", "pairs/s=", "GiB", " left"):
+        assert word in lines[-1]
+
+
+def test_memory_is_logged_at_the_end_and_flops_are_not(run: Any) -> None:
+    _, outcome, logged = run(max_epochs=1)
+    [(peaks, step)] = [(metrics, step) for metrics, step in logged if "peak_rss_bytes" in metrics]
+    assert peaks["peak_rss_bytes"] > 1e8
+    assert step == outcome.steps
+    assert not [metrics for metrics, _ in logged if "total_flos" in metrics]

@@ -22,7 +22,7 @@ COLUMNS = ["post_id", "criterion_id", "label", "probability", "threshold", "run_
 
 @pytest.fixture
 def predictor(trained: TrainedFold) -> Predictor:
-    return Predictor(trained, posts_per_batch=2)
+    return Predictor(trained, tokens_per_pass=400)
 
 
 def posts(*rows: tuple[str, str, str | None]) -> pd.DataFrame:
@@ -125,8 +125,8 @@ def test_a_run_without_a_checkpoint_is_one_sentence(experiment: str, tmp_path: P
         Predictor.from_run(run.info.run_id, tmp_path, tiny_config.inference)
 
 
-def test_posts_per_batch_changes_nothing_but_speed(trained: TrainedFold) -> None:
+def test_tokens_per_pass_change_nothing_but_speed(trained: TrainedFold) -> None:
     many = posts(*((str(number), f"Post {number}. " * (1 + 5 * number), None) for number in range(5)))
-    results: list[Any] = [Predictor(trained, size).predict(many) for size in (1, 2, 8)]
+    results: list[Any] = [Predictor(trained, size).predict(many) for size in (1, 400, 10_000)]
     for other in results[1:]:
         pd.testing.assert_frame_equal(other, results[0], atol=1e-6)

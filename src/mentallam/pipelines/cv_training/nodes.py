@@ -53,6 +53,7 @@ def train_fold(
     posts: pd.DataFrame,
     criteria: pd.DataFrame,
     pairs: pd.DataFrame,
+    system_metrics_interval: float,
 ) -> tuple[dict[str, str], TrainedFold, dict[str, Any]]:
     """Return the fold's run (a child of the cross-validation's), its classifier at the best epoch, and how it went."""
     fold_run = tracking.open_fold_run(cv_run, split["fold"])
@@ -67,16 +68,17 @@ def train_fold(
         _log_start(run, training_config, base_model, data_statistics, data_manifest)
         run.log_params({"fold": split["fold"], "seed": fold_seed(split), "group_by": split["group_by"]})
         run.log_dict(split, f"fold_{split['fold']}.json")
-        trained, outcome = fit_fold(
-            config.from_dict(training_config),
-            BaseModel(**base_model),
-            split,
-            posts,
-            criteria,
-            pairs,
-            origin,
-            run.log_metrics,
-        )
+        with tracking.system_metrics(run.run_id, system_metrics_interval):
+            trained, outcome = fit_fold(
+                config.from_dict(training_config),
+                BaseModel(**base_model),
+                split,
+                posts,
+                criteria,
+                pairs,
+                origin,
+                run.log_metrics,
+            )
     return fold_run, trained, {**asdict(outcome), "seconds": time.perf_counter() - started}
 
 

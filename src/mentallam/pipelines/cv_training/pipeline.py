@@ -47,6 +47,7 @@ def _fold(fold: int) -> list[Node]:
             [
                 *("cv_run", "training_config", "base_model", "data_statistics", "data_manifest"),
                 *(f"{own}_split", "posts", "criteria", "pairs"),
+                "params:system_metrics_interval",
             ],
             [f"{own}_run", f"{own}_checkpoint", f"{own}_training"],
             name="train",
