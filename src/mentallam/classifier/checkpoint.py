@@ -10,12 +10,13 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import torch
 from peft import PeftModel
+from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from mentallam.classifier.dora import use_fast_adapters
 from mentallam.classifier.model import compute_dtype, load_base
@@ -98,8 +99,7 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
         folder: What `save_checkpoint` wrote.
         cache: Folder of base weights made on this machine.
         dtype: Of the base weights; `auto` takes that of the training's configuration.
-        merge: Fold the adapter into the weights, in float32 before they are rounded to `dtype`: faster, equal to within
-            rounding.
+        merge: Fold the adapter into the weights, layer by layer in float32: faster, equal to within rounding.
 
     Raises:
         MentallamError: The folder holds no checkpoint, or its base model can't be had.
@@ -111,9 +111,14 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
     except (OSError, ValueError, SafetensorError) as error:
         raise MentallamError(f"{folder} holds no complete checkpoint ({type(error).__name__}); train again") from None
     config = from_dict(facts["config"])
+    if merge and config.model.quantization != "none":
+        raise MentallamError(
+            f"inference.merge_adapter=true would round the adapter to 4 bits (model.quantization was "
+            f"{config.model.quantization}); leave it false"
+        )
     base = locate_base_model(BaseModel(**facts["base_model"]), config.model, cache)
     wanted = compute_dtype(config.model.dtype if dtype == "auto" else dtype)
-    model, tokenizer = load_base(base, torch.float32 if merge else wanted)
+    model, tokenizer = load_base(base, wanted, config.model.quantization)
     try:
         adapted = PeftModel.from_pretrained(model, str(folder))
     except (KeyError, RuntimeError, ValueError, OSError) as error:  # no head; other shapes; no adapter_config.json
@@ -124,11 +129,21 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
         raise MentallamError(f"{folder} doesn't fit its model ({len(different)} weights differ by name); train again")
     use_fast_adapters(adapted)
     if merge:
-        adapted.merge_adapter()
-        model.model.to(wanted)  # but not the head
+        _merge(adapted)
     adapted.eval()
     prompter = Prompter(tokenizer, config.model.prompt, facts["criteria"], config.model.max_length)
     return TrainedFold(adapted, prompter, config, base, facts["threshold"], facts["origin"], folder)
+
+
+def _merge(adapted: PeftModel) -> None:
+    """PEFT's merge with one layer at a time in float32, since the whole model in it could be twice what is there."""
+    for module in adapted.modules():
+        if isinstance(module, LoraLinear):
+            weight = cast(Tensor, module.get_base_layer().weight)
+            dtype = weight.dtype
+            weight.data = weight.data.float()
+            module.merge()
+            weight.data = weight.data.to(dtype)
 
 
 def _facts(trained: TrainedFold) -> dict[str, Any]:

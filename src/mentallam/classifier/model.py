@@ -1,12 +1,19 @@
 """The classifier: a Llama base, DoRA adapters, and a head with two logits on each pair's last token."""
 
 import logging
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor
-from transformers import AutoTokenizer, LlamaForSequenceClassification, PreTrainedTokenizerBase
+from transformers import (
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    PreTrainedTokenizerBase,
+)
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from mentallam.classifier import attention
@@ -66,23 +73,59 @@ def compute_dtype(name: str) -> torch.dtype:
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
+# How a base becomes a classifier, whether its weights are loaded or only counted.
+_CLASSIFIER: dict[str, Any] = {
+    "num_labels": len(LABELS),
+    "id2label": dict(enumerate(LABELS)),
+    "label2id": {label: index for index, label in enumerate(LABELS)},
+}
+
+
+def empty_base(architecture: LlamaConfig, dtype: torch.dtype) -> PackedLlamaForSequenceClassification:
+    """As `load_base`, but without weights: on torch's meta device if called under it, which takes no memory."""
+    changed = LlamaConfig.from_dict({**architecture.to_dict(), **_CLASSIFIER})
+    model = PackedLlamaForSequenceClassification._from_config(changed, dtype=dtype, attn_implementation=attention.NAME)
+    model.score.float()
+    assert isinstance(model, PackedLlamaForSequenceClassification)
+    return model
+
+
+def require_bitsandbytes(option: str) -> None:
+    """Says how to get the library that 4-bit weights and 8-bit optimizers need.
+
+    Raises:
+        MentallamError: It is not installed.
+    """
+    if find_spec("bitsandbytes") is None:
+        raise MentallamError(
+            f"{option} needs the library bitsandbytes: install the extra, `pip install -e '.[quantization]'` in "
+            f"the project's folder, or leave the option out"
+        )
+
+
 def load_base(
-    base: BaseModel, dtype: torch.dtype
+    base: BaseModel, dtype: torch.dtype, quantization: str = "none"
 ) -> tuple[PackedLlamaForSequenceClassification, PreTrainedTokenizerBase]:
     """The frozen base with a fresh head (float32) and its tokenizer, on this machine's device.
 
+    Args:
+        base: Where it lies.
+        dtype: Of the weights; of a quantised base, what it computes in.
+        quantization: `nf4` turns every projection into 4 bits as it is loaded; `none` leaves them.
+
     Raises:
-        MentallamError: The folder holds no complete Llama model.
+        MentallamError: The folder holds no complete Llama model, or the extra `quantization` is missing.
     """
+    if quantization == "nf4":
+        require_bitsandbytes("model.quantization=nf4")
     try:
         tokenizer = AutoTokenizer.from_pretrained(base.folder)
         with quiet_loading():
             model = PackedLlamaForSequenceClassification.from_pretrained(
                 base.folder,
-                num_labels=len(LABELS),
-                id2label=dict(enumerate(LABELS)),
-                label2id={label: index for index, label in enumerate(LABELS)},
+                **_CLASSIFIER,
                 dtype=dtype,
+                quantization_config=_nf4(dtype) if quantization == "nf4" else None,
                 attn_implementation=attention.NAME,
                 device_map={"": compute_device()} if torch.cuda.is_available() else None,
             )
@@ -93,6 +136,17 @@ def load_base(
         ) from None
     model.score.float()  # small, and the one place where rounding would reach the probability directly
     return model, tokenizer
+
+
+def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """QLoRA's recipe (arXiv 2305.14314); the head is trained, so it stays as it is."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=["score"],
+    )
 
 
 def add_adapter(model: PackedLlamaForSequenceClassification, adapter: AdapterConfig) -> PeftModel:
@@ -131,7 +185,7 @@ def add_adapter(model: PackedLlamaForSequenceClassification, adapter: AdapterCon
 
 def build_classifier(base: BaseModel, config: Config) -> tuple[PeftModel, PreTrainedTokenizerBase]:
     """Base, fresh adapters and fresh head, ready for training; call after seeding."""
-    model, tokenizer = load_base(base, compute_dtype(config.model.dtype))
+    model, tokenizer = load_base(base, compute_dtype(config.model.dtype), config.model.quantization)
     adapted = add_adapter(model, config.adapter)
     if config.model.gradient_checkpointing:
         # Only while the model is in training mode; scoring keeps nothing for a backward pass anyway.

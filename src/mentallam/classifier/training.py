@@ -25,6 +25,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from mentallam.classifier.model import require_bitsandbytes
 from mentallam.classifier.packing import pack
 from mentallam.classifier.passes import run_in_passes
 from mentallam.classifier.progress import LogMetrics, Progress, Tracking
@@ -83,6 +84,8 @@ def train(
     Raises:
         MentallamError: A single post with its criteria does not fit into memory.
     """
+    if config.optimizer == "adamw_8bit":
+        require_bitsandbytes("training.optimizer=adamw_8bit")
     weights = class_weights(config.class_weight, _labels(train_examples))
     start_at_base_rate(model, train_examples, weights)
     posts_per_step = max(1, round(config.effective_batch_pairs * len(train_examples) / _n_pairs(train_examples)))
@@ -94,6 +97,7 @@ def train(
             seed=seed,
             max_steps=steps,
             per_device_train_batch_size=posts_per_step,
+            optim=TrainingArguments.default_optim if config.optimizer == "adamw" else config.optimizer,
             learning_rate=config.learning_rate,
             lr_scheduler_type=config.scheduler,
             warmup_steps=config.warmup_ratio,  # a share of all steps where it is below 1

@@ -142,6 +142,41 @@ def load_tokenizer(model: ModelConfig, cache: Path, texts: Iterable[str] = ()) -
     return tokenizer
 
 
+def load_architecture(model: ModelConfig, cache: Path) -> tuple[LlamaConfig, str]:
+    """The architecture of a base model whose weights are not needed; it never asks a network.
+
+    Args:
+        model: Which model. Of the hub's, `architecture` in the configuration stands in for a config.json that is not
+            on this machine.
+        cache: As in `prepare_base_model`.
+
+    Returns:
+        The architecture, and where it is from: config.json, gguf or configuration.
+
+    Raises:
+        MentallamError: It is not on this machine, or can't be read.
+    """
+    if model.source == "random":
+        return LlamaConfig(**model.architecture), "configuration"
+    try:
+        if model.source == "wheel":
+            source, fingerprint = _wheel_file(model)
+            converted = _cached_folder(cache, model.name, fingerprint)
+            if converted.is_dir():
+                return LlamaConfig.from_pretrained(str(converted)), "config.json"
+            return LlamaConfig.from_pretrained(str(source.parent), gguf_file=source.name), "gguf"
+        folder = _hub_cache(model)
+        return LlamaConfig.from_pretrained(str(folder), local_files_only=True), "config.json"
+    except MentallamError:
+        if model.source != "hub" or not model.architecture:
+            raise
+        return LlamaConfig(**model.architecture), "configuration"
+    except (OSError, ValueError) as error:
+        raise MentallamError(
+            f"the architecture of {model.name} can't be read ({type(error).__name__}); get its files again"
+        ) from None
+
+
 def _hub_cache(model: ModelConfig) -> Path:
     if Path(model.path).is_dir():
         return Path(model.path)

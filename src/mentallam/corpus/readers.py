@@ -169,6 +169,15 @@ def read_pairs(folder: Path, criteria_path: Path | None, missing_allowed: bool) 
 READERS: dict[str, Callable[[Path, Path | None, bool], Corpus]] = {"redsm5": read_redsm5, "pairs": read_pairs}
 
 
+def read_criteria(path: Path) -> pd.DataFrame:
+    """Read criterion_id and criterion alone, for what needs no posts.
+
+    Raises:
+        MentallamError: The file is missing or faulty.
+    """
+    return _read_criteria(path, ("criterion_id", "criterion"), "One criterion per row.")
+
+
 def _read_criteria(path: Path, columns: tuple[str, ...], source: str) -> pd.DataFrame:
     criteria = read_table(path, Layout(columns, columns, source))
     for column in columns[:-1]:

@@ -1,0 +1,30 @@
+"""Nodes of memory_plan: they call the classifier wing."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from mentallam import config
+from mentallam.classifier import memory
+from mentallam.corpus import readers
+
+
+def read_criteria(criteria_file: str) -> pd.DataFrame:
+    """Return the criteria that each post is asked."""
+    return readers.read_criteria(Path(criteria_file))
+
+
+def plan_memory(
+    criteria: pd.DataFrame, hydra_configs: str, profile: str, overrides: str, base_models: str
+) -> dict[str, Any]:
+    """Return the memory of a training step as configured, and print it as a table."""
+    composed = config.compose_config(Path(hydra_configs), profile, overrides)
+    wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
+    plan = memory.plan_memory(composed, Path(base_models), wording)
+    console = Console()
+    console.print(memory.memory_table(plan))
+    for sentence in plan["sentences"]:
+        console.print(sentence, highlight=False)
+    return plan

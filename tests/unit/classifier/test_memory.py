@@ -1,0 +1,133 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as functional
+from torch.utils._pytree import tree_leaves
+from transformers import LlamaConfig
+
+from mentallam.classifier.memory import empty_classifier, longest_posts, memory_table, plan_memory, step_memory
+from mentallam.classifier.model import build_classifier
+from mentallam.classifier.packing import pack
+from mentallam.classifier.weights import BaseModel, load_architecture
+from mentallam.config import Config, compose_config
+from mentallam.errors import MentallamError
+from tests.conftest import CRITERIA, PROJECT
+
+HYDRA = PROJECT / "hydra_configs"
+
+
+@pytest.fixture(scope="module")
+def plan(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return plan_memory(tiny_config, tmp_path_factory.mktemp("base"), CRITERIA)
+
+
+def saved_bytes(model: torch.nn.Module, batch: Any) -> int:
+    """The batch and what autograd keeps of a forward pass, by its own account; each storage once, no parameters."""
+    known = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    for tensor in tree_leaves(batch):
+        if isinstance(tensor, torch.Tensor):
+            keep(tensor)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = functional.cross_entropy(model(**batch).logits, batch["labels"])
+    assert loss.requires_grad
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def test_what_is_counted_as_activations_is_what_autograd_keeps(
+    tiny_base: BaseModel, tiny_config: Config, tmp_path: Path
+) -> None:
+    examples, _ = longest_posts(tiny_config, tmp_path, CRITERIA)
+    model, _ = build_classifier(tiny_base, tiny_config)
+    kept = saved_bytes(model.train(), pack(examples))
+    empty = empty_classifier(load_architecture(tiny_config.model, tmp_path)[0], tiny_config)
+    assert step_memory(empty, examples, gradient_checkpointing=False).activations == pytest.approx(kept, rel=0.02)
+
+
+def test_weights_gradients_and_optimizer_are_those_of_the_real_model(
+    tiny_base: BaseModel, tiny_config: Config, plan: dict[str, Any]
+) -> None:
+    model, _ = build_classifier(tiny_base, tiny_config)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    n_trained = sum(parameter.numel() for parameter in trained)
+    assert plan["parameters"] == {"total": sum(p.numel() for p in model.parameters()), "trainable": n_trained}
+    for step in plan["steps"][:2]:
+        assert step["gradients"] == 4 * n_trained
+        assert step["optimizer"] == 2 * 4 * n_trained  # Adam's two moments
+        tensors = [*model.parameters(), *model.buffers()]
+        assert step["weights"] == sum({t.data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+        parts = ("weights", "gradients", "optimizer", "kept", "activations", "workspace")
+        assert step["total"] == sum(step[part] for part in parts)
+
+
+def test_checkpointing_keeps_less_and_computes_with_more(plan: dict[str, Any]) -> None:
+    plain, checkpointed, *_ = plan["steps"]
+    assert (plain["gradient_checkpointing"], plain["configured"]) == (False, True)
+    assert checkpointed["activations"] < 0.5 * plain["activations"]
+    assert checkpointed["workspace"] > plain["workspace"]
+    assert checkpointed["total"] < plain["total"]
+
+
+def test_activations_grow_with_the_posts_of_a_pass(tiny_config: Config, tmp_path: Path) -> None:
+    def activations(posts: int) -> int:
+        config = replace(
+            tiny_config, training=replace(tiny_config.training, effective_batch_pairs=3 * posts, tokens_per_pass=10**6)
+        )
+        examples, _ = longest_posts(config, tmp_path, CRITERIA)
+        assert len(examples) == posts
+        empty = empty_classifier(load_architecture(config.model, tmp_path)[0], config)
+        return step_memory(empty, examples, gradient_checkpointing=False).activations
+
+    assert activations(4) == pytest.approx(2 * activations(2), rel=0.05)
+
+
+def test_a_pass_holds_what_its_budget_allows(tiny_config: Config, tmp_path: Path) -> None:
+    def posts(budget: int) -> int:
+        training = replace(tiny_config.training, effective_batch_pairs=12, tokens_per_pass=budget)
+        return len(longest_posts(replace(tiny_config, training=training), tmp_path, CRITERIA)[0])
+
+    [post, *_], _ = longest_posts(tiny_config, tmp_path, CRITERIA)
+    tokens = len(post.prefix) + sum(map(len, post.suffixes))
+    assert [posts(budget) for budget in (1, tokens, 2 * tokens, 99 * tokens)] == [1, 1, 2, 4]
+
+
+def test_every_pair_is_as_long_as_allowed(tiny_config: Config, tmp_path: Path) -> None:
+    [post, *_], counted_by = longest_posts(tiny_config, tmp_path, CRITERIA)
+    assert counted_by == "tokenizer"
+    assert len(post.prefix) + max(map(len, post.suffixes)) == tiny_config.model.max_length
+    assert len(post.labels) == len(post.suffixes) == len(CRITERIA)
+
+
+def test_the_study_is_planned_before_its_weights_are_here(tmp_path: Path) -> None:
+    plan = plan_memory(compose_config(HYDRA, "mentallam"), tmp_path, CRITERIA)
+    assert (plan["architecture_from"], plan["pass"]["counted_by"]) == ("configuration", "characters")
+    assert plan["parameters"]["total"] == 6_628_708_352  # Llama 2 7B without its output rows, with adapters and head
+    assert plan["steps"][1]["weights"] == pytest.approx(13.3e9, rel=0.01)
+    assert [sentence.split(":")[0] for sentence in plan["sentences"]] == ["50 GB", "24 GB"]
+    assert plan["sentences"][0].startswith("50 GB: fits checkpointing (")
+    assert "fits" in plan["sentences"][1].split("nf4, adamw_8bit, checkpointing")[0]
+    assert memory_table(plan).row_count == 7
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_config_json_wins_over_the_configured_architecture(tiny_base: BaseModel, tmp_path: Path) -> None:
+    config = compose_config(HYDRA, "mentallam", f"'model.path={tiny_base.folder}'")
+    architecture, origin = load_architecture(config.model, tmp_path)
+    assert isinstance(architecture, LlamaConfig)
+    assert (architecture.hidden_size, origin) == (64, "config.json")
+
+
+def test_an_unknown_architecture_is_one_sentence(tmp_path: Path) -> None:
+    config = compose_config(HYDRA, "mentallam", "model.path=nobody/nothing")
+    with pytest.raises(MentallamError, match="nobody/nothing .* is not on this machine yet"):
+        load_architecture(replace(config.model, architecture={}), tmp_path)
