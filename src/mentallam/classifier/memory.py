@@ -144,11 +144,10 @@ def longest_posts(config: Config, cache: Path, criteria: Mapping[str, str]) -> t
         ]
         prefix = [0] * max(1, length - max(map(len, suffixes)))
         post, counted_by = PostExample("longest", prefix, True, list(criteria), suffixes, []), "characters"
-    # As many as the budget of a pass holds, and not more than a whole optimizer step has.
-    step = max(1, round(config.training.effective_batch_pairs / len(criteria)))
-    tokens = len(post.prefix) + sum(map(len, post.suffixes))
-    posts = min(step, max(1, config.training.tokens_per_pass // tokens))
-    return [replace(post, labels=[0] * len(criteria))] * posts, counted_by
+    # As training does: as many posts as the budget of a pass holds, but no more than an optimizer step takes.
+    fitting = config.training.tokens_per_pass // (len(post.prefix) + sum(map(len, post.suffixes)))
+    posts_per_step = round(config.training.effective_batch_pairs / len(criteria))
+    return [replace(post, labels=[0] * len(criteria))] * max(1, min(fitting, posts_per_step)), counted_by
 
 
 def step_memory(
