@@ -134,10 +134,10 @@ class _PackedAttention(torch.autograd.Function):
 
             own_k, own_v = own_k.flatten(0, 1), own_v.flatten(0, 1)  # (G * K, S, D)
             by_sequence = (*own.shape[:2], -1)  # (G * K, S * R, .)
-            scores = torch.bmm(g.view(by_sequence), own_v.transpose(1, 2)).sub_(mean.view(by_sequence)).mul_(own)
+            scores = torch.bmm(g.reshape(by_sequence), own_v.transpose(1, 2)).sub_(mean.reshape(by_sequence)).mul_(own)
             to_own_q = torch.bmm(scores, own_k).view(g.shape)
-            _add(to_k, torch.bmm(scores.transpose(1, 2), queries.view(by_sequence)), segment)
-            _add(to_v, torch.bmm(own.transpose(1, 2), g.view(by_sequence)), segment)
+            _add(to_k, torch.bmm(scores.transpose(1, 2), queries.reshape(by_sequence)), segment)
+            _add(to_v, torch.bmm(own.transpose(1, 2), g.reshape(by_sequence)), segment)
             if seen.shape[-1]:
                 seen_k, seen_v = k[:, segment.seen], v[:, segment.seen]
                 scores = torch.bmm(g, seen_v.transpose(1, 2)).sub_(mean).mul_(seen)
