@@ -96,7 +96,7 @@ def plan_memory(config: Config, cache: Path, criteria: Mapping[str, str]) -> dic
             "total": sum(parameter.numel() for parameter in model.parameters()),
             "trainable": sum(parameter.numel() for parameter in _trained(model)),
         }
-        memory = step_memory(model, examples, checkpointing, way.training.optimizer)
+        memory = _all_layers(architecture, way, examples, checkpointing)
         steps.append(
             {
                 "quantization": way.model.quantization,
@@ -199,6 +199,22 @@ def step_memory(
         activations=after_forward - before,
         workspace=live.peak - live.bytes - (after_forward - before),
     )
+
+
+def _all_layers(
+    architecture: LlamaConfig, config: Config, examples: Sequence[PostExample], gradient_checkpointing: bool
+) -> StepMemory:
+    """`step_memory` of the whole model, counted on some layers: all are alike, and each adds the same to every part."""
+    layers = architecture.num_hidden_layers
+    counted = (2, 3) if layers > 3 and config.adapter.top_layers is None else (layers,)
+    memories = []
+    for some in counted:
+        model = empty_classifier(LlamaConfig.from_dict({**architecture.to_dict(), "num_hidden_layers": some}), config)
+        memories.append(step_memory(model, examples, gradient_checkpointing, config.training.optimizer))
+    if len(memories) == 1:
+        return memories[0]
+    two, three = (asdict(memory) for memory in memories)
+    return StepMemory(**{part: two[part] + (layers - 2) * (three[part] - two[part]) for part in two})
 
 
 def memory_table(plan: Mapping[str, Any]) -> Table:

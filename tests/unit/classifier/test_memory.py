@@ -8,6 +8,7 @@ import torch.nn.functional as functional
 from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig
 
+from mentallam.classifier import memory
 from mentallam.classifier.memory import empty_classifier, longest_posts, memory_table, plan_memory, step_memory
 from mentallam.classifier.model import build_classifier
 from mentallam.classifier.packing import pack
@@ -76,6 +77,17 @@ def test_checkpointing_keeps_less_and_computes_with_more(plan: dict[str, Any]) -
     assert checkpointed["activations"] < 0.5 * plain["activations"]
     assert checkpointed["workspace"] > plain["workspace"]
     assert checkpointed["total"] < plain["total"]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_further_layers_add_what_two_and_three_differ_by(
+    tiny_config: Config, tmp_path: Path, checkpointing: bool
+) -> None:
+    examples, _ = longest_posts(tiny_config, tmp_path, CRITERIA)
+    architecture = load_architecture(tiny_config.model, tmp_path)[0]
+    architecture.num_hidden_layers = 7
+    whole = step_memory(empty_classifier(architecture, tiny_config), examples, checkpointing)
+    assert memory._all_layers(architecture, tiny_config, examples, checkpointing) == whole
 
 
 def test_activations_grow_with_the_posts_of_a_pass(tiny_config: Config, tmp_path: Path) -> None:
