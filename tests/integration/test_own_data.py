@@ -1,0 +1,54 @@
+"""Somebody's own posts and criteria through all four pipelines, by configuration alone."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from tests.integration.conftest import Workspace
+
+TOPICS = {
+    "sleep": ("I lay awake until the birds began", "The afternoon was fine"),
+    "money": ("The rent is due and the account is empty", "My shift went by without a word"),
+    "friends": ("Nobody has called me for weeks", "We cooked at the neighbours' and laughed"),
+}
+
+
+def write_corpus(folder: Path, n_posts: int = 40) -> pd.DataFrame:
+    """Posts that say yes or no to three topics in every combination; returns the labels."""
+    folder.mkdir()
+    posts, labels = [], []
+    for number in range(n_posts):
+        chosen = [bool(number >> bit & 1) for bit in range(3)]
+        words = [TOPICS[topic][not yes] for topic, yes in zip(TOPICS, chosen, strict=True)]
+        posts.append((f"p{number}", ". ".join([*words, f"That was day {number * number}, {number} to go"])))
+        labels += [(f"p{number}", topic, "yes" if yes else "no") for topic, yes in zip(TOPICS, chosen, strict=True)]
+    criteria = [(topic, f"The writer speaks of {topic}.") for topic in TOPICS]
+    truth = pd.DataFrame(labels, columns=["post_id", "criterion_id", "label"])
+    pd.DataFrame(posts, columns=["post_id", "post"]).to_csv(folder / "posts.csv", index=False)
+    pd.DataFrame(criteria, columns=["criterion_id", "criterion"]).to_csv(folder / "criteria.csv", index=False)
+    truth.to_csv(folder / "groundtruth.csv", index=False)
+    return truth
+
+
+def test_own_posts_and_criteria_go_through_all_pipelines(empty: Workspace, tmp_path: Path) -> None:
+    truth = write_corpus(tmp_path / "corpus")
+    own = {"env": "pairs", "corpus_dir": str(tmp_path / "corpus"), "corpus_label": {"name": "diaries"}}
+    empty.run("data_processing", **own, folds={"duplicates": "report"})
+    empty.run("cv_training", **own, overrides="experiment=tiny training.max_epochs=1")
+    empty.run("reporting", **own)
+    empty.run("inference", **own, input=str(tmp_path / "corpus" / "posts.csv"))
+
+    summary = json.loads((empty.data / "08_reporting" / "cv_summary.json").read_text())
+    assert (summary["n_folds"], summary["n_posts"], summary["n_pairs"]) == (5, 40, 120)
+    assert "synthetic" not in (empty.data / "08_reporting" / "report.md").read_text().split("##")[0]
+    table = pd.read_parquet(empty.data / "07_model_output" / "oof_predictions.parquet")
+    merged = table.merge(truth, on=["post_id", "criterion_id"], suffixes=("", "_written"), validate="one_to_one")
+    assert len(merged) == 120
+    assert (merged["label"].map({1: "yes", 0: "no"}) == merged["label_written"]).all()
+    asked = pd.read_json(empty.data / "07_model_output" / "predictions.jsonl", lines=True)
+    assert set(asked["criterion_id"]) == set(TOPICS)
+    assert len(asked) == 120
+    [experiment] = [one for one in empty.client().search_experiments() if one.name.endswith("-pairs")]
+    runs = empty.client().search_runs([experiment.experiment_id])
+    assert len(runs) == 1 + 5
