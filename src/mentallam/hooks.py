@@ -88,10 +88,12 @@ def _change_since_folds(pipeline: Pipeline, catalog: DataCatalog, made_here: set
         carries_hash = name == "data_statistics" or name.endswith("_split")
         if carries_hash and catalog.load(name)["data_hash"] != manifest["data_hash"]:
             return f"other data have been prepared than those of {name}"
-    chosen = options(
-        CleaningOptions.model_validate(catalog.load("params:cleaning")),
-        FoldOptions.model_validate(catalog.load("params:folds")),
-    )
+    folds = FoldOptions.model_validate(catalog.load("params:folds"))
+    for split in (catalog.load(name) for name in saved if name.endswith("_split")):
+        for name, value in folds.model_dump(include={"seed", "dev_splits"}).items():
+            if split[name] != value:
+                return f"folds.{name} has changed from {split[name]} to {value}"
+    chosen = options(CleaningOptions.model_validate(catalog.load("params:cleaning")), folds)
     for part, result in (("cleaning", "posts"), ("folds", "groups")):
         for name, value in chosen[part].items():
             if result in saved and (before := manifest["options"][part][name]) != value:

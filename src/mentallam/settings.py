@@ -17,6 +17,8 @@ HOOKS = (ProjectHooks(),)
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
+    # Key by key, also within a key: `--params folds.group_by=author` and an environment's file leave the rest as it is.
+    "merge_strategy": {"parameters": "soft"},
     "custom_resolvers": {
         "cv_folds": lambda: CV_FOLDS,
         "project_path": lambda: str(PROJECT_PATH),

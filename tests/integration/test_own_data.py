@@ -34,7 +34,7 @@ def write_corpus(folder: Path, n_posts: int = 40) -> pd.DataFrame:
 def test_own_posts_and_criteria_go_through_all_pipelines(empty: Workspace, tmp_path: Path) -> None:
     truth = write_corpus(tmp_path / "corpus")
     own = {"env": "pairs", "corpus_dir": str(tmp_path / "corpus"), "corpus_label": {"name": "diaries"}}
-    empty.run("data_processing", **own, folds={"duplicates": "report"})
+    empty.run("data_processing", **own, folds={"dev_splits": 4})
     empty.run("cv_training", **own, overrides="experiment=tiny training.max_epochs=1")
     empty.run("reporting", **own)
     empty.run("inference", **own, input=str(tmp_path / "corpus" / "posts.csv"))

@@ -104,6 +104,10 @@ def test_a_changed_option_is_named(workspace: Workspace) -> None:
     assert message == f"cleaning.mask has changed from False to True {WAY_OUT}"
     message = refusal(workspace, {"folds": {"group_by": "author"}}, node_names=["prepare_base_model"])
     assert "folds.group_by has changed from post_id to author" in message
+    message = refusal(workspace, {"folds": {"seed": 7}}, namespaces=["fold_1"])
+    assert "folds.seed has changed from 42 to 7" in message
+    message = refusal(workspace, {"folds": {"dev_splits": 4}}, namespaces=["fold_1"])
+    assert "folds.dev_splits has changed from 5 to 4" in message
 
 
 WAYS: dict[str, dict[str, Any]] = {

@@ -45,6 +45,7 @@ class FoldSplit(TypedDict):
     fold: int
     n_folds: int
     seed: int
+    dev_splits: int
     group_by: str
     data_hash: str
     train: list[str]
@@ -89,6 +90,7 @@ def make_folds(
                 "fold": fold,
                 "n_folds": n_folds,
                 "seed": options.seed,
+                "dev_splits": options.dev_splits,
                 "group_by": options.group_by,
                 "data_hash": data_hash,
                 "train": _posts(parts["train"]),
