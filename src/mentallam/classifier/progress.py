@@ -1,7 +1,6 @@
 """What is seen of a fold while it runs: one progress line, and its figures for the run's tracking."""
 
 import logging
-import resource
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -140,8 +139,13 @@ class Tracking(TrainerCallback):
 
 def peak_memory() -> dict[str, float]:
     """peak_rss_bytes of this process since it began, and peak_gpu_bytes of torch's tensors where there is a GPU."""
-    unit = 1 if sys.platform == "darwin" else 1024  # what getrusage counts in
-    peaks = {"peak_rss_bytes": float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)}
+    if sys.platform == "win32":
+        peak = psutil.Process().memory_info().peak_wset
+    else:
+        import resource  # Windows has none
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peaks = {"peak_rss_bytes": float(peak)}
     if torch.cuda.is_available():
         peaks["peak_gpu_bytes"] = float(torch.cuda.max_memory_allocated())
     return peaks
