@@ -2,7 +2,7 @@
 
 Every variant gets the same posts, seed, optimisation and effective batch; epoch and threshold come from the dev posts.
 
-python benchmarks/prompt_variants.py --corpus FOLDER [--train 400 --dev 80 --test 400] [--variants NAME ...]
+python benchmarks/prompt_variants.py --corpus FOLDER [--train 300 --dev 60 --test 300] [--variants NAME ...]
 """
 
 import argparse
@@ -135,11 +135,14 @@ def main() -> None:
     parser.add_argument(
         "--corpus", type=Path, required=True, help="folder with posts.csv, criteria.csv, groundtruth.csv"
     )
-    parser.add_argument("--train", type=int, default=400)
-    parser.add_argument("--dev", type=int, default=80)
-    parser.add_argument("--test", type=int, default=400)
+    parser.add_argument("--train", type=int, default=300)
+    parser.add_argument("--dev", type=int, default=60)
+    parser.add_argument("--test", type=int, default=300)
     parser.add_argument("--variants", nargs="*", default=VARIANTS, choices=VARIANTS)
-    parser.add_argument("--overrides", default="training.max_epochs=1 training.learning_rate=1e-3 model.max_length=320")
+    parser.add_argument(
+        "--overrides",
+        default="training.max_epochs=1 training.effective_batch_pairs=24 training.tokens_per_pass=4096 model.max_length=320",
+    )
     arguments = parser.parse_args()
 
     config = compose_config(PROJECT / "hydra_configs", "smollm2", arguments.overrides)
