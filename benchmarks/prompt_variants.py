@@ -27,6 +27,7 @@ from mentallam.config import Config, compose_config
 PROJECT = Path(__file__).resolve().parents[1]
 QUESTION = "Does the post match the criterion description? Output yes or no"
 SEED = 42
+OVERRIDES = "training.max_epochs=1 training.effective_batch_pairs=24 training.tokens_per_pass=4096 model.max_length=320"
 
 # Makes the examples of one post: id, text, labels by criterion id.
 Examples = Callable[[str, str, dict[str, int]], list[PostExample]]
@@ -139,10 +140,7 @@ def main() -> None:
     parser.add_argument("--dev", type=int, default=60)
     parser.add_argument("--test", type=int, default=300)
     parser.add_argument("--variants", nargs="*", default=VARIANTS, choices=VARIANTS)
-    parser.add_argument(
-        "--overrides",
-        default="training.max_epochs=1 training.effective_batch_pairs=24 training.tokens_per_pass=4096 model.max_length=320",
-    )
+    parser.add_argument("--overrides", default=OVERRIDES)
     arguments = parser.parse_args()
 
     config = compose_config(PROJECT / "hydra_configs", "smollm2", arguments.overrides)
