@@ -171,7 +171,7 @@ def test_the_best_epochs_weights_are_restored(
     best = iter([0.3, 0.8, 0.5, 0.7])
     seen: list[NDArray[np.float64]] = []
 
-    def scripted(labels: NDArray[np.int64], logits: NDArray[np.float64]) -> dict[str, float]:
+    def scripted(labels: NDArray[np.int64], logits: NDArray[np.float64], _: object) -> dict[str, float]:
         seen.append(logits)
         score = next(best)
         return {**DEV_SCORES, select_by: 1 - score if select_by == "loss" else score}
