@@ -123,6 +123,7 @@ def run_pairwise(config: Any, model: Any, examples: list[Any], padded: bool) -> 
     for module in model.modules():
         if isinstance(module, Linear):
             module.__class__ = Linear  # back to PEFT's own forward
+    model.base_model.model.score.to(next(model.parameters()).dtype)  # as transformers keeps it; ours is in float32
     from transformers import AutoTokenizer
 
     from mentallam.classifier.weights import prepare_base_model
