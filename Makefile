@@ -41,7 +41,7 @@ test: $(VENV)/.installed-dev weights  ## ruff, mypy, pytest
 bench-training: install weights  ## training speed against the usual recipe; OPTIONS="--quick" takes 4 minutes
 	$(BIN)/python benchmarks/training.py $(OPTIONS)
 
-test-7b: $(VENV)/.installed-dev  ## a model of Llama 2 7B's shape on this machine: 15 GB of disk, 16 GB of memory, 10 minutes
+test-7b: $(VENV)/.installed-dev  ## a model of Llama 2 7B's shape on this machine: 15 GB of disk, 16 GB of memory, a quarter of an hour
 	$(BIN)/python -m pytest -m slow -s tests/slow/test_7b.py
 
 test-memory: $(VENV)/.installed-dev weights  ## what memory_plan counts against what a training step of SmolLM2 takes

@@ -75,8 +75,8 @@ def needed_flops(model: Any, examples: list[Any]) -> float:
     return float(4 * tokens * weights + 3 * attention)
 
 
-def prepare(task: dict[str, Any]) -> tuple[Any, Any, list[Any]]:
-    """The configuration, the classifier and the posts with labels that matter to nothing here."""
+def prepare(task: dict[str, Any]) -> tuple[Any, Any, Any, list[Any]]:
+    """The configuration, the classifier, its tokenizer and the posts with labels that matter to nothing here."""
     from transformers import set_seed
 
     from mentallam.classifier.model import build_classifier
@@ -98,7 +98,8 @@ def prepare(task: dict[str, Any]) -> tuple[Any, Any, list[Any]]:
     criteria = {f"c{k}": wording[k % len(wording)] for k in range(task["criteria"])}
     prompter = Prompter(tokenizer, config.model.prompt, criteria, MAX_LENGTH)
     labels = [k % 2 for k in range(task["criteria"])]
-    return config, model, [prompter.example(post["post_id"], post["text"], labels=labels) for post in task["posts"]]
+    examples = [prompter.example(post["post_id"], post["text"], labels=labels) for post in task["posts"]]
+    return config, model, tokenizer, examples
 
 
 def run_ours(config: Any, model: Any, examples: list[Any]) -> list[float]:
@@ -115,7 +116,7 @@ def run_ours(config: Any, model: Any, examples: list[Any]) -> list[float]:
     return seconds
 
 
-def run_pairwise(config: Any, model: Any, examples: list[Any], padded: bool) -> list[float]:
+def run_pairwise(config: Any, model: Any, tokenizer: Any, examples: list[Any], padded: bool) -> list[float]:
     """Seconds of each optimizer step of transformers' Trainer on one pair per row."""
     from peft.tuners.lora.layer import Linear
     from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
@@ -124,13 +125,7 @@ def run_pairwise(config: Any, model: Any, examples: list[Any], padded: bool) -> 
         if isinstance(module, Linear):
             module.__class__ = Linear  # back to PEFT's own forward
     model.base_model.model.score.to(next(model.parameters()).dtype)  # as transformers keeps it; ours is in float32
-    from transformers import AutoTokenizer
-
-    from mentallam.classifier.weights import prepare_base_model
-
-    base = prepare_base_model(config.model, PROJECT / "data/06_models/base")
-    tokenizer = AutoTokenizer.from_pretrained(base.folder, padding_side="right")
-    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side, tokenizer.pad_token = "right", tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     rows = [
         {"input_ids": example.prefix + suffix, "labels": label, "length": len(example.prefix) + len(suffix)}
@@ -169,14 +164,14 @@ def run_pairwise(config: Any, model: Any, examples: list[Any], padded: bool) -> 
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
     """One recipe in this process: seconds per step, and what its posts needed."""
-    config, model, examples = prepare(task)
+    config, model, tokenizer, examples = prepare(task)
     dtype = next(model.parameters()).dtype
     resting = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peaks = [matmul_flops(dtype)]
     if task["recipe"].startswith("ours"):
         seconds = run_ours(config, model, examples)
     else:
-        seconds = run_pairwise(config, model, examples, padded=task["recipe"] == "padded")
+        seconds = run_pairwise(config, model, tokenizer, examples, padded=task["recipe"] == "padded")
     peaks.append(matmul_flops(dtype))
     return {
         "seconds": seconds,
@@ -267,7 +262,7 @@ def table(result: dict[str, Any]) -> str:
 def main() -> None:
     """Measures and writes benchmarks/results/training.json (training_quick.json, training_growth.json)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round, about 3 minutes")
+    parser.add_argument("--quick", action="store_true", help="one round, about 4 minutes")
     parser.add_argument("--growth", action="store_true", help="time against posts and criteria instead")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--task", type=Path, help=argparse.SUPPRESS)

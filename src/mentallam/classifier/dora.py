@@ -186,7 +186,8 @@ def use_fast_adapters(model: PeftModel) -> int:
         if not isinstance(module, LoraLinear):
             continue
         base = module.get_base_layer()
-        plain = type(base) is nn.Linear and not module.fan_in_fan_out and not base.weight.requires_grad
+        frozen = not any(parameter.requires_grad for parameter in base.parameters())  # the bias, too
+        plain = type(base) is nn.Linear and not module.fan_in_fan_out and frozen
         known = all(
             # PEFT keeps the class itself or an object.
             issubclass(variant if isinstance(variant, type) else type(variant), DoraLinearVariant)

@@ -147,3 +147,8 @@ def test_norm_is_exact_enough_beside_bfloat16_weights(classifier: tuple[PeftMode
     norm = layer.factors(base, a, b, torch.ones(96), 2.0, torch.bfloat16).norm
     error = (norm - exact).abs() / exact
     assert error.max() < 1e-3  # a bfloat16 weight is itself known to 4e-3
+
+
+def test_a_base_that_is_trained_too_is_left_to_peft() -> None:
+    model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(12, 6)), LoraConfig(target_modules=["0"], bias="all"))
+    assert use_fast_adapters(model) == 0  # our gradient has none for it
