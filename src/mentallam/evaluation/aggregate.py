@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import isclose
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -120,7 +120,7 @@ def protocol_metrics(oof: pd.DataFrame) -> dict[str, dict[str, Any]]:
     for protocol, prediction in protocol_predictions(oof).items():
         decided = oof.assign(prediction=prediction)
         pooled, *folds = (
-            pair_metrics(own["label"], own["probability"], own["prediction"])
+            cast(dict[str, Any], pair_metrics(own["label"], own["probability"], own["prediction"]))
             for own in (decided, *(own for _, own in decided.groupby("fold")))
         )
         table[protocol] = {
@@ -138,9 +138,9 @@ def threshold_summary(summary: dict[str, Any], rule: str) -> dict[str, Any]:
         rule: How they were chosen, in words.
 
     Returns:
-        cv_run_id, chosen_by, `folds` (fold to the common threshold), `by_criterion` (fold to criterion to its own; empty
-        where there is one for all), `calibration` (fold to slope and intercept), `same_fold` (fold to the F1-optimal
-        threshold on the held-out pairs themselves), mean and std over `folds`.
+        cv_run_id, chosen_by, `folds` (fold to the common threshold), `by_criterion` (fold to criterion to its own;
+        empty where there is one for all), `calibration` (fold to slope and intercept), `same_fold` (fold to the
+        F1-optimal threshold on the held-out pairs themselves), mean and std over `folds`.
     """
     chosen = {str(fold["fold"]): fold["threshold"] for fold in summary["folds"]}
     spread = mean_and_std(chosen.values())

@@ -34,7 +34,7 @@ def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike) -> Calibr
 
     `temperature` is a slope alone (Guo et al. 2017, arXiv 1706.04599), `platt` slope and intercept, with Platt's
     targets (Platt 1999, "Probabilistic outputs for support vector machines"): (n+ + 1) / (n+ + 2) for a matched
-    pair and 1 / (n- + 2) for an unmatched one, which keep the fit finite where the labels can be told apart without error.
+    pair and 1 / (n- + 2) for an unmatched one, which keep the fit finite where the labels can be told apart.
 
     Args:
         method: none, temperature or platt.
@@ -42,8 +42,8 @@ def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike) -> Calibr
         logits: Shape (n,).
 
     Returns:
-        The calibration; the identity for `none`, and, with a warning, where all labels are the same or the fit would turn
-        the order of pairs around.
+        The calibration; the identity for `none`, and, with a warning, where all labels are the same or the fit would
+        turn the order of pairs around.
 
     Raises:
         MentallamError: No pair, or a label that is not 0 or 1.

@@ -111,3 +111,15 @@ def choose_thresholds(
 def threshold_rule(options: DecisionConfig) -> ThresholdRule:
     """The rule that the options describe."""
     return ThresholdRule(options.beta, options.min_recall, options.smoothing)
+
+
+def describe(options: DecisionConfig) -> str:
+    """The options in words, for reports."""
+    calibration = {"none": "not calibrated", "temperature": "scaled by a temperature", "platt": "Platt-scaled"}
+    scope = "one threshold for all criteria"
+    if options.scope == "per_criterion":
+        scope = (
+            "a threshold per criterion, drawn to the common one as if that rested on "
+            f"{options.prior_strength:g} matched pairs"
+        )
+    return f"probabilities {calibration[options.calibration]}; {scope}, by {threshold_rule(options).describe()}"

@@ -53,8 +53,8 @@ class Predictor:
             progress: Words before a progress bar; no bar without them.
 
         Returns:
-            Columns post_id, criterion_id, label (yes or no), probability (calibrated), threshold, run_id; posts in their order,
-            criteria in the checkpoint's. Never the text.
+            Columns post_id, criterion_id, label (yes or no), probability (calibrated), threshold, run_id; posts in
+            their order, criteria in the checkpoint's. Never the text.
 
         Raises:
             MentallamError: A criterion that the checkpoint doesn't know.

@@ -56,8 +56,7 @@ def train_fold(
     groups: pd.DataFrame,
     system_metrics_interval: float,
 ) -> tuple[dict[str, str], TrainedFold, dict[str, Any], pd.DataFrame, pd.DataFrame]:
-    """Return the fold's run (a child of the cross-validation's), its classifier at the best epoch, how it went, the
-    dev pairs as it scores them, and what was logged step by step."""
+    """Return the fold's run (a child of the cross-validation's), its classifier, how it went, dev pairs and history."""
     fold_run = tracking.open_fold_run(cv_run, split["fold"])
     origin = {"run_id": fold_run["run_id"], "cv_run_id": cv_run["run_id"], "fold": split["fold"]}
     origin |= {
