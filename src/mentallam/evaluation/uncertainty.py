@@ -5,12 +5,12 @@ The unit that is drawn again is the group (a post or an author), since pairs of 
 What the intervals cover: other groups from where these came from, scored by the very same trained models at the very
 same thresholds. What they do not cover: training the models again, on other posts or with another seed. No unbiased
 estimator of the variance of k-fold cross-validation exists, as folds share training posts (Bengio and Grandvalet 2004),
-and intervals of this kind are too narrow for what the recipe would reach on another corpus (Bates, Hastie and Tibshirani
-2023). `seed_spread` shows a part of the rest.
+and intervals of this kind are too narrow for what the recipe would reach on another corpus (Bates, Hastie and
+Tibshirani 2023). `seed_spread` shows a part of the rest.
 
-Folds are not strata. Groups are drawn from people and only then dealt out to folds, and a table with other folds (another
-seed, another run) must take the same draws. The price is small: how many groups each model scores varies from draw to
-draw, which widens an interval a little.
+Folds are not strata. Groups are drawn from people and only then dealt out to folds, and a table with other folds
+(another seed, another run) must take the same draws. The price is small: how many groups each model scores varies from
+draw to draw, which widens an interval a little.
 """
 
 from collections.abc import Mapping

@@ -38,7 +38,7 @@ class WeightedMetrics:
     Each value is scikit-learn's with `sample_weight`, except that it is NaN where the pairs of positive weight cannot
     tell: precision, recall and F1 (of all pairs or of a criterion) without a positive pair; macro F1 without a positive
     pair of a criterion that has one in the table; balanced accuracy, MCC, ROC-AUC and average precision without both
-    labels. Precision without a prediction is 0, and so is in macro F1 a criterion that has no positive pair in the table.
+    labels. Precision without a prediction is 0; so is, in macro F1, a criterion that has no positive pair in the table.
 
     Attributes:
         criteria: The criteria of the table, sorted; their F1 are the columns after `METRICS`.
