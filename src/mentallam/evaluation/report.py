@@ -87,7 +87,7 @@ def _bounds(interval: dict[str, Any]) -> str:
 
 def _undefined(intervals: Iterable[dict[str, Any]]) -> float:
     """The largest share of resamples in which one of the figures was not defined."""
-    return max(interval["undefined"] for interval in intervals)
+    return max(float(interval["undefined"]) for interval in intervals)
 
 
 def _p_value(value: float | None) -> str:

@@ -45,6 +45,7 @@ from mentallam.evaluation.weighted import (
 )
 
 PAIR = ["post_id", "criterion_id"]
+COLUMNS = [*PAIR, "group", "label", "probability", "prediction"]
 
 METHOD = {
     "resampled": "groups with all their pairs; folds are not strata",
@@ -183,12 +184,15 @@ def paired(first: pd.DataFrame, second: pd.DataFrame, name: str) -> pd.DataFrame
 
     Args:
         first: Columns post_id, criterion_id, group, label.
-        second: The same columns.
+        second: `COLUMNS`.
         name: What the second is called in an error.
 
     Raises:
-        MentallamError: A pair that only one of them has or has twice, or that has another label or group.
+        MentallamError: A missing column, a pair that only one of them has or has twice, or that has another label or
+            group.
     """
+    if lacks := [column for column in COLUMNS if column not in second]:
+        _refuse(name, f"it has no column {lacks[0]!r}")
     own, other = (table.set_index(PAIR, drop=False) for table in (first, second))
     for where, these, those in (("the first table", own, other), (f"the table of {name}", other, own)):
         if these.index.has_duplicates:
