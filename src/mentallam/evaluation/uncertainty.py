@@ -95,7 +95,7 @@ def estimate_uncertainty(
             {**row, "f1": interval(own.estimate[column], own.resampled[:, column], options.confidence)}
             for column, row in enumerate(_criterion_rows(oof, own.criteria), start=len(METRICS))
         ],
-        "protocols": _protocols(oof, options),
+        "protocols": protocol_intervals(oof, options),
         "baselines": {
             name: _compared(oof, own, paired(oof, table, name), options)
             for name, table in (trivial_tables(oof) | dict(baselines)).items()
@@ -165,6 +165,46 @@ def seed_spread(tables: Mapping[str, pd.DataFrame], options: UncertaintyOptions)
             **{name: own_interval[name] for name in ("low", "high", "undefined")},
         }
     return {"repeats": list(tables), "metrics": metrics}
+
+
+def protocol_intervals(oof: pd.DataFrame, options: UncertaintyOptions) -> dict[str, Any]:
+    """F1 under each protocol, every threshold as chosen once on the whole table.
+
+    Choosing again in every resample would be optimistic twice: once for the table, once for the resample, whose pairs
+    stand in it several times. So the interval says how sure the figure is, not how biased; the bias is the estimate
+    of `selection_optimism` itself.
+
+    Args:
+        oof: The out-of-fold table.
+        options: Number of resamples, confidence and seed.
+
+    Returns:
+        Protocol to `f1` (pooled) and `f1_mean` (over folds; without a positive pair 0, as in the summary), and
+        `selection_optimism`: the latter of same_fold minus that of honest. Intervals all.
+
+    Raises:
+        MentallamError: Fewer than two groups.
+    """
+    group, n_groups = _groups(oof)
+    fold = np.unique(oof["fold"], return_inverse=True)[1]
+    protocols = protocol_predictions(oof)
+    sums = np.stack([confusion_sums(oof["label"], own, fold, group, n_groups) for own in protocols.values()], axis=1)
+    has_positives = sums[:, 0, :, 2:].any(axis=(0, 2))
+
+    def statistic(weights: Weights) -> Values:
+        counts = weighted_counts(weights, sums)
+        mean = np.where(has_positives, f1_of(counts), 0.0).mean(axis=2)
+        return np.hstack([f1_of(counts.sum(axis=2)), mean, mean[:, [-1]] - mean[:, [0]]])
+
+    estimate, resampled = bootstrap(statistic, n_groups, len(oof), options)
+    intervals = [interval(estimate[k], resampled[:, k], options.confidence) for k in range(len(estimate))]
+    names = list(protocols)
+    return {
+        **{
+            name: {"f1": intervals[place], "f1_mean": intervals[len(names) + place]} for place, name in enumerate(names)
+        },
+        "selection_optimism": intervals[-1],
+    }
 
 
 def trivial_tables(oof: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -268,32 +308,3 @@ def _p_values(first: pd.DataFrame, second: pd.DataFrame, options: UncertaintyOpt
     both = pd.concat([first, second], ignore_index=True)
     metrics = WeightedMetrics(both, np.concatenate([group, group + n_groups]), 2 * n_groups, rank)
     return permutation_p_values(metrics, n_groups, len(first), options)
-
-
-def _protocols(oof: pd.DataFrame, options: UncertaintyOptions) -> dict[str, Any]:
-    """F1 under each protocol, every threshold as chosen once on the whole table.
-
-    Choosing again in every resample would be optimistic twice: once for the table, once for the resample, whose pairs
-    stand in it several times. So the interval says how sure the figure is, not how biased; the bias is the estimate
-    of `selection_optimism` itself.
-    """
-    group, n_groups = _groups(oof)
-    fold = np.unique(oof["fold"], return_inverse=True)[1]
-    protocols = protocol_predictions(oof)
-    sums = np.stack([confusion_sums(oof["label"], own, fold, group, n_groups) for own in protocols.values()], axis=1)
-    has_positives = sums[:, 0, :, 2:].any(axis=(0, 2))
-
-    def statistic(weights: Weights) -> Values:
-        counts = weighted_counts(weights, sums)
-        mean = np.where(has_positives, f1_of(counts), 0.0).mean(axis=2)  # without a positive 0, as in the summary
-        return np.hstack([f1_of(counts.sum(axis=2)), mean, mean[:, [-1]] - mean[:, [0]]])
-
-    estimate, resampled = bootstrap(statistic, n_groups, len(oof), options)
-    intervals = [interval(estimate[k], resampled[:, k], options.confidence) for k in range(len(estimate))]
-    names = list(protocols)
-    return {
-        **{
-            name: {"f1": intervals[place], "f1_mean": intervals[len(names) + place]} for place, name in enumerate(names)
-        },
-        "selection_optimism": intervals[-1],
-    }

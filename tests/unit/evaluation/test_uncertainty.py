@@ -109,7 +109,7 @@ def test_a_criterion_without_positives_has_no_f1_and_no_test(oof: pd.DataFrame, 
     }
     # The only positive pair of A.6 stays out of a resample with a chance of 1 / e.
     assert compared["per_criterion"][5]["undefined"] == pytest.approx(np.exp(-1), abs=0.1)
-    assert compared["first"]["macro_f1"]["undefined"] == compared["per_criterion"][5]["undefined"]
+    assert compared["first"]["macro_f1"]["undefined"] >= compared["per_criterion"][5]["undefined"]
     assert compared["first"]["f1"]["undefined"] == 0.0
     assert compared["first"]["macro_f1"]["estimate"] is not None
     json.dumps(compared, allow_nan=False)
