@@ -14,12 +14,11 @@ from mentallam.evaluation.metrics import (
     macro_f1,
     mean_and_std,
     pair_metrics,
-    prior_only,
-    trivial_baselines,
 )
 from mentallam.evaluation.protocols import protocol_predictions
 from mentallam.evaluation.slices import explicit_negatives, slice_metrics
 from mentallam.evaluation.thresholds import best_threshold
+from mentallam.evaluation.trivial import trivial_tables
 
 
 def aggregate_folds(fold_results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | int | None]]:
@@ -97,7 +96,10 @@ def summarise(
         "selection_optimism": mean_and_std(own["f1_same_fold"] - own["f1"] for own in metrics.values())["mean"],
         "pooled": pair_metrics(oof["label"], oof["probability"], oof["prediction"]),
         "protocols": protocol_metrics(oof),
-        "baselines": {**trivial_baselines(oof["label"]), "prior_only": prior_only(oof)},
+        "baselines": {
+            name: pair_metrics(own["label"], own["probability"], own["prediction"])
+            for name, own in trivial_tables(oof).items()
+        },
         "per_criterion": per_criterion,
         "macro_f1": macro_f1(per_criterion),
         "slices": slice_metrics(oof),

@@ -4,7 +4,6 @@ import statistics
 from collections.abc import Iterable
 from typing import Any, TypedDict
 
-import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics import (
@@ -21,7 +20,7 @@ from sklearn.metrics import (
 from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import expected_calibration_error
 from mentallam.evaluation.checks import checked_labels, checked_pairs
-from mentallam.evaluation.thresholds import best_threshold, predict_labels
+from mentallam.evaluation.thresholds import best_threshold
 
 
 class PairMetrics(TypedDict):
@@ -149,50 +148,6 @@ def criterion_name(row: dict[str, Any]) -> str:
         row: criterion_id and symptom.
     """
     return " ".join(dict.fromkeys([row["criterion_id"], row["symptom"]]))
-
-
-def trivial_baselines(labels: ArrayLike) -> dict[str, PairMetrics]:
-    """What two classifiers that read nothing reach on the same pairs.
-
-    Args:
-        labels: 0 or 1, shape (n,).
-
-    Returns:
-        The metrics of `all_negative` and `all_positive`.
-
-    Raises:
-        MentallamError: No pair, or a label that is not 0 or 1.
-    """
-    nothing = np.zeros_like(checked_labels(labels))
-    return {
-        "all_negative": pair_metrics(labels, nothing, nothing),
-        "all_positive": pair_metrics(labels, nothing + 1, nothing + 1),
-    }
-
-
-def prior_only(pairs: pd.DataFrame) -> PairMetrics:
-    """What a classifier reaches that knows nothing but how often each criterion matches in the other folds.
-
-    Args:
-        pairs: Columns fold, criterion_id, label; the whole out-of-fold table, so that the other folds' labels are
-            those that a fold's model was trained on.
-
-    Returns:
-        The metrics of all pairs, each fold at the threshold that is best for the rates of the other folds.
-
-    Raises:
-        MentallamError: No pair, or a label that is not 0 or 1.
-    """
-    decided = []
-    for fold, held_out in pairs.groupby("fold"):
-        others = pairs[pairs["fold"] != fold]
-        rates = others.groupby("criterion_id")["label"].mean()
-        threshold = best_threshold(others["label"], others["criterion_id"].map(rates)).threshold
-        # A criterion that only this fold has gets the rate of all.
-        rate = held_out["criterion_id"].map(rates).fillna(others["label"].mean())
-        decided.append(held_out.assign(probability=rate, prediction=predict_labels(rate, threshold)))
-    table = pd.concat(decided)
-    return pair_metrics(table["label"], table["probability"], table["prediction"])
 
 
 def macro_f1(criterion_rows: Iterable[dict[str, Any]]) -> dict[str, float | int | None]:

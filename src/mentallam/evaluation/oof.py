@@ -4,6 +4,7 @@ All reported figures derive from it.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
@@ -65,6 +66,39 @@ def out_of_fold_table(fold_predictions: Sequence[pd.DataFrame]) -> pd.DataFrame:
             f"a group that it was trained on; {_WAY_OUT}"
         )
     return table
+
+
+def read_tables(paths: str) -> dict[str, pd.DataFrame]:
+    """Read the out-of-fold tables of other runs.
+
+    Args:
+        paths: Parquet files, separated by semicolons; white space around them and empty ones don't count.
+
+    Returns:
+        Path to checked table; empty where no path is named.
+
+    Raises:
+        MentallamError: No such file, a file that is no Parquet table, or a table that `out_of_fold_table` refuses.
+    """
+    tables = {}
+    for path in filter(None, map(str.strip, paths.split(";"))):
+        if not Path(path).is_file():
+            raise MentallamError(
+                f"There is no file {path}: repeats names out-of-fold tables (.../07_model_output/"
+                "oof_predictions.parquet), separated by semicolons."
+            )
+        try:
+            table = pd.read_parquet(path)
+            folds = [own for _, own in table.groupby("fold")]
+        except (ValueError, KeyError):
+            raise MentallamError(
+                f"{path} is no out-of-fold table; name the oof_predictions.parquet of a finished run."
+            ) from None
+        try:
+            tables[path] = out_of_fold_table(folds)
+        except MentallamError as error:
+            raise MentallamError(f"{path}: {error}") from None
+    return tables
 
 
 def _checked_fold(fold: int, frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """The report of a cross-validation, written for a reader who was not there."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ TEMPLATE = "report.md.j2"
 
 def render_report(
     summary: dict[str, Any],
+    uncertainty: dict[str, Any],
     data_statistics: dict[str, Any],
     training_config: dict[str, Any],
     criteria: pd.DataFrame,
@@ -25,6 +27,7 @@ def render_report(
 
     Args:
         summary: As `aggregate.summarise` returns it.
+        uncertainty: As the node `estimate_uncertainty` leaves it: `uncertainty.estimate_uncertainty`, and `seeds`.
         data_statistics: Of the corpus, as data_processing saves it.
         training_config: The composed configuration of the run: its `training.select_by` and `decision` are put into
             words, and all of it is printed.
@@ -38,6 +41,9 @@ def render_report(
         .get_template(TEMPLATE)
         .render(
             summary=summary,
+            uncertainty=uncertainty,
+            percent=f"{100 * uncertainty['method']['confidence']:g}",
+            f1_interval={row["criterion_id"]: row["f1"] for row in uncertainty["per_criterion"]},
             data=data_statistics,
             decision_rule=describe(DecisionConfig(**training_config["decision"])),
             select_by=training_config["training"]["select_by"],
@@ -56,13 +62,47 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        figure=_figure, spread=_spread, duration=_duration, cell=_cell, criterion_name=criterion_name
+        figure=_figure,
+        p_value=_p_value,
+        bounds=_bounds,
+        undefined=_undefined,
+        significant=_significant,
+        spread=_spread,
+        duration=_duration,
+        cell=_cell,
+        criterion_name=criterion_name,
     )
     return environment
 
 
 def _figure(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.3f}"
+
+
+def _bounds(interval: dict[str, Any] | None) -> str:
+    """The bounds of an interval in parentheses; nothing where there is none."""
+    if interval is None or interval["low"] is None:
+        return ""
+    return f" ({interval['low']:.2f}{'-' if interval['low'] >= 0 else ' to '}{interval['high']:.2f})"
+
+
+def _undefined(intervals: Iterable[dict[str, Any]]) -> float:
+    """The largest share of resamples in which one of the figures was not defined."""
+    return max(float(interval["undefined"]) for interval in intervals)
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return "not defined"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _significant(criteria: list[dict[str, Any]], confidence: float) -> tuple[int, int]:
+    """How many criteria differ after Holm's correction: in favour of the first table, and of the other."""
+    found = [
+        row["estimate"] for row in criteria if row["p_holm"] is not None and row["p_holm"] <= round(1 - confidence, 9)
+    ]
+    return sum(difference > 0 for difference in found), sum(difference < 0 for difference in found)
 
 
 def _spread(metric: dict[str, Any], n_folds: int) -> str:

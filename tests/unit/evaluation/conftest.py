@@ -15,7 +15,9 @@ from mentallam.evaluation.aggregate import summarise
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
 from mentallam.evaluation.metrics import held_out_metrics
+from mentallam.evaluation.resampling import UncertaintyOptions
 from mentallam.evaluation.thresholds import predict_labels
+from mentallam.evaluation.uncertainty import estimate_uncertainty
 
 SYMPTOMS = (
     "DEPRESSED_MOOD",
@@ -28,6 +30,7 @@ SYMPTOMS = (
     "COGNITIVE_ISSUES",
     "SUICIDAL_THOUGHTS",
 )
+OPTIONS = UncertaintyOptions(resamples=200, confidence=0.95, seed=42)
 THRESHOLDS = (0.4, 0.43, 0.46, 0.49, 0.52)
 
 DATA_STATISTICS: dict[str, Any] = {
@@ -56,7 +59,17 @@ def once() -> SimpleNamespace:
     oof = pd.concat(folds, ignore_index=True)
     cv_outcome = _outcome(folds)
     summary = summarise(oof, cv_outcome, DATA_STATISTICS, criteria)
-    return SimpleNamespace(criteria=criteria, folds=folds, oof=oof, cv_outcome=cv_outcome, summary=summary)
+    baseline = worse(oof)
+    uncertainty = {**estimate_uncertainty(oof, {"tfidf": baseline}, OPTIONS), "seeds": None}
+    return SimpleNamespace(
+        criteria=criteria,
+        folds=folds,
+        oof=oof,
+        baseline=baseline,
+        cv_outcome=cv_outcome,
+        summary=summary,
+        uncertainty=uncertainty,
+    )
 
 
 @pytest.fixture
@@ -73,6 +86,23 @@ def folds(once: SimpleNamespace) -> Folds:
 @pytest.fixture
 def oof(once: SimpleNamespace) -> pd.DataFrame:
     return deepcopy(once.oof)
+
+
+@pytest.fixture
+def baseline(once: SimpleNamespace) -> pd.DataFrame:
+    """The same pairs as `oof`, scored worse."""
+    return deepcopy(once.baseline)
+
+
+@pytest.fixture
+def options() -> UncertaintyOptions:
+    return OPTIONS
+
+
+@pytest.fixture
+def uncertainty(once: SimpleNamespace) -> dict[str, Any]:
+    """What reporting says of `oof` and `baseline`."""
+    return deepcopy(once.uncertainty)
 
 
 @pytest.fixture
@@ -104,6 +134,14 @@ def training_config() -> dict[str, Any]:
         "training": {"learning_rate": 0.001, "select_by": "average_precision"},
         "decision": asdict(DecisionConfig()),
     }
+
+
+def worse(oof: pd.DataFrame) -> pd.DataFrame:
+    """The same pairs in another order, with noise in the scores."""
+    logit = oof["logit"] + np.random.default_rng(7).normal(scale=2, size=len(oof))
+    frame = oof.assign(logit=logit, probability=1 / (1 + np.exp(-logit)))
+    frame["prediction"] = predict_labels(frame["probability"], frame["threshold"])
+    return frame.sample(frac=1, random_state=0)
 
 
 def _fold(fold: int, criteria: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:

@@ -13,9 +13,7 @@ from mentallam.evaluation.metrics import (
     macro_f1,
     mean_and_std,
     pair_metrics,
-    prior_only,
     same_fold_f1,
-    trivial_baselines,
 )
 from mentallam.evaluation.thresholds import best_threshold, predict_labels
 
@@ -104,15 +102,6 @@ def test_a_criterion_that_is_not_listed_is_an_error(oof: pd.DataFrame, criteria:
         criterion_metrics(oof, criteria[1:])
 
 
-def test_trivial_baselines_have_the_published_figures() -> None:
-    labels = np.arange(13_356) < 1_292  # ReDSM5
-    baselines = trivial_baselines(labels)
-    assert baselines["all_negative"]["accuracy"] == pytest.approx(0.903, abs=5e-4)
-    assert baselines["all_negative"]["f1"] == 0.0
-    assert baselines["all_positive"]["f1"] == pytest.approx(0.176, abs=5e-4)
-    assert baselines["all_positive"]["roc_auc"] == 0.5
-
-
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=10))
 def test_the_spread_is_the_sample_standard_deviation(values: list[float]) -> None:
     spread = mean_and_std([*values, None])
@@ -124,22 +113,6 @@ def test_the_spread_is_the_sample_standard_deviation(values: list[float]) -> Non
 def test_the_spread_of_too_few_values_is_none() -> None:
     assert mean_and_std([0.5, None]) == {"mean": 0.5, "std": None, "n": 1}
     assert mean_and_std([None]) == {"mean": None, "std": None, "n": 0}
-
-
-def test_prior_only_knows_the_rates_of_the_other_folds_and_nothing_else() -> None:
-    pairs = pd.DataFrame(
-        {
-            "fold": [0, 0, 0, 0, 1, 1, 1, 1],
-            "criterion_id": ["a", "a", "b", "b"] * 2,
-            "label": [1, 1, 0, 0, 1, 0, 0, 0],
-        }
-    )
-    # Fold 0 gets fold 1's rates 0.5 and 0, fold 1 gets fold 0's 1 and 0; both say yes to a and no to b.
-    expected = pair_metrics(pairs["label"], [0.5, 0.5, 0, 0, 1, 1, 0, 0], [1, 1, 0, 0, 1, 1, 0, 0])
-    assert prior_only(pairs) == expected
-    held_out = pairs.assign(label=pairs["label"].where(pairs["fold"] == 1, 0))
-    changed = prior_only(pd.concat([held_out[held_out["fold"] == 0], pairs[pairs["fold"] == 1]]))
-    assert changed["recall"] != expected["recall"]  # other labels, the same predictions
 
 
 def test_macro_f1_leaves_out_criteria_without_a_positive_pair() -> None:

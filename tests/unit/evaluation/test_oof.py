@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mentallam.errors import MentallamError
-from mentallam.evaluation.oof import OOF_SCHEMA, out_of_fold_table
+from mentallam.evaluation.oof import OOF_SCHEMA, out_of_fold_table, read_tables
 
 Folds = list[pd.DataFrame]
 
@@ -87,3 +87,29 @@ def test_a_column_that_could_hold_text_is_refused_without_repeating_it(folds: Fo
         out_of_fold_table([folds[0].assign(text="words of a post")])
     assert "words of a post" not in str(error.value)
     assert error.value.__cause__ is None and error.value.__suppress_context__
+
+
+def test_tables_of_other_runs_are_read_by_their_paths(folds: Folds, tmp_path: Path) -> None:
+    assert read_tables("") == read_tables(" ; ") == {}
+    paths = [str(tmp_path / name) for name in ("a.parquet", "b c.parquet")]
+    table = out_of_fold_table(folds)
+    for path in paths:
+        table.to_parquet(path, index=False)
+    tables = read_tables(f"{paths[0]}; {paths[1]};")
+    assert list(tables) == paths
+    pd.testing.assert_frame_equal(tables[paths[1]], table)
+
+
+def test_what_is_no_table_of_a_run_is_an_error_naming_it(folds: Folds, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    with pytest.raises(MentallamError, match="There is no file .*a.parquet"):
+        read_tables(str(path))
+    path.write_text("post_id,fold\n")
+    with pytest.raises(MentallamError, match=r"a\.parquet is no out-of-fold table"):
+        read_tables(str(path))
+    folds[0].drop(columns="fold").to_parquet(path)
+    with pytest.raises(MentallamError, match=r"a\.parquet is no out-of-fold table"):
+        read_tables(str(path))
+    pd.concat([folds[0], folds[0]]).to_parquet(path)
+    with pytest.raises(MentallamError, match=r"a\.parquet: The pair of post .* more than once"):
+        read_tables(str(path))

@@ -17,12 +17,13 @@ Render = Callable[[], str]
 @pytest.fixture
 def render(
     summary: dict[str, Any],
+    uncertainty: dict[str, Any],
     data_statistics: dict[str, Any],
     training_config: dict[str, Any],
     criteria: pd.DataFrame,
 ) -> Render:
     """Renders with the fixtures as the test has changed them by then."""
-    return lambda: render_report(summary, data_statistics, training_config, criteria)
+    return lambda: render_report(summary, uncertainty, data_statistics, training_config, criteria)
 
 
 def tables(report: str) -> dict[str, list[list[str]]]:
@@ -42,18 +43,21 @@ def test_synthetic_data_are_announced_before_any_number(render: Render, summary:
 def test_every_table_has_all_its_rows_and_cells(render: Render) -> None:
     found = tables(render())
     sizes = {name: len(table) for name, table in found.items()}
-    assert sizes == {"metric": 12, "protocol": 4, "fold": 6, "criterion": 10, "pairs of": 6}
+    assert sizes == {"metric": 12, "protocol": 4, "fold": 6, "criterion": 10, "pairs of": 6, "compared with": 5}
     for table in found.values():
         assert {len(row) for row in table} == {len(table[0])}
         assert all(cell for row in table for cell in row)
 
 
-def test_the_headline_shows_mean_spread_pool_and_baselines(render: Render, summary: dict[str, Any]) -> None:
+def test_the_headline_shows_mean_spread_pool_interval_and_baselines(
+    render: Render, summary: dict[str, Any], uncertainty: dict[str, Any]
+) -> None:
     f1 = summary["metrics"]["f1"]
+    uncertainty["headline"]["f1"] |= {"low": 0.514, "high": 0.719}
     assert tables(render())["metric"][1] == [
         "**F1**",
         f"{f1['mean']:.3f} ± {f1['std']:.3f}",
-        f"{summary['pooled']['f1']:.3f}",
+        f"{summary['pooled']['f1']:.3f} (0.51-0.72)",
         "0.000",
         f"{summary['baselines']['all_positive']['f1']:.3f}",
         f"{summary['baselines']['prior_only']['f1']:.3f}",
@@ -91,15 +95,19 @@ def test_a_fold_is_traceable(render: Render, summary: dict[str, Any]) -> None:
     ]
 
 
-def test_selection_is_spelled_out(render: Render, summary: dict[str, Any]) -> None:
+def test_selection_is_spelled_out(render: Render, summary: dict[str, Any], uncertainty: dict[str, Any]) -> None:
+    uncertainty["protocols"]["selection_optimism"] |= {"low": -0.014, "high": 0.1}
     report = render()
-    assert f"Selection optimism: {summary['selection_optimism']:.3f}." in report
+    assert f"Selection optimism: {summary['selection_optimism']:.3f} (-0.01 to 0.10)." in report
     assert "Platt-scaled; one threshold for all criteria, by F1 on the inner dev split" in report
     assert "The epoch was chosen by its `average_precision`" in report
     assert re.search(r"Fold\s+3\s+has\s+the\s+best\s+F1\s+on\s+its\s+dev\s+split", report)
 
 
-def test_undefined_metrics_are_named_as_such(render: Render, summary: dict[str, Any]) -> None:
+def test_undefined_metrics_are_named_as_such(
+    render: Render, summary: dict[str, Any], uncertainty: dict[str, Any]
+) -> None:
+    uncertainty["headline"]["roc_auc"] = {"estimate": None, "low": None, "high": None, "undefined": 1.0}
     summary["metrics"]["roc_auc"] = {"mean": 0.8, "std": 0.1, "n": 4}
     summary["metrics"]["average_precision"] = {"mean": None, "std": None, "n": 0}
     summary["pooled"]["roc_auc"] = None
@@ -168,6 +176,44 @@ def test_duplicates_are_declared(
 ) -> None:
     data_statistics["duplicates"] |= duplicates
     assert sentence in render()
+
+
+def test_the_fine_tuned_models_are_compared_with_each_baseline(render: Render, uncertainty: dict[str, Any]) -> None:
+    other = uncertainty["baselines"]["tfidf"]
+    other["headline"]["f1"] = {"estimate": 0.4, "low": 0.3, "high": 0.5, "undefined": 0.0}
+    other["difference"]["f1"] = {"estimate": 0.2, "low": -0.1, "high": 0.3, "undefined": 0.0, "p_value": 0.0005}
+    other["difference"]["average_precision"] = {"estimate": None, "low": None, "high": None, "p_value": None}
+    for row, estimate, p_holm in zip(
+        other["per_criterion"], [1, 1, -1, 1, 0, 0, 0, 0, 0], [0.05, 0.01, 0.02, 0.06, None, 1, 1, 1, 1], strict=True
+    ):
+        row |= {"estimate": estimate, "p_holm": p_holm}
+    rows = {row[0]: row for row in tables(render())["compared with"][1:]}
+    assert list(rows) == ["all-negative", "all-positive", "prior-only", "tfidf"]
+    assert rows["tfidf"][1:] == [
+        "0.400 (0.30-0.50)",
+        "0.200 (-0.10 to 0.30)",
+        "< 0.001",
+        "not defined",
+        "not defined",
+        "2, 1",
+    ]
+
+
+def test_resamples_that_are_left_out_are_told(render: Render, uncertainty: dict[str, Any]) -> None:
+    for row in uncertainty["per_criterion"]:
+        row["f1"]["undefined"] = 0.0
+    assert "left out there" not in render()
+    uncertainty["per_criterion"][3]["f1"]["undefined"] = 0.0125
+    assert "at most 1.2 % of" in render()
+
+
+def test_the_spread_between_seeds_is_told_where_there_is_one(render: Render, uncertainty: dict[str, Any]) -> None:
+    assert "different seeds" not in render()
+    f1 = {"mean": 0.61, "std_between_seeds": 0.023, "low": 0.5, "high": 0.7}
+    uncertainty["seeds"] = {"repeats": ["this run", "b", "c"], "metrics": {"f1": f1}}
+    text = " ".join(render().split())
+    assert "over 3 cross-validations with different seeds: mean 0.610 (0.50-0.70)" in text
+    assert "standard deviation between seeds 0.023." in text
 
 
 def test_a_criterion_cannot_break_its_table(render: Render, criteria: pd.DataFrame) -> None:

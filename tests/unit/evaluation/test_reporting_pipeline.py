@@ -5,10 +5,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from mentallam.evaluation.resampling import UncertaintyOptions
 from mentallam.pipelines.reporting import create_pipeline, nodes
 
 CATALOG = Path(__file__).parents[3] / "conf" / "base" / "catalog_reporting.yml"
@@ -35,6 +37,8 @@ class RecordedRun:
 def catalog(
     tmp_path: Path,
     folds: list[pd.DataFrame],
+    baseline: pd.DataFrame,
+    options: UncertaintyOptions,
     cv_outcome: dict[str, Any],
     data_statistics: dict[str, Any],
     training_config: dict[str, Any],
@@ -50,6 +54,8 @@ def catalog(
     inputs = {f"fold_{fold}_predictions": frame for fold, frame in enumerate(folds)}
     inputs |= {"cv_outcome": cv_outcome, "data_statistics": data_statistics}
     inputs |= {"training_config": training_config, "criteria": criteria}
+    inputs |= {"baseline_predictions": baseline.assign(model="tfidf"), "params:uncertainty": options}
+    inputs |= {"params:repeats": ""}
     for name, data in inputs.items():
         catalog[name] = MemoryDataset(data)
     return catalog
@@ -64,7 +70,7 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
     reporting = tmp_path / "data" / "08_reporting"
     written = {path.name for path in reporting.iterdir()}
     figures = {"oof_precision_recall.png", "oof_confusion.png", "f1_per_criterion.png"}
-    assert written == {"cv_summary.json", "thresholds.json", "report.md"} | figures
+    assert written == {"cv_summary.json", "thresholds.json", "uncertainty.json", "report.md"} | figures
     assert len(pd.read_parquet(tmp_path / "data" / "07_model_output" / "oof_predictions.parquet")) == 540
 
     logged = RecordedRun.logged
@@ -75,10 +81,31 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
     assert logged["reporting/report.md"] == (reporting / "report.md").read_text(encoding="utf-8")
     assert logged["metrics"]["pooled_f1"] == summary["pooled"]["f1"]
     assert logged["metrics"]["selection_optimism"] == summary["selection_optimism"]
+    uncertainty = json.loads((reporting / "uncertainty.json").read_text(encoding="utf-8"))
+    assert logged["reporting/uncertainty.json"] == uncertainty
+    assert logged["metrics"]["pooled_f1_low"] == uncertainty["headline"]["f1"]["low"]
+    assert list(uncertainty["baselines"]) == ["all_negative", "all_positive", "tfidf"]
+    assert uncertainty["seeds"] is None
+
+
+def test_repeats_are_read_and_compared(
+    oof: pd.DataFrame, baseline: pd.DataFrame, options: UncertaintyOptions, tmp_path: Path
+) -> None:
+    baseline.to_parquet(tmp_path / "oof.parquet", index=False)
+    nothing = baseline.assign(model="tfidf")[:0]  # no baseline was configured
+    uncertainty = nodes.estimate_uncertainty(oof, nothing, options, f" {tmp_path / 'oof.parquet'}; ")
+    assert list(uncertainty["baselines"]) == ["all_negative", "all_positive"]
+    assert uncertainty["seeds"]["repeats"] == ["this run", str(tmp_path / "oof.parquet")]
+
+
+def test_the_projects_own_options_are_valid() -> None:
+    parameters = yaml.safe_load((CATALOG.parent / "parameters_reporting.yml").read_text(encoding="utf-8"))
+    options = UncertaintyOptions.model_validate(parameters["uncertainty"])
+    assert (options.resamples, options.confidence) == (2000, 0.95)
 
 
 def test_every_output_has_a_layer_in_viz(catalog: DataCatalog) -> None:
-    for name in create_pipeline(5).outputs() | {"oof_predictions", "cv_summary", "thresholds", "report"}:
+    for name in create_pipeline(5).all_outputs():
         assert catalog[name].metadata["kedro-viz"]["layer"] in {"model_output", "reporting"}
 
 

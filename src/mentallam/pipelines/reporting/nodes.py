@@ -9,9 +9,12 @@ from mentallam import tracking
 from mentallam.config import DecisionConfig
 from mentallam.evaluation.aggregate import summarise, threshold_summary
 from mentallam.evaluation.decision import describe
-from mentallam.evaluation.oof import out_of_fold_table
+from mentallam.evaluation.oof import out_of_fold_table, read_tables
 from mentallam.evaluation.plots import oof_figures
 from mentallam.evaluation.report import render_report
+from mentallam.evaluation.resampling import UncertaintyOptions
+from mentallam.evaluation.uncertainty import estimate_uncertainty as estimate
+from mentallam.evaluation.uncertainty import seed_spread
 
 
 def collect_predictions(*fold_predictions: pd.DataFrame) -> pd.DataFrame:
@@ -31,6 +34,18 @@ def summarise_run(
     return summary, threshold_summary(summary, describe(DecisionConfig(**training_config["decision"])))
 
 
+def estimate_uncertainty(
+    oof_predictions: pd.DataFrame, baseline_predictions: pd.DataFrame, options: UncertaintyOptions, repeats: str
+) -> dict[str, Any]:
+    """Estimate intervals, differences to the baselines and, where repeats are named, the spread between seeds."""
+    baselines = {str(model): own for model, own in baseline_predictions.groupby("model")}
+    others = read_tables(repeats)
+    return {
+        **estimate(oof_predictions, baselines, options),
+        "seeds": seed_spread({"this run": oof_predictions, **others}, options) if others else None,
+    }
+
+
 def draw_figures(oof_predictions: pd.DataFrame, criteria: pd.DataFrame) -> dict[str, Figure]:
     """Draw the figures of the report."""
     return oof_figures(oof_predictions, criteria)
@@ -38,30 +53,34 @@ def draw_figures(oof_predictions: pd.DataFrame, criteria: pd.DataFrame) -> dict[
 
 def write_report(
     cv_summary: dict[str, Any],
+    uncertainty: dict[str, Any],
     data_statistics: dict[str, Any],
     training_config: dict[str, Any],
     criteria: pd.DataFrame,
 ) -> str:
     """Write the report."""
-    return render_report(cv_summary, data_statistics, training_config, criteria)
+    return render_report(cv_summary, uncertainty, data_statistics, training_config, criteria)
 
 
 def attach_report(
     cv_summary: dict[str, Any],
     thresholds: dict[str, Any],
+    uncertainty: dict[str, Any],
     report: str,
     oof_predictions: pd.DataFrame,
     criteria: pd.DataFrame,
 ) -> None:
-    """Attach all of it to the parent run, and log what only reporting knows: the pooled metrics.
+    """Attach all of it to the parent run, and log what only reporting knows: the pooled metrics, and how sure F1 is.
 
     The figures are drawn again, since a saved picture cannot be read back from the catalog as a figure.
     """
     run = tracking.Run(cv_summary["cv_run_id"])
     run.log_dict(cv_summary, "reporting/cv_summary.json")
     run.log_dict(thresholds, "reporting/thresholds.json")
+    run.log_dict(uncertainty, "reporting/uncertainty.json")
     run.log_text(report, "reporting/report.md")
     for name, figure in oof_figures(oof_predictions, criteria).items():
         run.log_figure(figure, f"reporting/{name}.png")
     pooled = {f"pooled_{name}": value for name, value in cv_summary["pooled"].items()}
-    run.log_metrics({**pooled, "selection_optimism": cv_summary["selection_optimism"]})
+    bounds = {f"pooled_f1_{bound}": uncertainty["headline"]["f1"][bound] for bound in ("low", "high")}
+    run.log_metrics({**pooled, **bounds, "selection_optimism": cv_summary["selection_optimism"]})

@@ -26,6 +26,12 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 name="summarise_run",
             ),
             Node(
+                nodes.estimate_uncertainty,
+                inputs=["oof_predictions", "baseline_predictions", "params:uncertainty", "params:repeats"],
+                outputs="uncertainty",
+                name="estimate_uncertainty",
+            ),
+            Node(
                 nodes.draw_figures,
                 inputs=["oof_predictions", "criteria"],
                 outputs={name: name for name in ("oof_precision_recall", "oof_confusion", "f1_per_criterion")},
@@ -33,13 +39,13 @@ def create_pipeline(n_folds: int) -> Pipeline:
             ),
             Node(
                 nodes.write_report,
-                inputs=["cv_summary", "data_statistics", "training_config", "criteria"],
+                inputs=["cv_summary", "uncertainty", "data_statistics", "training_config", "criteria"],
                 outputs="report",
                 name="write_report",
             ),
             Node(
                 nodes.attach_report,
-                inputs=["cv_summary", "thresholds", "report", "oof_predictions", "criteria"],
+                inputs=["cv_summary", "thresholds", "uncertainty", "report", "oof_predictions", "criteria"],
                 outputs=None,
                 name="attach_report",
             ),

@@ -1,0 +1,47 @@
+"""Classifiers that read nothing: what any other has to beat."""
+
+import numpy as np
+import pandas as pd
+
+from mentallam.evaluation.thresholds import best_threshold, predict_labels
+
+
+def trivial_tables(oof: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """What `all_negative`, `all_positive` and `prior_only` say of the same pairs.
+
+    Args:
+        oof: The out-of-fold table.
+
+    Returns:
+        Name to the table with another probability, threshold and prediction.
+    """
+    always = {
+        name: oof.assign(probability=float(answer), threshold=0.5, prediction=np.int8(answer))
+        for answer, name in enumerate(("all_negative", "all_positive"))
+    }
+    return {**always, "prior_only": prior_only(oof)}
+
+
+def prior_only(oof: pd.DataFrame) -> pd.DataFrame:
+    """A classifier that knows nothing but how often each criterion matches in the other folds.
+
+    Args:
+        oof: The whole out-of-fold table, so that the other folds' labels are those that a fold's model was trained on.
+
+    Returns:
+        The table with those rates as probabilities, and as a fold's threshold the best one for the other folds.
+
+    Raises:
+        MentallamError: A label that is not 0 or 1.
+    """
+    decided = []
+    for fold, held_out in oof.groupby("fold"):
+        others = oof[oof["fold"] != fold]
+        rates = others.groupby("criterion_id")["label"].mean()
+        threshold = best_threshold(others["label"], others["criterion_id"].map(rates)).threshold
+        # A criterion that only this fold has gets the rate of all.
+        rate = held_out["criterion_id"].map(rates).fillna(others["label"].mean())
+        decided.append(
+            held_out.assign(probability=rate, threshold=threshold, prediction=predict_labels(rate, threshold))
+        )
+    return pd.concat(decided)

@@ -1,0 +1,224 @@
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mentallam.errors import MentallamError
+from mentallam.evaluation.metrics import criterion_metrics, pair_metrics
+from mentallam.evaluation.resampling import UncertaintyOptions, holm
+from mentallam.evaluation.uncertainty import (
+    compare_tables,
+    estimate_uncertainty,
+    paired,
+    seed_spread,
+)
+from mentallam.evaluation.weighted import METRICS
+
+
+def test_the_estimates_are_the_figures_of_the_summary(
+    uncertainty: dict[str, Any], summary: dict[str, Any], baseline: pd.DataFrame
+) -> None:
+    headline = uncertainty["headline"]
+    assert list(headline) == list(METRICS)
+    for metric in set(METRICS) & set(summary["pooled"]):
+        assert headline[metric]["estimate"] == pytest.approx(summary["pooled"][metric]), metric
+    own = pair_metrics(baseline["label"], baseline["probability"], baseline["prediction"])
+    tfidf = uncertainty["baselines"]["tfidf"]
+    for metric in ("f1", "average_precision"):
+        assert tfidf["headline"][metric]["estimate"] == pytest.approx(own[metric])
+        difference = summary["pooled"][metric] - own[metric]
+        assert tfidf["difference"][metric]["estimate"] == pytest.approx(difference)
+    for name, trivial in summary["baselines"].items():
+        assert uncertainty["baselines"][name]["headline"]["f1"]["estimate"] == trivial["f1"]
+    honest, same_fold = (uncertainty["protocols"][name] for name in ("honest", "same_fold"))
+    assert honest["f1"] == headline["f1"]
+    assert honest["f1_mean"]["estimate"] == pytest.approx(summary["metrics"]["f1"]["mean"])
+    assert same_fold["f1_mean"]["estimate"] == pytest.approx(summary["metrics"]["f1_same_fold"]["mean"])
+    assert uncertainty["protocols"]["selection_optimism"]["estimate"] == pytest.approx(summary["selection_optimism"])
+
+
+def test_every_estimate_lies_in_its_interval(uncertainty: dict[str, Any]) -> None:
+    found = [*uncertainty["headline"].values(), *(row["f1"] for row in uncertainty["per_criterion"])]
+    found += [own[name] for own in list(uncertainty["protocols"].values())[:3] for name in ("f1", "f1_mean")]
+    for other in uncertainty["baselines"].values():
+        found += [*other["difference"].values(), *other["per_criterion"]]
+    assert len(found) == 11 + 9 + 6 + 4 * (11 + 9)
+    for interval in found:
+        assert interval["low"] <= interval["estimate"] <= interval["high"]
+    assert all(own["low"] < own["high"] for own in uncertainty["headline"].values())
+
+
+def test_it_survives_json(uncertainty: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(uncertainty, allow_nan=False)) == uncertainty
+
+
+def test_criteria_come_with_their_positives_and_holms_correction(
+    uncertainty: dict[str, Any], oof: pd.DataFrame, baseline: pd.DataFrame, criteria: pd.DataFrame
+) -> None:
+    own, other = criterion_metrics(oof, criteria), criterion_metrics(baseline, criteria)
+    rows = uncertainty["baselines"]["tfidf"]["per_criterion"]
+    assert holm([row["p_value"] for row in rows]) == [row["p_holm"] for row in rows]
+    for expected, less, found, row in zip(own, other, uncertainty["per_criterion"], rows, strict=True):
+        assert row["criterion_id"] == found["criterion_id"] == expected["criterion_id"]
+        assert row["n_positive"] == found["n_positive"] == expected["n_positive"]
+        assert found["f1"]["estimate"] == pytest.approx(expected["f1"])
+        assert row["estimate"] == pytest.approx(expected["f1"] - less["f1"])
+
+
+def test_the_same_seed_gives_the_same_and_the_order_of_rows_does_not_matter(
+    uncertainty: dict[str, Any], oof: pd.DataFrame, baseline: pd.DataFrame, options: UncertaintyOptions
+) -> None:
+    shuffled = oof.sample(frac=1, random_state=1)
+    again = estimate_uncertainty(shuffled, {"tfidf": baseline}, options)
+    for metric, interval in uncertainty["headline"].items():
+        assert again["headline"][metric] == pytest.approx(interval)
+        for key, value in uncertainty["baselines"]["tfidf"]["difference"][metric].items():
+            assert again["baselines"]["tfidf"]["difference"][metric][key] == pytest.approx(value, abs=0.02)
+    other_seed = UncertaintyOptions(**{**options.model_dump(), "seed": 1})
+    assert estimate_uncertainty(oof, {}, other_seed)["headline"]["f1"] != uncertainty["headline"]["f1"]
+
+
+def test_a_group_comes_with_all_its_pairs(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
+    """Every pair twice in its group says no more; as a group of its own it would seem to."""
+    twin = oof.assign(post_id=oof["post_id"] + "_twin")
+    once = compare_tables(oof, oof, options)["first"]["f1"]
+    copied = compare_tables(pd.concat([oof, twin]), pd.concat([oof, twin]), options)["first"]["f1"]
+    assert copied == pytest.approx(once)
+    apart = pd.concat([oof, twin.assign(group=twin["group"] + "_twin")])
+    naive = compare_tables(apart, apart, options)["first"]["f1"]
+    assert naive["high"] - naive["low"] < 0.85 * (once["high"] - once["low"])
+
+
+def test_a_criterion_without_positives_has_no_f1_and_no_test(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
+    oof.loc[oof["criterion_id"] == "A.5", "label"] = 0
+    rare = oof.index[(oof["criterion_id"] == "A.6") & (oof["label"] == 1)]
+    oof.loc[rare[1:], "label"] = 0
+    compared = compare_tables(oof, oof.assign(prediction=np.int8(1)), options)
+    assert compared["per_criterion"][4] == {
+        "criterion_id": "A.5",
+        "n_positive": 0,
+        "estimate": None,
+        "low": None,
+        "high": None,
+        "undefined": 1.0,
+        "p_value": None,
+        "p_holm": None,
+    }
+    # The only positive pair of A.6 stays out of a resample with a chance of 1 / e.
+    assert compared["per_criterion"][5]["undefined"] == pytest.approx(np.exp(-1), abs=0.1)
+    assert compared["first"]["macro_f1"]["undefined"] >= compared["per_criterion"][5]["undefined"]
+    assert compared["first"]["f1"]["undefined"] == 0.0
+    assert compared["first"]["macro_f1"]["estimate"] is not None
+    json.dumps(compared, allow_nan=False)
+
+
+def test_without_any_positive_pair_there_is_little_to_say(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
+    oof["label"] = np.int8(0)
+    headline = estimate_uncertainty(oof, {}, options)["headline"]
+    assert {name for name, own in headline.items() if own["estimate"] is not None} == {
+        "accuracy",
+        "brier",
+        "log_loss",
+        "macro_f1",
+    }
+    assert headline["f1"] == {"estimate": None, "low": None, "high": None, "undefined": 1.0}
+
+
+def test_a_table_compared_with_itself_differs_in_nothing(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
+    compared = compare_tables(oof, oof.sample(frac=1, random_state=3), options)
+    assert compared["first"].keys() == compared["second"].keys() == compared["difference"].keys()
+    for row in [*compared["difference"].values(), *compared["per_criterion"]]:
+        assert [row[name] for name in ("estimate", "low", "high")] == pytest.approx([0, 0, 0], abs=1e-9)
+        assert row["p_value"] == 1.0
+
+
+def test_a_clear_difference_is_found_and_changes_its_sign_with_the_order(
+    oof: pd.DataFrame, baseline: pd.DataFrame, options: UncertaintyOptions
+) -> None:
+    there, back = compare_tables(oof, baseline, options), compare_tables(baseline, oof, options)
+    assert there["difference"]["roc_auc"]["low"] > 0 and there["difference"]["roc_auc"]["p_value"] <= 0.01
+    assert there["difference"]["brier"]["high"] < 0
+    for metric in METRICS:
+        own, other = there["difference"][metric], back["difference"][metric]
+        assert [own["low"], own["high"]] == pytest.approx([-other["high"], -other["low"]])
+        assert own["p_value"] == pytest.approx(other["p_value"])
+    # Paired draws: the difference is surer than the two figures would make it if they were unrelated.
+    width = {name: there[name]["roc_auc"]["high"] - there[name]["roc_auc"]["low"] for name in ("first", "second")}
+    difference = there["difference"]["roc_auc"]
+    assert difference["high"] - difference["low"] < np.hypot(*width.values())
+
+
+def test_the_folds_of_the_second_table_may_differ(
+    oof: pd.DataFrame, baseline: pd.DataFrame, options: UncertaintyOptions
+) -> None:
+    expected = compare_tables(oof, baseline, options)
+    assert compare_tables(oof, baseline.assign(fold=4 - baseline["fold"]), options) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda table: table[1:], "the pair of post 's_0_0' and criterion 'A.1' is only in the first table"),
+        (lambda table: pd.concat([table, table[5:6]]), "stands twice in the table of tfidf"),
+        (lambda table: table.assign(label=1 - table["label"]), "has another label there"),
+        (lambda table: table.assign(group=table["group"].replace("s_1_3", "s_1_4")), "'s_1_3' .* has another group"),
+        (
+            lambda table: pd.concat([table, table[:1].assign(post_id="new")]),
+            "the pair of post 'new' and criterion 'A.1' is only in the table of tfidf",
+        ),
+    ],
+)
+def test_tables_that_do_not_match_are_refused(oof: pd.DataFrame, change: Any, reason: str) -> None:
+    with pytest.raises(MentallamError, match=f"The table of tfidf cannot be compared with the first: .*{reason}"):
+        paired(oof, change(oof), "tfidf")
+
+
+def test_a_missing_column_is_an_error_naming_it(oof: pd.DataFrame) -> None:
+    with pytest.raises(MentallamError, match="'group'"):
+        paired(oof, oof.drop(columns="group"), "tfidf")
+
+
+def test_one_group_is_too_few(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
+    oof = oof[oof["group"] == "s_0_0"]
+    with pytest.raises(MentallamError, match="two groups or more"):
+        compare_tables(oof, oof, options)
+
+
+def test_the_spread_between_seeds_is_not_the_bootstraps(
+    oof: pd.DataFrame, baseline: pd.DataFrame, options: UncertaintyOptions
+) -> None:
+    other_folds = baseline.assign(fold=4 - baseline["fold"])
+    spread = seed_spread({"42": oof, "142": other_folds}, options)
+    assert spread["repeats"] == ["42", "142"]
+    for metric in ("f1", "roc_auc", "log_loss"):
+        compared = compare_tables(oof, baseline, options)
+        both = [compared[name][metric]["estimate"] for name in ("first", "second")]
+        found = spread["metrics"][metric]
+        assert list(found["estimates"].values()) == pytest.approx(both)
+        assert found["mean"] == pytest.approx(np.mean(both))
+        assert found["std_between_seeds"] == pytest.approx(np.std(both, ddof=1))
+        assert found["low"] < found["mean"] < found["high"] and found["undefined"] == 0.0
+    same = seed_spread({"42": oof, "43": oof}, options)["metrics"]["f1"]
+    alone = compare_tables(oof, oof, options)["first"]["f1"]
+    assert same["std_between_seeds"] == 0
+    assert (same["low"], same["high"]) == pytest.approx((alone["low"], alone["high"]))
+
+
+def test_a_metric_that_a_repeat_does_not_define_is_none(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
+    oof["label"] = np.int8(0)
+    spread = seed_spread({"42": oof, "142": oof}, options)["metrics"]["f1"]
+    assert spread == {
+        "estimates": {"42": None, "142": None},
+        "mean": None,
+        "std_between_seeds": None,
+        "low": None,
+        "high": None,
+        "undefined": 1.0,
+    }
+
+
+def test_one_repeat_shows_no_spread(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
+    with pytest.raises(MentallamError, match="two or more"):
+        seed_spread({"42": oof}, options)
