@@ -30,6 +30,9 @@ _CHOICES = {
     "inference.dtype": ("auto", "bfloat16", "float32"),
 }
 
+BASELINES = ("tfidf", "embedding")
+"""What `baselines.models` may name; see `classifier.baselines`."""
+
 _POSITIVE = (
     "model.max_length",
     "adapter.r",
@@ -115,6 +118,13 @@ class InferenceConfig:
 
 
 @dataclass
+class BaselinesConfig:
+    """The learned baselines that stand beside the model on the same folds; none if a saved configuration has none."""
+
+    models: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Config:
     """The whole composed configuration."""
 
@@ -122,6 +132,7 @@ class Config:
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     training: TrainConfig = field(default_factory=TrainConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    baselines: BaselinesConfig = field(default_factory=BaselinesConfig)
 
 
 ConfigStore.instance().store(name="schema", node=Config)
@@ -230,6 +241,12 @@ def _typed(plain: Any) -> Config:
     if not 0 < config.training.sample_fraction <= 1:
         raise MentallamError(
             f"training.sample_fraction is {config.training.sample_fraction}; it must be above 0 and at most 1"
+        )
+    named = config.baselines.models
+    if set(named) - set(BASELINES) or len(set(named)) < len(named):
+        raise MentallamError(
+            f"baselines.models is [{', '.join(named)}]; it takes each of {', '.join(BASELINES)} at most once, and [] "
+            f"fits none"
         )
     if not config.adapter.target_modules:
         raise MentallamError("adapter.target_modules is empty; name at least one projection, for example [q_proj]")
