@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
@@ -147,8 +148,6 @@ def test_embedding_is_a_regression_on_the_frozen_models_states(
     tiny_base: BaseModel,
     tiny_config: Config,
 ) -> None:
-    import torch
-
     model, tokenizer = load_base(tiny_base, torch.float32)
     prompter = Prompter(tokenizer, tiny_config.model.prompt, CRITERIA, tiny_config.model.max_length)
     states = pd.DataFrame(

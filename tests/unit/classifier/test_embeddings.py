@@ -86,8 +86,6 @@ def test_a_post_that_does_not_fit_names_the_way_out(loaded: Loaded, prompter: Pr
     model, _ = loaded
     with (
         model.model.layers[1].register_forward_pre_hook(fail),
-        pytest.raises(
-            MentallamError, match=r"^post p4 \(\d+ tokens\) does not .* take embedding out of baselines.models"
-        ),
+        pytest.raises(MentallamError, match=r"^post p4 \(\d+ tokens\) does not .* take embedding out of base"),
     ):
         embed_posts(model, prompter, IDS, TEXTS, 1)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from mentallam.evaluation.aggregate import summarise
+from mentallam.evaluation.baselines import summarise_baselines
 from mentallam.evaluation.metrics import held_out_metrics
 from mentallam.evaluation.thresholds import best_threshold, predict_labels
 
@@ -52,7 +53,11 @@ def once() -> SimpleNamespace:
     oof = pd.concat(folds, ignore_index=True)
     cv_outcome = _outcome(folds)
     summary = summarise(oof, cv_outcome, DATA_STATISTICS, criteria)
-    return SimpleNamespace(criteria=criteria, folds=folds, oof=oof, cv_outcome=cv_outcome, summary=summary)
+    baselines = pd.concat([_baseline(oof, name, seed) for seed, name in enumerate(("tfidf", "embedding"))])
+    summary["learned_baselines"] = summarise_baselines(baselines, oof, criteria)
+    return SimpleNamespace(
+        criteria=criteria, folds=folds, oof=oof, cv_outcome=cv_outcome, summary=summary, baselines=baselines
+    )
 
 
 @pytest.fixture
@@ -69,6 +74,12 @@ def folds(once: SimpleNamespace) -> Folds:
 @pytest.fixture
 def oof(once: SimpleNamespace) -> pd.DataFrame:
     return deepcopy(once.oof)
+
+
+@pytest.fixture
+def baselines(once: SimpleNamespace) -> pd.DataFrame:
+    """Two baselines on the pairs of `oof`, the second worse than the first."""
+    return deepcopy(once.baselines)
 
 
 @pytest.fixture
@@ -114,6 +125,15 @@ def _fold(fold: int, criteria: pd.DataFrame, rng: np.random.Generator) -> pd.Dat
         truncated=False,
     )
     return frame.assign(prediction=predict_labels(frame["probability"], frame["threshold"]))
+
+
+def _baseline(oof: pd.DataFrame, name: str, seed: int) -> pd.DataFrame:
+    """The model's own predictions with noise, the rows in another order."""
+    logit = oof["logit"] + np.random.default_rng(seed).normal(scale=1 + seed, size=len(oof))
+    probability = 1 / (1 + np.exp(-logit))
+    prediction = predict_labels(probability, oof["threshold"])
+    noisy = oof.assign(model=name, post_tokens=100, logit=logit, probability=probability, prediction=prediction)
+    return noisy.sample(frac=1, random_state=seed)
 
 
 def _outcome(folds: Folds) -> dict[str, Any]:

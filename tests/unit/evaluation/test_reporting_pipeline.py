@@ -39,6 +39,7 @@ def catalog(
     data_statistics: dict[str, Any],
     training_config: dict[str, Any],
     criteria: pd.DataFrame,
+    baselines: pd.DataFrame,
 ) -> DataCatalog:
     """The project's own catalog of this pipeline over an empty data folder, and its inputs in memory."""
     base = tmp_path / "conf" / "base"
@@ -49,7 +50,7 @@ def catalog(
     catalog = DataCatalog.from_config(entries)
     inputs = {f"fold_{fold}_predictions": frame for fold, frame in enumerate(folds)}
     inputs |= {"cv_outcome": cv_outcome, "data_statistics": data_statistics}
-    inputs |= {"training_config": training_config, "criteria": criteria}
+    inputs |= {"training_config": training_config, "criteria": criteria, "baseline_predictions": baselines}
     for name, data in inputs.items():
         catalog[name] = MemoryDataset(data)
     return catalog
@@ -64,7 +65,7 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
     reporting = tmp_path / "data" / "08_reporting"
     written = {path.name for path in reporting.iterdir()}
     figures = {"oof_precision_recall.png", "oof_confusion.png", "f1_per_criterion.png"}
-    assert written == {"cv_summary.json", "thresholds.json", "report.md"} | figures
+    assert written == {"cv_summary.json", "thresholds.json", "report.md", "label_audit.csv"} | figures
     assert len(pd.read_parquet(tmp_path / "data" / "07_model_output" / "oof_predictions.parquet")) == 540
 
     logged = RecordedRun.logged
@@ -73,12 +74,14 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
     summary = json.loads((reporting / "cv_summary.json").read_text(encoding="utf-8"))
     assert logged["reporting/cv_summary.json"] == summary
     assert logged["reporting/report.md"] == (reporting / "report.md").read_text(encoding="utf-8")
+    assert list(summary["learned_baselines"]) == ["tfidf", "embedding"]
+    assert logged["reporting/label_audit.csv"] == (reporting / "label_audit.csv").read_text(encoding="utf-8")
     assert logged["metrics"]["pooled_f1"] == summary["pooled"]["f1"]
     assert logged["metrics"]["selection_optimism"] == summary["selection_optimism"]
 
 
 def test_every_output_has_a_layer_in_viz(catalog: DataCatalog) -> None:
-    for name in create_pipeline(5).outputs() | {"oof_predictions", "cv_summary", "thresholds", "report"}:
+    for name in create_pipeline(5).outputs() | {"oof_predictions", "cv_summary", "thresholds", "report", "label_audit"}:
         assert catalog[name].metadata["kedro-viz"]["layer"] in {"model_output", "reporting"}
 
 
