@@ -143,19 +143,20 @@ def _logits(name: str, values: NDArray[Any], learn: pd.DataFrame, asked: pd.Data
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2) if name == "tfidf" else StandardScaler()
     )
     try:
-        transformer.fit(values[learn["position"].unique()])
+        features = transformer.fit(values[learn["position"].unique()]).transform(values)
     except ValueError:  # of so few posts no two share a word
         logger.warning("baseline %s: the training posts share no word; it predicts each criterion's rate", name)
-        transformer = None
+        features = None
+    positions = asked["position"].to_numpy()
     logits = np.empty(len(asked))
     for criterion_id, rows in asked.groupby("criterion_id", sort=False).indices.items():
         own = learn[learn["criterion_id"] == criterion_id]
-        if transformer is None or own["label"].nunique() < 2:
+        if features is None or own["label"].nunique() < 2:
             logits[rows] = _log_odds(own["label"])
-            continue
-        regression = LogisticRegression(class_weight="balanced", max_iter=_MAX_ITERATIONS)
-        regression.fit(transformer.transform(values[own["position"]]), own["label"])
-        logits[rows] = regression.decision_function(transformer.transform(values[asked["position"].to_numpy()[rows]]))
+        else:
+            regression = LogisticRegression(class_weight="balanced", max_iter=_MAX_ITERATIONS)
+            regression.fit(features[own["position"].to_numpy()], own["label"])
+            logits[rows] = regression.decision_function(features[positions[rows]])
     return logits
 
 

@@ -27,20 +27,20 @@ def audit_labels(oof: pd.DataFrame) -> pd.DataFrame:
         One row per suspicious pair, by ids: post_id, criterion_id, fold, label, probability, quality, looks (matched or
         unmatched). quality is the probability of the label, from 0 (probably wrong) to 1, adjusted by how sure the
         model is of that label on average in the criterion, so that rare labels don't all look wrong. A criterion
-        without both labels can't be audited and is named in a warning.
+        with fewer than two pairs of a label can't be audited and is named in a warning.
     """
-    found, one_label = [], []
+    found, too_few = [], []
     for criterion_id, own in oof.groupby("criterion_id"):
-        if own["label"].nunique() < 2:
-            one_label.append(str(criterion_id))
-            continue
         labels, probability = own["label"].to_numpy(dtype=int), own["probability"].to_numpy()
+        if np.bincount(labels, minlength=2).min() < 2:  # cleanlab lets one pair of each label stand, whatever it is
+            too_few.append(str(criterion_id))
+            continue
         probabilities = np.column_stack([1 - probability, probability])
         quality = get_label_quality_scores(labels, probabilities, adjust_pred_probs=True)
         suspicious = find_label_issues(labels, probabilities, n_jobs=1)
         found.append(own.assign(quality=quality)[suspicious])
-    if one_label:
-        logger.warning("labels of %s can't be audited: all their pairs have the same label", ", ".join(one_label))
+    if too_few:
+        logger.warning("labels of %s can't be audited: fewer than two pairs have one of them", ", ".join(too_few))
     table = pd.concat(found) if found else oof.iloc[:0].assign(quality=np.empty(0))
     table = table.assign(looks=np.where(table["label"] == 1, "unmatched", "matched"))
     return table[COLUMNS].sort_values(["quality", "post_id", "criterion_id"], ignore_index=True)

@@ -74,10 +74,13 @@ def test_the_order_of_the_rows_does_not_matter(truth: pd.DataFrame, planted: pd.
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_a_criterion_with_one_label_is_left_out_and_named(
-    truth: pd.DataFrame, label: int, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_criterion_that_lacks_pairs_of_a_label_is_left_out_and_named(
+    truth: pd.DataFrame, label: int, others: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    truth.loc[truth["criterion_id"] == "A.2", "label"] = label
+    own = truth.index[truth["criterion_id"] == "A.2"]
+    truth.loc[own, "label"] = label
+    truth.loc[own[:others], "label"] = 1 - label
     assert "A.2" not in set(audit_labels(truth)["criterion_id"])
     assert "labels of A.2 can't be audited" in caplog.text
 
@@ -88,7 +91,8 @@ def test_nothing_to_audit_is_an_empty_list_with_a_header(truth: pd.DataFrame) ->
     assert list(pd.read_csv(io.StringIO(found.to_csv(index=False))).columns) == COLUMNS
 
 
-def test_one_positive_pair_is_enough_to_run(truth: pd.DataFrame) -> None:
+def test_two_pairs_of_a_label_are_enough(truth: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> None:
     own = truth[truth["criterion_id"] == "A.9"]
-    first = own.index[own["label"] == 1][0]
-    assert len(audit_labels(own.assign(label=(own.index == first).astype(int)))) < len(own)
+    positive = own.index[own["label"] == 1][:2]
+    assert len(audit_labels(own.assign(label=own.index.isin(positive).astype(int)))) < len(own)
+    assert not caplog.records
