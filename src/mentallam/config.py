@@ -32,6 +32,9 @@ _CHOICES = {
     "decision.scope": ("global", "per_criterion"),
 }
 
+BASELINES = ("tfidf", "embedding")
+"""What `baselines.models` may name; see `classifier.baselines`."""
+
 _POSITIVE = (
     "model.max_length",
     "adapter.r",
@@ -132,6 +135,13 @@ class InferenceConfig:
 
 
 @dataclass
+class BaselinesConfig:
+    """The learned baselines that stand beside the model on the same folds; none if a saved configuration has none."""
+
+    models: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Config:
     """The whole composed configuration."""
 
@@ -140,6 +150,7 @@ class Config:
     training: TrainConfig = field(default_factory=TrainConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    baselines: BaselinesConfig = field(default_factory=BaselinesConfig)
 
 
 ConfigStore.instance().store(name="schema", node=Config)
@@ -252,6 +263,12 @@ def _typed(plain: Any) -> Config:
     if not 0 < config.training.sample_fraction <= 1:
         raise MentallamError(
             f"training.sample_fraction is {config.training.sample_fraction}; it must be above 0 and at most 1"
+        )
+    named = config.baselines.models
+    if set(named) - set(BASELINES) or len(set(named)) < len(named):
+        raise MentallamError(
+            f"baselines.models is [{', '.join(named)}]; it takes each of {', '.join(BASELINES)} at most once, and [] "
+            f"fits none"
         )
     if not config.adapter.target_modules:
         raise MentallamError("adapter.target_modules is empty; name at least one projection, for example [q_proj]")

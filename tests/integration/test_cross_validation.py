@@ -61,6 +61,24 @@ def test_every_pair_is_held_out_once_and_never_trained_on(trained: Workspace) ->
         assert not set(split["train"]) & set(split["dev"])
 
 
+def test_baselines_are_scored_on_the_models_own_pairs(trained: Workspace, summary: dict) -> None:
+    model = pd.read_parquet(trained.data / "07_model_output" / "oof_predictions.parquet")
+    baselines = pd.read_parquet(trained.data / "07_model_output" / "baseline_predictions.parquet")
+    facts = ["post_id", "criterion_id", "group", "fold", "label", "explicit_negative", "truncated"]
+    expected = model[facts].sort_values(facts, ignore_index=True)
+    assert list(baselines["model"].unique()) == ["tfidf", "embedding"] == list(summary["learned_baselines"])
+    metrics = trained.client().get_run(summary["cv_run_id"]).data.metrics
+    for name, own in baselines.groupby("model"):
+        pd.testing.assert_frame_equal(own[facts].sort_values(facts, ignore_index=True), expected)
+        f1 = summary["learned_baselines"][name]["metrics"]["f1"]
+        assert metrics[f"baseline_{name}_f1_mean"] == pytest.approx(f1["mean"])
+        assert metrics[f"baseline_{name}_f1_std"] == pytest.approx(f1["std"])
+    assert "baselines tfidf and embedding on 5 folds: " in (trained.folder / "log.txt").read_text()
+    audit = pd.read_csv(trained.data / "08_reporting" / "label_audit.csv")
+    assert audit["quality"].is_monotonic_increasing
+    assert len(audit.merge(model, on=["post_id", "criterion_id", "fold", "label"])) == len(audit) > 0
+
+
 def test_mlflow_holds_one_parent_and_five_complete_children(trained: Workspace, summary: dict) -> None:
     client = trained.client()
     experiment = client.get_experiment_by_name("mentallam-tiny")

@@ -122,6 +122,10 @@ REFUSED = {
     "training.warmup_ratio=1": "from 0 to below 1",
     "training.warmup_ratio=-0.1": "from 0 to below 1",
     "adapter.target_modules=[]": "adapter.target_modules is empty",
+    "baselines.models=[tfidf,bm25]": "baselines.models is [tfidf, bm25]; it takes each of tfidf, embedding at",
+    "baselines.models=[tfidf,tfidf]": "baselines.models is [tfidf, tfidf]; it takes each of",
+    "baselines.models=tfidf": "baselines.models",
+    "baselines.model=[tfidf]": "model",
     # the prompt's placeholders
     'model.prompt.prefix="post:"': "model.prompt.prefix must hold {post} exactly once",
     "'model.prompt.prefix=\"{post} {post}\"'": "model.prompt.prefix must hold {post} exactly once",
@@ -145,7 +149,7 @@ def test_what_does_not_fit_is_refused_in_one_line(overrides: str) -> None:
 def test_the_refusal_names_the_groups_and_where_keys_are_explained() -> None:
     with pytest.raises(MentallamError) as error:
         compose_config(HYDRA, "smollm2", "optimiser.lr=3")
-    assert "(groups: adapter, decision, experiment, inference, model, training; " in error.value.message
+    assert "(groups: adapter, baselines, decision, experiment, inference, model, training; " in error.value.message
     assert "hydra_configs/*/*.yaml" in error.value.message
 
 
@@ -161,6 +165,12 @@ def test_a_configuration_survives_being_saved(profile: str) -> None:
     assert restored == config
     assert isinstance(restored, Config)
     assert to_dict(config)["training"]["max_epochs"] == 9
+
+
+def test_a_configuration_from_before_there_were_baselines_has_none() -> None:
+    saved = to_dict(compose_config(HYDRA, "tiny"))
+    assert saved.pop("baselines") == {"models": ["tfidf", "embedding"]}
+    assert from_dict(saved).baselines.models == []
 
 
 def without(saved: dict[str, Any]) -> dict[str, Any]:

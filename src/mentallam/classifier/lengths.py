@@ -37,7 +37,7 @@ def token_statistics(model: ModelConfig, cache: Path, posts: pd.DataFrame, crite
         prompter = Prompter(tokenizer, model.prompt, wording, model.max_length)
     except MentallamError as error:
         return {**known, "not_counted": error.message}
-    n_tokens = _count_tokens(prompter, posts["text"])
+    n_tokens = count_tokens(prompter, posts["text"])
     rooms = {length: prompter.room(length) for length in sorted({*PAIR_LENGTHS, model.max_length})}
     return {
         **known,
@@ -51,7 +51,16 @@ def token_statistics(model: ModelConfig, cache: Path, posts: pd.DataFrame, crite
     }
 
 
-def _count_tokens(prompter: Prompter, texts: "pd.Series[str]") -> "pd.Series[int]":
+def count_tokens(prompter: Prompter, texts: "pd.Series[str]") -> "pd.Series[int]":
+    """Tokens of each post, as `Prompter.count_tokens` gives them, batch by batch.
+
+    Args:
+        prompter: Whose tokens.
+        texts: The posts.
+
+    Returns:
+        One count per post, in their order, with a fresh index.
+    """
     counts: list[int] = []
     for start in range(0, len(texts), POSTS_PER_BATCH):
         counts.extend(prompter.count_tokens(texts.iloc[start : start + POSTS_PER_BATCH].tolist()))

@@ -118,8 +118,8 @@ def load_base(
     """
     if quantization == "nf4":
         require_bitsandbytes("model.quantization=nf4")
+    tokenizer = load_base_tokenizer(base)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base.folder)
         with quiet_loading():
             model = PackedLlamaForSequenceClassification.from_pretrained(
                 base.folder,
@@ -130,12 +130,29 @@ def load_base(
                 device_map={"": compute_device()} if torch.cuda.is_available() else None,
             )
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise MentallamError(
-            f"the base model in {base.folder} can't be loaded ({reason}); remove it to have it made again"
-        ) from None
+        raise _unreadable(base, error) from None
     model.score.float()  # small, and the one place where rounding would reach the probability directly
     return model, tokenizer
+
+
+def load_base_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
+    """The base model's tokenizer, without its weights.
+
+    Raises:
+        MentallamError: The folder holds none that can be read.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base.folder)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _unreadable(base, error) from None
+    return tokenizer
+
+
+def _unreadable(base: BaseModel, error: Exception) -> MentallamError:
+    reason = str(error).strip().splitlines()[0]
+    return MentallamError(
+        f"the base model in {base.folder} can't be loaded ({reason}); remove it to have it made again"
+    )
 
 
 def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:

@@ -101,6 +101,7 @@ def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
 
 
 def _too_long(example: PostExample, way_out: str) -> str:
-    criteria = len(example.suffixes)
-    size = f"{_n_tokens(example)} tokens with its {criteria} criteri{'on' if criteria == 1 else 'a'}"
+    criteria = len(example.criterion_ids)
+    asked = f" with its {criteria} criteri{'on' if criteria == 1 else 'a'}" if criteria else ""
+    size = f"{_n_tokens(example)} tokens{asked}"
     return f"post {example.post_id} ({size}) does not fit into memory by itself: {way_out}"

@@ -21,7 +21,7 @@ class PostExample:
         post_id: The post.
         prefix: Token ids of the prefix.
         truncated: Whether the post was cut to fit.
-        criterion_ids: The criteria asked, one suffix each.
+        criterion_ids: The criteria asked, one suffix each; empty in `Prompter.post_alone`.
         suffixes: Token ids of each suffix.
         labels: 1 matched, 0 unmatched, one per criterion; empty where they are unknown.
     """
@@ -47,6 +47,7 @@ class Prompter:
     Attributes:
         post_tokens: Tokens that a post may have, with what the template puts before it.
         template_tokens: Tokens of a prefix that are not of the post so counted.
+        begin_tokens: Tokens that the tokenizer puts before everything: 1, or 0 if it has no such token.
 
     Raises:
         MentallamError: No room is left for the post.
@@ -64,6 +65,7 @@ class Prompter:
         self._before, self._after = prompt.prefix.split("{post}")
         self._tail = self._ids(self._after)
         self._begin = self._begin_of_sequence()
+        self.begin_tokens = len(self._begin)
         self._suffixes = {
             criterion_id: self._ids(prompt.suffix.replace("{criterion}", wording))
             for criterion_id, wording in self.criteria.items()
@@ -94,6 +96,16 @@ class Prompter:
         prefix = self._begin + post[: self.post_tokens] + self._tail
         suffixes = [self._suffixes[criterion_id] for criterion_id in asked]
         return PostExample(post_id, prefix, len(post) > self.post_tokens, asked, suffixes, list(labels))
+
+    def post_alone(self, post_id: str, text: str) -> PostExample:
+        """One post without template and criterion, cut to the room that it has in a pair; no criterion is asked.
+
+        Its last token stands as its only suffix: read one after the other the two are the post's tokens, and that is
+        what a packed row needs. The first `begin_tokens` are no words of the post.
+        """
+        post, room = self._ids(text), self.post_tokens - len(self._ids(self._before))
+        tokens = self._begin + post[:room]
+        return PostExample(post_id, tokens[:-1], len(post) > room, [], [tokens[-1:]], [])
 
     def room(self, max_length: int) -> int:
         """Tokens left for a post, with what the template puts before it, in pairs of `max_length`; 0 if for none of it.

@@ -12,6 +12,7 @@ import pytest
 
 from mentallam.config import DecisionConfig
 from mentallam.evaluation.aggregate import summarise
+from mentallam.evaluation.baselines import summarise_baselines
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
 from mentallam.evaluation.metrics import held_out_metrics
@@ -59,6 +60,8 @@ def once() -> SimpleNamespace:
     oof = pd.concat(folds, ignore_index=True)
     cv_outcome = _outcome(folds)
     summary = summarise(oof, cv_outcome, DATA_STATISTICS, criteria)
+    baselines = pd.concat([_baseline(oof, name, seed) for seed, name in enumerate(("tfidf", "embedding"))])
+    summary["learned_baselines"] = summarise_baselines(baselines, oof, criteria)
     baseline = worse(oof)
     uncertainty = {**estimate_uncertainty(oof, {"tfidf": baseline}, OPTIONS), "seeds": None}
     return SimpleNamespace(
@@ -66,6 +69,7 @@ def once() -> SimpleNamespace:
         folds=folds,
         oof=oof,
         baseline=baseline,
+        baselines=baselines,
         cv_outcome=cv_outcome,
         summary=summary,
         uncertainty=uncertainty,
@@ -103,6 +107,12 @@ def options() -> UncertaintyOptions:
 def uncertainty(once: SimpleNamespace) -> dict[str, Any]:
     """What reporting says of `oof` and `baseline`."""
     return deepcopy(once.uncertainty)
+
+
+@pytest.fixture
+def baselines(once: SimpleNamespace) -> pd.DataFrame:
+    """Two baselines on the pairs of `oof`, the second worse than the first."""
+    return deepcopy(once.baselines)
 
 
 @pytest.fixture
@@ -161,6 +171,15 @@ def _fold(fold: int, criteria: pd.DataFrame, rng: np.random.Generator) -> pd.Dat
         post_tokens=20 + 7 * pairs.get_level_values("post_id").str[4:].astype(int),
     )
     return frame.assign(prediction=predict_labels(frame["probability"], frame["threshold"]))
+
+
+def _baseline(oof: pd.DataFrame, name: str, seed: int) -> pd.DataFrame:
+    """The model's own predictions with noise, the rows in another order."""
+    logit = oof["logit"] + np.random.default_rng(seed).normal(scale=1 + seed, size=len(oof))
+    probability = 1 / (1 + np.exp(-logit))
+    prediction = predict_labels(probability, oof["threshold"])
+    noisy = oof.assign(model=name, post_tokens=100, logit=logit, probability=probability, prediction=prediction)
+    return noisy.sample(frac=1, random_state=seed)
 
 
 def _outcome(folds: Folds) -> dict[str, Any]:

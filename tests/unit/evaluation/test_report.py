@@ -43,10 +43,34 @@ def test_synthetic_data_are_announced_before_any_number(render: Render, summary:
 def test_every_table_has_all_its_rows_and_cells(render: Render) -> None:
     found = tables(render())
     sizes = {name: len(table) for name, table in found.items()}
-    assert sizes == {"metric": 12, "protocol": 4, "fold": 6, "criterion": 10, "pairs of": 6, "compared with": 5}
+    assert sizes == {
+        "metric": 12,
+        "protocol": 4,
+        "fold": 6,
+        "criterion": 10,
+        "pairs of": 6,
+        "classifier": 4,
+        "compared with": 5,
+    }
     for table in found.values():
         assert {len(row) for row in table} == {len(table[0])}
         assert all(cell for row in table for cell in row)
+
+
+def test_each_baseline_has_a_row_under_the_models(render: Render, summary: dict[str, Any]) -> None:
+    rows = tables(render())["classifier"]
+    assert [row[0] for row in rows] == ["classifier", "this model", "tfidf", "embedding"]
+    own = summary["learned_baselines"]["embedding"]
+    assert rows[0][5] == "average precision"
+    precision = own["metrics"]["average_precision"]
+    assert rows[3][5:] == [f"{precision['mean']:.3f} ± {precision['std']:.3f}", f"{own['pooled']['f1']:.3f}"]
+    assert rows[1][-1] == f"{summary['pooled']['f1']:.3f}"
+
+
+def test_without_baselines_the_report_says_so(render: Render, summary: dict[str, Any]) -> None:
+    summary["learned_baselines"] = {}
+    assert "No baseline was fitted" in render()
+    assert "classifier" not in tables(render())
 
 
 def test_the_headline_shows_mean_spread_pool_interval_and_baselines(

@@ -37,12 +37,12 @@ class RecordedRun:
 def catalog(
     tmp_path: Path,
     folds: list[pd.DataFrame],
-    baseline: pd.DataFrame,
     options: UncertaintyOptions,
     cv_outcome: dict[str, Any],
     data_statistics: dict[str, Any],
     training_config: dict[str, Any],
     criteria: pd.DataFrame,
+    baselines: pd.DataFrame,
 ) -> DataCatalog:
     """The project's own catalog of this pipeline over an empty data folder, and its inputs in memory."""
     base = tmp_path / "conf" / "base"
@@ -53,9 +53,8 @@ def catalog(
     catalog = DataCatalog.from_config(entries)
     inputs = {f"fold_{fold}_predictions": frame for fold, frame in enumerate(folds)}
     inputs |= {"cv_outcome": cv_outcome, "data_statistics": data_statistics}
-    inputs |= {"training_config": training_config, "criteria": criteria}
-    inputs |= {"baseline_predictions": baseline.assign(model="tfidf"), "params:uncertainty": options}
-    inputs |= {"params:repeats": ""}
+    inputs |= {"training_config": training_config, "criteria": criteria, "baseline_predictions": baselines}
+    inputs |= {"params:uncertainty": options, "params:repeats": ""}
     for name, data in inputs.items():
         catalog[name] = MemoryDataset(data)
     return catalog
@@ -70,7 +69,8 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
     reporting = tmp_path / "data" / "08_reporting"
     written = {path.name for path in reporting.iterdir()}
     figures = {"oof_precision_recall.png", "oof_confusion.png", "f1_per_criterion.png"}
-    assert written == {"cv_summary.json", "thresholds.json", "uncertainty.json", "report.md"} | figures
+    tables = {"cv_summary.json", "thresholds.json", "uncertainty.json", "label_audit.csv"}
+    assert written == {*tables, "report.md", *figures}
     assert len(pd.read_parquet(tmp_path / "data" / "07_model_output" / "oof_predictions.parquet")) == 540
 
     logged = RecordedRun.logged
@@ -79,12 +79,14 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
     summary = json.loads((reporting / "cv_summary.json").read_text(encoding="utf-8"))
     assert logged["reporting/cv_summary.json"] == summary
     assert logged["reporting/report.md"] == (reporting / "report.md").read_text(encoding="utf-8")
+    assert list(summary["learned_baselines"]) == ["tfidf", "embedding"]
+    assert logged["reporting/label_audit.csv"] == (reporting / "label_audit.csv").read_text(encoding="utf-8")
     assert logged["metrics"]["pooled_f1"] == summary["pooled"]["f1"]
     assert logged["metrics"]["selection_optimism"] == summary["selection_optimism"]
     uncertainty = json.loads((reporting / "uncertainty.json").read_text(encoding="utf-8"))
     assert logged["reporting/uncertainty.json"] == uncertainty
     assert logged["metrics"]["pooled_f1_low"] == uncertainty["headline"]["f1"]["low"]
-    assert list(uncertainty["baselines"]) == ["all_negative", "all_positive", "tfidf"]
+    assert list(uncertainty["baselines"]) == ["all_negative", "all_positive", "prior_only", "embedding", "tfidf"]
     assert uncertainty["seeds"] is None
 
 
@@ -94,7 +96,7 @@ def test_repeats_are_read_and_compared(
     baseline.to_parquet(tmp_path / "oof.parquet", index=False)
     nothing = baseline.assign(model="tfidf")[:0]  # no baseline was configured
     uncertainty = nodes.estimate_uncertainty(oof, nothing, options, f" {tmp_path / 'oof.parquet'}; ")
-    assert list(uncertainty["baselines"]) == ["all_negative", "all_positive"]
+    assert list(uncertainty["baselines"]) == ["all_negative", "all_positive", "prior_only"]
     assert uncertainty["seeds"]["repeats"] == ["this run", str(tmp_path / "oof.parquet")]
 
 

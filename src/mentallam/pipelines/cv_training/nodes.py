@@ -9,11 +9,13 @@ from typing import Any, cast
 import pandas as pd
 
 from mentallam import config, environment, tracking
+from mentallam.classifier import baselines
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.fold import fit_fold, fold_seed, score_fold
 from mentallam.classifier.weights import BaseModel
 from mentallam.classifier.weights import prepare_base_model as prepare
 from mentallam.evaluation.aggregate import aggregate_folds, best_fold
+from mentallam.evaluation.baselines import baseline_fold_metrics
 from mentallam.evaluation.metrics import held_out_metrics, pair_metrics
 from mentallam.evaluation.plots import confusion_matrix_figure, precision_recall_figure
 
@@ -28,18 +30,36 @@ def prepare_base_model(training_config: dict[str, Any], posts: pd.DataFrame, bas
     return prepare(config.from_dict(training_config).model, Path(base_models), posts["text"]).to_dict()
 
 
+def fit_baselines(
+    training_config: dict[str, Any],
+    base_model: dict[str, str],
+    posts: pd.DataFrame,
+    criteria: pd.DataFrame,
+    pairs: pd.DataFrame,
+    groups: pd.DataFrame,
+    *splits: dict[str, Any],
+) -> pd.DataFrame:
+    """Return the held-out predictions of the learned baselines, all folds in one table."""
+    model_config = config.from_dict(training_config)
+    return baselines.fit_baselines(model_config, BaseModel(**base_model), splits, posts, criteria, pairs, groups)
+
+
 def open_cv_run(
     training_config: dict[str, Any],
     base_model: dict[str, str],
     data_statistics: dict[str, Any],
     data_manifest: dict[str, Any],
+    baseline_predictions: pd.DataFrame,
 ) -> dict[str, str]:
-    """Return the parent run of this cross-validation."""
+    """Return the parent run of this cross-validation, which says what is known before the first fold."""
     cv_run = tracking.open_cv_run(f"{base_model['name']} on {data_statistics['corpus']}")
     run = tracking.Run(cv_run["run_id"])
     _log_start(run, training_config, base_model, data_statistics, data_manifest)
     run.log_metrics({f"data_{name}": count for name, count in data_manifest["counts"].items()})
     run.log_dict(data_manifest, "data_manifest.json")
+    for name, metrics in baseline_fold_metrics(baseline_predictions).items():
+        for metric, values in metrics.items():
+            run.log_metrics({f"baseline_{name}_{metric}_{part}": values[part] for part in ("mean", "std")})
     return cv_run
 
 

@@ -1,4 +1,4 @@
-"""Wiring of cv_training: open, one namespace per fold, close."""
+"""Wiring of cv_training: baselines, open, one namespace per fold, close."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -23,8 +23,17 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 name="prepare_base_model",
             ),
             Node(
+                nodes.fit_baselines,
+                [
+                    *("training_config", "base_model", "posts", "criteria", "pairs", "groups"),
+                    *(f"fold_{fold}_split" for fold in range(n_folds)),
+                ],
+                "baseline_predictions",
+                name="fit_baselines",
+            ),
+            Node(
                 nodes.open_cv_run,
-                ["training_config", "base_model", "data_statistics", "data_manifest"],
+                ["training_config", "base_model", "data_statistics", "data_manifest", "baseline_predictions"],
                 "cv_run",
                 name="open_cv_run",
             ),

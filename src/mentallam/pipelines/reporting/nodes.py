@@ -8,7 +8,9 @@ from matplotlib.figure import Figure
 from mentallam import tracking
 from mentallam.config import DecisionConfig
 from mentallam.evaluation.aggregate import summarise, threshold_summary
+from mentallam.evaluation.baselines import summarise_baselines
 from mentallam.evaluation.decision import describe
+from mentallam.evaluation.label_audit import audit_labels as audit
 from mentallam.evaluation.oof import out_of_fold_table, read_tables
 from mentallam.evaluation.plots import oof_figures
 from mentallam.evaluation.report import render_report
@@ -22,8 +24,14 @@ def collect_predictions(*fold_predictions: pd.DataFrame) -> pd.DataFrame:
     return out_of_fold_table(fold_predictions)
 
 
+def audit_labels(oof_predictions: pd.DataFrame) -> pd.DataFrame:
+    """List the pairs whose label looks wrong."""
+    return audit(oof_predictions)
+
+
 def summarise_run(
     oof_predictions: pd.DataFrame,
+    baseline_predictions: pd.DataFrame,
     cv_outcome: dict[str, Any],
     data_statistics: dict[str, Any],
     criteria: pd.DataFrame,
@@ -31,6 +39,7 @@ def summarise_run(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compute the cross-validation summary and the table of thresholds."""
     summary = summarise(oof_predictions, cv_outcome, data_statistics, criteria)
+    summary["learned_baselines"] = summarise_baselines(baseline_predictions, oof_predictions, criteria)
     return summary, threshold_summary(summary, describe(DecisionConfig(**training_config["decision"])))
 
 
@@ -67,6 +76,7 @@ def attach_report(
     thresholds: dict[str, Any],
     uncertainty: dict[str, Any],
     report: str,
+    label_audit: pd.DataFrame,
     oof_predictions: pd.DataFrame,
     criteria: pd.DataFrame,
 ) -> None:
@@ -79,6 +89,7 @@ def attach_report(
     run.log_dict(thresholds, "reporting/thresholds.json")
     run.log_dict(uncertainty, "reporting/uncertainty.json")
     run.log_text(report, "reporting/report.md")
+    run.log_text(label_audit.to_csv(index=False), "reporting/label_audit.csv")
     for name, figure in oof_figures(oof_predictions, criteria).items():
         run.log_figure(figure, f"reporting/{name}.png")
     pooled = {f"pooled_{name}": value for name, value in cv_summary["pooled"].items()}

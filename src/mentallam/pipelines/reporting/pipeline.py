@@ -20,8 +20,17 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 name="collect_predictions",
             ),
             Node(
+                nodes.audit_labels,
+                inputs="oof_predictions",
+                outputs="label_audit",
+                name="audit_labels",
+            ),
+            Node(
                 nodes.summarise_run,
-                inputs=["oof_predictions", "cv_outcome", "data_statistics", "criteria", "training_config"],
+                inputs=[
+                    *("oof_predictions", "baseline_predictions", "cv_outcome", "data_statistics"),
+                    *("criteria", "training_config"),
+                ],
                 outputs=["cv_summary", "thresholds"],
                 name="summarise_run",
             ),
@@ -45,7 +54,10 @@ def create_pipeline(n_folds: int) -> Pipeline:
             ),
             Node(
                 nodes.attach_report,
-                inputs=["cv_summary", "thresholds", "uncertainty", "report", "oof_predictions", "criteria"],
+                inputs=[
+                    *("cv_summary", "thresholds", "uncertainty", "report", "label_audit"),
+                    *("oof_predictions", "criteria"),
+                ],
                 outputs=None,
                 name="attach_report",
             ),

@@ -1,0 +1,46 @@
+"""Label audit: pairs whose label confident learning doubts, for an annotator to look at again.
+
+Each criterion is a yes-no question of its own, so each is audited by itself (Northcutt et al. 2021, JAIR 70,
+arXiv 1911.00068; the library is cleanlab). A doubt says as much about the model as about the label: nothing is changed.
+"""
+
+import logging
+
+import numpy as np
+import pandas as pd
+from cleanlab.filter import find_label_issues
+from cleanlab.rank import get_label_quality_scores
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ["post_id", "criterion_id", "fold", "label", "probability", "quality", "looks"]
+
+
+def audit_labels(oof: pd.DataFrame) -> pd.DataFrame:
+    """Lists the pairs whose label looks wrong, the most suspicious first.
+
+    Args:
+        oof: Columns post_id, criterion_id, fold, label, probability; the probability is by a model that never saw the
+            pair.
+
+    Returns:
+        One row per suspicious pair, by ids: post_id, criterion_id, fold, label, probability, quality, looks (matched or
+        unmatched). quality is the probability of the label, from 0 (probably wrong) to 1, adjusted by how sure the
+        model is of that label on average in the criterion, so that rare labels don't all look wrong. A criterion
+        with fewer than two pairs of a label can't be audited and is named in a warning.
+    """
+    found, too_few = [], []
+    for criterion_id, own in oof.groupby("criterion_id"):
+        labels, probability = own["label"].to_numpy(dtype=int), own["probability"].to_numpy()
+        if np.bincount(labels, minlength=2).min() < 2:  # cleanlab lets one pair of each label stand, whatever it is
+            too_few.append(str(criterion_id))
+            continue
+        probabilities = np.column_stack([1 - probability, probability])
+        quality = get_label_quality_scores(labels, probabilities, adjust_pred_probs=True)
+        suspicious = find_label_issues(labels, probabilities, n_jobs=1)
+        found.append(own.assign(quality=quality)[suspicious])
+    if too_few:
+        logger.warning("labels of %s can't be audited: fewer than two pairs have one of them", ", ".join(too_few))
+    table = pd.concat(found) if found else oof.iloc[:0].assign(quality=np.empty(0))
+    table = table.assign(looks=np.where(table["label"] == 1, "unmatched", "matched"))
+    return table[COLUMNS].sort_values(["quality", "post_id", "criterion_id"], ignore_index=True)
