@@ -15,6 +15,12 @@ logger = logging.getLogger(__name__)
 
 METHODS = ("none", "temperature", "platt")
 
+_WHY_NO_SLOPE = {
+    "platt": "The dev pairs are ranked no better than by chance",
+    # Well ranked logits may be shifted so far that turning them around fits better than any temperature.
+    "temperature": "No temperature fits the dev pairs (decision.calibration=platt can also shift them)",
+}
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -56,16 +62,20 @@ def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike) -> Calibr
         return Calibration()
     target = np.where(positive, (positive.sum() + 1) / (positive.sum() + 2), 1 / ((~positive).sum() + 2))
     # A target t between the labels is a matched pair of weight t and an unmatched one of weight 1 - t.
+    # In units of their spread: the solver stops at a small gradient, which small logits have from the start.
+    centre = scores.mean() if method == "platt" else 0.0
+    spread = max(float(np.sqrt(np.mean((scores - centre) ** 2))), 1e-6)
+    standardised = (scores - centre) / spread
     fitted = LogisticRegression(C=np.inf, fit_intercept=method == "platt").fit(
-        np.concatenate([scores, scores])[:, None],
+        np.concatenate([standardised, standardised])[:, None],
         np.repeat([1, 0], len(target)),
         sample_weight=np.concatenate([target, 1 - target]),
     )
-    slope, intercept = float(fitted.coef_[0, 0]), float(np.ravel(fitted.intercept_)[0])
+    slope = float(fitted.coef_[0, 0]) / spread
     if slope <= 0:
-        logger.warning("The dev pairs are ranked no better than by chance, so probabilities are left as they are.")
+        logger.warning("%s, so probabilities are left as they are.", _WHY_NO_SLOPE[method])
         return Calibration()
-    return Calibration(slope, intercept)
+    return Calibration(slope, float(np.ravel(fitted.intercept_)[0]) - slope * float(centre))
 
 
 def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> pd.DataFrame:

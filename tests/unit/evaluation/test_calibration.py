@@ -63,11 +63,30 @@ def test_one_label_only_leaves_probabilities_alone(
     assert "same label" in caplog.text
 
 
-@pytest.mark.parametrize("method", ["temperature", "platt"])
-def test_an_order_upside_down_is_not_turned_around(method: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("method", "why"), [("platt", "ranked no better than by chance"), ("temperature", "No temperature fits")]
+)
+def test_an_order_upside_down_is_not_turned_around(method: str, why: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert fit_calibration(method, [1, 1, 0, 0], [-2.0, -1.0, 1.0, 2.0]) == Calibration()
-    assert "no better than by chance" in caplog.text
+    assert why in caplog.text
+
+
+def test_shifted_logits_of_a_good_ranking_are_not_called_chance(caplog: pytest.LogCaptureFixture) -> None:
+    labels, logits = [0, 0, 0, 1], [5.0, 6.0, 7.0, 9.0]
+    with caplog.at_level(logging.WARNING):
+        assert fit_calibration("temperature", labels, logits) == Calibration()
+    assert "chance" not in caplog.text
+    assert fit_calibration("platt", labels, logits).slope > 0
+
+
+@pytest.mark.parametrize("method", ["temperature", "platt"])
+@pytest.mark.parametrize("scale", [1e-4, 1e-2, 100.0])
+def test_the_unit_of_the_logits_does_not_matter(method: str, scale: float) -> None:
+    labels, logits = drawn(1.0, -0.5)
+    fitted, scaled = fit_calibration(method, labels, logits), fit_calibration(method, labels, scale * logits)
+    assert scaled.slope * scale == pytest.approx(fitted.slope, rel=1e-3)
+    assert scaled.intercept == pytest.approx(fitted.intercept, rel=1e-3)
 
 
 @pytest.mark.parametrize("method", ["temperature", "platt"])
