@@ -109,9 +109,10 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
     """
     try:
         facts = json.loads((folder / "mentallam.json").read_text(encoding="utf-8"))
+        decision = _decision(facts)
         with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
             saved = weights.keys()
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise MentallamError(f"{folder} holds no complete checkpoint ({type(error).__name__}); train again") from None
     config = from_dict(facts["config"])
     if merge and config.model.quantization != "none":
@@ -135,7 +136,7 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
         _merge(adapted)
     adapted.eval()
     prompter = Prompter(tokenizer, config.model.prompt, facts["criteria"], config.model.max_length)
-    return TrainedFold(adapted, prompter, config, base, _decision(facts), facts["origin"], folder)
+    return TrainedFold(adapted, prompter, config, base, decision, facts["origin"], folder)
 
 
 def _merge(adapted: PeftModel) -> None:

@@ -70,8 +70,8 @@ def summarise(
 
     Returns:
         A JSON-serialisable summary: counts, `metrics` (mean and std over folds), `pooled` (all pairs, each at
-        its fold's threshold), `protocols`, `selection_optimism`, `baselines`, `per_criterion`, `macro_f1`, `slices`,
-        `explicit_negatives`, `folds`, `best_fold`.
+        its fold's threshold), `protocols`, `selection_optimism` and `cross_fitted_difference` (in mean F1,
+        against honest), `baselines`, `per_criterion`, `macro_f1`, `slices`, `explicit_negatives`, `folds`, `best_fold`.
         Nothing is rounded; None stands where a metric is not defined.
 
     Raises:
@@ -82,6 +82,8 @@ def summarise(
     _check_same_run(metrics, results)
     _check_complete(oof, data_statistics)
     per_criterion = criterion_metrics(oof, criteria)
+    protocols = protocol_metrics(oof)
+    mean_f1 = {name: protocol["mean"]["f1"]["mean"] for name, protocol in protocols.items()}
     return {
         "cv_run_id": cv_outcome["cv_run_id"],
         "data_hash": data_statistics["data_hash"],
@@ -93,9 +95,10 @@ def summarise(
         "n_positive": int(oof["label"].sum()),
         "best_fold": cv_outcome["best_fold"],
         "metrics": aggregate_folds([{"metrics": own} for own in metrics.values()]),
-        "selection_optimism": mean_and_std(own["f1_same_fold"] - own["f1"] for own in metrics.values())["mean"],
+        "selection_optimism": mean_f1["same_fold"] - mean_f1["honest"],
+        "cross_fitted_difference": mean_f1["cross_fitted"] - mean_f1["honest"],
         "pooled": pair_metrics(oof["label"], oof["probability"], oof["prediction"]),
-        "protocols": protocol_metrics(oof),
+        "protocols": protocols,
         "baselines": {
             name: pair_metrics(own["label"], own["probability"], own["prediction"])
             for name, own in trivial_tables(oof).items()

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
@@ -48,8 +49,8 @@ def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike) -> Calibr
         logits: Shape (n,).
 
     Returns:
-        The calibration; the identity for `none`, and, with a warning, where all labels are the same or the fit would
-        turn the order of pairs around.
+        The calibration; the identity for `none`, and, with a warning, where all labels are the same. Where the fit
+        would turn the order of pairs around the slope stays 1, with a warning, and `platt` only shifts the mean.
 
     Raises:
         MentallamError: No pair, or a label that is not 0 or 1.
@@ -73,9 +74,15 @@ def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike) -> Calibr
     )
     slope = float(fitted.coef_[0, 0]) / spread
     if slope <= 0:
-        logger.warning("%s, so probabilities are left as they are.", _WHY_NO_SLOPE[method])
-        return Calibration()
+        logger.warning("%s; the slope stays 1.", _WHY_NO_SLOPE[method])
+        return Calibration(1.0, _shift_to_rate(scores, float(target.mean())) if method == "platt" else 0.0)
     return Calibration(slope, float(np.ravel(fitted.intercept_)[0]) - slope * float(centre))
+
+
+def _shift_to_rate(scores: NDArray[np.float64], rate: float) -> float:
+    """The intercept at which the mean probability is the rate."""
+    reach = float(np.abs(scores).max()) + 40.0  # a mean probability of about 0 or 1
+    return float(brentq(lambda intercept: expit(scores + intercept).mean() - rate, -reach, reach))
 
 
 def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> pd.DataFrame:

@@ -271,6 +271,14 @@ def test_a_checkpoint_from_before_calibration_keeps_its_threshold(folder: Path, 
     assert load_checkpoint(folder, cache).decision == Decision(Calibration(), Thresholds(0.61))
 
 
+def test_a_checkpoint_without_any_threshold_is_refused(folder: Path, cache: Path) -> None:
+    facts = json.loads((folder / "mentallam.json").read_text())
+    del facts["decision"]
+    (folder / "mentallam.json").write_text(json.dumps(facts))
+    with pytest.raises(MentallamError, match="holds no complete checkpoint"):
+        load_checkpoint(folder, cache)
+
+
 def test_the_card_names_every_threshold(trained: TrainedFold, tmp_path: Path) -> None:
     save_checkpoint(replace(trained, decision=OTHER), tmp_path / "fold")
     card = (tmp_path / "fold" / "README.md").read_text()

@@ -68,8 +68,13 @@ def test_one_label_only_leaves_probabilities_alone(
 )
 def test_an_order_upside_down_is_not_turned_around(method: str, why: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        assert fit_calibration(method, [1, 1, 0, 0], [-2.0, -1.0, 1.0, 2.0]) == Calibration()
+        fitted = fit_calibration(method, [1, 1, 0, 0, 0], [-2.0, -1.0, 1.0, 2.0, 2.0])
     assert why in caplog.text
+    assert fitted.slope == 1.0
+    if method == "platt":
+        assert fitted.probabilities([-2.0, -1.0, 1.0, 2.0, 2.0]).mean() == pytest.approx((2 * 0.75 + 3 * 0.2) / 5)
+    else:
+        assert fitted.intercept == 0.0
 
 
 def test_shifted_logits_of_a_good_ranking_are_not_called_chance(caplog: pytest.LogCaptureFixture) -> None:
