@@ -57,7 +57,7 @@ def _styled(figure: go.Figure, x_title: str, y_titles: Sequence[str], height: in
         height=height,
         margin={"l": 50, "r": 12, "t": 50, "b": 50},
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal", "font_size": 12},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal", "font_size": 11},
         paper_bgcolor="white",
         plot_bgcolor="white",
         dragmode=False,

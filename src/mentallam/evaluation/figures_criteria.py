@@ -14,10 +14,12 @@ from mentallam.figure_style import (
     GREEN,
     GREY,
     GRID,
+    INK,
     ORANGE,
     PALE,
     PURPLE,
     ROW_HEIGHT,
+    SKY,
     VERMILLION,
     colour_bar,
     criteria_down,
@@ -61,25 +63,28 @@ def confusion(pairs: pd.DataFrame, criteria: pd.DataFrame) -> Figure:
         [cells[name] / n if (n := _same_label(cells, name)) else None for name in SHOWN_CELLS] for cells in counts
     ]
     rows = [ALL, *rows]
-    figure = new_figure("", "", height=190 + ROW_HEIGHT * len(rows))
+    figure = new_figure(
+        "pairs: true (T), false (F), positive (P), negative (N)", "", height=170 + ROW_HEIGHT * len(rows)
+    )
     figure.add_heatmap(
-        x=[name.replace(" ", "<br>") for name in SHOWN_CELLS],
+        x=["TP", "FN", "FP", "TN"],
         y=[row["criterion_id"] for row in rows],
         z=shares,
         text=[[str(cells[name]) for name in SHOWN_CELLS] for cells in counts],
         texttemplate="%{text}",
+        textfont_color=INK,
         customdata=[[[escape(row["name"]), name] for name in SHOWN_CELLS] for row in rows],
         hovertemplate="%{customdata[0]}<br>%{text} %{customdata[1]}s, %{z:.1%} of the pairs with this label"
         "<extra></extra>",
-        colorscale=[[0, PALE], [1, BLUE]],
+        colorscale=[[0, PALE], [1, SKY]],
         zmin=0,
         zmax=1,
         xgap=1,
         ygap=1,
         hoverongaps=False,
-        colorbar={**colour_bar("share of the pairs with this true label (0 to 1)"), "y": 1, "ypad": 44},
+        colorbar=colour_bar("share of the true label (0 to 1)"),
     )
-    figure.update_xaxes(type="category", side="top", tickangle=0)
+    figure.update_xaxes(type="category")
     return criteria_down(figure, rows)
 
 

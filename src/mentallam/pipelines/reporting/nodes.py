@@ -3,13 +3,14 @@
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
+from plotly.graph_objects import Figure
 
 from mentallam import tracking
 from mentallam.evaluation.aggregate import summarise, threshold_summary
+from mentallam.evaluation.figures import REPORT_FIGURES, report_figures
 from mentallam.evaluation.oof import out_of_fold_table
-from mentallam.evaluation.plots import oof_figures
 from mentallam.evaluation.report import render_report
+from mentallam.evaluation.report_page import render_report_page
 
 
 def collect_predictions(*fold_predictions: pd.DataFrame) -> pd.DataFrame:
@@ -28,9 +29,12 @@ def summarise_run(
     return summary, threshold_summary(summary)
 
 
-def draw_figures(oof_predictions: pd.DataFrame, criteria: pd.DataFrame) -> dict[str, Figure]:
-    """Draw the figures of the report."""
-    return oof_figures(oof_predictions, criteria)
+def draw_figures(
+    oof_predictions: pd.DataFrame, criteria: pd.DataFrame, data_statistics: dict[str, Any]
+) -> dict[str, Figure]:
+    """Draw the figures of the report, as figure_<name>."""
+    figures = report_figures(oof_predictions, criteria, data_statistics["synthetic"])
+    return {f"figure_{name}": figure for name, figure in figures.items()}
 
 
 def write_report(
@@ -43,22 +47,21 @@ def write_report(
     return render_report(cv_summary, data_statistics, training_config, criteria)
 
 
-def attach_report(
-    cv_summary: dict[str, Any],
-    thresholds: dict[str, Any],
-    report: str,
-    oof_predictions: pd.DataFrame,
-    criteria: pd.DataFrame,
-) -> None:
-    """Attach all of it to the parent run, and log what only reporting knows: the pooled metrics.
+def write_page(report: str, data_statistics: dict[str, Any], *figures: Figure) -> str:
+    """Put the report and its figures, in the order of `REPORT_FIGURES`, into one HTML page."""
+    return render_report_page(report, dict(zip(REPORT_FIGURES, figures, strict=True)), data_statistics["synthetic"])
 
-    The figures are drawn again, since a saved picture cannot be read back from the catalog as a figure.
-    """
+
+def attach_report(
+    cv_summary: dict[str, Any], thresholds: dict[str, Any], report: str, report_page: str, *figures: Figure
+) -> None:
+    """Attach all of it to the parent run, and log what only reporting knows: the pooled metrics."""
     run = tracking.Run(cv_summary["cv_run_id"])
     run.log_dict(cv_summary, "reporting/cv_summary.json")
     run.log_dict(thresholds, "reporting/thresholds.json")
     run.log_text(report, "reporting/report.md")
-    for name, figure in oof_figures(oof_predictions, criteria).items():
-        run.log_figure(figure, f"reporting/{name}.png")
+    run.log_text(report_page, "reporting/report.html")
+    for name, figure in zip(REPORT_FIGURES, figures, strict=True):
+        run.log_figure(figure, f"reporting/figures/{name}.html")
     pooled = {f"pooled_{name}": value for name, value in cv_summary["pooled"].items()}
     run.log_metrics({**pooled, "selection_optimism": cv_summary["selection_optimism"]})

@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from mentallam.evaluation.figures import REPORT_FIGURES
 from mentallam.pipelines.reporting import nodes
 
 
@@ -11,6 +12,7 @@ def create_pipeline(n_folds: int) -> Pipeline:
     Args:
         n_folds: Number of folds; `fold_{k}_predictions` is read for every k below it.
     """
+    figures = [f"figure_{name}" for name in REPORT_FIGURES]
     return Pipeline(
         [
             Node(
@@ -27,8 +29,8 @@ def create_pipeline(n_folds: int) -> Pipeline:
             ),
             Node(
                 nodes.draw_figures,
-                inputs=["oof_predictions", "criteria"],
-                outputs={name: name for name in ("oof_precision_recall", "oof_confusion", "f1_per_criterion")},
+                inputs=["oof_predictions", "criteria", "data_statistics"],
+                outputs={name: name for name in figures},
                 name="draw_figures",
             ),
             Node(
@@ -38,8 +40,14 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 name="write_report",
             ),
             Node(
+                nodes.write_page,
+                inputs=["report", "data_statistics", *figures],
+                outputs="report_page",
+                name="write_page",
+            ),
+            Node(
                 nodes.attach_report,
-                inputs=["cv_summary", "thresholds", "report", "oof_predictions", "criteria"],
+                inputs=["cv_summary", "thresholds", "report", "report_page", *figures],
                 outputs=None,
                 name="attach_report",
             ),
