@@ -22,7 +22,7 @@ GRID = {"showgrid": True, "gridcolor": "#DDDDDD"}
 
 LABEL_CHARACTERS = 22  # longer names are cut on axes; tables and the hover text show them whole
 ROW_HEIGHT = 26
-_MARK_HEIGHT = 18
+_MARK_HEIGHT = 20
 
 _FOLD_COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
 
@@ -140,13 +140,7 @@ def say(figure: go.Figure, sentence: str) -> None:
 
 def mark_synthetic(figure: go.Figure) -> None:
     """Says on the figure itself that its data are invented: figures are looked at alone, too."""
-    figure.update_layout(
-        title={
-            "text": "SYNTHETIC DATA",
-            "font": {"size": 11, "color": VERMILLION},
-            **{"x": 1, "xanchor": "right", "xref": "container", "y": 0, "yanchor": "bottom", "yref": "container"},
-            "pad": {"b": 4, "r": 12},
-        },
-        height=figure.layout.height + _MARK_HEIGHT,
-        margin_b=figure.layout.margin.b + _MARK_HEIGHT,
-    )
+    place = {"xref": "paper", "x": 1, "xanchor": "right", "yref": "paper", "y": 0, "yanchor": "top", "yshift": -54}
+    figure.add_annotation(text="SYNTHETIC DATA", showarrow=False, font={"size": 11, "color": VERMILLION}, **place)
+    # Room of its own, below the title of the axis.
+    figure.update_layout(height=figure.layout.height + _MARK_HEIGHT, margin_b=figure.layout.margin.b + _MARK_HEIGHT)

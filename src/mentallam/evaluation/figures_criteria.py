@@ -63,9 +63,7 @@ def confusion(pairs: pd.DataFrame, criteria: pd.DataFrame) -> Figure:
         [cells[name] / n if (n := _same_label(cells, name)) else None for name in SHOWN_CELLS] for cells in counts
     ]
     rows = [ALL, *rows]
-    figure = new_figure(
-        "pairs: true (T), false (F), positive (P), negative (N)", "", height=170 + ROW_HEIGHT * len(rows)
-    )
+    figure = new_figure("confusion matrix (pairs)", "", height=170 + ROW_HEIGHT * len(rows))
     figure.add_heatmap(
         x=["TP", "FN", "FP", "TN"],
         y=[row["criterion_id"] for row in rows],
@@ -82,7 +80,7 @@ def confusion(pairs: pd.DataFrame, criteria: pd.DataFrame) -> Figure:
         xgap=1,
         ygap=1,
         hoverongaps=False,
-        colorbar=colour_bar("share of the true label (0 to 1)"),
+        colorbar=colour_bar("share of the true label"),
     )
     figure.update_xaxes(type="category")
     return criteria_down(figure, rows)
