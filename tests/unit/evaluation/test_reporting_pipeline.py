@@ -9,6 +9,7 @@ from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from mentallam.evaluation.figures import REPORT_FIGURES
 from mentallam.pipelines.reporting import create_pipeline, nodes
 
 CATALOG = Path(__file__).parents[3] / "conf" / "base" / "catalog_reporting.yml"
@@ -62,14 +63,17 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
     SequentialRunner().run(create_pipeline(5), catalog)
 
     reporting = tmp_path / "data" / "08_reporting"
-    written = {path.name for path in reporting.iterdir()}
-    figures = {"oof_precision_recall.png", "oof_confusion.png", "f1_per_criterion.png"}
-    assert written == {"cv_summary.json", "thresholds.json", "report.md"} | figures
+    written = {path.name for path in reporting.iterdir() if path.is_file()}
+    assert written == {"cv_summary.json", "thresholds.json", "report.md", "report.html"}
+    assert {path.name for path in (reporting / "figures").iterdir()} == {f"{name}.json" for name in REPORT_FIGURES}
     assert len(pd.read_parquet(tmp_path / "data" / "07_model_output" / "oof_predictions.parquet")) == 540
 
     logged = RecordedRun.logged
     assert logged["run_id"] == "parent"
-    assert {name.removeprefix("reporting/") for name in logged} - {"run_id", "metrics"} == written
+    figures = {f"figures/{name}.html" for name in REPORT_FIGURES}
+    assert {name.removeprefix("reporting/") for name in logged} - {"run_id", "metrics"} == written | figures
+    assert [own["name"] for own in logged["reporting/figures/roc.html"].to_plotly_json()["data"]][-1] == "chance"
+    assert logged["reporting/report.html"] == (reporting / "report.html").read_text(encoding="utf-8")
     summary = json.loads((reporting / "cv_summary.json").read_text(encoding="utf-8"))
     assert logged["reporting/cv_summary.json"] == summary
     assert logged["reporting/report.md"] == (reporting / "report.md").read_text(encoding="utf-8")
@@ -78,7 +82,7 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
 
 
 def test_every_output_has_a_layer_in_viz(catalog: DataCatalog) -> None:
-    for name in create_pipeline(5).outputs() | {"oof_predictions", "cv_summary", "thresholds", "report"}:
+    for name in create_pipeline(5).outputs() | {"oof_predictions", "cv_summary", "thresholds", "report", "report_page"}:
         assert catalog[name].metadata["kedro-viz"]["layer"] in {"model_output", "reporting"}
 
 
