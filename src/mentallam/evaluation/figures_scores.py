@@ -1,7 +1,6 @@
 """Figures of scores and thresholds: precision and recall, ROC, reliability, threshold curves, histograms."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,8 @@ from plotly.graph_objects import Figure
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from mentallam.evaluation.checks import Probabilities, checked_pairs
+from mentallam.evaluation.calibration import reliability as reliability_bins
+from mentallam.evaluation.checks import Probabilities
 from mentallam.evaluation.metrics import pair_metrics
 from mentallam.evaluation.thresholds import GRID as THRESHOLDS
 from mentallam.evaluation.thresholds import sweep
@@ -18,9 +18,6 @@ from mentallam.figure_style import BLUE, GREY, GRID, INK, ORANGE, fold_line, new
 POOLED_LINE = {"color": INK, "width": 3}
 CHANCE_LINE = {"color": GREY, "dash": "dot", "width": 1}
 POINTS_HOVER = "recall %{x:.3f}, precision %{y:.3f}"
-
-N_BINS = 10
-"""Bins of equal width of the reliability diagram: 0 to 0.1, 0.1 to 0.2, ..."""
 
 HISTOGRAM_BINS = 25
 SHARE_AXIS = {"range": [-0.01, 1.02], "dtick": 0.2, **GRID}
@@ -94,110 +91,42 @@ def roc(pairs: pd.DataFrame) -> Figure:
     return figure
 
 
-@dataclass(frozen=True)
-class ReliabilityBin:
-    """Pairs whose probability lies in a bin, and how many of them are positive."""
+def reliability(pairs: pd.DataFrame) -> Figure:
+    """Observed share of positives against predicted probability, in the bins of the calibration error.
 
-    lower: float
-    upper: float
-    n: int
-    mean_probability: float
-    observed: float
-    low: float
-    high: float
-
-
-def reliability_bins(pairs: pd.DataFrame) -> list[ReliabilityBin]:
-    """Observed share of positives by predicted probability, with binomial intervals.
-
-    The intervals are those of Wilson (1927), 95 %; they take pairs as independent, which those of one post are not
-    quite, so they are rather too narrow.
+    The intervals are binomial ones, 95 %, of Wilson (1927). They take pairs as independent, which those of one post are
+    not quite, so they are rather too narrow.
 
     Args:
-        pairs: label, probability; one row per pair.
-
-    Returns:
-        One row per bin that holds pairs, of `N_BINS` of equal width; a probability on an edge belongs to the upper bin.
+        pairs: label, probability; one row per pair, of all folds.
 
     Raises:
         MentallamError: No pair, or a value out of range.
     """
-    labels, probabilities = checked_pairs(pairs["label"], pairs["probability"])
-    edges = np.linspace(0, 1, N_BINS + 1)
-    bin_of = np.searchsorted(edges[1:-1], probabilities, side="right")
-    rows = []
-    for position in np.unique(bin_of):
-        inside = bin_of == position
-        n, positives = int(inside.sum()), int(labels[inside].sum())
-        interval = binomtest(positives, n).proportion_ci(0.95, method="wilson")
-        rows.append(
-            ReliabilityBin(
-                lower=float(edges[position]),
-                upper=float(edges[position + 1]),
-                n=n,
-                mean_probability=float(probabilities[inside].mean()),
-                observed=positives / n,
-                low=float(interval.low),
-                high=float(interval.high),
-            )
-        )
-    return rows
-
-
-def reliability(pairs: pd.DataFrame) -> Figure:
-    """Observed share of positives against predicted probability, above the number of pairs in each bin.
-
-    Args:
-        pairs: label, probability; one row per pair, of all folds.
-    """
-    bins = reliability_bins(pairs)
-    figure = stacked_figure(
-        "calibrated probability (0 to 1)",
-        ["observed share (0 to 1)", "pairs (log)"],
-        height=560,
-        heights=[0.7, 0.3],
-    )
+    bins = reliability_bins(pairs["label"], pairs["probability"])
+    positives = (bins["n"] * bins["observed"]).round().astype(int)
+    intervals = [
+        binomtest(k, n).proportion_ci(0.95, method="wilson")
+        for k, n in zip(positives.tolist(), bins["n"].tolist(), strict=True)
+    ]
+    low, high = ([float(end) for end in ends] for ends in zip(*intervals, strict=True))
+    fewest, most = int(bins["n"].min()), int(bins["n"].max())
+    figure = new_figure("calibrated probability (0 to 1)", "observed share (0 to 1)", height=500)
+    figure.add_scatter(x=[0, 1], y=[0, 1], name="perfect calibration", mode="lines", line=CHANCE_LINE, hoverinfo="skip")
     figure.add_scatter(
-        x=[0, 1], y=[0, 1], name="perfect calibration", mode="lines", line=CHANCE_LINE, hoverinfo="skip", row=1, col=1
-    )
-    figure.add_scatter(
-        x=[own.mean_probability for own in bins],
-        y=[own.observed for own in bins],
-        error_y={
-            "array": [own.high - own.observed for own in bins],
-            "arrayminus": [own.observed - own.low for own in bins],
-        },
-        customdata=[[own.n, own.low, own.high] for own in bins],
-        hovertemplate="predicted %{x:.3f}, observed %{y:.3f} (%{customdata[1]:.3f} to %{customdata[2]:.3f})<br>"
-        "%{customdata[0]} pairs<extra></extra>",
-        name="pairs in a bin, 95 % interval",
+        x=bins["probability"].tolist(),
+        y=bins["observed"].tolist(),
+        error_y={"array": (high - bins["observed"]).tolist(), "arrayminus": (bins["observed"] - low).tolist()},
+        customdata=list(zip(positives.tolist(), bins["n"].tolist(), low, high, strict=True)),
+        hovertemplate="predicted %{x:.3f}, observed %{y:.3f} (%{customdata[2]:.3f} to %{customdata[3]:.3f})<br>"
+        "%{customdata[0]} of %{customdata[1]} pairs<extra></extra>",
+        name=f"bins of {fewest}{'' if fewest == most else f' to {most}'} pairs, 95 % interval",
         mode="lines+markers",
         line={"color": BLUE, "width": 1.6},
         marker_size=8,
-        row=1,
-        col=1,
-    )
-    figure.add_bar(
-        x=[(own.lower + own.upper) / 2 for own in bins],
-        y=[own.n for own in bins],
-        width=[own.upper - own.lower for own in bins],
-        customdata=[[own.lower, own.upper] for own in bins],
-        hovertemplate="%{customdata[0]:.1f} to %{customdata[1]:.1f}: %{y} pairs<extra></extra>",
-        text=[str(own.n) for own in bins],
-        textposition="outside",
-        cliponaxis=False,
-        constraintext="none",
-        textfont_size=11,
-        textangle=0,
-        marker={"color": BLUE, "line": {"color": "white", "width": 1}},
-        showlegend=False,
-        row=2,
-        col=1,
     )
     figure.update_xaxes(**SHARE_AXIS)
-    figure.update_yaxes(**SHARE_AXIS, row=1)
-    most = max(own.n for own in bins)
-    figure.update_yaxes(type="log", range=[-0.3, np.log10(most) + 0.6], dtick=1, **GRID, row=2)
+    figure.update_yaxes(**SHARE_AXIS)
     return figure
 
 

@@ -8,7 +8,7 @@ from mentallam.figure_style import GRID, fold_line, say, stacked_figure
 SMOOTHING_SPAN = 10
 """Steps over which the training loss is averaged: the span of an exponential moving average."""
 
-PANELS = {"loss": "training loss", "eval_loss": "dev loss", "eval_f1": "dev F1 (0 to 1)"}
+PANELS = {"loss": "training loss", "dev_loss": "dev loss", "dev_f1": "dev F1 (0 to 1)"}
 """The metrics that are shown, the first on top."""
 
 

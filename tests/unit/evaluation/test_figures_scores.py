@@ -8,10 +8,10 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score, precision_recall_curve, precision_score, recall_score, roc_curve
 
 from mentallam.errors import MentallamError
+from mentallam.evaluation.calibration import reliability as reliability_bins
 from mentallam.evaluation.figures_scores import (
     precision_recall,
     reliability,
-    reliability_bins,
     roc,
     score_histograms,
     threshold_curves,
@@ -70,37 +70,27 @@ def test_a_fold_with_one_label_has_no_curve(oof: pd.DataFrame) -> None:
     assert [name for name in traces(roc(oof)) if name.startswith("fold")] == ["fold 0", "fold 1", "fold 3"]
 
 
-def test_bins_hold_every_pair_once_and_say_how_many_are_positive() -> None:
-    pairs = pd.DataFrame({"probability": [0.0, 0.05, 0.1, 0.19, 1.0, 1.0], "label": [0, 1, 0, 0, 1, 1]})
-    first, second, last = reliability_bins(pairs)
-    assert [(own.lower, own.n, own.observed) for own in (first, second, last)] == [
-        (0.0, 2, 0.5),
-        (0.1, 2, 0.0),
-        (pytest.approx(0.9), 2, 1.0),
-    ]
-    assert (first.mean_probability, last.mean_probability) == (0.025, 1.0)
-    wilson = binomtest(1, 2).proportion_ci(0.95, method="wilson")
-    assert (first.low, first.high) == (wilson.low, wilson.high)
+def test_reliability_shows_the_bins_of_the_calibration_error(oof: pd.DataFrame) -> None:
+    bins = reliability_bins(oof["label"], oof["probability"])
+    _, points = reliability(oof).data
+    assert points.x == tuple(bins["probability"]) and points.y == tuple(bins["observed"])
+    assert points.name == "bins of 54 pairs, 95 % interval"
+    for place, own in enumerate(bins.itertuples()):
+        positives = round(own.n * own.observed)
+        wilson = binomtest(positives, own.n).proportion_ci(0.95, method="wilson")
+        assert points.customdata[place] == (positives, own.n, wilson.low, wilson.high)
+        assert points.y[place] + points.error_y.array[place] == pytest.approx(wilson.high)
+        assert points.y[place] - points.error_y.arrayminus[place] == pytest.approx(wilson.low)
 
 
-def test_bins_refuse_what_is_no_probability() -> None:
+def test_reliability_says_where_bins_are_unequal() -> None:
+    pairs = pd.DataFrame({"probability": [0.1, 0.1, 0.1, 0.9], "label": [0, 0, 1, 1]})
+    assert reliability(pairs).data[1].name == "bins of 1 to 3 pairs, 95 % interval"
+
+
+def test_reliability_refuses_what_is_no_probability() -> None:
     with pytest.raises(MentallamError, match="not a number from 0 to 1"):
-        reliability_bins(pd.DataFrame({"probability": [1.5], "label": [1]}))
-
-
-def test_reliability_shows_its_bins(oof: pd.DataFrame) -> None:
-    bins = reliability_bins(oof)
-    assert sum(own.n for own in bins) == len(oof)
-    _, points, counts = reliability(oof).data
-    assert points.y == tuple(own.observed for own in bins)
-    assert points.x == tuple(own.mean_probability for own in bins)
-    assert [end + y for end, y in zip(points.error_y.array, points.y, strict=True)] == pytest.approx(
-        [own.high for own in bins]
-    )
-    assert [y - end for end, y in zip(points.error_y.arrayminus, points.y, strict=True)] == pytest.approx(
-        [own.low for own in bins]
-    )
-    assert counts.y == tuple(own.n for own in bins) and counts.text == tuple(str(own.n) for own in bins)
+        reliability(pd.DataFrame({"probability": [1.5], "label": [1]}))
 
 
 def test_threshold_curves_are_those_of_the_sweep(oof: pd.DataFrame) -> None:

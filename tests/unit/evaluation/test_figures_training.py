@@ -8,9 +8,7 @@ from mentallam.evaluation.figures_training import SMOOTHING_SPAN, learning_curve
 def history() -> pd.DataFrame:
     rows = [(fold, step, "loss", 1 / step + fold) for fold in (0, 1) for step in range(1, 21)]
     rows += [(fold, 20, "learning_rate", 0.1) for fold in (0, 1)]
-    rows += [
-        (fold, step, name, step / 100) for fold in (0, 1) for step in (20, 10) for name in ("eval_loss", "eval_f1")
-    ]
+    rows += [(fold, step, name, step / 100) for fold in (0, 1) for step in (20, 10) for name in ("dev_loss", "dev_f1")]
     return pd.DataFrame(rows, columns=["fold", "step", "metric", "value"])
 
 

@@ -49,6 +49,11 @@ def catalog(
     entries = OmegaConfigLoader(str(tmp_path / "conf"), base_env="base", default_run_env="base")["catalog"]
     catalog = DataCatalog.from_config(entries)
     inputs = {f"fold_{fold}_predictions": frame for fold, frame in enumerate(folds)}
+    history = [(step, name, 1 / step) for step in (1, 2) for name in ("loss", "dev_loss", "dev_f1")]
+    inputs |= {
+        f"fold_{fold}_history": pd.DataFrame(history, columns=["step", "metric", "value"]).assign(fold=fold)
+        for fold in range(5)
+    }
     inputs |= {"cv_outcome": cv_outcome, "data_statistics": data_statistics}
     inputs |= {"training_config": training_config, "criteria": criteria}
     for name, data in inputs.items():
@@ -72,6 +77,7 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
     assert logged["run_id"] == "parent"
     figures = {f"figures/{name}.html" for name in REPORT_FIGURES}
     assert {name.removeprefix("reporting/") for name in logged} - {"run_id", "metrics"} == written | figures
+    assert len(logged["reporting/figures/learning_curves.html"].data) == 5 * 3
     assert [own["name"] for own in logged["reporting/figures/roc.html"].to_plotly_json()["data"]][-1] == "chance"
     assert logged["reporting/report.html"] == (reporting / "report.html").read_text(encoding="utf-8")
     summary = json.loads((reporting / "cv_summary.json").read_text(encoding="utf-8"))
@@ -88,5 +94,5 @@ def test_every_output_has_a_layer_in_viz(catalog: DataCatalog) -> None:
 
 def test_the_number_of_folds_decides_what_is_read() -> None:
     assert {name for name in create_pipeline(3).inputs() if name.startswith("fold_")} == {
-        f"fold_{fold}_predictions" for fold in range(3)
+        f"fold_{fold}_{table}" for fold in range(3) for table in ("predictions", "history")
     }

@@ -6,7 +6,9 @@ import pandas as pd
 from plotly.graph_objects import Figure
 
 from mentallam import tracking
+from mentallam.config import DecisionConfig
 from mentallam.evaluation.aggregate import summarise, threshold_summary
+from mentallam.evaluation.decision import describe
 from mentallam.evaluation.figures import REPORT_FIGURES, report_figures
 from mentallam.evaluation.oof import out_of_fold_table
 from mentallam.evaluation.report import render_report
@@ -23,17 +25,22 @@ def summarise_run(
     cv_outcome: dict[str, Any],
     data_statistics: dict[str, Any],
     criteria: pd.DataFrame,
+    training_config: dict[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compute the cross-validation summary and the table of thresholds."""
     summary = summarise(oof_predictions, cv_outcome, data_statistics, criteria)
-    return summary, threshold_summary(summary)
+    return summary, threshold_summary(summary, describe(DecisionConfig(**training_config["decision"])))
 
 
 def draw_figures(
-    oof_predictions: pd.DataFrame, criteria: pd.DataFrame, data_statistics: dict[str, Any]
+    oof_predictions: pd.DataFrame,
+    criteria: pd.DataFrame,
+    data_statistics: dict[str, Any],
+    *fold_histories: pd.DataFrame,
 ) -> dict[str, Figure]:
     """Draw the figures of the report, as figure_<name>."""
-    figures = report_figures(oof_predictions, criteria, data_statistics["synthetic"])
+    history = pd.concat(fold_histories, ignore_index=True)
+    figures = report_figures(oof_predictions, criteria, data_statistics["synthetic"], history=history)
     return {f"figure_{name}": figure for name, figure in figures.items()}
 
 

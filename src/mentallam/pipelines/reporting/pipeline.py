@@ -10,7 +10,7 @@ def create_pipeline(n_folds: int) -> Pipeline:
     """Wire the reporting of a cross-validation.
 
     Args:
-        n_folds: Number of folds; `fold_{k}_predictions` is read for every k below it.
+        n_folds: Number of folds; `fold_{k}_predictions` and `fold_{k}_history` are read for every k below it.
     """
     figures = [f"figure_{name}" for name in REPORT_FIGURES]
     return Pipeline(
@@ -23,13 +23,16 @@ def create_pipeline(n_folds: int) -> Pipeline:
             ),
             Node(
                 nodes.summarise_run,
-                inputs=["oof_predictions", "cv_outcome", "data_statistics", "criteria"],
+                inputs=["oof_predictions", "cv_outcome", "data_statistics", "criteria", "training_config"],
                 outputs=["cv_summary", "thresholds"],
                 name="summarise_run",
             ),
             Node(
                 nodes.draw_figures,
-                inputs=["oof_predictions", "criteria", "data_statistics"],
+                inputs=[
+                    *("oof_predictions", "criteria", "data_statistics"),
+                    *(f"fold_{fold}_history" for fold in range(n_folds)),
+                ],
                 outputs={name: name for name in figures},
                 name="draw_figures",
             ),
