@@ -110,7 +110,6 @@ def evaluate_fold(
     """Return the held-out predictions of the saved checkpoint and the fold's result; closes the fold's run."""
     with tracking.failing(fold_run["run_id"]) as run:
         predictions = score_fold(trained, split, posts, pairs, groups)
-        labels, probabilities = predictions["label"], predictions["probability"]
         metrics = held_out_metrics(predictions)
         threshold = trained.decision.thresholds.common
         run.log_metrics(
