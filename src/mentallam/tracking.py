@@ -8,11 +8,10 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import mlflow
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
@@ -23,6 +22,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_I
 from mlflow.utils.time import get_current_time_millis
 
 from mentallam.errors import MentallamError
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 BEST_RUN_TAG = "mentallam.best_run_id"
 CHECKPOINT = "checkpoint"
@@ -87,8 +89,8 @@ class Run:
         """Saves a text artifact."""
         self._client.log_text(self.run_id, content, path)
 
-    def log_figure(self, figure: Figure, path: str) -> None:
-        """Saves a matplotlib figure as an artifact."""
+    def log_figure(self, figure: "Figure", path: str) -> None:
+        """Saves a plotly figure as an HTML artifact, which fetches plotly.js when it is opened."""
         self._client.log_figure(self.run_id, figure, path)
 
     def log_folder(self, folder: Path, path: str) -> None:

@@ -127,7 +127,7 @@ def test_mlflow_holds_one_parent_and_five_complete_children(trained: Workspace, 
         assert saved["origin"]["seed"] == 42 + fold
         assert len(client.get_metric_history(run.info.run_id, "dev_f1")) >= 2
         files = {file.path for file in client.list_artifacts(run.info.run_id)}
-        expected = {"checkpoint", "confusion_matrix.png", "precision_recall.png", f"fold_{fold}.json"}
+        expected = {"checkpoint", "confusion.html", "precision_recall.html", f"fold_{fold}.json"}
         expected |= {"training_config.yaml", "package_versions.json", "machine.json", "data_statistics.json"}
         assert expected <= files
 

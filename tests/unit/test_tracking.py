@@ -8,9 +8,9 @@ from threading import Barrier
 
 import mlflow
 import pytest
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
+from plotly.graph_objects import Figure
 
 from mentallam.errors import MentallamError
 from mentallam.tracking import (
@@ -138,12 +138,12 @@ def test_artifacts_lie_where_they_are_said_to(
     run = Run(open_fold_run(cv_run, 0)["run_id"])
     run.log_dict({"fold": 0}, "fold_0.json")
     run.log_text("a report", "report.md")
-    run.log_figure(Figure(), "curve.png")
+    run.log_figure(Figure(), "curve.html")
     checkpoint_of(run, tmp_path / "fold_0")
     assert {item.path for item in MlflowClient().list_artifacts(run.run_id)} == {
         "fold_0.json",
         "report.md",
-        "curve.png",
+        "curve.html",
         CHECKPOINT,
     }
     address = run.artifact_address(CHECKPOINT)

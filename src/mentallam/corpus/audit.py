@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 from numpy.typing import NDArray
 
 from mentallam import __version__
 from mentallam.corpus.folds import FoldSplit
 from mentallam.corpus.lengths import length_histogram, words_per_post
+from mentallam.page import drawn, html_environment
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -181,8 +180,6 @@ def render(facts: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
         facts: From `audit_facts`.
         figures: From `audit_plots.audit_figures` of these facts.
     """
-    from plotly.offline import get_plotlyjs
-
     return (
         _environment()
         .get_template(TEMPLATE)
@@ -190,8 +187,7 @@ def render(facts: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
             facts,
             near_duplicates=_listed_duplicates(facts["statistics"].get("duplicates", {})),
             tokens_shown=[_shown_lengths(own) for own in facts["tokens"] if own["not_counted"] is None],
-            figures={name: json.loads(figure.to_json()) for name, figure in figures.items()},
-            plotly_js=Markup(get_plotlyjs()),
+            **drawn(figures),
         )
     )
 
@@ -217,14 +213,7 @@ def _ids(ids: Sequence[Any]) -> str:
 
 
 def _environment() -> Environment:
-    """Jinja set up for HTML: ids, names and wordings come from users, so every value is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html_environment(Path(__file__).parent)
     environment.filters.update(number=_number, percent=_percent)
     return environment
 

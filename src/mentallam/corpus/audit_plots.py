@@ -1,8 +1,4 @@
-"""The plots of the data audit, as plotly figures: for its page, and as datasets for Kedro-Viz.
-
-Colours are from the Okabe-Ito palette, which the colour-blind can tell apart; lines differ in dash as well. Names and
-ids come from users, and plotly reads its labels as HTML, so they are escaped.
-"""
+"""The plots of the data audit, as plotly figures: for its page, and as datasets for Kedro-Viz."""
 
 from __future__ import annotations
 
@@ -12,15 +8,26 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-BLUE, VERMILLION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
-TOKENIZER_COLOURS = (VERMILLION, GREEN, PURPLE, ORANGE)
-DASHES = ("dash", "dot", "dashdot", "longdash")
-INK = "#222222"
-GRID = {"showgrid": True, "gridcolor": "#DDDDDD"}
+from mentallam.figure_style import (
+    BLUE,
+    DASHES,
+    GREEN,
+    GRID,
+    ORANGE,
+    PALE,
+    PURPLE,
+    ROW_HEIGHT,
+    VERMILLION,
+    colour_bar,
+    criteria_down,
+    new_figure,
+    say,
+    short_names,
+)
 
-LABEL_CHARACTERS = 22  # longer names are cut on axes; the page's tables and the hover text show them whole
+TOKENIZER_COLOURS = (VERMILLION, GREEN, PURPLE, ORANGE)
+
 MOST_CELLS_WITH_TEXT = 15  # columns of a heat map that have room for a number on a phone
-ROW_HEIGHT = 26
 LENGTH_TICKS = [2**power for power in range(16)]
 
 
@@ -42,7 +49,7 @@ def audit_figures(facts: Mapping[str, Any]) -> dict[str, go.Figure]:
 
 def class_balance(criteria: Sequence[Mapping[str, Any]]) -> go.Figure:
     """Positives and explicit negatives of each criterion."""
-    figure = _figure("pairs", "", height=110 + ROW_HEIGHT * len(criteria))
+    figure = new_figure("pairs", "", height=110 + ROW_HEIGHT * len(criteria))
     for kind, name, colour in (("positive", "positive", BLUE), ("explicit_negative", "explicit negative", ORANGE)):
         figure.add_bar(
             orientation="h",
@@ -55,7 +62,7 @@ def class_balance(criteria: Sequence[Mapping[str, Any]]) -> go.Figure:
         )
     figure.update_layout(barmode="stack", bargap=0.25)
     figure.update_xaxes(rangemode="tozero", **GRID)
-    return _criteria_down(figure, criteria)
+    return criteria_down(figure, criteria)
 
 
 def co_occurrence(criteria: Sequence[Mapping[str, Any]], together: Mapping[str, Any]) -> go.Figure:
@@ -66,7 +73,7 @@ def co_occurrence(criteria: Sequence[Mapping[str, Any]], together: Mapping[str, 
         return [list(table[i][:i]) + [None] * (len(columns) - i) for i in range(1, len(criteria))]
 
     counts, lift = below_diagonal(together["posts"]), below_diagonal(together["lift"])
-    figure = _figure("", "", height=230 + ROW_HEIGHT * len(rows))
+    figure = new_figure("", "", height=230 + ROW_HEIGHT * len(rows))
     figure.add_heatmap(
         x=[row["criterion_id"] for row in columns],
         y=[row["criterion_id"] for row in rows],
@@ -82,26 +89,26 @@ def co_occurrence(criteria: Sequence[Mapping[str, Any]], together: Mapping[str, 
         ],
         hovertemplate="%{customdata[0]} and<br>%{customdata[1]}<br>%{text} posts, Jaccard %{z:.2f}, "
         "lift %{customdata[2]}<extra></extra>",
-        colorscale=[[0, "#F2F2F2"], [1, BLUE]],
+        colorscale=[[0, PALE], [1, BLUE]],
         zmin=0,
         xgap=1,
         ygap=1,
         hoverongaps=False,
-        colorbar=_colour_bar("Jaccard index (0 to 1)"),
+        colorbar=colour_bar("Jaccard index (0 to 1)"),
     )
     figure.update_xaxes(
         type="category",
         tickmode="array",
         tickvals=[row["criterion_id"] for row in columns],
-        ticktext=_short(columns),
+        ticktext=short_names(columns),
         tickangle=-90,
     )
-    return _criteria_down(figure, rows)
+    return criteria_down(figure, rows)
 
 
 def lengths(words: Mapping[str, Any], tokens: Sequence[Mapping[str, Any]]) -> go.Figure:
     """Histogram of posts by words, and by tokens of every tokenizer that counted."""
-    figure = _figure("length of a post (logarithmic)", "posts per bin", height=360)
+    figure = new_figure("length of a post (logarithmic)", "posts per bin", height=360)
     figure.add_scatter(**_outline(words), name="words", line_color=BLUE, fill="tozeroy")
     counted = [own for own in tokens if own["not_counted"] is None]
     for position, own in enumerate(counted):
@@ -116,7 +123,7 @@ def lengths(words: Mapping[str, Any], tokens: Sequence[Mapping[str, Any]]) -> go
 
 def truncation(n_posts: int, tokens: Sequence[Mapping[str, Any]]) -> go.Figure:
     """Share of posts that don't fit, against the length of a pair; a large mark is the configured length."""
-    figure = _figure("longest pair, in tokens (logarithmic)", "posts that are cut, in %", height=360)
+    figure = new_figure("longest pair, in tokens (logarithmic)", "posts that are cut, in %", height=360)
     counted = [own for own in tokens if own["not_counted"] is None]
     for position, own in enumerate(counted):
         cuts = own["truncated"]
@@ -132,7 +139,7 @@ def truncation(n_posts: int, tokens: Sequence[Mapping[str, Any]]) -> go.Figure:
             marker_size=[14 if cut["max_length"] == own["max_length"] else 6 for cut in cuts],
         )
     if not counted:
-        _say(figure, "Tokens were not counted.")
+        say(figure, "Tokens were not counted.")
     figure.update_layout(showlegend=True)  # even of one tokenizer, to name it
     figure.update_xaxes(type="log", tickvals=[128, 256, 512, 1024, 2048, 4096], **GRID)
     figure.update_yaxes(range=[-3, 103], **GRID)
@@ -141,9 +148,9 @@ def truncation(n_posts: int, tokens: Sequence[Mapping[str, Any]]) -> go.Figure:
 
 def authors(found: Mapping[str, Any] | None) -> go.Figure:
     """How many authors wrote how many posts."""
-    figure = _figure("posts per author", "authors", height=280)
+    figure = new_figure("posts per author", "authors", height=280)
     if found is None:
-        _say(figure, "The corpus does not name its authors.")
+        say(figure, "The corpus does not name its authors.")
         return figure
     n_authors = found["posts_per_author"]
     figure.add_bar(
@@ -165,7 +172,7 @@ def fold_balance(criteria: Sequence[Mapping[str, Any]], folds: Mapping[str, Any]
     # At least a point, so that differences that mean nothing stay pale.
     widest = max((1, *(abs(own) for row in points for own in row if own is not None)))
     n_folds = len(folds["posts"])
-    figure = _figure("fold", "", height=170 + ROW_HEIGHT * len(criteria))
+    figure = new_figure("fold", "", height=170 + ROW_HEIGHT * len(criteria))
     figure.add_heatmap(
         x=[str(fold) for fold in range(n_folds)],
         y=[row["criterion_id"] for row in criteria],
@@ -180,50 +187,10 @@ def fold_balance(criteria: Sequence[Mapping[str, Any]], folds: Mapping[str, Any]
         zmax=widest,
         xgap=1,
         ygap=1,
-        colorbar=_colour_bar("difference in percentage points"),
+        colorbar=colour_bar("difference in percentage points"),
     )
     figure.update_xaxes(type="category")
-    return _criteria_down(figure, criteria)
-
-
-def _figure(x_title: str, y_title: str, height: int) -> go.Figure:
-    figure = go.Figure()
-    figure.update_layout(
-        template="none",
-        height=height,
-        margin={"l": 50, "r": 12, "t": 50, "b": 50},
-        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
-        paper_bgcolor="white",
-        plot_bgcolor="white",
-        dragmode=False,
-    )
-    for update, title in ((figure.update_xaxes, x_title), (figure.update_yaxes, y_title)):
-        update(title_text=title, automargin=True, fixedrange=True, zeroline=False, showgrid=False)
-    return figure
-
-
-def _criteria_down(figure: go.Figure, criteria: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """One row per criterion, the first on top, under its short name."""
-    figure.update_yaxes(
-        type="category",
-        autorange="reversed",
-        tickmode="array",
-        tickvals=[row["criterion_id"] for row in criteria],
-        ticktext=_short(criteria),
-    )
-    return figure
-
-
-def _short(criteria: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The names; one that is cut starts with its id, as several may begin alike."""
-    names = []
-    for row in criteria:
-        name = row["name"]
-        if len(name) > LABEL_CHARACTERS:
-            name = f"{row['criterion_id']} {name}"[: LABEL_CHARACTERS - 1] + "…"
-        names.append(escape(name))
-    return names
+    return criteria_down(figure, criteria)
 
 
 def _outline(histogram: Mapping[str, Sequence[int]]) -> dict[str, Any]:
@@ -238,21 +205,5 @@ def _outline(histogram: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     }
 
 
-def _colour_bar(title: str) -> dict[str, Any]:
-    return {
-        "title": {"text": title, "side": "top", "font": {"size": 12}},
-        "orientation": "h",
-        "x": 0,
-        "xanchor": "left",
-        "y": 1.02,
-        "yanchor": "bottom",
-        "thickness": 10,
-    }
-
-
 def _decimal(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.2f}"
-
-
-def _say(figure: go.Figure, sentence: str) -> None:
-    figure.add_annotation(text=sentence, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")

@@ -23,7 +23,7 @@ def render_report(
     training_config: dict[str, Any],
     criteria: pd.DataFrame,
 ) -> str:
-    """Write the Markdown report; its pictures are the files `<name>.png` of `plots.oof_figures` beside it.
+    """Write the Markdown report; its figures are links into `report_page.render_report_page`'s page beside it.
 
     Args:
         summary: As `aggregate.summarise` returns it.

@@ -15,11 +15,17 @@ def trivial_tables(oof: pd.DataFrame) -> dict[str, pd.DataFrame]:
     Returns:
         Name to the table with another probability, threshold and prediction.
     """
-    always = {
-        name: oof.assign(probability=float(answer), threshold=0.5, prediction=np.int8(answer))
-        for answer, name in enumerate(("all_negative", "all_positive"))
-    }
-    return {**always, "prior_only": prior_only(oof)}
+    return {"all_negative": always(oof, 0), "all_positive": always(oof, 1), "prior_only": prior_only(oof)}
+
+
+def always(oof: pd.DataFrame, answer: int) -> pd.DataFrame:
+    """A classifier that gives every pair the same answer.
+
+    Args:
+        oof: The out-of-fold table.
+        answer: 0 or 1.
+    """
+    return oof.assign(probability=float(answer), threshold=0.5, prediction=np.int8(answer))
 
 
 def prior_only(oof: pd.DataFrame) -> pd.DataFrame:

@@ -104,6 +104,23 @@ def estimate_uncertainty(
     }
 
 
+def f1_intervals(uncertainty: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The intervals of F1 that a figure of it draws.
+
+    Args:
+        uncertainty: As `estimate_uncertainty` returns it.
+
+    Returns:
+        "model" or a baseline's name to criterion_id, or "all" for all pairs, to the interval; a baseline has only
+        "all". What is not defined is left out.
+    """
+    own = {row["criterion_id"]: row["f1"] for row in uncertainty["per_criterion"] if row["f1"]["low"] is not None}
+    of_all = {name: other["headline"]["f1"] for name, other in uncertainty["baselines"].items()}
+    of_all["model"] = uncertainty["headline"]["f1"]
+    drawn = {name: {"all": f1} for name, f1 in of_all.items() if f1["low"] is not None}
+    return {**drawn, "model": {**drawn.get("model", {}), **own}}
+
+
 def compare_tables(first: pd.DataFrame, second: pd.DataFrame, options: UncertaintyOptions) -> dict[str, Any]:
     """Compare two cross-validations of the same pairs; the folds may differ, the groups may not.
 

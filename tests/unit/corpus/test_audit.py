@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from mentallam import __version__
 from mentallam.corpus.audit import audit_facts, render
 from mentallam.corpus.audit_plots import audit_figures
 from mentallam.corpus.folds import FoldSplit
+from tests.unit.seen import Page
 
 SECRET = "Marzipan"
 EVIL = "<script>alert(1)</script>&\"'"
@@ -97,32 +97,6 @@ def facts() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def page(facts: dict[str, Any]) -> str:
     return render(facts, audit_figures(facts))
-
-
-class Page(HTMLParser):
-    """What a browser would see: the words outside of scripts, and the tags with their attributes."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self._silent = 0
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._silent += tag in ("script", "style")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._silent -= tag in ("script", "style")
-
-    def handle_data(self, data: str) -> None:
-        if not self._silent:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 def test_counts(facts: dict[str, Any]) -> None:

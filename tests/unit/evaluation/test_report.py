@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from mentallam.evaluation.plots import oof_figures
+from mentallam.evaluation.figures import REPORT_FIGURES
 from mentallam.evaluation.report import render_report
 
 BANNER = "SYNTHETIC DATA: these numbers say nothing about people"
@@ -250,8 +250,13 @@ def test_the_configuration_is_printed_whole(render: Render, training_config: dic
     assert block and yaml.safe_load(block[1]) == training_config
 
 
-def test_the_pictures_are_those_that_are_drawn(render: Render, oof: pd.DataFrame, criteria: pd.DataFrame) -> None:
-    assert re.findall(r"!\[.+\]\((.+)\.png\)", render()) == list(oof_figures(oof, criteria))
+def test_every_figure_that_is_drawn_has_its_place_once(render: Render) -> None:
+    places = re.findall(r"^\[.+\]\(report\.html#figure-(.+)\)$", render(), flags=re.MULTILINE)
+    assert sorted(places) == sorted(REPORT_FIGURES)
+
+
+def test_it_says_where_its_figures_are_drawn(render: Render) -> None:
+    assert "(report.html)\n" in render()[: render().index("## Data")]
 
 
 def test_the_report_says_what_it_is_not(render: Render) -> None:

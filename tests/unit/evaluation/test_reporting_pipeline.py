@@ -10,6 +10,7 @@ from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from mentallam.evaluation.figures import REPORT_FIGURES
 from mentallam.evaluation.resampling import UncertaintyOptions
 from mentallam.pipelines.reporting import create_pipeline, nodes
 
@@ -52,6 +53,11 @@ def catalog(
     entries = OmegaConfigLoader(str(tmp_path / "conf"), base_env="base", default_run_env="base")["catalog"]
     catalog = DataCatalog.from_config(entries)
     inputs = {f"fold_{fold}_predictions": frame for fold, frame in enumerate(folds)}
+    history = [(step, name, 1 / step) for step in (1, 2) for name in ("loss", "dev_loss", "dev_f1")]
+    inputs |= {
+        f"fold_{fold}_history": pd.DataFrame(history, columns=["step", "metric", "value"]).assign(fold=fold)
+        for fold in range(5)
+    }
     inputs |= {"cv_outcome": cv_outcome, "data_statistics": data_statistics}
     inputs |= {"training_config": training_config, "criteria": criteria, "baseline_predictions": baselines}
     inputs |= {"params:uncertainty": options, "params:repeats": ""}
@@ -67,15 +73,19 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
     SequentialRunner().run(create_pipeline(5), catalog)
 
     reporting = tmp_path / "data" / "08_reporting"
-    written = {path.name for path in reporting.iterdir()}
-    figures = {"oof_precision_recall.png", "oof_confusion.png", "f1_per_criterion.png"}
+    written = {path.name for path in reporting.iterdir() if path.is_file()}
     tables = {"cv_summary.json", "thresholds.json", "uncertainty.json", "label_audit.csv"}
-    assert written == {*tables, "report.md", *figures}
+    assert written == {*tables, "report.md", "report.html"}
+    assert {path.name for path in (reporting / "figures").iterdir()} == {f"{name}.json" for name in REPORT_FIGURES}
     assert len(pd.read_parquet(tmp_path / "data" / "07_model_output" / "oof_predictions.parquet")) == 540
 
     logged = RecordedRun.logged
     assert logged["run_id"] == "parent"
-    assert {name.removeprefix("reporting/") for name in logged} - {"run_id", "metrics"} == written
+    figures = {f"figures/{name}.html" for name in REPORT_FIGURES}
+    assert {name.removeprefix("reporting/") for name in logged} - {"run_id", "metrics"} == written | figures
+    assert len(logged["reporting/figures/learning_curves.html"].data) == 5 * 3
+    assert [own["name"] for own in logged["reporting/figures/roc.html"].to_plotly_json()["data"]][-1] == "chance"
+    assert logged["reporting/report.html"] == (reporting / "report.html").read_text(encoding="utf-8")
     summary = json.loads((reporting / "cv_summary.json").read_text(encoding="utf-8"))
     assert logged["reporting/cv_summary.json"] == summary
     assert logged["reporting/report.md"] == (reporting / "report.md").read_text(encoding="utf-8")
@@ -113,5 +123,5 @@ def test_every_output_has_a_layer_in_viz(catalog: DataCatalog) -> None:
 
 def test_the_number_of_folds_decides_what_is_read() -> None:
     assert {name for name in create_pipeline(3).inputs() if name.startswith("fold_")} == {
-        f"fold_{fold}_predictions" for fold in range(3)
+        f"fold_{fold}_{table}" for fold in range(3) for table in ("predictions", "history")
     }

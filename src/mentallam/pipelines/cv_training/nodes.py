@@ -16,8 +16,8 @@ from mentallam.classifier.weights import BaseModel
 from mentallam.classifier.weights import prepare_base_model as prepare
 from mentallam.evaluation.aggregate import aggregate_folds, best_fold
 from mentallam.evaluation.baselines import baseline_fold_metrics
+from mentallam.evaluation.figures import fold_figures
 from mentallam.evaluation.metrics import held_out_metrics, pair_metrics
-from mentallam.evaluation.plots import confusion_matrix_figure, precision_recall_figure
 
 
 def compose_training_config(hydra_configs: str, profile: str, overrides: str) -> dict[str, Any]:
@@ -124,21 +124,20 @@ def evaluate_fold(
     posts: pd.DataFrame,
     pairs: pd.DataFrame,
     groups: pd.DataFrame,
+    criteria: pd.DataFrame,
+    data_statistics: dict[str, Any],
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the held-out predictions of the saved checkpoint and the fold's result; closes the fold's run."""
     with tracking.failing(fold_run["run_id"]) as run:
         predictions = score_fold(trained, split, posts, pairs, groups)
-        labels, probabilities = predictions["label"], predictions["probability"]
         metrics = held_out_metrics(predictions)
-        title = f"fold {split['fold']}, held out"
         threshold = trained.decision.thresholds.common
         run.log_metrics(
             {**cast(dict[str, float | None], metrics), "threshold": threshold, "dev_f1": training["dev_f1"]}
         )
         run.log_metrics({name: training[name] for name in ("best_epoch", "epochs", "seconds")})
-        run.log_figure(confusion_matrix_figure(labels, predictions["prediction"], title), "confusion_matrix.png")
-        figure = precision_recall_figure(labels, probabilities, threshold, title)
-        run.log_figure(figure, "precision_recall.png")
+        for name, figure in fold_figures(predictions, criteria, data_statistics["synthetic"]).items():
+            run.log_figure(figure, f"{name}.html")
         assert trained.folder is not None
         run.log_folder(trained.folder, tracking.CHECKPOINT)
         run.finish()

@@ -67,7 +67,10 @@ def _fold(fold: int) -> list[Node]:
         ),
         Node(
             nodes.evaluate_fold,
-            [f"{own}_checkpoint", f"{own}_training", f"{own}_run", f"{own}_split", "posts", "pairs", "groups"],
+            [
+                *(f"{own}_checkpoint", f"{own}_training", f"{own}_run", f"{own}_split"),
+                *("posts", "pairs", "groups", "criteria", "data_statistics"),
+            ],
             [f"{own}_predictions", f"{own}_result"],
             name="evaluate",
             namespace=own,

@@ -3,20 +3,21 @@
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
+from plotly.graph_objects import Figure
 
 from mentallam import tracking
 from mentallam.config import DecisionConfig
 from mentallam.evaluation.aggregate import summarise, threshold_summary
 from mentallam.evaluation.baselines import summarise_baselines
 from mentallam.evaluation.decision import describe
+from mentallam.evaluation.figures import REPORT_FIGURES, report_figures
 from mentallam.evaluation.label_audit import audit_labels as audit
 from mentallam.evaluation.oof import out_of_fold_table, read_tables
-from mentallam.evaluation.plots import oof_figures
 from mentallam.evaluation.report import render_report
+from mentallam.evaluation.report_page import render_report_page
 from mentallam.evaluation.resampling import UncertaintyOptions
 from mentallam.evaluation.uncertainty import estimate_uncertainty as estimate
-from mentallam.evaluation.uncertainty import seed_spread
+from mentallam.evaluation.uncertainty import f1_intervals, seed_spread
 
 
 def collect_predictions(*fold_predictions: pd.DataFrame) -> pd.DataFrame:
@@ -55,9 +56,24 @@ def estimate_uncertainty(
     }
 
 
-def draw_figures(oof_predictions: pd.DataFrame, criteria: pd.DataFrame) -> dict[str, Figure]:
-    """Draw the figures of the report."""
-    return oof_figures(oof_predictions, criteria)
+def draw_figures(
+    oof_predictions: pd.DataFrame,
+    baseline_predictions: pd.DataFrame,
+    uncertainty: dict[str, Any],
+    criteria: pd.DataFrame,
+    data_statistics: dict[str, Any],
+    *fold_histories: pd.DataFrame,
+) -> dict[str, Figure]:
+    """Draw the figures of the report, as figure_<name>."""
+    figures = report_figures(
+        oof_predictions,
+        criteria,
+        data_statistics["synthetic"],
+        baselines=baseline_predictions,
+        f1_intervals=f1_intervals(uncertainty),
+        history=pd.concat(fold_histories, ignore_index=True),
+    )
+    return {f"figure_{name}": figure for name, figure in figures.items()}
 
 
 def write_report(
@@ -71,27 +87,30 @@ def write_report(
     return render_report(cv_summary, uncertainty, data_statistics, training_config, criteria)
 
 
+def write_page(report: str, data_statistics: dict[str, Any], *figures: Figure) -> str:
+    """Put the report and its figures, in the order of `REPORT_FIGURES`, into one HTML page."""
+    return render_report_page(report, dict(zip(REPORT_FIGURES, figures, strict=True)), data_statistics["synthetic"])
+
+
 def attach_report(
     cv_summary: dict[str, Any],
     thresholds: dict[str, Any],
     uncertainty: dict[str, Any],
-    report: str,
     label_audit: pd.DataFrame,
-    oof_predictions: pd.DataFrame,
-    criteria: pd.DataFrame,
+    report: str,
+    report_page: str,
+    *figures: Figure,
 ) -> None:
-    """Attach all of it to the parent run, and log what only reporting knows: the pooled metrics, and how sure F1 is.
-
-    The figures are drawn again, since a saved picture cannot be read back from the catalog as a figure.
-    """
+    """Attach all of it to the parent run, and log what only reporting knows: the pooled metrics, and how sure F1 is."""
     run = tracking.Run(cv_summary["cv_run_id"])
     run.log_dict(cv_summary, "reporting/cv_summary.json")
     run.log_dict(thresholds, "reporting/thresholds.json")
     run.log_dict(uncertainty, "reporting/uncertainty.json")
     run.log_text(report, "reporting/report.md")
     run.log_text(label_audit.to_csv(index=False), "reporting/label_audit.csv")
-    for name, figure in oof_figures(oof_predictions, criteria).items():
-        run.log_figure(figure, f"reporting/{name}.png")
+    run.log_text(report_page, "reporting/report.html")
+    for name, figure in zip(REPORT_FIGURES, figures, strict=True):
+        run.log_figure(figure, f"reporting/figures/{name}.html")
     pooled = {f"pooled_{name}": value for name, value in cv_summary["pooled"].items()}
     bounds = {f"pooled_f1_{bound}": uncertainty["headline"]["f1"][bound] for bound in ("low", "high")}
     run.log_metrics({**pooled, **bounds, "selection_optimism": cv_summary["selection_optimism"]})

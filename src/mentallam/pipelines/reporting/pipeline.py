@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from mentallam.evaluation.figures import REPORT_FIGURES
 from mentallam.pipelines.reporting import nodes
 
 
@@ -9,8 +10,9 @@ def create_pipeline(n_folds: int) -> Pipeline:
     """Wire the reporting of a cross-validation.
 
     Args:
-        n_folds: Number of folds; `fold_{k}_predictions` is read for every k below it.
+        n_folds: Number of folds; `fold_{k}_predictions` and `fold_{k}_history` are read for every k below it.
     """
+    figures = [f"figure_{name}" for name in REPORT_FIGURES]
     return Pipeline(
         [
             Node(
@@ -42,8 +44,11 @@ def create_pipeline(n_folds: int) -> Pipeline:
             ),
             Node(
                 nodes.draw_figures,
-                inputs=["oof_predictions", "criteria"],
-                outputs={name: name for name in ("oof_precision_recall", "oof_confusion", "f1_per_criterion")},
+                inputs=[
+                    *("oof_predictions", "baseline_predictions", "uncertainty", "criteria", "data_statistics"),
+                    *(f"fold_{fold}_history" for fold in range(n_folds)),
+                ],
+                outputs={name: name for name in figures},
                 name="draw_figures",
             ),
             Node(
@@ -53,10 +58,16 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 name="write_report",
             ),
             Node(
+                nodes.write_page,
+                inputs=["report", "data_statistics", *figures],
+                outputs="report_page",
+                name="write_page",
+            ),
+            Node(
                 nodes.attach_report,
                 inputs=[
-                    *("cv_summary", "thresholds", "uncertainty", "report", "label_audit"),
-                    *("oof_predictions", "criteria"),
+                    *("cv_summary", "thresholds", "uncertainty", "label_audit", "report", "report_page"),
+                    *figures,
                 ],
                 outputs=None,
                 name="attach_report",
