@@ -9,8 +9,9 @@ from mentallam.settings import CV_FOLDS
 def register_pipelines() -> dict[str, Pipeline]:
     """Pipelines by name; cv_training makes its own folds, so that they always fit the data."""
     data = data_processing.create_pipeline(CV_FOLDS)
-    training = data + cv_training.create_pipeline(CV_FOLDS)
     report = reporting.create_pipeline(CV_FOLDS)
+    report_inputs = {name for name in report.inputs() if not name.startswith("params:")}
+    training = data + cv_training.create_pipeline(CV_FOLDS, report_inputs)
     return {
         "__default__": training + report,
         "data_processing": data,
