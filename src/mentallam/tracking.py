@@ -5,6 +5,7 @@ order, thread or process and still land in the right place.
 """
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_I
 from mlflow.utils.time import get_current_time_millis
 
 from mentallam.errors import MentallamError
+
+# A bar per small file would fill the log.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 BEST_RUN_TAG = "mentallam.best_run_id"
 CHECKPOINT = "checkpoint"
@@ -216,7 +220,7 @@ def find_fold_run(experiment: str, run_id: str | None = None) -> str:
                 f"first, with the same --env"
             )
         return str(runs[0].data.tags[BEST_RUN_TAG])
-    chosen = str(_existing_run("checkpoint_run", run_id).data.tags.get(BEST_RUN_TAG, run_id))
+    chosen = str(existing_run("checkpoint_run", run_id).data.tags.get(BEST_RUN_TAG, run_id))
     if not client.list_artifacts(chosen, CHECKPOINT):
         status = client.get_run(chosen).info.status
         raise MentallamError(
@@ -260,7 +264,7 @@ def find_report_inputs(run_id: str, option: str = "cv_run_id") -> dict[str, str]
     Raises:
         MentallamError: There is no such run, it is a fold's, or nothing was saved to it.
     """
-    run = _existing_run(option, run_id)
+    run = existing_run(option, run_id)
     if parent := run.data.tags.get(MLFLOW_PARENT_RUN_ID):
         raise MentallamError(f"{option}={run_id} is a fold's run; name its cross-validation's: {option}={parent}")
     found = MlflowClient().list_artifacts(run_id, REPORT_INPUTS)
@@ -282,7 +286,12 @@ def load_report_input(run_id: str, path: str) -> pd.DataFrame | dict[str, Any]:
         return content
 
 
-def _existing_run(option: str, run_id: str) -> MlflowRun:
+def existing_run(option: str, run_id: str) -> MlflowRun:
+    """The run of that id.
+
+    Raises:
+        MentallamError: There is none; the message names the option it came from.
+    """
     try:
         return MlflowClient().get_run(run_id)
     except MlflowException:
