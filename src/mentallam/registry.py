@@ -19,7 +19,7 @@ CHAMPION = "champion"
 # What MLflow's database takes as a description.
 _DESCRIPTION_LENGTH = 5000
 
-Register = Literal["best_fold", "ensemble", "none"]
+Use = Literal["best_fold", "ensemble", "none"]
 
 
 class RegistryOptions(BaseModel):
@@ -27,14 +27,14 @@ class RegistryOptions(BaseModel):
 
     Attributes:
         model: Name of the registered model.
-        register: Which folds make the model: the one with the best dev F1, or all; none registers nothing.
+        use: Which folds make the model: the one with the best dev F1, or all; none registers nothing.
         reason: Why a model becomes champion though it isn't better on the same data; null if it shall not.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     model: str
-    register: Register = "best_fold"
+    use: Use = "best_fold"
     reason: str | None = None
 
 
@@ -74,7 +74,7 @@ def offer(candidate: Candidate, options: RegistryOptions, card: str, save_model:
     """
     name = options.model
     champion = find_champion(name)
-    registered = _find_version(name, candidate.cv_run_id, options.register)
+    registered = _find_version(name, candidate.cv_run_id, options.use)
     if registered and champion and registered.version == champion.version:
         return f"this run's model is the champion already: {name} version {champion.version}"
     if champion and not options.reason and (objection := _objection(candidate, champion)):
@@ -107,7 +107,7 @@ def champion_run(name: str) -> str:
             f"there is no champion yet of the registered model {name!r}: run `kedro run --pipeline reporting` first, "
             f"with the same --env"
         )
-    if champion.tags["register"] == "ensemble":
+    if champion.tags["use"] == "ensemble":
         raise MentallamError(
             f"the champion of {name!r} is an ensemble of folds, and inference takes one checkpoint: load it with "
             f"mlflow.pyfunc.load_model('models:/{name}@{CHAMPION}'), or name a run"
@@ -123,9 +123,9 @@ def _objection(candidate: Candidate, champion: ModelVersion) -> str | None:
     return None
 
 
-def _find_version(name: str, cv_run_id: str, register: Register) -> ModelVersion | None:
+def _find_version(name: str, cv_run_id: str, use: Use) -> ModelVersion | None:
     found = MlflowClient().search_model_versions(f"name = '{name}'")
-    wanted = {"cv_run_id": cv_run_id, "register": register}
+    wanted = {"cv_run_id": cv_run_id, "use": use}
     return next((version for version in found if wanted.items() <= version.tags.items()), None)
 
 
@@ -135,7 +135,7 @@ def _register(
     """Logs the model to the cross-validation's run and makes a version of it; the description of both is the card."""
     client, description = MlflowClient(), _shortened(card)
     run = existing_run("cv_run_id", candidate.cv_run_id)
-    model = client.create_logged_model(run.info.experiment_id, options.register, source_run_id=candidate.cv_run_id)
+    model = client.create_logged_model(run.info.experiment_id, options.use, source_run_id=candidate.cv_run_id)
     with tempfile.TemporaryDirectory() as folder:
         try:
             save_model(Path(folder) / "model", model.model_id)
@@ -147,7 +147,7 @@ def _register(
     if not client.search_registered_models(f"name = '{options.model}'"):
         client.create_registered_model(options.model)
     client.update_registered_model(options.model, description)
-    tags = {**candidate.__dict__, "register": options.register}
+    tags = {**candidate.__dict__, "use": options.use}
     version = client.create_model_version(
         options.model,
         source=f"models:/{model.model_id}",

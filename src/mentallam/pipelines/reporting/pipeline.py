@@ -38,10 +38,22 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 name="write_report",
             ),
             Node(
+                nodes.write_model_card,
+                inputs=["cv_summary", "data_statistics", "training_config", "params:registry"],
+                outputs="model_card",
+                name="write_model_card",
+            ),
+            Node(
                 nodes.attach_report,
-                inputs=["cv_summary", "thresholds", "report", "oof_predictions", "criteria"],
+                inputs=["cv_summary", "thresholds", "report", "model_card", "oof_predictions", "criteria"],
                 outputs=None,
                 name="attach_report",
+            ),
+            Node(
+                nodes.register_model,
+                inputs=["cv_summary", "training_config", "model_card", "params:registry", "params:base_models"],
+                outputs=None,
+                name="register_model",
             ),
         ]
     )
