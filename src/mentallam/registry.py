@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from pydantic import BaseModel, ConfigDict
 
 from mentallam.errors import MentallamError
-from mentallam.tracking import existing_run
+from mentallam.tracking import existing_run, find_fold_run
 
 CHAMPION = "champion"
 # What MLflow's database takes as a description.
@@ -93,6 +93,20 @@ def find_champion(name: str) -> ModelVersion | None:
         return MlflowClient().get_model_version_by_alias(name, CHAMPION)
     except MlflowException:
         return None
+
+
+def find_checkpoint_run(experiment: str, checkpoint_run: str | None, name: str) -> str:
+    """The fold's run whose checkpoint shall be used.
+
+    Args:
+        experiment: As for `tracking.find_fold_run`.
+        checkpoint_run: As there, or `champion`.
+        name: The registered model whose champion that is.
+
+    Raises:
+        MentallamError: As `tracking.find_fold_run` and `champion_run`.
+    """
+    return find_fold_run(experiment, champion_run(name) if checkpoint_run == CHAMPION else checkpoint_run)
 
 
 def champion_run(name: str) -> str:

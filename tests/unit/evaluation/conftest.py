@@ -95,7 +95,11 @@ def data_statistics() -> dict[str, Any]:
 
 @pytest.fixture
 def training_config() -> dict[str, Any]:
-    return {"model": {"name": "tiny"}, "training": {"learning_rate": 0.001, "select_by": "average_precision"}}
+    return {
+        "model": {"name": "tiny", "max_length": 96},
+        "adapter": {"use_dora": True, "r": 8},
+        "training": {"learning_rate": 0.001, "select_by": "average_precision"},
+    }
 
 
 def _fold(fold: int, criteria: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:

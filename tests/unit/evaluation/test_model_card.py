@@ -8,20 +8,15 @@ from mentallam.evaluation.resampling import UncertaintyOptions
 from mentallam.evaluation.uncertainty import estimate_uncertainty
 
 
-@pytest.fixture
-def config() -> dict[str, Any]:
-    return {"model": {"name": "tiny", "max_length": 96}, "adapter": {"use_dora": True, "r": 8}}
-
-
 def row_of(card: str, start: str) -> str:
     [row] = [line for line in card.splitlines() if line.startswith(f"| {start} |")]
     return row
 
 
 def test_the_best_fold_and_its_threshold_are_named(
-    summary: dict[str, Any], data_statistics: dict[str, Any], config: dict[str, Any]
+    summary: dict[str, Any], data_statistics: dict[str, Any], training_config: dict[str, Any]
 ) -> None:
-    card = render_model_card(summary, data_statistics, config, "best_fold")
+    card = render_model_card(summary, data_statistics, training_config, "best_fold")
     assert "Served is fold 3 of 5, the one with the best F1 on its dev split (0.700); threshold 0.490" in card
     assert "fold 0 0.40, fold 1 0.43, fold 2 0.46, fold 3 0.49, fold 4 0.52." in card
     assert "`tiny` with a classification head and DoRA adapters of rank 8" in card
@@ -30,18 +25,18 @@ def test_the_best_fold_and_its_threshold_are_named(
 
 
 def test_an_ensemble_has_the_mean_threshold_and_no_figure_of_its_own(
-    summary: dict[str, Any], data_statistics: dict[str, Any], config: dict[str, Any]
+    summary: dict[str, Any], data_statistics: dict[str, Any], training_config: dict[str, Any]
 ) -> None:
-    card = render_model_card(summary, data_statistics, config, "ensemble")
+    card = render_model_card(summary, data_statistics, training_config, "ensemble")
     assert "all 5 folds' models, against the mean of their thresholds, 0.460" in card
     assert "no figure of its own" in card
     assert "Served is fold" not in card
 
 
 def test_data_and_figures_are_the_summarys(
-    summary: dict[str, Any], data_statistics: dict[str, Any], config: dict[str, Any]
+    summary: dict[str, Any], data_statistics: dict[str, Any], training_config: dict[str, Any]
 ) -> None:
-    card = render_model_card(summary, data_statistics, config, "best_fold")
+    card = render_model_card(summary, data_statistics, training_config, "best_fold")
     assert f"{summary['n_posts']} posts in {summary['n_groups']} groups" in card
     assert f"540 pairs, of which {summary['n_positive']} are positive. 9 of 45 authors have posts" in card
     assert row_of(card, "F1").startswith(
@@ -51,27 +46,27 @@ def test_data_and_figures_are_the_summarys(
     assert f"| {worst['n_positive']} | {worst['precision']:.3f} |" in row_of(card, "A.1 DEPRESSED_MOOD")
     assert "MCC" not in card
     summary["pooled"]["mcc"] = 0.123
-    assert "| MCC | 0.123 |" in render_model_card(summary, data_statistics, config, "best_fold")
+    assert "| MCC | 0.123 |" in render_model_card(summary, data_statistics, training_config, "best_fold")
 
 
 def test_intervals_stand_beside_the_figures_they_belong_to(
-    summary: dict[str, Any], data_statistics: dict[str, Any], config: dict[str, Any], oof: pd.DataFrame
+    summary: dict[str, Any], data_statistics: dict[str, Any], training_config: dict[str, Any], oof: pd.DataFrame
 ) -> None:
     uncertainty = estimate_uncertainty(oof, {}, UncertaintyOptions(resamples=200, confidence=0.9, seed=1))
-    card = render_model_card(summary, data_statistics, config, "best_fold", uncertainty)
+    card = render_model_card(summary, data_statistics, training_config, "best_fold", uncertainty)
     f1 = uncertainty["headline"]["f1"]
     assert f"| F1 | {summary['pooled']['f1']:.3f} ({f1['low']:.3f} to {f1['high']:.3f}) |" in card
     assert "with a 90 % interval" in card
     first = uncertainty["per_criterion"][0]["f1"]
     assert row_of(card, "A.1 DEPRESSED_MOOD").endswith(f"({first['low']:.3f} to {first['high']:.3f}) |")
-    assert "interval" not in render_model_card(summary, data_statistics, config, "best_fold")
+    assert "interval" not in render_model_card(summary, data_statistics, training_config, "best_fold")
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_synthetic_data_are_marked(
-    summary: dict[str, Any], data_statistics: dict[str, Any], config: dict[str, Any], synthetic: bool
+    summary: dict[str, Any], data_statistics: dict[str, Any], training_config: dict[str, Any], synthetic: bool
 ) -> None:
     summary["synthetic"] = synthetic
-    card = render_model_card(summary, data_statistics, config, "best_fold")
+    card = render_model_card(summary, data_statistics, training_config, "best_fold")
     for words in ("SYNTHETIC DATA", "the sample (synthetic)", "The data are invented"):
         assert (words in card) == synthetic

@@ -10,6 +10,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from mentallam.pipelines.reporting import create_pipeline, nodes
+from mentallam.registry import RegistryOptions
 
 CATALOG = Path(__file__).parents[3] / "conf" / "base" / "catalog_reporting.yml"
 
@@ -50,6 +51,7 @@ def catalog(
     inputs = {f"fold_{fold}_predictions": frame for fold, frame in enumerate(folds)}
     inputs |= {"cv_outcome": cv_outcome, "data_statistics": data_statistics}
     inputs |= {"training_config": training_config, "criteria": criteria}
+    inputs |= {"params:registry": RegistryOptions(model="none", use="none"), "params:base_models": str(tmp_path)}
     for name, data in inputs.items():
         catalog[name] = MemoryDataset(data)
     return catalog
@@ -64,7 +66,7 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
     reporting = tmp_path / "data" / "08_reporting"
     written = {path.name for path in reporting.iterdir()}
     figures = {"oof_precision_recall.png", "oof_confusion.png", "f1_per_criterion.png"}
-    assert written == {"cv_summary.json", "thresholds.json", "report.md"} | figures
+    assert written == {"cv_summary.json", "thresholds.json", "report.md", "model_card.md"} | figures
     assert len(pd.read_parquet(tmp_path / "data" / "07_model_output" / "oof_predictions.parquet")) == 540
 
     logged = RecordedRun.logged
@@ -78,7 +80,7 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
 
 
 def test_every_output_has_a_layer_in_viz(catalog: DataCatalog) -> None:
-    for name in create_pipeline(5).outputs() | {"oof_predictions", "cv_summary", "thresholds", "report"}:
+    for name in create_pipeline(5).outputs() | {"oof_predictions", "cv_summary", "thresholds", "report", "model_card"}:
         assert catalog[name].metadata["kedro-viz"]["layer"] in {"model_output", "reporting"}
 
 
