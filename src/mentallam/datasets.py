@@ -102,7 +102,8 @@ class ReportInputDataset(AbstractDataset[None, "pd.DataFrame | dict[str, Any]"])
         """Fetches it."""
         from mentallam.tracking import load_report_input
 
-        return load_report_input(self._run_id, self._path)
+        content: pd.DataFrame | dict[str, Any] = load_report_input(self._run_id, self._path)
+        return content
 
     def save(self, data: None) -> None:
         """Refuses: a run's record is not rewritten from outside."""

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
-from mentallam.pipelines import cv_training, data_processing, inference, memory_plan, reporting
+from mentallam.pipelines import compare, cv_training, data_processing, inference, memory_plan, reporting
 from mentallam.settings import CV_FOLDS
 
 
@@ -18,5 +18,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "cv_training": training,
         "reporting": report,
         "inference": inference.create_pipeline(),
+        "compare": compare.create_pipeline(),
         "memory_plan": memory_plan.create_pipeline(),
     }

@@ -276,14 +276,13 @@ def find_report_inputs(run_id: str, option: str = "cv_run_id") -> dict[str, str]
     return {Path(item.path).stem: item.path for item in found}
 
 
-def load_report_input(run_id: str, path: str) -> pd.DataFrame | dict[str, Any]:
-    """One of the artifacts that `find_report_inputs` found."""
+def load_report_input(run_id: str, path: str) -> Any:
+    """One of the artifacts that `find_report_inputs` found: a table or a dict."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder))
         if file.suffix == ".parquet":
             return pd.read_parquet(file)
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return content
+        return json.loads(file.read_text(encoding="utf-8"))
 
 
 def existing_run(option: str, run_id: str) -> MlflowRun:

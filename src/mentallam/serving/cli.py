@@ -32,7 +32,7 @@ def main() -> None:
 @click.option(
     "--checkpoint-run",
     metavar="RUN_ID",
-    help="A fold's or cross-validation's MLflow run, or champion; default: the latest.",
+    help="A fold's or cross-validation's MLflow run, or champion.",
 )
 @click.option(
     "--env", metavar="PROFILE", help="Kedro environment: pairs, mentallam or test; default: the embedded model."

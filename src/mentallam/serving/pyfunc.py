@@ -6,6 +6,8 @@ from code"): nothing is pickled. The base model is not in it; it is found by its
 
 import importlib.metadata
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -142,17 +144,21 @@ def save_pyfunc(
         inference: How predictions are made unless the model is loaded with another `model_config`.
         model_id: MLflow's id for it, if it has one.
     """
-    mlflow.pyfunc.save_model(
-        folder,
-        python_model=__file__,
-        artifacts={f"fold_{fold}": str(checkpoint) for fold, checkpoint in sorted(checkpoints.items())},
-        code_paths=[str(Path(__file__).parents[1])],
-        signature=SIGNATURE,
-        input_example=INPUT_EXAMPLE,
-        pip_requirements=requirements(),
-        model_config={"base_models": str(base_models.resolve()), **asdict(inference)},
-        mlflow_model=Model(model_id=model_id),
-    )
+    with tempfile.TemporaryDirectory() as temporary:
+        code = Path(temporary) / "mentallam"
+        # Who predicts invents no posts.
+        shutil.copytree(Path(__file__).parents[1], code, ignore=shutil.ignore_patterns("__pycache__", "synthetic*"))
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=__file__,
+            artifacts={f"fold_{fold}": str(checkpoint) for fold, checkpoint in sorted(checkpoints.items())},
+            code_paths=[str(code)],
+            signature=SIGNATURE,
+            input_example=INPUT_EXAMPLE,
+            pip_requirements=requirements(),
+            model_config={"base_models": str(base_models.resolve()), **asdict(inference)},
+            mlflow_model=Model(model_id=model_id),
+        )
 
 
 def requirements() -> list[str]:
