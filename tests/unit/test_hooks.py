@@ -27,9 +27,7 @@ def test_what_is_wanted_is_taken_from_the_run_and_the_rest_left_alone(kept: dict
 
 def test_another_number_of_folds_names_the_setting(kept: dict[str, str]) -> None:
     wanted = {f"fold_{fold}_predictions" for fold in range(5)}
-    with pytest.raises(
-        MentallamError, match="feed has 3 folds, and this project is set to 5: set MENTALLAM_CV_FOLDS=3"
-    ):
+    with pytest.raises(MentallamError, match="has 3 folds, and this project is set to 5: set MENTALLAM_CV_FOLDS=3"):
         hooks._take_from_run("feed", wanted, DataCatalog())
     catalog = DataCatalog()
     hooks._take_from_run("feed", {"criteria"}, catalog)  # a part of the pipeline that reads no fold
