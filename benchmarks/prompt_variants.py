@@ -23,6 +23,7 @@ from mentallam.classifier.scoring import score_pairs, sigmoid
 from mentallam.classifier.training import train
 from mentallam.classifier.weights import prepare_base_model
 from mentallam.config import Config, compose_config
+from mentallam.evaluation.thresholds import best_threshold
 
 PROJECT = Path(__file__).resolve().parents[1]
 QUESTION = "Does the post match the criterion description? Output yes or no"
@@ -92,13 +93,16 @@ def run(
         for part, ids in parts.items()
     }
     start = time.perf_counter()
-    outcome = train(model, examples["train"], examples["dev"], config.training, SEED, lambda *_: None, title=name)
+    train(model, examples["train"], examples["dev"], config.training, SEED, lambda *_: None, title=name)
     trained = time.perf_counter() - start
     start = time.perf_counter()
     logits = score_pairs(model, examples["test"], config.inference.tokens_per_pass, progress="test")
     scored = time.perf_counter() - start
     truth = np.array([label for example in examples["test"] for label in example.labels])
-    predicted = sigmoid(logits) >= outcome.threshold
+    chosen = np.array([label for example in examples["dev"] for label in example.labels])
+    dev_logits = score_pairs(model, examples["dev"], config.inference.tokens_per_pass)
+    threshold = best_threshold(chosen, sigmoid(dev_logits)).threshold
+    predicted = sigmoid(logits) >= threshold
     tokens = sum(len(e.prefix) + sum(map(len, e.suffixes)) for e in examples["train"])
     figures = {
         "tokens_per_post": tokens / len(parts["train"]),
@@ -108,7 +112,7 @@ def run(
         "roc_auc": float(roc_auc_score(truth, logits)),
         "average_precision": float(average_precision_score(truth, logits)),
     }
-    return figures, logits, truth, outcome.threshold
+    return figures, logits, truth, threshold
 
 
 def f1_difference(

@@ -28,6 +28,8 @@ _CHOICES = {
     "training.class_weight": ("none", "balanced"),
     "training.select_by": ("f1", "average_precision", "roc_auc", "loss"),
     "inference.dtype": ("auto", "bfloat16", "float32"),
+    "decision.calibration": ("none", "temperature", "platt"),
+    "decision.scope": ("global", "per_criterion"),
 }
 
 _POSITIVE = (
@@ -40,10 +42,12 @@ _POSITIVE = (
     "training.effective_batch_pairs",
     "training.tokens_per_pass",
     "inference.tokens_per_pass",
+    "decision.beta",
 )
 _POSITIVE_OR_NULL = ("training.head_learning_rate", "training.max_steps")
-_NOT_NEGATIVE = ("training.weight_decay", "training.max_grad_norm")
+_NOT_NEGATIVE = ("training.weight_decay", "training.max_grad_norm", "decision.prior_strength", "decision.smoothing")
 _SHARES = ("adapter.dropout", "training.warmup_ratio")
+_SHARES_OR_NULL = ("decision.min_recall", "inference.threshold")
 
 
 @dataclass
@@ -106,12 +110,25 @@ class TrainConfig:
 
 
 @dataclass
+class DecisionConfig:
+    """How a fold's logits become probabilities, and these predictions; fitted on its dev split."""
+
+    calibration: str = "platt"
+    scope: str = "global"
+    beta: float = 1.0
+    min_recall: float | None = None
+    smoothing: int = 0
+    prior_strength: float = 10.0
+
+
+@dataclass
 class InferenceConfig:
     """How a finished checkpoint is used on new posts."""
 
     tokens_per_pass: int = MISSING
     dtype: str = "auto"
     merge_adapter: bool = False
+    threshold: float | None = None
 
 
 @dataclass
@@ -121,6 +138,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     training: TrainConfig = field(default_factory=TrainConfig)
+    decision: DecisionConfig = field(default_factory=DecisionConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
 
 
@@ -227,6 +245,10 @@ def _typed(plain: Any) -> Config:
     for key in _SHARES:
         if not 0 <= OmegaConf.select(composed, key) < 1:
             raise MentallamError(f"{key} is {OmegaConf.select(composed, key)}; it must be from 0 to below 1")
+    for key in _SHARES_OR_NULL:
+        value = OmegaConf.select(composed, key)
+        if value is not None and not 0 <= value <= 1:
+            raise MentallamError(f"{key} is {value}; it must be from 0 to 1, or null")
     if not 0 < config.training.sample_fraction <= 1:
         raise MentallamError(
             f"training.sample_fraction is {config.training.sample_fraction}; it must be above 0 and at most 1"

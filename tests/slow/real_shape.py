@@ -29,6 +29,8 @@ from mentallam.classifier.weights import prepare_base_model
 from mentallam.config import Config, compose_config
 from mentallam.corpus.readers import read_criteria
 from mentallam.corpus.synthetic_corpus import SAMPLE, generate
+from mentallam.evaluation.calibration import Calibration
+from mentallam.evaluation.decision import Decision, Thresholds
 from tests.conftest import PROJECT
 from tests.slow.process_memory import AnonymousPeak, memory, reset_peak
 
@@ -115,7 +117,7 @@ def train_one_step(folder: Path, config: Config) -> None:
     with phase("train one step"):
         outcome = train(adapted, [example(prompter, 1)], [example(prompter, 2)], config.training, 0, lambda *_: None)
     assert outcome.steps == 1
-    trained = TrainedFold(adapted, prompter, config, base, outcome.threshold, ORIGIN)
+    trained = TrainedFold(adapted, prompter, config, base, Decision(Calibration(), Thresholds(0.5)), ORIGIN)
     with phase("save adapter"):
         save_checkpoint(trained, folder / "checkpoint")
     with phase("predict"):

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -8,6 +9,8 @@ import torch
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
+from mentallam.evaluation.calibration import Calibration
+from mentallam.evaluation.decision import Decision, Thresholds
 from tests.unit.classifier.conftest import make_classifier
 
 ORIGIN = {
@@ -22,12 +25,20 @@ ORIGIN = {
 }
 
 
+DECISION = Decision(Calibration(0.9, -0.1), Thresholds(0.37))
+
+
+def with_threshold(trained: TrainedFold, threshold: float) -> TrainedFold:
+    """The same, but for the threshold of all criteria."""
+    return replace(trained, decision=replace(trained.decision, thresholds=Thresholds(threshold)))
+
+
 def make_trained(base: BaseModel, config: Config) -> TrainedFold:
     """What training would leave: adapters and a head that are not as they start."""
     model, prompter = make_classifier(base, config)
     head = model.base_model.model.score.modules_to_save["default"].weight
     torch.nn.init.normal_(head, std=0.3)
-    return TrainedFold(model, prompter, config, base, 0.37, ORIGIN)
+    return TrainedFold(model, prompter, config, base, DECISION, ORIGIN)
 
 
 @pytest.fixture

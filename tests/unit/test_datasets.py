@@ -77,7 +77,7 @@ def test_a_checkpoint_comes_back_as_it_was(checkpoints: DataCatalog, trained: Tr
     assert not checkpoints.exists("fold_4_checkpoint")
     loaded = checkpoints.load("fold_3_checkpoint")
     assert loaded.folder == tmp_path / "fold_3"
-    assert (loaded.threshold, loaded.origin) == (trained.threshold, trained.origin)
+    assert (loaded.decision, loaded.origin) == (trained.decision, trained.origin)
     examples = make_examples(trained.prompter)
     assert score_pairs(loaded.model, examples, 4).tolist() == score_pairs(trained.model, examples, 4).tolist()
 

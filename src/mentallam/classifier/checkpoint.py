@@ -1,4 +1,4 @@
-"""A trained fold on disk: adapter, head, tokenizer, threshold, prompt and configuration in one folder.
+"""A trained fold on disk: adapter, head, tokenizer, decision, prompt and configuration in one folder.
 
 The folder is an ordinary PEFT checkpoint (safetensors only) plus `mentallam.json`, which says everything else that is
 needed to use it, and a model card. The base model is not in it; its name and fingerprint are.
@@ -24,6 +24,8 @@ from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.weights import BaseModel, locate_base_model
 from mentallam.config import Config, from_dict, to_dict
 from mentallam.errors import MentallamError
+from mentallam.evaluation.calibration import Calibration
+from mentallam.evaluation.decision import Decision, Thresholds
 
 _CARD = """---
 library_name: peft
@@ -33,7 +35,8 @@ tags: [mentallam, research-screening]
 {synthetic}
 - Base model: {base} (fingerprint `{fingerprint}`); adapter and head in `adapter_model.safetensors`
 - Trained on: {corpus}, data hash `{data_hash}`; fold {fold} of run `{cv_run_id}`, this fold's run `{run_id}`
-- Decision: matched from a probability of {threshold:.2f} on, chosen on a dev split of the training posts
+- Decision: probability = sigmoid({slope:.3g} x logit + {intercept:.3g}), matched from {thresholds} on; both from a dev
+  split of the training posts
 - Criteria: {criteria}
 
 **Research screening only, never a diagnosis.** A match says that the wording of a post resembles wording that
@@ -50,7 +53,7 @@ class TrainedFold:
         prompter: Tokenizer and criteria.
         config: The resolved configuration.
         base: The base model.
-        threshold: Probability from which a pair counts as matched.
+        decision: Calibration and thresholds.
         origin: Where it comes from: run_id, cv_run_id, fold, seed, mask, corpus, synthetic, data_hash.
         folder: Where it was loaded from.
     """
@@ -59,7 +62,7 @@ class TrainedFold:
     prompter: Prompter
     config: Config
     base: BaseModel
-    threshold: float
+    decision: Decision
     origin: Mapping[str, Any]
     folder: Path | None = None
 
@@ -132,7 +135,7 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
         _merge(adapted)
     adapted.eval()
     prompter = Prompter(tokenizer, config.model.prompt, facts["criteria"], config.model.max_length)
-    return TrainedFold(adapted, prompter, config, base, facts["threshold"], facts["origin"], folder)
+    return TrainedFold(adapted, prompter, config, base, _decision(facts), facts["origin"], folder)
 
 
 def _merge(adapted: PeftModel) -> None:
@@ -148,12 +151,19 @@ def _merge(adapted: PeftModel) -> None:
 
 def _facts(trained: TrainedFold) -> dict[str, Any]:
     return {
-        "threshold": trained.threshold,
+        "decision": trained.decision.to_dict(),
         "criteria": trained.prompter.criteria,
         "origin": dict(trained.origin),
         "base_model": replace(trained.base, folder="").to_dict(),  # means nothing on another machine
         "config": to_dict(trained.config),
     }
+
+
+def _decision(facts: Mapping[str, Any]) -> Decision:
+    """The checkpoint's decision; one from before there was calibration has a threshold on uncalibrated ones."""
+    if "decision" in facts:
+        return Decision.from_dict(facts["decision"])
+    return Decision(Calibration(), Thresholds(facts["threshold"]))
 
 
 def _card(trained: TrainedFold) -> str:
@@ -162,7 +172,14 @@ def _card(trained: TrainedFold) -> str:
         synthetic=synthetic if trained.origin["synthetic"] else "",
         base=trained.base.name,
         fingerprint=trained.base.fingerprint,
-        threshold=trained.threshold,
+        slope=trained.decision.calibration.slope,
+        intercept=trained.decision.calibration.intercept,
+        thresholds=_wording(trained.decision.thresholds),
         criteria="; ".join(f"{name}: {wording}" for name, wording in trained.prompter.criteria.items()),
         **{name: trained.origin[name] for name in ("corpus", "data_hash", "fold", "cv_run_id", "run_id")},
     )
+
+
+def _wording(thresholds: Thresholds) -> str:
+    own = [f"{criterion} {threshold:.2f}" for criterion, threshold in thresholds.by_criterion.items()]
+    return f"{thresholds.common:.2f}" + (f" ({', '.join(own)})" if own else "")

@@ -9,17 +9,18 @@ from typing import Any
 
 import pandas as pd
 import torch
+from peft import PeftModel
 from transformers import set_seed
 
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.model import build_classifier
 from mentallam.classifier.progress import LogMetrics
 from mentallam.classifier.prompts import PostExample, Prompter
-from mentallam.classifier.scoring import score_pairs, sigmoid
+from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.training import TrainingOutcome, train
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
-from mentallam.evaluation.thresholds import predict_labels
+from mentallam.evaluation.decision import fit_decision
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +32,11 @@ def fit_fold(
     posts: pd.DataFrame,
     criteria: pd.DataFrame,
     pairs: pd.DataFrame,
+    groups: pd.DataFrame,
     origin: Mapping[str, Any],
     log_metrics: LogMetrics,
-) -> tuple[TrainedFold, TrainingOutcome]:
-    """Trains one fold; the held-out posts are not looked at.
+) -> tuple[TrainedFold, TrainingOutcome, pd.DataFrame]:
+    """Trains one fold and fits its decision on the dev posts; the held-out posts are not looked at.
 
     Args:
         config: The resolved configuration.
@@ -42,9 +44,14 @@ def fit_fold(
         split: The fold's file: fold, seed, and post ids under train and dev.
         posts: Columns post_id, text.
         criteria: Columns criterion_id, criterion.
-        pairs: Columns post_id, criterion_id, label.
+        pairs: Columns post_id, criterion_id, label, explicit_negative.
+        groups: Columns post_id, group.
         origin: What the checkpoint shall say of where it comes from.
         log_metrics: Called with the figures of each step and epoch.
+
+    Returns:
+        The classifier at its best epoch, how the training went, and the dev pairs as `score_fold` gives the held-out
+        ones; those that the decision was fitted on.
     """
     seed, training = fold_seed(split), config.training
     parts = {part: sample(split[part], training.sample_fraction, seed) for part in ("train", "dev")}
@@ -65,7 +72,9 @@ def fit_fold(
             log_metrics,
             title=f"fold {split['fold']}",
         )
-    return TrainedFold(model, prompter, config, base, outcome.threshold, origin), outcome
+        scored = score_posts(model, prompter, config, split["fold"], parts["dev"], posts, pairs, groups, "dev")
+    decision = fit_decision(scored, config.decision)
+    return TrainedFold(model, prompter, config, base, decision, origin), outcome, decision.decide(scored)
 
 
 def score_fold(
@@ -82,32 +91,58 @@ def score_fold(
 
     Returns:
         The fold's part of the out-of-fold table: post_id, criterion_id, group, fold, label, explicit_negative, logit,
-        probability, threshold, prediction, truncated.
+        probability, threshold, prediction, truncated, post_tokens.
     """
-    examples = labelled_examples(trained.prompter, split["held_out"], posts, pairs)
-    with deterministic_algorithms(trained.config.training.deterministic):
-        logits = score_pairs(
-            trained.model, examples, trained.config.inference.tokens_per_pass, progress=f"fold {split['fold']} held out"
+    config, held_out = trained.config, split["held_out"]
+    with deterministic_algorithms(config.training.deterministic):
+        scored = score_posts(
+            trained.model, trained.prompter, config, split["fold"], held_out, posts, pairs, groups, "held out"
         )
-    probabilities = sigmoid(logits)
+    return trained.decision.decide(scored)
+
+
+def score_posts(
+    model: PeftModel,
+    prompter: Prompter,
+    config: Config,
+    fold: int,
+    post_ids: Sequence[str],
+    posts: pd.DataFrame,
+    pairs: pd.DataFrame,
+    groups: pd.DataFrame,
+    part: str,
+) -> pd.DataFrame:
+    """The logit of every labelled pair of some posts, and what is known of the pair.
+
+    Args:
+        model: The classifier.
+        prompter: Tokenizer and criteria.
+        config: The resolved configuration.
+        fold: The fold's number.
+        post_ids: Which posts.
+        posts: Columns post_id, text.
+        pairs: Columns post_id, criterion_id, label, explicit_negative.
+        groups: Columns post_id, group.
+        part: What these posts are to the fold; words in the progress bar.
+
+    Returns:
+        Columns post_id, criterion_id, group, fold, label, explicit_negative, logit, truncated, post_tokens (of the post
+        as the model read it, with what the template puts before it).
+    """
+    examples = labelled_examples(prompter, post_ids, posts, pairs)
+    logits = score_pairs(model, examples, config.inference.tokens_per_pass, progress=f"fold {fold} {part}")
     table = pd.DataFrame(
         [
-            (example.post_id, criterion_id, example.truncated)
+            (example.post_id, criterion_id, example.truncated, len(example.prefix) - prompter.template_tokens)
             for example in examples
             for criterion_id in example.criterion_ids
         ],
-        columns=["post_id", "criterion_id", "truncated"],
+        columns=["post_id", "criterion_id", "truncated", "post_tokens"],
     )
     facts = pairs[["post_id", "criterion_id", "label", "explicit_negative"]]
     table = table.merge(facts, on=["post_id", "criterion_id"], how="left", validate="one_to_one")
-    return table.assign(
-        group=table["post_id"].map(groups.set_index("post_id")["group"]),
-        fold=split["fold"],
-        logit=logits,
-        probability=probabilities,
-        threshold=trained.threshold,
-        prediction=predict_labels(probabilities, trained.threshold),
-    )
+    group = table["post_id"].map(groups.set_index("post_id")["group"])
+    return table.assign(group=group, fold=fold, logit=logits)
 
 
 def labelled_examples(

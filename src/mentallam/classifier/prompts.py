@@ -44,6 +44,10 @@ class Prompter:
         max_length: Tokens of the longest pair. The room left for the prefix depends on the longest of all criteria,
             not on those asked, so that a pair scores the same alone and among others.
 
+    Attributes:
+        post_tokens: Tokens that a post may have, with what the template puts before it.
+        template_tokens: Tokens of a prefix that are not of the post so counted.
+
     Raises:
         MentallamError: No room is left for the post.
     """
@@ -65,7 +69,8 @@ class Prompter:
             for criterion_id, wording in self.criteria.items()
         }
         longest = max(len(suffix) for suffix in self._suffixes.values())
-        self._around = longest + len(self._begin) + len(self._tail)
+        self.template_tokens = len(self._begin) + len(self._tail)
+        self._around = longest + self.template_tokens
         self.post_tokens = self.room(max_length)
         if self.post_tokens == 0:
             raise MentallamError(

@@ -46,15 +46,11 @@ class TrainingOutcome:
     """What training a fold gave, with the model at its best epoch.
 
     Attributes:
-        threshold: Probability from which a pair counts as matched, F1-optimal on the dev split.
-        dev_f1: F1 on the dev split at that threshold, at the best epoch.
         best_epoch: The epoch, counted from 1, whose weights the model now has.
         epochs: Epochs that were trained, the last maybe in part.
         steps: Optimizer steps that were taken.
     """
 
-    threshold: float
-    dev_f1: float
     best_epoch: int
     epochs: int
     steps: int
@@ -74,7 +70,7 @@ def train(
     Args:
         model: The classifier, on its device; changed in place.
         train_examples: Labelled posts to learn from.
-        dev_examples: Labelled posts that choose epoch and threshold; never the held-out fold.
+        dev_examples: Labelled posts that choose the epoch; never the held-out fold.
         config: The optimisation.
         seed: Seed of the order of posts.
         log_metrics: Called with loss, learning rate, gradient norm and pairs per second of each optimizer step, dev
@@ -130,12 +126,8 @@ def train(
         for noisy in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(noisy)
         trainer.train()
-    labels = _labels(dev_examples)
-    choice = best_threshold(labels, sigmoid(score_pairs(model, dev_examples, trainer.tokens_per_pass)))
     state = trainer.state
     return TrainingOutcome(
-        threshold=choice.threshold,
-        dev_f1=choice.f1,
         best_epoch=math.ceil((state.best_global_step or state.global_step) / steps_per_epoch),
         epochs=math.ceil(state.global_step / steps_per_epoch),
         steps=state.global_step,

@@ -52,24 +52,6 @@ DUPLICATES = pa.DataFrameSchema(
     name="duplicates",
 )
 GROUPS = pa.DataFrameSchema({"post_id": _ID, "group": _ID}, strict=True, unique=["post_id"], name="groups")
-PREDICTIONS = pa.DataFrameSchema(
-    {
-        "post_id": _ID,
-        "criterion_id": _ID,
-        "group": _ID,
-        "fold": pa.Column(int, pa.Check.ge(0)),
-        "label": _LABEL,
-        "explicit_negative": pa.Column(bool),
-        "logit": pa.Column(float),
-        "probability": _PROBABILITY,
-        "threshold": _PROBABILITY,
-        "prediction": _LABEL,
-        "truncated": pa.Column(bool),
-    },
-    strict=True,
-    unique=["post_id", "criterion_id"],
-    name="out-of-fold predictions",
-)
 
 
 def validate(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import isclose
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -11,13 +11,15 @@ from mentallam.evaluation.metrics import (
     FoldMetrics,
     criterion_metrics,
     held_out_metrics,
+    macro_f1,
     mean_and_std,
     pair_metrics,
+    prior_only,
     trivial_baselines,
 )
+from mentallam.evaluation.protocols import protocol_predictions
+from mentallam.evaluation.slices import explicit_negatives, slice_metrics
 from mentallam.evaluation.thresholds import best_threshold
-
-THRESHOLD_RULE = "F1 on the inner dev split, grid 0.00-1.00 step 0.01"
 
 
 def aggregate_folds(fold_results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | int | None]]:
@@ -69,7 +71,8 @@ def summarise(
 
     Returns:
         A JSON-serialisable summary: counts, `metrics` (mean and std over folds), `pooled` (all pairs, each at
-        its fold's threshold), `selection_optimism`, `baselines`, `per_criterion`, `folds`, `best_fold`.
+        its fold's threshold), `protocols`, `selection_optimism`, `baselines`, `per_criterion`, `macro_f1`, `slices`,
+        `explicit_negatives`, `folds`, `best_fold`.
         Nothing is rounded; None stands where a metric is not defined.
 
     Raises:
@@ -79,6 +82,7 @@ def summarise(
     results = {result["fold"]: result for result in cv_outcome["folds"]}
     _check_same_run(metrics, results)
     _check_complete(oof, data_statistics)
+    per_criterion = criterion_metrics(oof, criteria)
     return {
         "cv_run_id": cv_outcome["cv_run_id"],
         "data_hash": data_statistics["data_hash"],
@@ -92,27 +96,62 @@ def summarise(
         "metrics": aggregate_folds([{"metrics": own} for own in metrics.values()]),
         "selection_optimism": mean_and_std(own["f1_same_fold"] - own["f1"] for own in metrics.values())["mean"],
         "pooled": pair_metrics(oof["label"], oof["probability"], oof["prediction"]),
-        "baselines": trivial_baselines(oof["label"]),
-        "per_criterion": criterion_metrics(oof, criteria),
+        "protocols": protocol_metrics(oof),
+        "baselines": {**trivial_baselines(oof["label"]), "prior_only": prior_only(oof)},
+        "per_criterion": per_criterion,
+        "macro_f1": macro_f1(per_criterion),
+        "slices": slice_metrics(oof),
+        "explicit_negatives": explicit_negatives(oof),
         "folds": [_fold_row(results[fold], oof[oof["fold"] == fold], own) for fold, own in metrics.items()],
     }
 
 
-def threshold_summary(summary: dict[str, Any]) -> dict[str, Any]:
+def protocol_metrics(oof: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Precision, recall and F1 under each protocol of `protocols.protocol_predictions`.
+
+    Args:
+        oof: The out-of-fold table.
+
+    Returns:
+        Protocol to {pooled: metric to value, mean: metric to {mean, std, n} over the folds}.
+    """
+    names = ("precision", "recall", "f1")
+    table = {}
+    for protocol, prediction in protocol_predictions(oof).items():
+        decided = oof.assign(prediction=prediction)
+        pooled, *folds = (
+            cast(dict[str, Any], pair_metrics(own["label"], own["probability"], own["prediction"]))
+            for own in (decided, *(own for _, own in decided.groupby("fold")))
+        )
+        table[protocol] = {
+            "pooled": {name: pooled[name] for name in names},
+            "mean": {name: mean_and_std(fold[name] for fold in folds) for name in names},
+        }
+    return table
+
+
+def threshold_summary(summary: dict[str, Any], rule: str) -> dict[str, Any]:
     """The thresholds of a cross-validation and where they come from.
 
     Args:
         summary: As `summarise` returns it.
+        rule: How they were chosen, in words.
 
     Returns:
-        cv_run_id, chosen_by, `folds` and `same_fold` (fold to threshold), mean and std over `folds`.
+        cv_run_id, chosen_by, `folds` (fold to the common threshold), `by_criterion` (fold to criterion to its own;
+        empty where there is one for all), `calibration` (fold to slope and intercept), `same_fold` (fold to the
+        F1-optimal threshold on the held-out pairs themselves), mean and std over `folds`.
     """
     chosen = {str(fold["fold"]): fold["threshold"] for fold in summary["folds"]}
     spread = mean_and_std(chosen.values())
     return {
         "cv_run_id": summary["cv_run_id"],
-        "chosen_by": THRESHOLD_RULE,
+        "chosen_by": rule,
         "folds": chosen,
+        "by_criterion": {str(fold["fold"]): fold["by_criterion"] for fold in summary["folds"]},
+        "calibration": {
+            str(fold["fold"]): {name: fold[name] for name in ("slope", "intercept")} for fold in summary["folds"]
+        },
         "same_fold": {str(fold["fold"]): fold["threshold_same_fold"] for fold in summary["folds"]},
         "mean": spread["mean"],
         "std": spread["std"],
@@ -153,7 +192,7 @@ def _fold_row(result: dict[str, Any], pairs: pd.DataFrame, metrics: FoldMetrics)
         "epochs": result["epochs"],
         "seconds": result["seconds"],
         "dev_f1": result["dev_f1"],
-        "threshold": result["threshold"],
+        **result["decision"],
         "threshold_same_fold": best_threshold(pairs["label"], pairs["probability"]).threshold,
         "n_pairs": len(pairs),
         "n_positive": int(pairs["label"].sum()),

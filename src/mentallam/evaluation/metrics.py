@@ -10,24 +10,34 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    log_loss,
+    matthews_corrcoef,
     precision_recall_fscore_support,
     roc_auc_score,
 )
 
 from mentallam.errors import MentallamError
+from mentallam.evaluation.calibration import expected_calibration_error
 from mentallam.evaluation.checks import checked_labels, checked_pairs
-from mentallam.evaluation.thresholds import best_threshold
+from mentallam.evaluation.thresholds import best_threshold, predict_labels
 
 
 class PairMetrics(TypedDict):
-    """Metrics of a set of pairs; the last two are None where all pairs have the same label."""
+    """Metrics of a set of pairs; those that can be None are so where all pairs have the same label."""
 
     precision: float
     recall: float
     f1: float
     accuracy: float
+    balanced_accuracy: float | None
+    mcc: float | None
     roc_auc: float | None
     average_precision: float | None
+    brier: float
+    log_loss: float
+    ece: float
 
 
 class FoldMetrics(PairMetrics):
@@ -45,8 +55,9 @@ def pair_metrics(labels: ArrayLike, probabilities: ArrayLike, predictions: Array
         predictions: 0 or 1, shape (n,).
 
     Returns:
-        precision, recall, f1 (of the positive class; 0 without a denominator), accuracy, roc_auc and
-        average_precision (both None where all pairs have the same label).
+        precision, recall, f1 (of the positive class; 0 without a denominator), accuracy; balanced_accuracy, mcc
+        (Matthews correlation), roc_auc and average_precision (None where all pairs have the same label); brier,
+        log_loss (nats) and ece, of which less is better.
 
     Raises:
         MentallamError: No pair, or a value out of range.
@@ -60,8 +71,13 @@ def pair_metrics(labels: ArrayLike, probabilities: ArrayLike, predictions: Array
         "recall": float(recall),
         "f1": float(f1),
         "accuracy": float(accuracy_score(labels, predictions)),
+        "balanced_accuracy": float(balanced_accuracy_score(labels, predictions)) if has_both_labels else None,
+        "mcc": float(matthews_corrcoef(labels, predictions)) if has_both_labels else None,
         "roc_auc": float(roc_auc_score(labels, probabilities)) if has_both_labels else None,
         "average_precision": float(average_precision_score(labels, probabilities)) if has_both_labels else None,
+        "brier": float(brier_score_loss(labels, probabilities)),
+        "log_loss": float(log_loss(labels, probabilities, labels=[0, 1])),
+        "ece": expected_calibration_error(labels, probabilities),
     }
 
 
@@ -152,6 +168,40 @@ def trivial_baselines(labels: ArrayLike) -> dict[str, PairMetrics]:
         "all_negative": pair_metrics(labels, nothing, nothing),
         "all_positive": pair_metrics(labels, nothing + 1, nothing + 1),
     }
+
+
+def prior_only(pairs: pd.DataFrame) -> PairMetrics:
+    """What a classifier reaches that knows nothing but how often each criterion matches in the other folds.
+
+    Args:
+        pairs: Columns fold, criterion_id, label; the whole out-of-fold table, so that the other folds' labels are
+            those that a fold's model was trained on.
+
+    Returns:
+        The metrics of all pairs, each fold at the threshold that is best for the rates of the other folds.
+
+    Raises:
+        MentallamError: No pair, or a label that is not 0 or 1.
+    """
+    decided = []
+    for fold, held_out in pairs.groupby("fold"):
+        others = pairs[pairs["fold"] != fold]
+        rates = others.groupby("criterion_id")["label"].mean()
+        threshold = best_threshold(others["label"], others["criterion_id"].map(rates)).threshold
+        # A criterion that only this fold has gets the rate of all.
+        rate = held_out["criterion_id"].map(rates).fillna(others["label"].mean())
+        decided.append(held_out.assign(probability=rate, prediction=predict_labels(rate, threshold)))
+    table = pd.concat(decided)
+    return pair_metrics(table["label"], table["probability"], table["prediction"])
+
+
+def macro_f1(criterion_rows: Iterable[dict[str, Any]]) -> dict[str, float | int | None]:
+    """Mean F1 over criteria, as `mean_and_std` gives it; a criterion without a positive pair has none and is left out.
+
+    Args:
+        criterion_rows: As `criterion_metrics` returns them.
+    """
+    return mean_and_std(row["f1"] if row["n_positive"] else None for row in criterion_rows)
 
 
 def mean_and_std(values: Iterable[float | None]) -> dict[str, float | int | None]:

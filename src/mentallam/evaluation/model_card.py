@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from mentallam.evaluation.aggregate import threshold_summary
+from mentallam.config import DecisionConfig
+from mentallam.evaluation.decision import describe
+from mentallam.evaluation.metrics import mean_and_std
 from mentallam.evaluation.report import markdown_environment
 
 TEMPLATE = "model_card.md.j2"
@@ -56,8 +58,8 @@ def render_model_card(
             headline=uncertainty["headline"] if uncertainty else {},
             f1_of_criterion={row["criterion_id"]: row["f1"] for row in by_criterion},
             best=next(fold for fold in summary["folds"] if fold["fold"] == summary["best_fold"]),
-            thresholds=(thresholds := threshold_summary(summary)),
-            threshold_rule=thresholds["chosen_by"],
+            mean_threshold=mean_and_std(fold["threshold"] for fold in summary["folds"])["mean"],
+            decision_rule=describe(DecisionConfig(**training_config["decision"])),
             metric_names=METRIC_NAMES,
             seconds=sum(fold["seconds"] for fold in summary["folds"]),
         )

@@ -27,6 +27,7 @@ OOF_SCHEMA = pa.DataFrameSchema(
         "threshold": _SHARE,
         "prediction": _FLAG,
         "truncated": pa.Column(bool),
+        "post_tokens": pa.Column(int, pa.Check.ge(0)),
     },
     strict=True,
 )

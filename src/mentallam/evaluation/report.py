@@ -8,7 +8,8 @@ import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mentallam.evaluation.aggregate import THRESHOLD_RULE
+from mentallam.config import DecisionConfig
+from mentallam.evaluation.decision import describe
 from mentallam.evaluation.metrics import criterion_name
 
 TEMPLATE = "report.md.j2"
@@ -25,8 +26,8 @@ def render_report(
     Args:
         summary: As `aggregate.summarise` returns it.
         data_statistics: Of the corpus, as data_processing saves it.
-        training_config: The composed configuration of the run: its `training.select_by` is named in the text,
-            and all of it is printed.
+        training_config: The composed configuration of the run: its `training.select_by` and `decision` are put into
+            words, and all of it is printed.
         criteria: Columns criterion_id, symptom, criterion.
 
     Returns:
@@ -38,7 +39,7 @@ def render_report(
         .render(
             summary=summary,
             data=data_statistics,
-            threshold_rule=THRESHOLD_RULE,
+            decision_rule=describe(DecisionConfig(**training_config["decision"])),
             select_by=training_config["training"]["select_by"],
             training_config=yaml.safe_dump(training_config, sort_keys=False, allow_unicode=True),
             wording=dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True)),

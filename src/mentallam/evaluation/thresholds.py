@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.ndimage import uniform_filter1d
 from sklearn.metrics import f1_score, precision_recall_curve
 
 from mentallam.evaluation.checks import Labels, Probabilities, checked_pairs
@@ -61,39 +62,83 @@ def sweep(labels: ArrayLike, probabilities: ArrayLike, grid: Probabilities = GRI
     return pd.DataFrame({"threshold": grid, "precision": precision, "recall": recall, "f1": f1})
 
 
-def best_threshold(labels: ArrayLike, probabilities: ArrayLike) -> ThresholdChoice:
-    """The threshold on `GRID` with the highest F1.
+@dataclass(frozen=True)
+class ThresholdRule:
+    """What makes one threshold better than another.
 
-    Many grid points tie, since F1 changes only where a probability is crossed. Of the longest run of
+    Attributes:
+        beta: Recall weighs beta times as much as precision (van Rijsbergen 1979, F-beta); 1 is F1.
+        min_recall: If given, the highest precision among thresholds with at least this recall instead.
+        smoothing: Grid steps on either side over which the score is averaged first; 0 takes each by itself. A
+            threshold chosen on few pairs is then one whose neighbours are good as well.
+    """
+
+    beta: float = 1.0
+    min_recall: float | None = None
+    smoothing: int = 0
+
+    def describe(self) -> str:
+        """The rule in words."""
+        aim = f"F{self.beta:g}" if self.min_recall is None else f"precision at a recall of {self.min_recall:g} or more"
+        smoothed = f", smoothed over {self.smoothing} steps on either side" if self.smoothing else ""
+        return f"{aim} on the inner dev split, grid 0.00-1.00 step 0.01{smoothed}"
+
+
+PLAN = ThresholdRule()
+"""The study's: F1, each threshold by itself."""
+
+
+def best_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: ThresholdRule = PLAN) -> ThresholdChoice:
+    """The threshold on `GRID` that the rule likes best.
+
+    Many grid points tie, since a score changes only where a probability is crossed. Of the longest run of
     neighbouring best thresholds (of equals the lowest) the middle is taken: a threshold at the edge of a gap
     between the pairs it was chosen on would be the first to err on others.
 
     Args:
         labels: 0 or 1, shape (n,).
         probabilities: From 0 to 1, shape (n,).
+        rule: What is best.
 
     Returns:
-        The threshold, a multiple of 0.01, and its F1. Without a positive pair every F1 is 0: then 0.5 and
-        0.0, and a warning is logged.
+        The threshold, a multiple of 0.01, and its F1. Without a positive pair no threshold is better than
+        another: then 0.5 and 0.0, and a warning is logged.
 
     Raises:
         MentallamError: No pair, or a value out of range.
     """
     labels, probabilities = checked_pairs(labels, probabilities)
-    f1 = sweep(labels, probabilities)["f1"].to_numpy()
-    if not f1.any():
+    if not labels.any():
         logger.warning(
             "No pair is positive, so no threshold is better than another; %s is used.", NO_POSITIVES_THRESHOLD
         )
         return ThresholdChoice(NO_POSITIVES_THRESHOLD, 0.0)
-    # Different F1 values differ by more than 1 / (2n)^2, equal ones by rounding only.
-    is_best = np.isclose(f1, f1.max(), rtol=1e-12, atol=0)
+    score = _score(sweep(labels, probabilities), rule)
+    # Different scores differ by more than 1 / (2n)^2, equal ones by rounding only.
+    is_best = np.isclose(score, score.max(), rtol=1e-12, atol=0)
     edges = np.flatnonzero(np.diff(is_best, prepend=False, append=False))
     starts, ends = edges[::2], edges[1::2]
     longest = np.argmax(ends - starts)
     threshold = float(GRID[(starts[longest] + ends[longest] - 1) // 2])
     # By the function of every other F1, so that equal ones are equal to the last bit.
     return ThresholdChoice(threshold, float(f1_score(labels, predict_labels(probabilities, threshold))))
+
+
+def _score(curve: pd.DataFrame, rule: ThresholdRule) -> Probabilities:
+    """What the rule thinks of each row of a `sweep`; -1 where the recall is too low."""
+    precision, recall = curve["precision"].to_numpy(), curve["recall"].to_numpy()
+    if rule.min_recall is None:
+        weighed = rule.beta**2 * precision + recall
+        score = np.divide(
+            (1 + rule.beta**2) * precision * recall, weighed, out=np.zeros_like(weighed), where=weighed > 0
+        )
+    else:
+        score = precision
+    if rule.smoothing:
+        score = uniform_filter1d(score, 2 * rule.smoothing + 1, mode="nearest")
+    enough = recall >= (rule.min_recall or 0.0)  # the lowest threshold always has a recall of 1
+    scored: Probabilities = np.where(enough, score, -1.0)
+    return scored
 
 
 def _precision_and_recall_at(

@@ -59,7 +59,7 @@ def load_ensemble(folders: Sequence[Path], base_models: Path, config: InferenceC
         trained = load_checkpoint(folder, base_models, config.dtype, config.merge_adapter)
         if not config.merge_adapter:
             _share_base(trained, shared)
-        members.append(Predictor(trained, config.tokens_per_pass))
+        members.append(Predictor(trained, config.tokens_per_pass, config.threshold))
     return Ensemble(members)
 
 

@@ -1,14 +1,15 @@
 """Predictions of a trained checkpoint on new posts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint
-from mentallam.classifier.scoring import score_pairs, sigmoid
+from mentallam.classifier.scoring import score_pairs
 from mentallam.config import InferenceConfig
 from mentallam.corpus.cleaning import prepare_text
-from mentallam.evaluation.thresholds import predict_labels
+from mentallam.evaluation.decision import Thresholds
 from mentallam.tracking import download_checkpoint
 
 LABEL_WORDS = {1: "yes", 0: "no"}
@@ -20,11 +21,14 @@ class Predictor:
     Args:
         trained: The checkpoint.
         tokens_per_pass: Tokens of one pass.
+        threshold: For all criteria, instead of those that training chose.
     """
 
-    def __init__(self, trained: TrainedFold, tokens_per_pass: int) -> None:
+    def __init__(self, trained: TrainedFold, tokens_per_pass: int, threshold: float | None = None) -> None:
         self._trained = trained
         self._tokens_per_pass = tokens_per_pass
+        chosen = trained.decision.thresholds if threshold is None else Thresholds(threshold)
+        self._decision = replace(trained.decision, thresholds=chosen)
 
     @property
     def criteria(self) -> dict[str, str]:
@@ -39,7 +43,7 @@ class Predictor:
             MentallamError: The run holds no complete checkpoint, or its base model can't be had.
         """
         trained = load_checkpoint(download_checkpoint(run_id), base_models, config.dtype, config.merge_adapter)
-        return cls(trained, config.tokens_per_pass)
+        return cls(trained, config.tokens_per_pass, config.threshold)
 
     def predict(self, posts: pd.DataFrame, progress: str | None = None) -> pd.DataFrame:
         """Asks each post its criteria.
@@ -49,8 +53,8 @@ class Predictor:
             progress: Words before a progress bar; no bar without them.
 
         Returns:
-            Columns post_id, criterion_id, label (yes or no), probability, threshold, run_id; posts in their order,
-            criteria in the checkpoint's. Never the text.
+            Columns post_id, criterion_id, label (yes or no), probability (calibrated), threshold, run_id; posts in
+            their order, criteria in the checkpoint's. Never the text.
 
         Raises:
             MentallamError: A criterion that the checkpoint doesn't know.
@@ -64,15 +68,12 @@ class Predictor:
             criteria = None if asked.isna().any() else list(dict.fromkeys(asked))
             text, _ = prepare_text(rows["text"].iloc[0], mask)
             examples.append(prompter.example(str(post_id), text, criteria))
-        probabilities = sigmoid(score_pairs(self._trained.model, examples, self._tokens_per_pass, progress))
-        labels = predict_labels(probabilities, self._trained.threshold)
-        return pd.DataFrame(
-            {
-                "post_id": [example.post_id for example in examples for _ in example.criterion_ids],
-                "criterion_id": [criterion for example in examples for criterion in example.criterion_ids],
-                "label": [LABEL_WORDS[int(label)] for label in labels],
-                "probability": probabilities,
-                "threshold": self._trained.threshold,
-                "run_id": self._trained.origin["run_id"],
-            }
+        logits = score_pairs(self._trained.model, examples, self._tokens_per_pass, progress)
+        asked_pairs = pd.DataFrame(
+            [(example.post_id, criterion) for example in examples for criterion in example.criterion_ids],
+            columns=["post_id", "criterion_id"],
         )
+        decided = self._decision.decide(asked_pairs.assign(logit=logits))
+        labels = decided["prediction"].map(LABEL_WORDS)
+        decided = decided.assign(label=labels, run_id=self._trained.origin["run_id"])
+        return decided[["post_id", "criterion_id", "label", "probability", "threshold", "run_id"]]

@@ -92,7 +92,7 @@ class ScreeningModel(PythonModel):
         """Loads the checkpoints on their base model.
 
         `model_config` may be replaced when the model is loaded: base_models (a folder), tokens_per_pass, dtype,
-        merge_adapter.
+        merge_adapter, threshold.
 
         Raises:
             MentallamError: The base model can't be had, or a checkpoint is not complete.

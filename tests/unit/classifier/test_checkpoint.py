@@ -17,10 +17,14 @@ from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.weights import BaseModel, prepare_base_model
 from mentallam.config import compose_config
 from mentallam.errors import MentallamError
+from mentallam.evaluation.calibration import Calibration
+from mentallam.evaluation.decision import Decision, Thresholds
 from tests.conftest import POSTS, PROJECT
 from tests.unit.classifier.conftest import make_classifier, make_examples
 from tests.unit.classifier.test_weights import files_of
-from tests.unit.conftest import ORIGIN, make_trained
+from tests.unit.conftest import DECISION, ORIGIN, make_trained
+
+OTHER = Decision(Calibration(2.0, 0.5), Thresholds(0.5, {"A.1": 0.25}))
 
 FILES = {
     "README.md",
@@ -40,7 +44,7 @@ folder, cache, posts = sys.argv[1:]
 trained = load_checkpoint(Path(folder), Path(cache))
 examples = [trained.prompter.example(post_id, text) for post_id, text in json.loads(posts).items()]
 logits = score_pairs(trained.model, examples, 2).tolist()
-print(json.dumps({"logits": logits, "threshold": trained.threshold, "origin": trained.origin}))
+print(json.dumps({"logits": logits, "decision": trained.decision.to_dict(), "origin": trained.origin}))
 """
 
 
@@ -64,7 +68,7 @@ def test_saved_and_loaded_in_a_new_process_gives_identical_logits(
     elsewhere = shutil.copytree(Path(tiny_base.folder).parent, tmp_path / "elsewhere")
     arguments = [str(folder), str(elsewhere), json.dumps(POSTS)]
     done = subprocess.run([python, "-c", IN_A_NEW_PROCESS, *arguments], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == {"logits": logits, "threshold": 0.37, "origin": ORIGIN}
+    assert json.loads(done.stdout) == {"logits": logits, "decision": DECISION.to_dict(), "origin": ORIGIN}
     assert len(set(logits)) == len(logits) == 9
 
     fresh, _ = make_classifier(tiny_base, trained.config, seed=1)
@@ -104,7 +108,7 @@ def test_the_card_warns_and_says_where_it_comes_from(folder: Path, trained: Trai
 
 def test_loading_keeps_everything_but_the_weights_too(trained: TrainedFold, folder: Path, cache: Path) -> None:
     loaded = load_checkpoint(folder, cache)
-    assert (loaded.threshold, loaded.origin, loaded.config) == (trained.threshold, ORIGIN, trained.config)
+    assert (loaded.decision, loaded.origin, loaded.config) == (trained.decision, ORIGIN, trained.config)
     assert loaded.prompter.criteria == trained.prompter.criteria
     assert loaded.base == trained.base
     assert loaded.folder == folder
@@ -228,12 +232,12 @@ def test_a_failing_save_leaves_the_previous_checkpoint_whole(
     with monkeypatch.context() as patch:
         patch.setattr(*where, full)
         with pytest.raises(MentallamError, match="fold_1 can't be written .*No space left on device"):
-            save_checkpoint(replace(trained, threshold=0.5), folder)
+            save_checkpoint(replace(trained, decision=OTHER), folder)
     assert files_of(folder) == before
     assert list(folder.parent.iterdir()) == [folder]
 
-    save_checkpoint(replace(trained, threshold=0.5), folder)
-    assert json.loads((folder / "mentallam.json").read_text())["threshold"] == 0.5
+    save_checkpoint(replace(trained, decision=OTHER), folder)
+    assert json.loads((folder / "mentallam.json").read_text())["decision"] == OTHER.to_dict()
     assert list(folder.parent.iterdir()) == [folder]
 
 
@@ -258,3 +262,16 @@ def test_neither_saving_nor_loading_asks_the_hub(
     monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", ask)
     save_checkpoint(trained, folder)
     load_checkpoint(folder, cache)
+
+
+def test_a_checkpoint_from_before_calibration_keeps_its_threshold(folder: Path, cache: Path) -> None:
+    facts = json.loads((folder / "mentallam.json").read_text())
+    del facts["decision"], facts["config"]["decision"]
+    (folder / "mentallam.json").write_text(json.dumps({**facts, "threshold": 0.61}))
+    assert load_checkpoint(folder, cache).decision == Decision(Calibration(), Thresholds(0.61))
+
+
+def test_the_card_names_every_threshold(trained: TrainedFold, tmp_path: Path) -> None:
+    save_checkpoint(replace(trained, decision=OTHER), tmp_path / "fold")
+    card = (tmp_path / "fold" / "README.md").read_text()
+    assert "sigmoid(2 x logit + 0.5), matched from 0.50 (A.1 0.25) on" in card

@@ -22,10 +22,10 @@ from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.training import TrainingOutcome
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
-from mentallam.corpus.schemas import PREDICTIONS, validate
-from mentallam.evaluation.oof import out_of_fold_table
+from mentallam.evaluation.decision import fit_decision
+from mentallam.evaluation.oof import OOF_SCHEMA, out_of_fold_table
 from tests.conftest import CRITERIA
-from tests.unit.conftest import ORIGIN
+from tests.unit.conftest import ORIGIN, with_threshold
 
 HELD_OUT = ["s_7_1", "s_8_1", "s_9_1"]
 SPLIT: dict[str, Any] = {
@@ -74,8 +74,7 @@ def table(trained: TrainedFold, posts: pd.DataFrame, pairs: pd.DataFrame, groups
 
 
 def test_predictions_are_a_part_of_the_out_of_fold_table(table: pd.DataFrame) -> None:
-    validate(table, PREDICTIONS)
-    assert set(table.columns) == set(PREDICTIONS.columns)
+    assert set(table.columns) == set(OOF_SCHEMA.columns)
     assert len(out_of_fold_table([table])) == len(table)
 
 
@@ -96,8 +95,8 @@ def test_each_pair_has_its_own_score(table: pd.DataFrame, trained: TrainedFold, 
     for row in table.itertuples():
         alone = trained.prompter.example(row.post_id, texts[row.post_id], [row.criterion_id])
         assert row.logit == pytest.approx(score_pairs(trained.model, [alone], 1)[0], abs=1e-5)
-        assert row.probability == pytest.approx(1 / (1 + np.exp(-row.logit)))
-        assert row.prediction == (row.probability >= trained.threshold)
+        assert row.probability == pytest.approx(1 / (1 + np.exp(-(0.9 * row.logit - 0.1))))
+        assert row.prediction == (row.probability >= 0.37)
     assert table["logit"].nunique() == len(table)
     assert set(table["threshold"]) == {0.37}
 
@@ -106,7 +105,7 @@ def test_both_sides_of_the_threshold_occur(
     trained: TrainedFold, posts: pd.DataFrame, pairs: pd.DataFrame, groups: pd.DataFrame
 ) -> None:
     middle = float(score_fold(trained, SPLIT, posts, pairs, groups)["probability"].median())
-    table = score_fold(replace(trained, threshold=middle), SPLIT, posts, pairs, groups)
+    table = score_fold(with_threshold(trained, middle), SPLIT, posts, pairs, groups)
     assert table.loc[table["probability"] == middle, "prediction"].tolist() == [1]
     assert table["prediction"].tolist() == (table["probability"] >= middle).astype(int).tolist()
     assert set(table["prediction"]) == {0, 1}
@@ -136,13 +135,15 @@ def fit(
     criteria: pd.DataFrame,
     pairs: pd.DataFrame,
     split: dict[str, Any],
-) -> tuple[TrainedFold, TrainingOutcome, list[tuple[dict[str, float], int]]]:
+) -> tuple[TrainedFold, pd.DataFrame, list[tuple[dict[str, float], int]]]:
     logged: list[tuple[dict[str, float], int]] = []
     config = replace(config, training=replace(config.training, max_epochs=1))
-    trained, outcome = fit_fold(
-        config, base, split, posts, criteria, pairs, ORIGIN, lambda metrics, step: logged.append((metrics, step))
+    groups = posts[["post_id"]].assign(group=posts["post_id"])
+    trained, outcome, dev = fit_fold(
+        config, base, split, posts, criteria, pairs, groups, ORIGIN, lambda *logs: logged.append(logs)
     )
-    return trained, outcome, logged
+    assert outcome.steps > 0
+    return trained, dev, logged
 
 
 def test_training_neither_needs_nor_sees_the_held_out_posts(
@@ -155,7 +156,7 @@ def test_training_neither_needs_nor_sees_the_held_out_posts(
 ) -> None:
     learnt_from = posts[~posts["post_id"].isin(HELD_OUT)]
     with caplog.at_level(logging.INFO):
-        trained, outcome, logged = fit(
+        trained, dev, logged = fit(
             tiny_config,
             tiny_base,
             learnt_from,
@@ -168,7 +169,9 @@ def test_training_neither_needs_nor_sees_the_held_out_posts(
     for (name, one), (_, two) in zip(trained.model.state_dict().items(), again.model.state_dict().items(), strict=True):
         assert torch.equal(one, two), name
 
-    assert trained.threshold == outcome.threshold
+    assert set(dev["post_id"]) == set(SPLIT["dev"])
+    assert trained.decision == fit_decision(dev, tiny_config.decision)
+    pd.testing.assert_frame_equal(trained.decision.decide(dev), dev)
     assert trained.origin == ORIGIN
     assert trained.prompter.criteria == CRITERIA
     assert any("loss" in metrics for metrics, _ in logged)
@@ -202,7 +205,7 @@ def test_a_sample_of_posts_to_learn_from_and_all_that_are_held_out(
 
     def train(model: Any, train_examples: Any, dev_examples: Any, *rest: Any, **named: Any) -> TrainingOutcome:
         seen.append(tuple([example.post_id for example in part] for part in (train_examples, dev_examples)))
-        return TrainingOutcome(0.5, 0.5, 1, 1, 1)
+        return TrainingOutcome(1, 1, 1)
 
     monkeypatch.setattr(fold, "train", train)
     config = replace(tiny_config, training=replace(tiny_config.training, sample_fraction=fraction))
@@ -241,7 +244,7 @@ def test_deterministic_algorithms_are_on_while_a_fold_runs_and_not_after(
     def look(*_: Any) -> None:
         seen.append(torch.are_deterministic_algorithms_enabled())
 
-    trained, _ = fit_fold(config, tiny_base, SPLIT, posts, criteria, pairs, ORIGIN, look)
+    trained, *_ = fit_fold(config, tiny_base, SPLIT, posts, criteria, pairs, groups, ORIGIN, look)
     assert set(seen) == {wanted}
     assert not torch.are_deterministic_algorithms_enabled()
     with trained.model.register_forward_pre_hook(look):

@@ -20,6 +20,7 @@ from mentallam.config import Config
 from mentallam.errors import MentallamError
 from tests.conftest import CRITERIA
 from tests.unit.classifier.conftest import make_classifier, make_examples
+from tests.unit.conftest import DECISION
 
 needs_the_extra = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="the extra `quantization` is not installed"
@@ -52,7 +53,7 @@ def test_a_4_bit_base_is_trained_with_an_8_bit_optimizer_saved_and_read_again(
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert not torch.equal(parameter, before[name]), name
-    save_checkpoint(TrainedFold(model, prompter, small, tiny_base, 0.5, ORIGIN), tmp_path / "fold")
+    save_checkpoint(TrainedFold(model, prompter, small, tiny_base, DECISION, ORIGIN), tmp_path / "fold")
     read = load_checkpoint(tmp_path / "fold", Path(tiny_base.folder).parent)
     # Not equal: between training and scoring bitsandbytes packs the weights for the CPU, and rounds.
     assert abs(score_pairs(read.model, examples, 2) - score_pairs(model, examples, 2)).max() < 5e-3

@@ -20,10 +20,6 @@ PAIRS = pd.DataFrame(
         "evidence": ["", "s_1 s_2", ""],
     }
 ).astype({"label": "int8"})
-PREDICTIONS = PAIRS.drop(columns="evidence").assign(
-    group=PAIRS["post_id"], fold=0, logit=-0.5, probability=0.3, threshold=0.5, truncated=False,
-    prediction=PAIRS["label"],
-)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -36,7 +32,6 @@ PREDICTIONS = PAIRS.drop(columns="evidence").assign(
         (DUPLICATES.iloc[:0], schemas.DUPLICATES),
         (POSTS.assign(author=pd.Series([None, None], dtype=str)), schemas.POSTS),
         (PAIRS, schemas.PAIRS),
-        (PREDICTIONS, schemas.PREDICTIONS),
     ],
 )
 def test_valid_frames_pass_unchanged(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> None:
@@ -66,8 +61,6 @@ def test_valid_frames_pass_unchanged(frame: pd.DataFrame, schema: pa.DataFrameSc
         (PAIRS.assign(evidence=None), schemas.PAIRS, "evidence: not_nullable"),
         (PAIRS.assign(explicit_negative=True), schemas.PAIRS, "a positive pair is no explicit negative"),
         (pd.concat([PAIRS, PAIRS]), schemas.PAIRS, "multiple_fields_uniqueness"),
-        (PREDICTIONS.assign(probability=1.5), schemas.PREDICTIONS, "probability: in_range"),
-        (PREDICTIONS.assign(logit=float("nan")), schemas.PREDICTIONS, "logit: not_nullable"),
     ],
 )
 def test_breaches_are_named_without_values(frame: pd.DataFrame, schema: pa.DataFrameSchema, part: str) -> None:
@@ -87,7 +80,6 @@ def test_parquet_keeps_frames_valid(tmp_path_factory: pytest.TempPathFactory) ->
         (POSTS.assign(author=pd.Series([None, None], dtype=str)), schemas.POSTS),
         (DUPLICATES.iloc[:0], schemas.DUPLICATES),
         (PAIRS, schemas.PAIRS),
-        (PREDICTIONS, schemas.PREDICTIONS),
     ):
         frame.to_parquet(path)
         validate(pd.read_parquet(path), schema)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mentallam.config import DecisionConfig
 from mentallam.evaluation.aggregate import summarise
+from mentallam.evaluation.calibration import Calibration
+from mentallam.evaluation.decision import Decision, Thresholds
 from mentallam.evaluation.metrics import held_out_metrics
-from mentallam.evaluation.thresholds import best_threshold, predict_labels
+from mentallam.evaluation.thresholds import predict_labels
 
 SYMPTOMS = (
     "DEPRESSED_MOOD",
@@ -99,6 +103,7 @@ def training_config() -> dict[str, Any]:
         "model": {"name": "tiny", "max_length": 96},
         "adapter": {"use_dora": True, "r": 8},
         "training": {"learning_rate": 0.001, "select_by": "average_precision"},
+        "decision": asdict(DecisionConfig()),
     }
 
 
@@ -116,6 +121,7 @@ def _fold(fold: int, criteria: pd.DataFrame, rng: np.random.Generator) -> pd.Dat
         probability=1 / (1 + np.exp(-logit)),
         threshold=THRESHOLDS[fold],
         truncated=False,
+        post_tokens=20 + 7 * pairs.get_level_values("post_id").str[4:].astype(int),
     )
     return frame.assign(prediction=predict_labels(frame["probability"], frame["threshold"]))
 
@@ -127,8 +133,7 @@ def _outcome(folds: Folds) -> dict[str, Any]:
             "fold": fold,
             "run_id": f"child{fold}",
             "checkpoint": f"data/06_models/fold_{fold}",
-            "threshold": THRESHOLDS[fold],
-            "threshold_same_fold": best_threshold(frame["label"], frame["probability"]).threshold,
+            "decision": Decision(Calibration(), Thresholds(THRESHOLDS[fold])).to_dict(),
             "dev_f1": (0.5, 0.6, 0.4, 0.7, 0.7)[fold],
             "best_epoch": 3,
             "epochs": 4,

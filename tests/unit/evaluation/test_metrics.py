@@ -6,11 +6,14 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from mentallam.errors import MentallamError
+from mentallam.evaluation.calibration import expected_calibration_error
 from mentallam.evaluation.metrics import (
     criterion_metrics,
     held_out_metrics,
+    macro_f1,
     mean_and_std,
     pair_metrics,
+    prior_only,
     same_fold_f1,
     trivial_baselines,
 )
@@ -21,13 +24,19 @@ pairs = st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_
 
 def test_pair_metrics_are_scikit_learns(oof: pd.DataFrame) -> None:
     label, probability, prediction = oof["label"], oof["probability"], oof["prediction"]
-    assert pair_metrics(label, probability, prediction) == {
+    result = dict(pair_metrics(label, probability, prediction))
+    assert result.pop("ece") == expected_calibration_error(label, probability)
+    assert result == {
         "precision": sk.precision_score(label, prediction),
         "recall": sk.recall_score(label, prediction),
         "f1": sk.f1_score(label, prediction),
         "accuracy": sk.accuracy_score(label, prediction),
+        "balanced_accuracy": sk.balanced_accuracy_score(label, prediction),
+        "mcc": sk.matthews_corrcoef(label, prediction),
         "roc_auc": sk.roc_auc_score(label, probability),
         "average_precision": sk.average_precision_score(label, probability),
+        "brier": sk.brier_score_loss(label, probability),
+        "log_loss": sk.log_loss(label, probability),
     }
 
 
@@ -43,7 +52,8 @@ def test_metrics_of_an_example_counted_by_hand() -> None:
 @pytest.mark.parametrize("label", [0, 1])
 def test_ranking_metrics_are_none_where_only_one_label_occurs(label: int) -> None:
     result = pair_metrics([label] * 3, [0.1, 0.5, 0.9], [0, 1, 1])
-    assert result["roc_auc"] is None and result["average_precision"] is None
+    undefined = {name for name, value in result.items() if value is None}
+    assert undefined == {"balanced_accuracy", "mcc", "roc_auc", "average_precision"}
     assert result["f1"] == (0.8 if label else 0.0)
 
 
@@ -114,3 +124,24 @@ def test_the_spread_is_the_sample_standard_deviation(values: list[float]) -> Non
 def test_the_spread_of_too_few_values_is_none() -> None:
     assert mean_and_std([0.5, None]) == {"mean": 0.5, "std": None, "n": 1}
     assert mean_and_std([None]) == {"mean": None, "std": None, "n": 0}
+
+
+def test_prior_only_knows_the_rates_of_the_other_folds_and_nothing_else() -> None:
+    pairs = pd.DataFrame(
+        {
+            "fold": [0, 0, 0, 0, 1, 1, 1, 1],
+            "criterion_id": ["a", "a", "b", "b"] * 2,
+            "label": [1, 1, 0, 0, 1, 0, 0, 0],
+        }
+    )
+    # Fold 0 gets fold 1's rates 0.5 and 0, fold 1 gets fold 0's 1 and 0; both say yes to a and no to b.
+    expected = pair_metrics(pairs["label"], [0.5, 0.5, 0, 0, 1, 1, 0, 0], [1, 1, 0, 0, 1, 1, 0, 0])
+    assert prior_only(pairs) == expected
+    held_out = pairs.assign(label=pairs["label"].where(pairs["fold"] == 1, 0))
+    changed = prior_only(pd.concat([held_out[held_out["fold"] == 0], pairs[pairs["fold"] == 1]]))
+    assert changed["recall"] != expected["recall"]  # other labels, the same predictions
+
+
+def test_macro_f1_leaves_out_criteria_without_a_positive_pair() -> None:
+    rows = [{"f1": 0.5, "n_positive": 3}, {"f1": 0.0, "n_positive": 0}, {"f1": 0.7, "n_positive": 9}]
+    assert macro_f1(rows) == {"mean": pytest.approx(0.6), "std": pytest.approx(0.1414, abs=1e-4), "n": 2}

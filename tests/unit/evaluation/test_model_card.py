@@ -28,7 +28,7 @@ def test_an_ensemble_has_the_mean_threshold_and_no_figure_of_its_own(
     summary: dict[str, Any], data_statistics: dict[str, Any], training_config: dict[str, Any]
 ) -> None:
     card = render_model_card(summary, data_statistics, training_config, "ensemble")
-    assert "all 5 folds' models, against the mean of their thresholds, 0.460" in card
+    assert "all 5 folds' models, against the mean of their thresholds, 0.460 over the folds" in card
     assert "no figure of its own" in card
     assert "Served is fold" not in card
 
@@ -44,9 +44,8 @@ def test_data_and_figures_are_the_summarys(
     )
     worst = summary["per_criterion"][0]
     assert f"| {worst['n_positive']} | {worst['precision']:.3f} |" in row_of(card, "A.1 DEPRESSED_MOOD")
-    assert "MCC" not in card
-    summary["pooled"]["mcc"] = 0.123
-    assert "| MCC | 0.123 |" in render_model_card(summary, data_statistics, training_config, "best_fold")
+    assert row_of(card, "MCC").startswith(f"| MCC | {summary['pooled']['mcc']:.3f} |")
+    assert f"| Brier score | {summary['pooled']['brier']:.3f} |" in card
 
 
 def test_intervals_stand_beside_the_figures_they_belong_to(

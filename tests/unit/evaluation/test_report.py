@@ -25,11 +25,11 @@ def render(
     return lambda: render_report(summary, data_statistics, training_config, criteria)
 
 
-def tables(report: str) -> list[list[list[str]]]:
-    """Cells of every Markdown table, its header first, without its ruler."""
+def tables(report: str) -> dict[str, list[list[str]]]:
+    """Cells of every Markdown table by its first heading, the header first, without its ruler."""
     blocks = re.findall(r"(?:^\|.*\|\n)+", report, flags=re.MULTILINE)
     rows = [[re.split(r" *(?<!\\)\| *", line)[1:-1] for line in block.splitlines()] for block in blocks]
-    return [[header, *body] for header, _, *body in rows]
+    return {header[0]: [header, *body] for header, _, *body in rows}
 
 
 def test_synthetic_data_are_announced_before_any_number(render: Render, summary: dict[str, Any]) -> None:
@@ -40,27 +40,43 @@ def test_synthetic_data_are_announced_before_any_number(render: Render, summary:
 
 
 def test_every_table_has_all_its_rows_and_cells(render: Render) -> None:
-    result, folds, criteria = tables(render())
-    assert (len(result), len(folds), len(criteria)) == (7, 6, 10)
-    for table in (result, folds, criteria):
+    found = tables(render())
+    sizes = {name: len(table) for name, table in found.items()}
+    assert sizes == {"metric": 12, "protocol": 4, "fold": 6, "criterion": 10, "pairs of": 6}
+    for table in found.values():
         assert {len(row) for row in table} == {len(table[0])}
         assert all(cell for row in table for cell in row)
 
 
 def test_the_headline_shows_mean_spread_pool_and_baselines(render: Render, summary: dict[str, Any]) -> None:
     f1 = summary["metrics"]["f1"]
-    assert tables(render())[0][1] == [
+    assert tables(render())["metric"][1] == [
         "**F1**",
         f"{f1['mean']:.3f} ± {f1['std']:.3f}",
         f"{summary['pooled']['f1']:.3f}",
         "0.000",
         f"{summary['baselines']['all_positive']['f1']:.3f}",
+        f"{summary['baselines']['prior_only']['f1']:.3f}",
     ]
+
+
+def test_protocols_stand_side_by_side(render: Render, summary: dict[str, Any]) -> None:
+    rows = {row[0]: row for row in tables(render())["protocol"]}
+    assert list(rows) == ["protocol", "honest", "cross-fitted", "same-fold"]
+    assert rows["honest"][3] == f"{summary['pooled']['f1']:.3f}"
+    own = summary["metrics"]["f1_same_fold"]
+    assert rows["same-fold"][2] == f"{own['mean']:.3f} ± {own['std']:.3f}"
+
+
+def test_explicit_negatives_are_told(render: Render, summary: dict[str, Any]) -> None:
+    assert "No pair is marked as an explicit negative." in render()
+    summary["explicit_negatives"] = {"n": 8, "false_alarms": 2, "rate": 0.25, "rate_of_other_unmatched": 0.1}
+    assert "2 of 8 are false alarms (0.250, against\n0.100 of the other unmatched pairs)" in render()
 
 
 def test_a_fold_is_traceable(render: Render, summary: dict[str, Any]) -> None:
     fold = summary["folds"][2]
-    assert tables(render())[1][3] == [
+    assert tables(render())["fold"][3] == [
         "2",
         "108",
         str(fold["n_positive"]),
@@ -78,6 +94,7 @@ def test_a_fold_is_traceable(render: Render, summary: dict[str, Any]) -> None:
 def test_selection_is_spelled_out(render: Render, summary: dict[str, Any]) -> None:
     report = render()
     assert f"Selection optimism: {summary['selection_optimism']:.3f}." in report
+    assert "Platt-scaled; one threshold for all criteria, by F1 on the inner dev split" in report
     assert "The epoch was chosen by its `average_precision`" in report
     assert re.search(r"Fold\s+3\s+has\s+the\s+best\s+F1\s+on\s+its\s+dev\s+split", report)
 
@@ -86,9 +103,9 @@ def test_undefined_metrics_are_named_as_such(render: Render, summary: dict[str, 
     summary["metrics"]["roc_auc"] = {"mean": 0.8, "std": 0.1, "n": 4}
     summary["metrics"]["average_precision"] = {"mean": None, "std": None, "n": 0}
     summary["pooled"]["roc_auc"] = None
-    result = tables(render())[0]
-    assert result[5][1:3] == ["0.800 ± 0.100 (4 of 5 folds)", "not defined"]
-    assert result[6][1] == "not defined"
+    result = tables(render())["metric"]
+    assert result[7][1:3] == ["0.800 ± 0.100 (4 of 5 folds)", "not defined"]
+    assert result[8][1] == "not defined"
 
 
 def test_the_override_reason_is_printed(render: Render, data_statistics: dict[str, Any]) -> None:
@@ -112,9 +129,9 @@ def test_pairs_without_a_label_are_told(render: Render, summary: dict[str, Any])
 
 
 def test_a_criterion_without_a_name_is_called_by_its_id(render: Render, summary: dict[str, Any]) -> None:
-    assert tables(render())[2][1][0] == "A.1 DEPRESSED_MOOD"
+    assert tables(render())["criterion"][1][0] == "A.1 DEPRESSED_MOOD"
     summary["per_criterion"][0]["symptom"] = "A.1"
-    assert tables(render())[2][1][0] == "A.1"
+    assert tables(render())["criterion"][1][0] == "A.1"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +172,7 @@ def test_duplicates_are_declared(
 
 def test_a_criterion_cannot_break_its_table(render: Render, criteria: pd.DataFrame) -> None:
     criteria.loc[3, "criterion"] = "sleep | too little\nor too much"
-    assert tables(render())[2][4][-1] == r"sleep \| too little or too much"
+    assert tables(render())["criterion"][4][-1] == r"sleep \| too little or too much"
 
 
 def test_the_configuration_is_printed_whole(render: Render, training_config: dict[str, Any]) -> None:

@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import fbeta_score, precision_recall_fscore_support
 
 from mentallam.errors import MentallamError
 from mentallam.evaluation.thresholds import (
     GRID,
     ThresholdChoice,
+    ThresholdRule,
     best_threshold,
     predict_labels,
     sweep,
@@ -49,6 +50,41 @@ def test_no_grid_point_beats_the_chosen_one(pairs: list[tuple[int, float]]) -> N
     assert chosen.threshold in GRID
     assert chosen.f1 == pytest.approx(f1.max())
     assert f1[round(chosen.threshold * 100)] == pytest.approx(f1.max())
+
+
+@given(pairs.filter(lambda pairs: any(label for label, _ in pairs)), st.sampled_from([0.5, 1.0, 2.0]))
+def test_no_grid_point_has_a_higher_f_beta(pairs: list[tuple[int, float]], beta: float) -> None:
+    labels, scores = (np.array(column) for column in zip(*pairs, strict=True))
+    chosen = best_threshold(labels, scores, ThresholdRule(beta=beta)).threshold
+    values = [fbeta_score(labels, scores >= threshold, beta=beta, zero_division=0) for threshold in GRID]
+    assert values[round(chosen * 100)] == pytest.approx(max(values))
+
+
+@given(pairs.filter(lambda pairs: any(label for label, _ in pairs)), st.sampled_from([0.3, 0.8, 1.0]))
+def test_no_grid_point_of_enough_recall_has_a_higher_precision(
+    pairs: list[tuple[int, float]], min_recall: float
+) -> None:
+    labels, scores = (np.array(column) for column in zip(*pairs, strict=True))
+    chosen = best_threshold(labels, scores, ThresholdRule(min_recall=min_recall)).threshold
+    precision, recall, _ = brute_force(labels, scores)
+    assert recall[round(chosen * 100)] >= min_recall
+    assert precision[round(chosen * 100)] == pytest.approx(precision[recall >= min_recall].max())
+
+
+@given(pairs.filter(lambda pairs: any(label for label, _ in pairs)), st.sampled_from([1, 5]))
+def test_no_grid_point_has_a_higher_smoothed_f1(pairs: list[tuple[int, float]], steps: int) -> None:
+    labels, scores = (np.array(column) for column in zip(*pairs, strict=True))
+    chosen = best_threshold(labels, scores, ThresholdRule(smoothing=steps)).threshold
+    padded = np.pad(brute_force(labels, scores)[2], steps, mode="edge")
+    smoothed = np.convolve(padded, np.full(2 * steps + 1, 1 / (2 * steps + 1)), mode="valid")
+    assert smoothed[round(chosen * 100)] == pytest.approx(smoothed.max())
+
+
+def test_smoothing_leaves_a_lonely_peak() -> None:
+    labels = [0] * 10 + [1, 0, 1, 1, 1]
+    scores = [0.1] * 10 + [0.2, 0.5, 0.51, 0.9, 0.9]
+    lonely = best_threshold(labels, scores).threshold
+    assert best_threshold(labels, scores, ThresholdRule(smoothing=10)).threshold != lonely
 
 
 def test_the_threshold_itself_counts_as_matched() -> None:

@@ -12,9 +12,12 @@ from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
 from mentallam.classifier.scoring import score_pairs
 from mentallam.config import Config
 from mentallam.errors import MentallamError
+from mentallam.evaluation.calibration import Calibration
+from mentallam.evaluation.decision import Decision, Thresholds
 from mentallam.serving.predictor import Predictor
 from mentallam.tracking import CHECKPOINT, Run
 from tests.conftest import CRITERIA
+from tests.unit.conftest import with_threshold
 
 SECRET = "Marzipan lighthouse"
 COLUMNS = ["post_id", "criterion_id", "label", "probability", "threshold", "run_id"]
@@ -62,7 +65,7 @@ def test_each_answer_belongs_to_its_pair(predictor: Predictor, trained: TrainedF
         assert alone["probability"].tolist() == pytest.approx([row.probability], abs=1e-6)
         example = trained.prompter.example("x", texts[row.post_id].strip(), [row.criterion_id])
         logit = score_pairs(trained.model, [example], 1)[0]
-        assert row.probability == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-6)
+        assert row.probability == pytest.approx(1 / (1 + np.exp(-(0.9 * logit - 0.1))), abs=1e-6)
 
 
 def test_posts_are_masked_if_the_training_posts_were(trained: TrainedFold) -> None:
@@ -75,11 +78,21 @@ def test_posts_are_masked_if_the_training_posts_were(trained: TrainedFold) -> No
 def test_the_answer_is_yes_from_the_threshold_on(trained: TrainedFold) -> None:
     post = posts(("a", "I am tired.", None), ("b", "Not me.", None))
     middle = float(np.sort(Predictor(trained, 4).predict(post)["probability"])[3])
-    predictions = Predictor(replace(trained, threshold=middle), 4).predict(post)
+    predictions = Predictor(with_threshold(trained, middle), 4).predict(post)
     expected = np.where(predictions["probability"] >= middle, "yes", "no")
     assert predictions["label"].tolist() == expected.tolist()
     assert predictions["label"].value_counts().to_dict() == {"yes": 3, "no": 3}
     assert set(predictions["threshold"]) == {middle}
+
+
+def test_criteria_may_have_thresholds_of_their_own_and_one_may_replace_them(trained: TrainedFold) -> None:
+    post, (first, *others) = posts(("a", "I am tired.", None)), CRITERIA
+    own = replace(trained, decision=Decision(Calibration(), Thresholds(0.99, {first: 0.0})))
+    answers = Predictor(own, 4).predict(post).set_index("criterion_id")
+    assert answers["label"].to_dict() == {first: "yes", **dict.fromkeys(others, "no")}
+    replaced = Predictor(own, 4, threshold=0.0).predict(post)
+    assert set(replaced["label"]) == {"yes"}
+    assert set(replaced["threshold"]) == {0.0}
 
 
 def test_neither_answer_nor_log_holds_the_text(predictor: Predictor, caplog: pytest.LogCaptureFixture) -> None:

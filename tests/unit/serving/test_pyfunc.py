@@ -4,7 +4,6 @@ import logging
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -20,6 +19,7 @@ from mentallam.errors import MentallamError
 from mentallam.serving.ensemble import load_ensemble
 from mentallam.serving.predictor import Predictor
 from mentallam.serving.pyfunc import BASE_MODELS, INPUT_EXAMPLE, SIGNATURE, requirements, save_pyfunc
+from tests.unit.conftest import with_threshold
 
 SECRET = "Marzipan lighthouse"
 COLUMNS = ["post_id", "criterion_id", "label", "probability", "threshold"]
@@ -33,7 +33,7 @@ def folds(trained: TrainedFold, tmp_path: Path) -> dict[int, Path]:
     head = trained.model.base_model.model.score.modules_to_save["default"].weight  # type: ignore[union-attr,index]
     with torch.no_grad():
         head.mul_(-0.5)  # type: ignore[operator,union-attr]
-    save_checkpoint(replace(trained, threshold=0.61), folders[3])
+    save_checkpoint(with_threshold(trained, 0.61), folders[3])
     return folders
 
 

@@ -1,6 +1,7 @@
 """Nodes of cv_training: they call the classifier and evaluation wings and record what came of it."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -13,9 +14,8 @@ from mentallam.classifier.fold import fit_fold, fold_seed, score_fold
 from mentallam.classifier.weights import BaseModel
 from mentallam.classifier.weights import prepare_base_model as prepare
 from mentallam.evaluation.aggregate import aggregate_folds, best_fold
-from mentallam.evaluation.metrics import held_out_metrics
+from mentallam.evaluation.metrics import held_out_metrics, pair_metrics
 from mentallam.evaluation.plots import confusion_matrix_figure, precision_recall_figure
-from mentallam.evaluation.thresholds import best_threshold
 
 
 def compose_training_config(hydra_configs: str, profile: str, overrides: str) -> dict[str, Any]:
@@ -53,9 +53,10 @@ def train_fold(
     posts: pd.DataFrame,
     criteria: pd.DataFrame,
     pairs: pd.DataFrame,
+    groups: pd.DataFrame,
     system_metrics_interval: float,
-) -> tuple[dict[str, str], TrainedFold, dict[str, Any]]:
-    """Return the fold's run (a child of the cross-validation's), its classifier at the best epoch, and how it went."""
+) -> tuple[dict[str, str], TrainedFold, dict[str, Any], pd.DataFrame, pd.DataFrame]:
+    """Return the fold's run (a child of the cross-validation's), its classifier, how it went, dev pairs and history."""
     fold_run = tracking.open_fold_run(cv_run, split["fold"])
     origin = {"run_id": fold_run["run_id"], "cv_run_id": cv_run["run_id"], "fold": split["fold"]}
     origin |= {
@@ -63,23 +64,36 @@ def train_fold(
         "mask": data_manifest["options"]["cleaning"]["mask"],
         **{name: data_statistics[name] for name in ("data_hash", "corpus", "synthetic")},
     }
+    history: list[tuple[int, int, str, float]] = []
     started = time.perf_counter()
     with tracking.failing(fold_run["run_id"]) as run:
+
+        def log_metrics(metrics: Mapping[str, float], step: int) -> None:
+            history.extend((split["fold"], step, name, float(value)) for name, value in metrics.items())
+            run.log_metrics(metrics, step)
+
         _log_start(run, training_config, base_model, data_statistics, data_manifest)
         run.log_params({"fold": split["fold"], "seed": fold_seed(split), "group_by": split["group_by"]})
         run.log_dict(split, f"fold_{split['fold']}.json")
         with tracking.system_metrics(run.run_id, system_metrics_interval):
-            trained, outcome = fit_fold(
+            trained, outcome, dev = fit_fold(
                 config.from_dict(training_config),
                 BaseModel(**base_model),
                 split,
                 posts,
                 criteria,
                 pairs,
+                groups,
                 origin,
-                run.log_metrics,
+                log_metrics,
             )
-    return fold_run, trained, {**asdict(outcome), "seconds": time.perf_counter() - started}
+    training = {
+        **asdict(outcome),
+        "decision": trained.decision.to_dict(),
+        "dev_f1": pair_metrics(dev["label"], dev["probability"], dev["prediction"])["f1"],
+        "seconds": time.perf_counter() - started,
+    }
+    return fold_run, trained, training, dev, pd.DataFrame(history, columns=["fold", "step", "metric", "value"])
 
 
 def evaluate_fold(
@@ -97,12 +111,13 @@ def evaluate_fold(
         labels, probabilities = predictions["label"], predictions["probability"]
         metrics = held_out_metrics(predictions)
         title = f"fold {split['fold']}, held out"
+        threshold = trained.decision.thresholds.common
         run.log_metrics(
-            {**cast(dict[str, float | None], metrics), "threshold": trained.threshold, "dev_f1": training["dev_f1"]}
+            {**cast(dict[str, float | None], metrics), "threshold": threshold, "dev_f1": training["dev_f1"]}
         )
         run.log_metrics({name: training[name] for name in ("best_epoch", "epochs", "seconds")})
         run.log_figure(confusion_matrix_figure(labels, predictions["prediction"], title), "confusion_matrix.png")
-        figure = precision_recall_figure(labels, probabilities, trained.threshold, title)
+        figure = precision_recall_figure(labels, probabilities, threshold, title)
         run.log_figure(figure, "precision_recall.png")
         assert trained.folder is not None
         run.log_folder(trained.folder, tracking.CHECKPOINT)
@@ -111,7 +126,6 @@ def evaluate_fold(
         "fold": split["fold"],
         "run_id": run.run_id,
         "checkpoint": run.artifact_address(tracking.CHECKPOINT),
-        "threshold_same_fold": best_threshold(labels, probabilities).threshold,
         **training,
         "metrics": metrics,
         "n_pairs": len(predictions),

@@ -60,10 +60,13 @@ def _fold(fold: int) -> list[Node]:
             nodes.train_fold,
             [
                 *("cv_run", "training_config", "base_model", "data_statistics", "data_manifest"),
-                *(f"{own}_split", "posts", "criteria", "pairs"),
+                *(f"{own}_split", "posts", "criteria", "pairs", "groups"),
                 "params:system_metrics_interval",
             ],
-            [f"{own}_run", f"{own}_checkpoint", f"{own}_training"],
+            [
+                *(f"{own}_run", f"{own}_checkpoint", f"{own}_training"),
+                *(f"{own}_dev_predictions", f"{own}_history"),
+            ],
             name="train",
             namespace=own,
         ),

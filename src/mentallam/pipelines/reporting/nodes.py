@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mentallam import registry, tracking
-from mentallam.config import from_dict
+from mentallam.config import DecisionConfig, from_dict
 from mentallam.evaluation.aggregate import summarise, threshold_summary
+from mentallam.evaluation.decision import describe
 from mentallam.evaluation.model_card import render_model_card
 from mentallam.evaluation.oof import out_of_fold_table
 from mentallam.evaluation.plots import oof_figures
@@ -29,10 +30,11 @@ def summarise_run(
     cv_outcome: dict[str, Any],
     data_statistics: dict[str, Any],
     criteria: pd.DataFrame,
+    training_config: dict[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compute the cross-validation summary and the table of thresholds."""
     summary = summarise(oof_predictions, cv_outcome, data_statistics, criteria)
-    return summary, threshold_summary(summary)
+    return summary, threshold_summary(summary, describe(DecisionConfig(**training_config["decision"])))
 
 
 def draw_figures(oof_predictions: pd.DataFrame, criteria: pd.DataFrame) -> dict[str, Figure]:

@@ -21,7 +21,7 @@ def create_pipeline(n_folds: int) -> Pipeline:
             ),
             Node(
                 nodes.summarise_run,
-                inputs=["oof_predictions", "cv_outcome", "data_statistics", "criteria"],
+                inputs=["oof_predictions", "cv_outcome", "data_statistics", "criteria", "training_config"],
                 outputs=["cv_summary", "thresholds"],
                 name="summarise_run",
             ),

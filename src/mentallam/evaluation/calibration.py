@@ -1,0 +1,109 @@
+"""Calibration: from logits to probabilities that mean what they say, and how far they are from it."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+
+from mentallam.evaluation.checks import Probabilities, checked_labels, checked_pairs
+
+logger = logging.getLogger(__name__)
+
+METHODS = ("none", "temperature", "platt")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """p = sigmoid(slope * logit + intercept); the slope is above 0, so the order of pairs is kept."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def probabilities(self, logits: ArrayLike) -> Probabilities:
+        """Calibrated probabilities of label 1, (n,) float64, of logits (n,)."""
+        calibrated: Probabilities = expit(self.slope * np.asarray(logits, np.float64) + self.intercept)
+        return calibrated
+
+
+def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike) -> Calibration:
+    """Fits a calibration by maximum likelihood.
+
+    `temperature` is a slope alone (Guo et al. 2017, arXiv 1706.04599), `platt` slope and intercept, with Platt's
+    targets (Platt 1999, "Probabilistic outputs for support vector machines"): (n+ + 1) / (n+ + 2) for a matched
+    pair and 1 / (n- + 2) for an unmatched one, which keep the fit finite where the labels can be told apart.
+
+    Args:
+        method: none, temperature or platt.
+        labels: 0 or 1, shape (n,).
+        logits: Shape (n,).
+
+    Returns:
+        The calibration; the identity for `none`, and, with a warning, where all labels are the same or the fit would
+        turn the order of pairs around.
+
+    Raises:
+        MentallamError: No pair, or a label that is not 0 or 1.
+    """
+    positive, scores = checked_labels(labels) == 1, np.asarray(logits, np.float64)
+    if method == "none":
+        return Calibration()
+    if not positive.any() or positive.all():
+        logger.warning("All dev pairs have the same label, so probabilities are left as they are.")
+        return Calibration()
+    target = np.where(positive, (positive.sum() + 1) / (positive.sum() + 2), 1 / ((~positive).sum() + 2))
+    # A target t between the labels is a matched pair of weight t and an unmatched one of weight 1 - t.
+    fitted = LogisticRegression(C=np.inf, fit_intercept=method == "platt").fit(
+        np.concatenate([scores, scores])[:, None],
+        np.repeat([1, 0], len(target)),
+        sample_weight=np.concatenate([target, 1 - target]),
+    )
+    slope, intercept = float(fitted.coef_[0, 0]), float(np.ravel(fitted.intercept_)[0])
+    if slope <= 0:
+        logger.warning("The dev pairs are ranked no better than by chance, so probabilities are left as they are.")
+        return Calibration()
+    return Calibration(slope, intercept)
+
+
+def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> pd.DataFrame:
+    """Mean probability against observed share of matches in bins of equally many pairs.
+
+    Equal mass, since with one match in ten nearly all pairs would fall into the first of ten bins of equal width.
+
+    Args:
+        labels: 0 or 1, shape (n,).
+        probabilities: From 0 to 1, shape (n,).
+        bins: How many; fewer where pairs have equal probabilities, which are never torn apart.
+
+    Returns:
+        Columns n, probability (mean), observed (share of label 1), in rising order of probability.
+
+    Raises:
+        MentallamError: No pair, or a value out of range.
+    """
+    labels, probabilities = checked_pairs(labels, probabilities)
+    table = pd.DataFrame({"label": labels, "probability": probabilities})
+    bin_of_pair = pd.qcut(table["probability"], min(bins, len(table)), duplicates="drop", labels=False)
+    # One probability for all is no bin at all to pandas.
+    grouped = table.groupby(bin_of_pair.fillna(0))
+    return pd.DataFrame(
+        {"n": grouped.size(), "probability": grouped["probability"].mean(), "observed": grouped["label"].mean()}
+    ).reset_index(drop=True)
+
+
+def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float:
+    """Mean distance between probability and observed share over the bins of `reliability`, each weighed by its pairs.
+
+    Equal-mass bins (Nixon et al. 2019, arXiv 1904.01685). It is above 0 even for a perfect model, the more so the
+    fewer pairs a bin has.
+
+    Args:
+        labels: 0 or 1, shape (n,).
+        probabilities: From 0 to 1, shape (n,).
+        bins: As in `reliability`.
+    """
+    table = reliability(labels, probabilities, bins)
+    return float(np.average((table["probability"] - table["observed"]).abs(), weights=table["n"]))

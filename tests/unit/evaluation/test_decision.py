@@ -1,0 +1,81 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mentallam.config import DecisionConfig
+from mentallam.evaluation.calibration import Calibration, fit_calibration
+from mentallam.evaluation.decision import Decision, Thresholds, choose_thresholds, describe, fit_decision
+from mentallam.evaluation.thresholds import best_threshold
+
+PLAN = DecisionConfig()
+
+
+@pytest.fixture
+def dev() -> pd.DataFrame:
+    """120 pairs; criterion c has one matched pair, d none."""
+    random = np.random.default_rng(1)
+    criterion = np.repeat(list("abcd"), 30)
+    label = (random.random(120) < 0.3) & np.isin(criterion, ["a", "b"])
+    label[60] = True
+    shift = pd.Series(criterion).map({"a": -1.0, "b": 1.0, "c": 0.0, "d": 0.0}).to_numpy()
+    logit = random.normal(size=120) + 2 * label + shift - 1
+    return pd.DataFrame({"criterion_id": criterion, "label": label.astype(int), "logit": logit})
+
+
+def test_the_plan_is_one_threshold_on_calibrated_probabilities(dev: pd.DataFrame) -> None:
+    decision = fit_decision(dev, PLAN)
+    assert decision.calibration == fit_calibration("platt", dev["label"], dev["logit"])
+    probabilities = decision.calibration.probabilities(dev["logit"])
+    assert decision.thresholds == Thresholds(best_threshold(dev["label"], probabilities).threshold)
+    decided = decision.decide(dev)
+    np.testing.assert_array_equal(decided["probability"], probabilities)
+    np.testing.assert_array_equal(decided["prediction"], probabilities >= decision.thresholds.common)
+
+
+def test_a_criterions_threshold_is_drawn_to_the_common_one_by_its_matched_pairs(dev: pd.DataFrame) -> None:
+    options = replace(PLAN, scope="per_criterion", prior_strength=5.0)
+    probabilities = Calibration().probabilities(dev["logit"])
+    chosen = choose_thresholds(dev["criterion_id"], dev["label"], probabilities, options)
+    assert set(chosen.by_criterion) == {"a", "b", "c"}  # without a matched pair, d has the common one
+    for criterion in "abc":
+        own = dev["criterion_id"] == criterion
+        best = best_threshold(dev["label"][own], probabilities[own]).threshold
+        weight = dev["label"][own].sum() / (dev["label"][own].sum() + 5)
+        assert chosen.by_criterion[criterion] == pytest.approx(weight * best + (1 - weight) * chosen.common)
+    assert chosen.of(["d", "a"]).tolist() == [chosen.common, chosen.by_criterion["a"]]
+
+
+def test_a_strong_prior_gives_the_common_threshold_and_none_the_criterions_own(dev: pd.DataFrame) -> None:
+    probabilities = Calibration().probabilities(dev["logit"])
+    weak, strong = (
+        choose_thresholds(
+            dev["criterion_id"],
+            dev["label"],
+            probabilities,
+            replace(PLAN, scope="per_criterion", prior_strength=strength),
+        )
+        for strength in (0.0, 1e9)
+    )
+    assert list(strong.by_criterion.values()) == pytest.approx([strong.common] * 3)
+    own = dev["criterion_id"] == "b"
+    assert weak.by_criterion["b"] == best_threshold(dev["label"][own], probabilities[own]).threshold
+
+
+@given(st.floats(0.01, 20), st.floats(-5, 5), st.floats(0, 1), st.dictionaries(st.text(), st.floats(0, 1)))
+def test_saved_and_read_back_it_is_the_same(
+    slope: float, intercept: float, common: float, own: dict[str, float]
+) -> None:
+    decision = Decision(Calibration(slope, intercept), Thresholds(common, own))
+    assert Decision.from_dict(decision.to_dict()) == decision
+
+
+def test_the_description_names_what_was_chosen() -> None:
+    plan = describe(PLAN)
+    assert plan.startswith("probabilities Platt-scaled; one threshold for all criteria, by F1 on the inner dev split")
+    words = describe(DecisionConfig("none", "per_criterion", min_recall=0.9, smoothing=3, prior_strength=4.0))
+    for part in ("not calibrated", "a threshold per criterion", "4 matched", "recall of 0.9 or more", "over 3 steps"):
+        assert part in words
