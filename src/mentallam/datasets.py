@@ -10,6 +10,8 @@ from kedro.io import AbstractDataset
 from mentallam.corpus.readers import Corpus, read_corpus
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mentallam.classifier.checkpoint import TrainedFold
 
 
@@ -83,3 +85,29 @@ class CheckpointDataset(AbstractDataset["TrainedFold", "TrainedFold"]):
 
     def _describe(self) -> dict[str, Any]:
         return {"folder": str(self._folder), "base_models": str(self._base_models)}
+
+
+class ReportInputDataset(AbstractDataset[None, "pd.DataFrame | dict[str, Any]"]):
+    """What a report was made from, out of the artifacts of a cross-validation's MLflow run; read-only.
+
+    Args:
+        run_id: The run.
+        path: The artifact; see `tracking.find_report_inputs`.
+    """
+
+    def __init__(self, *, run_id: str, path: str) -> None:
+        self._run_id, self._path = run_id, path
+
+    def load(self) -> pd.DataFrame | dict[str, Any]:
+        """Fetches it."""
+        from mentallam.tracking import load_report_input
+
+        content: pd.DataFrame | dict[str, Any] = load_report_input(self._run_id, self._path)
+        return content
+
+    def save(self, data: None) -> None:
+        """Refuses: a run's record is not rewritten from outside."""
+        raise NotImplementedError("what a run was reported from is read-only")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"run_id": self._run_id, "path": self._path}

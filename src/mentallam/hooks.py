@@ -1,5 +1,7 @@
 """What happens around a run: errors become one sentence, missing inputs name the command that makes them."""
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
 from mentallam.corpus.manifest import KEYS, find_changed_file, frame_hash, options
-from mentallam.datasets import CorpusDataset
+from mentallam.datasets import CorpusDataset, ReportInputDataset
 from mentallam.errors import MentallamError
+from mentallam.tracking import find_report_inputs
 
 
 class ProjectHooks:
@@ -37,11 +40,19 @@ class ProjectHooks:
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Stops at once if an input is missing that another pipeline would make, or fits the corpus no longer.
 
+        With `cv_run_id` these inputs come from that run's artifacts instead, and nothing in the data folder is asked.
+
         Raises:
             MentallamError: The message names the input or what has changed, and the command that comes first.
         """
         made_here = pipelines["data_processing"].all_outputs()
-        wanted = pipeline.inputs() & (made_here | pipelines["cv_training"].all_outputs())
+        made_by_training = made_here | pipelines["cv_training"].all_outputs()
+        wanted = pipeline.inputs() & made_by_training
+        if cv_run_id := (run_params["runtime_params"] or {}).get("cv_run_id"):
+            if not wanted or pipeline.all_outputs() & made_by_training:
+                raise MentallamError("cv_run_id reports a finished run again: it goes with `--pipeline reporting`")
+            _take_from_run(str(cv_run_id), wanted, catalog)
+            return
         if wanted & made_here:
             wanted.add("data_manifest")
         missing = sorted(name for name in wanted if not catalog.exists(name))
@@ -72,6 +83,27 @@ class ProjectHooks:
             if isinstance(cause, MentallamError):
                 raise cause from None
             cause = cause.__cause__ or cause.__context__
+
+
+def _take_from_run(run_id: str, wanted: set[str], catalog: DataCatalog) -> None:
+    """Has the catalog read what it shall from a run's artifacts."""
+    kept = find_report_inputs(run_id)
+    folds_kept, folds_wanted = _folds(kept), _folds(wanted)
+    if folds_wanted and folds_kept != folds_wanted:
+        raise MentallamError(
+            f"cv_run_id={run_id} has {len(folds_kept)} folds, and this project is set to {len(folds_wanted)}: set "
+            f"MENTALLAM_CV_FOLDS={len(folds_kept)} in the environment"
+        )
+    if missing := sorted(wanted - kept.keys()):
+        raise MentallamError(
+            f"cv_run_id={run_id} holds no {missing[0]}: it was made by an older version; report it with that one"
+        )
+    for name in wanted:
+        catalog[name] = ReportInputDataset(run_id=run_id, path=kept[name])
+
+
+def _folds(names: Iterable[str]) -> set[str]:
+    return {found[1] for name in names if (found := re.match(r"fold_(\d+)_", name))}
 
 
 def _change_since_folds(pipeline: Pipeline, catalog: DataCatalog, made_here: set[str]) -> str | None:

@@ -2,20 +2,22 @@
 
 from kedro.pipeline import Pipeline
 
-from mentallam.pipelines import cv_training, data_processing, inference, memory_plan, reporting
+from mentallam.pipelines import compare, cv_training, data_processing, inference, memory_plan, reporting
 from mentallam.settings import CV_FOLDS
 
 
 def register_pipelines() -> dict[str, Pipeline]:
     """Pipelines by name; cv_training makes its own folds, so that they always fit the data."""
     data = data_processing.create_pipeline(CV_FOLDS)
-    training = data + cv_training.create_pipeline(CV_FOLDS)
     report = reporting.create_pipeline(CV_FOLDS)
+    report_inputs = {name for name in report.inputs() if not name.startswith("params:")}
+    training = data + cv_training.create_pipeline(CV_FOLDS, report_inputs)
     return {
         "__default__": training + report,
         "data_processing": data,
         "cv_training": training,
         "reporting": report,
         "inference": inference.create_pipeline(),
+        "compare": compare.create_pipeline(),
         "memory_plan": memory_plan.create_pipeline(),
     }

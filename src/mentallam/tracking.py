@@ -5,6 +5,8 @@ order, thread or process and still land in the right place.
 """
 
 import json
+import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import mlflow
+import pandas as pd
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.utils.file_utils import local_file_uri_to_path
@@ -26,8 +30,13 @@ from mentallam.errors import MentallamError
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+# A bar per small file would fill the log.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
 BEST_RUN_TAG = "mentallam.best_run_id"
 CHECKPOINT = "checkpoint"
+# Artifacts of a cross-validation's run: what its report is made from, a file per dataset.
+REPORT_INPUTS = "report_inputs"
 
 # MLflow takes at most this many parameters in one request.
 _PARAMS_PER_REQUEST = 100
@@ -92,6 +101,13 @@ class Run:
     def log_figure(self, figure: "Figure", path: str) -> None:
         """Saves a plotly figure as an HTML artifact, which fetches plotly.js when it is opened."""
         self._client.log_figure(self.run_id, figure, path)
+
+    def log_table(self, table: pd.DataFrame, path: str) -> None:
+        """Saves a table as a .parquet artifact."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / Path(path).name
+            table.to_parquet(file)
+            self._client.log_artifact(self.run_id, str(file), str(Path(path).parent))
 
     def log_folder(self, folder: Path, path: str) -> None:
         """Copies a folder into the artifacts."""
@@ -206,13 +222,7 @@ def find_fold_run(experiment: str, run_id: str | None = None) -> str:
                 f"first, with the same --env"
             )
         return str(runs[0].data.tags[BEST_RUN_TAG])
-    try:
-        tags = client.get_run(run_id).data.tags
-    except MlflowException:
-        raise MentallamError(
-            f"checkpoint_run={run_id} is no run in this tracking database; its runs are listed by `kedro mlflow ui`"
-        ) from None
-    chosen = str(tags.get(BEST_RUN_TAG, run_id))
+    chosen = str(existing_run("checkpoint_run", run_id).data.tags.get(BEST_RUN_TAG, run_id))
     if not client.list_artifacts(chosen, CHECKPOINT):
         status = client.get_run(chosen).info.status
         raise MentallamError(
@@ -226,6 +236,69 @@ def download_checkpoint(run_id: str) -> Path:
     """The folder of a fold's checkpoint; fetched first where artifacts lie on a server."""
     address = Run(run_id).artifact_address(CHECKPOINT)
     return Path(download_artifacts(address) if urlsplit(address).scheme else address)
+
+
+def keep_report_inputs(run_id: str, inputs: Mapping[str, pd.DataFrame | Mapping[str, Any]]) -> None:
+    """Saves what a report is made from as artifacts, so that the report can be made again from the tracking alone.
+
+    Args:
+        run_id: The cross-validation's run.
+        inputs: Tables and dicts by the name of their dataset; none may hold a post's text.
+    """
+    run = Run(run_id)
+    for name, content in inputs.items():
+        if isinstance(content, pd.DataFrame):
+            run.log_table(content, f"{REPORT_INPUTS}/{name}.parquet")
+        else:
+            run.log_dict(content, f"{REPORT_INPUTS}/{name}.json")
+
+
+def find_report_inputs(run_id: str, option: str = "cv_run_id") -> dict[str, str]:
+    """What `keep_report_inputs` saved to a cross-validation's run.
+
+    Args:
+        run_id: The run.
+        option: What the user calls it, for the message.
+
+    Returns:
+        The artifact's path by the dataset's name.
+
+    Raises:
+        MentallamError: There is no such run, it is a fold's, or nothing was saved to it.
+    """
+    run = existing_run(option, run_id)
+    if parent := run.data.tags.get(MLFLOW_PARENT_RUN_ID):
+        raise MentallamError(f"{option}={run_id} is a fold's run; name its cross-validation's: {option}={parent}")
+    found = MlflowClient().list_artifacts(run_id, REPORT_INPUTS)
+    if not found:
+        raise MentallamError(
+            f"{option}={run_id} (status {run.info.status}) holds nothing that a report could be made from: it is no "
+            f"finished cross-validation, or one from before these were kept"
+        )
+    return {Path(item.path).stem: item.path for item in found}
+
+
+def load_report_input(run_id: str, path: str) -> Any:
+    """One of the artifacts that `find_report_inputs` found: a table or a dict."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder))
+        if file.suffix == ".parquet":
+            return pd.read_parquet(file)
+        return json.loads(file.read_text(encoding="utf-8"))
+
+
+def existing_run(option: str, run_id: str) -> MlflowRun:
+    """The run of that id.
+
+    Raises:
+        MentallamError: There is none; the message names the option it came from.
+    """
+    try:
+        return MlflowClient().get_run(run_id)
+    except MlflowException:
+        raise MentallamError(
+            f"{option}={run_id} is no run in this tracking database; its runs are listed by `kedro mlflow ui`"
+        ) from None
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

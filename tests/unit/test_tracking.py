@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Barrier
 
 import mlflow
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
@@ -20,6 +21,9 @@ from mentallam.tracking import (
     download_checkpoint,
     failing,
     find_fold_run,
+    find_report_inputs,
+    keep_report_inputs,
+    load_report_input,
     open_cv_run,
     open_fold_run,
     system_metrics,
@@ -263,3 +267,24 @@ def test_an_interval_without_length_is_refused(cv_run: dict[str, str], interval:
         system_metrics(open_fold_run(cv_run, 0)["run_id"], interval),
     ):
         pass
+
+
+def test_what_a_report_is_made_from_comes_back_as_it_was(cv_run: dict[str, str]) -> None:
+    table = pd.DataFrame({"post_id": ["a", "b"], "label": pd.array([1, 0], dtype="int8"), "logit": [0.1, float("nan")]})
+    facts = {"folds": [{"fold": 0, "f1": 0.1 + 0.2}], "corpus": "Prüfung", "none": None}
+    keep_report_inputs(cv_run["run_id"], {"fold_0_predictions": table, "cv_outcome": facts})
+    found = find_report_inputs(cv_run["run_id"])
+    assert found.keys() == {"fold_0_predictions", "cv_outcome"}
+    pd.testing.assert_frame_equal(load_report_input(cv_run["run_id"], found["fold_0_predictions"]), table)
+    assert load_report_input(cv_run["run_id"], found["cv_outcome"]) == facts
+
+
+def test_a_run_that_nothing_can_be_reported_from_is_one_sentence(cv_run: dict[str, str]) -> None:
+    run_id = cv_run["run_id"]
+    with pytest.raises(MentallamError, match=rf"first={run_id} \(status FINISHED\) holds nothing that a report could"):
+        find_report_inputs(run_id, "first")
+    fold_run = open_fold_run(cv_run, 0)["run_id"]
+    with pytest.raises(MentallamError, match=f"is a fold's run; name its cross-validation's: cv_run_id={run_id}"):
+        find_report_inputs(fold_run)
+    with pytest.raises(MentallamError, match="second=feed is no run in this tracking database"):
+        find_report_inputs("feed", "second")

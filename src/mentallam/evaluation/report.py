@@ -37,7 +37,7 @@ def render_report(
         Markdown without a word of any post.
     """
     return (
-        _environment()
+        markdown_environment()
         .get_template(TEMPLATE)
         .render(
             summary=summary,
@@ -53,7 +53,7 @@ def render_report(
     )
 
 
-def _environment() -> Environment:
+def markdown_environment() -> Environment:
     """Jinja set up for Markdown: nothing is HTML-escaped, and a misspelt name in the template is an error."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import click
 import pandas as pd
@@ -30,7 +30,9 @@ def main() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per criterion, instead of a table.")
 @click.option(
-    "--checkpoint-run", metavar="RUN_ID", help="A fold's or cross-validation's MLflow run; default: the latest."
+    "--checkpoint-run",
+    metavar="RUN_ID",
+    help="A fold's or cross-validation's MLflow run, or champion.",
 )
 @click.option(
     "--env", metavar="PROFILE", help="Kedro environment: pairs, mentallam or test; default: the embedded model."
@@ -65,13 +67,13 @@ def predict(text: str, criteria: tuple[str, ...], as_json: bool, checkpoint_run:
 
 
 def _answer(
-    text: str, criteria: tuple[str, ...], checkpoint_run: str | None, parameters: dict[str, str]
+    text: str, criteria: tuple[str, ...], checkpoint_run: str | None, parameters: dict[str, Any]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     # torch takes seconds to import; a wrong option should not wait for it
+    from mentallam.registry import find_checkpoint_run
     from mentallam.serving.predictor import Predictor
-    from mentallam.tracking import find_fold_run
 
-    run_id = find_fold_run(parameters["tracking_experiment"], checkpoint_run)
+    run_id = find_checkpoint_run(parameters["tracking_experiment"], checkpoint_run, parameters["registry"]["model"])
     config = compose_inference(Path(parameters["hydra_configs"]), parameters["profile"])
     predictor = Predictor.from_run(run_id, Path(parameters["base_models"]), config)
     asked: list[str | None] = [*dict.fromkeys(criteria)] or [None]

@@ -51,7 +51,7 @@ def read_posts(path: str | None) -> pd.DataFrame:
         raise MentallamError(f"{path} can't be read ({error.strerror}); check its rights") from None
     if not content.strip():
         raise MentallamError(f"{path} is empty; it needs at least one post")
-    return _checked(readers[ending](file, content), path)
+    return check_posts(readers[ending](file, content), path)
 
 
 def _is_file(file: Path) -> bool:
@@ -113,7 +113,20 @@ def _read_txt(file: Path, content: str) -> pd.DataFrame:
     return pd.DataFrame({"text": [line for _, line in lines], "row": [number for number, _ in lines]})
 
 
-def _checked(rows: pd.DataFrame, path: str) -> pd.DataFrame:
+def check_posts(rows: pd.DataFrame, path: str) -> pd.DataFrame:
+    """Posts as the predictor takes them.
+
+    Args:
+        rows: Columns text (or post) and row (a number, for messages); may have post_id (else the row's number) and
+            criterion_id (else all criteria are asked). Strings as objects.
+        path: What the rows are called in a message.
+
+    Returns:
+        Columns post_id, text, criterion_id (None: all); strings.
+
+    Raises:
+        MentallamError: No row, no text column, an empty text, or the same post_id with two texts.
+    """
     if rows.empty:
         raise MentallamError(f"{path} holds no post; it needs at least one row")
     column = next((name for name in TEXT_COLUMNS if name in rows), None)

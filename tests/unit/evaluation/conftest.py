@@ -140,7 +140,8 @@ def data_statistics() -> dict[str, Any]:
 @pytest.fixture
 def training_config() -> dict[str, Any]:
     return {
-        "model": {"name": "tiny"},
+        "model": {"name": "tiny", "max_length": 96},
+        "adapter": {"use_dora": True, "r": 8},
         "training": {"learning_rate": 0.001, "select_by": "average_precision"},
         "decision": asdict(DecisionConfig()),
     }

@@ -45,7 +45,7 @@ def test_it_says_what_the_markdown_says(page: str, summary: dict[str, Any]) -> N
         "Cross-validation report: does this post match this criterion? Research screening, never a diagnosis.",
         f"Written by mentallam {__version__}",
         f"F1 {f1['mean']:.3f} ± {f1['std']:.3f}",
-        f"Selection optimism: {summary['selection_optimism']:.3f}.",
+        f"Selection optimism: {summary['selection_optimism']:.3f} (",
         "A.9 SUICIDAL_THOUGHTS",
         "wording of A.9",
         "learning_rate: 0.001",
@@ -66,7 +66,7 @@ def test_figures_stand_in_their_sections(page: str) -> None:
     sections = {part.split("</h2>")[0]: part for part in page.split("<h2>")[1:]}
     assert list(sections) == [
         *("Data", "Result", "How epoch and threshold were chosen"),
-        *("Folds", "Criteria", "Limits", "Configuration"),
+        *("Folds", "Criteria", "Where the errors are", "Baselines", "Uncertainty", "Limits", "Configuration"),
     ]
     assert 'id="plot-roc"' in sections["Result"]
     assert 'id="plot-criterion_f1"' in sections["Criteria"]

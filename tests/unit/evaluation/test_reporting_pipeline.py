@@ -13,6 +13,7 @@ from kedro.runner import SequentialRunner
 from mentallam.evaluation.figures import REPORT_FIGURES
 from mentallam.evaluation.resampling import UncertaintyOptions
 from mentallam.pipelines.reporting import create_pipeline, nodes
+from mentallam.registry import RegistryOptions
 
 CATALOG = Path(__file__).parents[3] / "conf" / "base" / "catalog_reporting.yml"
 
@@ -61,6 +62,7 @@ def catalog(
     inputs |= {"cv_outcome": cv_outcome, "data_statistics": data_statistics}
     inputs |= {"training_config": training_config, "criteria": criteria, "baseline_predictions": baselines}
     inputs |= {"params:uncertainty": options, "params:repeats": ""}
+    inputs |= {"params:registry": RegistryOptions(model="none", use="none"), "params:base_models": str(tmp_path)}
     for name, data in inputs.items():
         catalog[name] = MemoryDataset(data)
     return catalog
@@ -75,7 +77,7 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
     reporting = tmp_path / "data" / "08_reporting"
     written = {path.name for path in reporting.iterdir() if path.is_file()}
     tables = {"cv_summary.json", "thresholds.json", "uncertainty.json", "label_audit.csv"}
-    assert written == {*tables, "report.md", "report.html"}
+    assert written == {*tables, "report.md", "report.html", "model_card.md"}
     assert {path.name for path in (reporting / "figures").iterdir()} == {f"{name}.json" for name in REPORT_FIGURES}
     assert len(pd.read_parquet(tmp_path / "data" / "07_model_output" / "oof_predictions.parquet")) == 540
 

@@ -35,6 +35,7 @@ def kedro(monkeypatch: pytest.MonkeyPatch, experiment: str, trained: TrainedFold
         "hydra_configs": str(PROJECT / "hydra_configs"),
         "profile": "tiny",
         "base_models": str(Path(trained.base.folder).parent),
+        "registry": {"model": "never registered"},
     }
     created: dict[str, Any] = {}
 

@@ -170,6 +170,11 @@ def close_cv_run(cv_run: dict[str, str], *fold_results: dict[str, Any]) -> dict[
     }
 
 
+def keep_report_inputs(cv_outcome: dict[str, Any], **others: pd.DataFrame | dict[str, Any]) -> None:
+    """Save what reporting reads to the parent run."""
+    tracking.keep_report_inputs(cv_outcome["cv_run_id"], {"cv_outcome": cv_outcome, **others})
+
+
 def _log_start(
     run: tracking.Run,
     training_config: dict[str, Any],

@@ -1,12 +1,20 @@
 """Wiring of cv_training: baselines, open, one namespace per fold, close."""
 
+from collections.abc import Iterable
+
 from kedro.pipeline import Node, Pipeline
 
 from mentallam.pipelines.cv_training import nodes
 
 
-def create_pipeline(n_folds: int) -> Pipeline:
-    """Create the cv_training pipeline, with one namespace `fold_<k>` for each of `n_folds` folds."""
+def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
+    """Create the cv_training pipeline.
+
+    Args:
+        n_folds: Each fold has a namespace `fold_<k>`.
+        report_inputs: Datasets that reporting reads; the run keeps them, so that it can be reported again without the
+            data folder. None may hold a post's text.
+    """
     folds = [fold_node for fold in range(n_folds) for fold_node in _fold(fold)]
     return Pipeline(
         [
@@ -43,6 +51,12 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 ["cv_run", *(f"fold_{fold}_result" for fold in range(n_folds))],
                 "cv_outcome",
                 name="close_cv_run",
+            ),
+            Node(
+                nodes.keep_report_inputs,
+                {name: name for name in sorted({*report_inputs, "cv_outcome"})},
+                None,
+                name="keep_report_inputs",
             ),
         ]
     )

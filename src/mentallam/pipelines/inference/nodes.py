@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from mentallam import config, tracking
+from mentallam import config, registry
 from mentallam.serving import inputs
 from mentallam.serving.predictor import Predictor
 
@@ -21,9 +21,9 @@ def compose_inference_config(hydra_configs: str, profile: str, overrides: str) -
     return asdict(config.compose_inference(Path(hydra_configs), profile, overrides))
 
 
-def choose_checkpoint(experiment: str, checkpoint_run: str | None) -> str:
+def choose_checkpoint(experiment: str, checkpoint_run: str | None, registered_model: str) -> str:
     """Return the fold's run whose checkpoint is used."""
-    return tracking.find_fold_run(experiment, checkpoint_run)
+    return registry.find_checkpoint_run(experiment, checkpoint_run, registered_model)
 
 
 def predict(posts: pd.DataFrame, inference_config: dict[str, Any], run_id: str, base_models: str) -> pd.DataFrame:

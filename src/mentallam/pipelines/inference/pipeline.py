@@ -18,7 +18,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 nodes.choose_checkpoint,
-                ["params:tracking_experiment", "params:checkpoint_run"],
+                ["params:tracking_experiment", "params:checkpoint_run", "params:registry.model"],
                 "serving_run",
                 name="choose_checkpoint",
             ),

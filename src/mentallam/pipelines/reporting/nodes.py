@@ -1,23 +1,29 @@
 """Nodes of the reporting pipeline: each hands its datasets to the evaluation wing or to the tracking."""
 
+import logging
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from plotly.graph_objects import Figure
 
-from mentallam import tracking
-from mentallam.config import DecisionConfig
+from mentallam import registry, tracking
+from mentallam.config import DecisionConfig, from_dict
 from mentallam.evaluation.aggregate import summarise, threshold_summary
 from mentallam.evaluation.baselines import summarise_baselines
 from mentallam.evaluation.decision import describe
 from mentallam.evaluation.figures import REPORT_FIGURES, report_figures
 from mentallam.evaluation.label_audit import audit_labels as audit
+from mentallam.evaluation.model_card import render_model_card
 from mentallam.evaluation.oof import out_of_fold_table, read_tables
 from mentallam.evaluation.report import render_report
 from mentallam.evaluation.report_page import render_report_page
 from mentallam.evaluation.resampling import UncertaintyOptions
 from mentallam.evaluation.uncertainty import estimate_uncertainty as estimate
 from mentallam.evaluation.uncertainty import f1_intervals, seed_spread
+from mentallam.serving.pyfunc import save_pyfunc
+
+logger = logging.getLogger(__name__)
 
 
 def collect_predictions(*fold_predictions: pd.DataFrame) -> pd.DataFrame:
@@ -92,6 +98,17 @@ def write_page(report: str, data_statistics: dict[str, Any], *figures: Figure) -
     return render_report_page(report, dict(zip(REPORT_FIGURES, figures, strict=True)), data_statistics["synthetic"])
 
 
+def write_model_card(
+    cv_summary: dict[str, Any],
+    uncertainty: dict[str, Any],
+    data_statistics: dict[str, Any],
+    training_config: dict[str, Any],
+    options: registry.RegistryOptions,
+) -> str:
+    """Write the model card."""
+    return render_model_card(cv_summary, uncertainty, data_statistics, training_config, options.use)
+
+
 def attach_report(
     cv_summary: dict[str, Any],
     thresholds: dict[str, Any],
@@ -99,6 +116,7 @@ def attach_report(
     label_audit: pd.DataFrame,
     report: str,
     report_page: str,
+    model_card: str,
     *figures: Figure,
 ) -> None:
     """Attach all of it to the parent run, and log what only reporting knows: the pooled metrics, and how sure F1 is."""
@@ -109,8 +127,35 @@ def attach_report(
     run.log_text(report, "reporting/report.md")
     run.log_text(label_audit.to_csv(index=False), "reporting/label_audit.csv")
     run.log_text(report_page, "reporting/report.html")
+    run.log_text(model_card, "reporting/model_card.md")
     for name, figure in zip(REPORT_FIGURES, figures, strict=True):
         run.log_figure(figure, f"reporting/figures/{name}.html")
     pooled = {f"pooled_{name}": value for name, value in cv_summary["pooled"].items()}
     bounds = {f"pooled_f1_{bound}": uncertainty["headline"]["f1"][bound] for bound in ("low", "high")}
     run.log_metrics({**pooled, **bounds, "selection_optimism": cv_summary["selection_optimism"]})
+
+
+def register_model(
+    cv_summary: dict[str, Any],
+    training_config: dict[str, Any],
+    model_card: str,
+    options: registry.RegistryOptions,
+    base_models: str,
+) -> None:
+    """Offer the model of this cross-validation to the registry."""
+    if options.use == "none":
+        return
+    folds = {fold["fold"]: fold for fold in cv_summary["folds"]}
+    best = folds[cv_summary["best_fold"]]
+    candidate = registry.Candidate(
+        **{name: cv_summary[name] for name in ("cv_run_id", "data_hash", "synthetic")},
+        f1=cv_summary["pooled"]["f1"],
+        dev_f1=best["dev_f1"],
+    )
+    runs = {fold["fold"]: fold["run_id"] for fold in (folds.values() if options.use == "ensemble" else [best])}
+
+    def save_model(folder: Path, model_id: str) -> None:
+        checkpoints = {fold: tracking.download_checkpoint(run_id) for fold, run_id in runs.items()}
+        save_pyfunc(folder, checkpoints, Path(base_models), from_dict(training_config).inference, model_id)
+
+    logger.info(registry.offer(candidate, options, model_card, save_model))

@@ -64,13 +64,25 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 name="write_page",
             ),
             Node(
+                nodes.write_model_card,
+                inputs=["cv_summary", "uncertainty", "data_statistics", "training_config", "params:registry"],
+                outputs="model_card",
+                name="write_model_card",
+            ),
+            Node(
                 nodes.attach_report,
                 inputs=[
-                    *("cv_summary", "thresholds", "uncertainty", "label_audit", "report", "report_page"),
+                    *("cv_summary", "thresholds", "uncertainty", "label_audit", "report", "report_page", "model_card"),
                     *figures,
                 ],
                 outputs=None,
                 name="attach_report",
+            ),
+            Node(
+                nodes.register_model,
+                inputs=["cv_summary", "training_config", "model_card", "params:registry", "params:base_models"],
+                outputs=None,
+                name="register_model",
             ),
         ]
     )

@@ -1,0 +1,39 @@
+"""Nodes of compare: two runs out of the tracking, compared by the evaluation wing."""
+
+from typing import Any
+
+from mentallam import tracking
+from mentallam.errors import MentallamError
+from mentallam.evaluation import comparison
+from mentallam.evaluation.comparison import ReportedRun
+from mentallam.evaluation.oof import out_of_fold_table
+from mentallam.evaluation.resampling import UncertaintyOptions
+
+
+def load_first(run_id: str | None) -> ReportedRun:
+    """Return the first run as the tracking keeps it."""
+    return _load("first", run_id)
+
+
+def load_second(run_id: str | None) -> ReportedRun:
+    """Return the second run as the tracking keeps it."""
+    return _load("second", run_id)
+
+
+def compare_runs(first: ReportedRun, second: ReportedRun, options: UncertaintyOptions) -> tuple[dict[str, Any], str]:
+    """Return the comparison, for programs and for readers."""
+    compared = comparison.compare_runs(first, second, options)
+    return compared, comparison.render_comparison(compared)
+
+
+def _load(option: str, run_id: str | None) -> ReportedRun:
+    if run_id is None:
+        raise MentallamError('compare needs two runs: --params "first=RUN_ID,second=RUN_ID"')
+    run_id = str(run_id)
+    kept = tracking.find_report_inputs(run_id, option)
+    outcome, data_statistics, training_config = (
+        tracking.load_report_input(run_id, kept[name]) for name in ("cv_outcome", "data_statistics", "training_config")
+    )
+    folds = [f"fold_{fold}_predictions" for fold in range(outcome["n_folds"])]
+    oof = out_of_fold_table([tracking.load_report_input(run_id, kept[name]) for name in folds])
+    return ReportedRun(run_id, oof, data_statistics, training_config["model"]["name"])

@@ -1,0 +1,21 @@
+"""The compare pipeline."""
+
+from kedro.pipeline import Node, Pipeline
+
+from mentallam.pipelines.compare import nodes
+
+
+def create_pipeline() -> Pipeline:
+    """Wire the comparison of two tracked cross-validations; nothing else is read."""
+    return Pipeline(
+        [
+            Node(nodes.load_first, "params:first", "first_run", name="load_first"),
+            Node(nodes.load_second, "params:second", "second_run", name="load_second"),
+            Node(
+                nodes.compare_runs,
+                ["first_run", "second_run", "params:uncertainty"],
+                ["comparison", "comparison_report"],
+                name="compare_runs",
+            ),
+        ]
+    )

@@ -1,0 +1,181 @@
+"""The MLflow Model Registry: which cross-validation's model is the champion, and why."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mlflow import MlflowClient
+from mlflow.entities.logged_model_status import LoggedModelStatus
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from pydantic import BaseModel, ConfigDict
+
+from mentallam.errors import MentallamError
+from mentallam.tracking import existing_run, find_fold_run
+
+CHAMPION = "champion"
+# What MLflow's database takes as a description.
+_DESCRIPTION_LENGTH = 5000
+
+Use = Literal["best_fold", "ensemble", "none"]
+
+
+class RegistryOptions(BaseModel):
+    """The parameters under `registry`.
+
+    Attributes:
+        model: Name of the registered model.
+        use: Which folds make the model: the one with the best dev F1, or all; none registers nothing.
+        reason: Why a model becomes champion though it isn't better on the same data; null if it shall not.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    use: Use = "best_fold"
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A finished cross-validation that may become champion.
+
+    Attributes:
+        cv_run_id: Its MLflow run.
+        data_hash: Of the data it was made with.
+        synthetic: Whether these were invented.
+        f1: Its honest F1, pooled over all held-out pairs.
+        dev_f1: F1 of its best fold on that fold's dev split.
+    """
+
+    cv_run_id: str
+    data_hash: str
+    synthetic: bool
+    f1: float
+    dev_f1: float
+
+
+def offer(candidate: Candidate, options: RegistryOptions, card: str, save_model: Callable[[Path, str], None]) -> str:
+    """Registers a cross-validation's model if it has earned it, and makes it champion.
+
+    It has if there is no champion yet, if it has a higher honest F1 than the champion on the same data, or if a reason
+    is given. A cross-validation is registered once; a reason makes an older version champion again.
+
+    Args:
+        candidate: The cross-validation.
+        options: The registry's parameters.
+        card: The model card, which becomes the description.
+        save_model: Writes the MLflow model to a folder, under the id that it is given.
+
+    Returns:
+        One sentence that says what came of it, for the log.
+    """
+    name = options.model
+    champion = find_champion(name)
+    registered = _find_version(name, candidate.cv_run_id, options.use)
+    if registered and champion and registered.version == champion.version:
+        return f"this run's model is the champion already: {name} version {champion.version}"
+    if champion and not options.reason and (objection := _objection(candidate, champion)):
+        return f"{name} version {champion.version} stays champion: {objection}; registry.reason=... overrules that"
+    version = registered.version if registered else _register(candidate, options, card, save_model)
+    client = MlflowClient()
+    if options.reason:
+        client.set_model_version_tag(name, version, "reason", options.reason)
+    client.set_registered_model_alias(name, CHAMPION, version)
+    return f"{name} version {version} is the champion now: models:/{name}@{CHAMPION}"
+
+
+def find_champion(name: str) -> ModelVersion | None:
+    """The version of a registered model that is its champion, if there is one."""
+    try:
+        return MlflowClient().get_model_version_by_alias(name, CHAMPION)
+    except MlflowException:
+        return None
+
+
+def find_checkpoint_run(experiment: str, checkpoint_run: str | None, name: str) -> str:
+    """The fold's run whose checkpoint shall be used.
+
+    Args:
+        experiment: As for `tracking.find_fold_run`.
+        checkpoint_run: As there, or `champion`.
+        name: The registered model whose champion that is.
+
+    Raises:
+        MentallamError: As `tracking.find_fold_run` and `champion_run`.
+    """
+    return find_fold_run(experiment, champion_run(name) if checkpoint_run == CHAMPION else checkpoint_run)
+
+
+def champion_run(name: str) -> str:
+    """The cross-validation's run behind the champion, whose best fold is the champion's model.
+
+    Raises:
+        MentallamError: There is no champion, or it is an ensemble, which has no single checkpoint.
+    """
+    champion = find_champion(name)
+    if champion is None:
+        raise MentallamError(
+            f"there is no champion yet of the registered model {name!r}: run `kedro run --pipeline reporting` first, "
+            f"with the same --env"
+        )
+    if champion.tags["use"] == "ensemble":
+        raise MentallamError(
+            f"the champion of {name!r} is an ensemble of folds, and inference takes one checkpoint: load it with "
+            f"mlflow.pyfunc.load_model('models:/{name}@{CHAMPION}'), or name a run"
+        )
+    return champion.tags["cv_run_id"]
+
+
+def _objection(candidate: Candidate, champion: ModelVersion) -> str | None:
+    if champion.tags["data_hash"] != candidate.data_hash:
+        return "it was measured on other data, so the two figures can't be compared"
+    if not candidate.f1 > (best := float(champion.tags["f1"])):
+        return f"this run's pooled F1 of {candidate.f1:.3f} is not above its {best:.3f} on the same data"
+    return None
+
+
+def _find_version(name: str, cv_run_id: str, use: Use) -> ModelVersion | None:
+    found = MlflowClient().search_model_versions(f"name = '{name}'")
+    wanted = {"cv_run_id": cv_run_id, "use": use}
+    return next((version for version in found if wanted.items() <= version.tags.items()), None)
+
+
+def _register(
+    candidate: Candidate, options: RegistryOptions, card: str, save_model: Callable[[Path, str], None]
+) -> str:
+    """Logs the model to the cross-validation's run and makes a version of it; the description of both is the card."""
+    client, description = MlflowClient(), _shortened(card)
+    run = existing_run("cv_run_id", candidate.cv_run_id)
+    model = client.create_logged_model(run.info.experiment_id, options.use, source_run_id=candidate.cv_run_id)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            save_model(Path(folder) / "model", model.model_id)
+            client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
+        except BaseException:
+            client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
+            raise
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    if not client.search_registered_models(f"name = '{options.model}'"):
+        client.create_registered_model(options.model)
+    client.update_registered_model(options.model, description)
+    tags = {**candidate.__dict__, "use": options.use}
+    version = client.create_model_version(
+        options.model,
+        source=f"models:/{model.model_id}",
+        run_id=candidate.cv_run_id,
+        tags={tag: str(value) for tag, value in tags.items()},
+        description=description,
+        model_id=model.model_id,
+    )
+    return str(version.version)
+
+
+def _shortened(card: str) -> str:
+    """The card as MLflow's database takes it: whole, or its beginning and where the rest is."""
+    if len(card) <= _DESCRIPTION_LENGTH:
+        return card
+    rest = "\n\n(shortened; the whole card is the run's artifact reporting/model_card.md)\n"
+    return card[: _DESCRIPTION_LENGTH - len(rest)].rsplit("\n", 1)[0] + rest

@@ -1,0 +1,85 @@
+"""The champion that the shared run registered, loaded as a user of MLflow does: by name, in a process of its own."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow.entities.model_registry import ModelVersion
+
+from mentallam.errors import MentallamError
+from tests.integration.conftest import Workspace
+
+NAME = "mentallam-tiny"
+PREDICT = """
+import sys, mlflow, pandas
+model = mlflow.pyfunc.load_model("models:/mentallam-tiny@champion")
+posts = pandas.read_csv(sys.argv[1], dtype=object)
+model.predict(posts).to_json(sys.argv[2], orient="records", lines=True, double_precision=15)
+"""
+
+
+@pytest.fixture(scope="module")
+def outcome(trained: Workspace) -> dict:
+    return json.loads((trained.data / "07_model_output" / "cv_outcome.json").read_text())
+
+
+def champion(workspace: Workspace) -> ModelVersion:
+    return workspace.client().get_model_version_by_alias(NAME, "champion")
+
+
+def test_the_champion_in_a_new_process_answers_as_inference_does(trained: Workspace, tmp_path: Path) -> None:
+    posts, answer = tmp_path / "posts.csv", tmp_path / "answer.jsonl"
+    posts.write_text(
+        'post_id,text,criterion_id\na,"I am awake at night, every night.",\nb,Ask me@example.com why I am tired.,A.6\n'
+    )
+    done = trained.command("-c", PREDICT, str(posts), str(answer))
+    assert done.returncode == 0, done.stderr[-3000:]
+    trained.run("inference", input=str(posts), checkpoint_run="champion")
+    inferred = pd.read_json(trained.data / "07_model_output" / "predictions.jsonl", lines=True)
+    loaded = pd.read_json(answer, lines=True)
+    assert len(loaded) == 10
+    # inference saves ten digits
+    pd.testing.assert_frame_equal(loaded, inferred.drop(columns="run_id"), rtol=0, atol=1e-10)
+
+
+def test_the_version_says_what_it_is(trained: Workspace, outcome: dict) -> None:
+    summary = json.loads((trained.data / "08_reporting" / "cv_summary.json").read_text())
+    version = champion(trained)
+    best = summary["folds"][summary["best_fold"]]
+    assert version.tags == {
+        "cv_run_id": outcome["cv_run_id"],
+        "data_hash": summary["data_hash"],
+        "synthetic": "True",
+        "f1": str(summary["pooled"]["f1"]),
+        "dev_f1": str(best["dev_f1"]),
+        "use": "best_fold",
+    }
+    assert best["dev_f1"] == max(fold["dev_f1"] for fold in summary["folds"])
+    assert version.description == (trained.data / "08_reporting" / "model_card.md").read_text()
+    assert "SYNTHETIC" in version.description
+
+
+def test_reporting_twice_registers_once_and_the_ensemble_takes_a_reason(
+    trained: Workspace, outcome: dict, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = champion(trained)
+    trained.run("reporting")
+    assert f"this run's model is the champion already: {NAME} version {before.version}" in caplog.text
+    trained.run("reporting", registry={"use": "ensemble"})
+    assert f"{NAME} version {before.version} stays champion" in caplog.text
+    assert len(trained.client().search_model_versions(f"name = '{NAME}'")) == 1
+
+    trained.run("reporting", registry={"use": "ensemble", "reason": "steadier"}, cv_run_id=outcome["cv_run_id"])
+    version = champion(trained)
+    assert (version.tags["use"], version.tags["reason"]) == ("ensemble", "steadier")
+    assert "all 5 folds' models" in version.description
+    with pytest.raises(MentallamError, match="is an ensemble of folds"):
+        trained.run("inference", input="posts.csv", checkpoint_run="champion")
+    trained.run("reporting", registry={"reason": "back"})
+    assert champion(trained).version == before.version
+
+
+def test_without_a_registry_nothing_is_registered(empty: Workspace) -> None:
+    with pytest.raises(MentallamError, match="there is no champion yet of the registered model 'mentallam-tiny'"):
+        empty.run("inference", input="posts.csv", checkpoint_run="champion")

@@ -1,0 +1,84 @@
+from typing import Any
+
+import pytest
+
+from mentallam.evaluation.model_card import render_model_card
+
+Facts = dict[str, Any]
+
+
+def row_of(card: str, start: str) -> str:
+    [row] = [line for line in card.splitlines() if line.startswith(f"| {start} |")]
+    return row
+
+
+def test_the_best_fold_and_its_threshold_are_named(
+    summary: Facts,
+    uncertainty: Facts,
+    data_statistics: Facts,
+    training_config: Facts,
+) -> None:
+    card = render_model_card(summary, uncertainty, data_statistics, training_config, "best_fold")
+    assert "Served is fold 3 of 5, the one with the best F1 on its dev split (0.700); threshold 0.490" in card
+    assert "fold 0 0.40, fold 1 0.43, fold 2 0.46, fold 3 0.49, fold 4 0.52." in card
+    assert "`tiny` with a classification head and DoRA adapters of rank 8" in card
+    assert "0:05:06 (h:mm:ss) over all folds" in card
+    assert "never a diagnosis" in card and "not\nmeasured" in card
+
+
+def test_an_ensemble_has_the_mean_threshold_and_no_figure_of_its_own(
+    summary: Facts,
+    uncertainty: Facts,
+    data_statistics: Facts,
+    training_config: Facts,
+) -> None:
+    card = render_model_card(summary, uncertainty, data_statistics, training_config, "ensemble")
+    assert "all 5 folds' models, against the mean of their thresholds, 0.460 over the folds" in card
+    assert "no figure of its own" in card
+    assert "Served is fold" not in card
+
+
+def test_data_and_figures_are_the_summarys(
+    summary: Facts,
+    uncertainty: Facts,
+    data_statistics: Facts,
+    training_config: Facts,
+) -> None:
+    card = render_model_card(summary, uncertainty, data_statistics, training_config, "best_fold")
+    assert f"{summary['n_posts']} posts in {summary['n_groups']} groups" in card
+    assert f"540 pairs, of which {summary['n_positive']} are positive. 9 of 45 authors have posts" in card
+    assert row_of(card, "F1").startswith(f"| F1 | {summary['pooled']['f1']:.3f} (")
+    assert f") | {summary['metrics']['f1']['mean']:.3f} ±" in row_of(card, "F1")
+    worst = summary["per_criterion"][0]
+    assert f"| {worst['n_positive']} | {worst['precision']:.3f} |" in row_of(card, "A.1 DEPRESSED_MOOD")
+    assert row_of(card, "MCC").startswith(f"| MCC | {summary['pooled']['mcc']:.3f} |")
+    assert f"| Brier score | {summary['pooled']['brier']:.3f} |" in card
+
+
+def test_intervals_stand_beside_the_figures_they_belong_to(
+    summary: Facts,
+    uncertainty: Facts,
+    data_statistics: Facts,
+    training_config: Facts,
+) -> None:
+    uncertainty["method"]["confidence"] = 0.9
+    card = render_model_card(summary, uncertainty, data_statistics, training_config, "best_fold")
+    f1 = uncertainty["headline"]["f1"]
+    assert f"| F1 | {summary['pooled']['f1']:.3f} ({f1['low']:.3f} to {f1['high']:.3f}) |" in card
+    assert "with a 90 % interval" in card
+    first = uncertainty["per_criterion"][0]["f1"]
+    assert row_of(card, "A.1 DEPRESSED_MOOD").endswith(f"({first['low']:.3f} to {first['high']:.3f}) |")
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_synthetic_data_are_marked(
+    summary: Facts,
+    uncertainty: Facts,
+    data_statistics: Facts,
+    training_config: Facts,
+    synthetic: bool,
+) -> None:
+    summary["synthetic"] = synthetic
+    card = render_model_card(summary, uncertainty, data_statistics, training_config, "best_fold")
+    for words in ("SYNTHETIC DATA", "the sample (synthetic)", "The data are invented"):
+        assert (words in card) == synthetic

@@ -1,0 +1,190 @@
+import ast
+import importlib.metadata
+import logging
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel
+
+from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
+from mentallam.config import Config
+from mentallam.errors import MentallamError
+from mentallam.serving.ensemble import load_ensemble
+from mentallam.serving.predictor import Predictor
+from mentallam.serving.pyfunc import BASE_MODELS, INPUT_EXAMPLE, SIGNATURE, requirements, save_pyfunc
+from tests.unit.conftest import with_threshold
+
+SECRET = "Marzipan lighthouse"
+COLUMNS = ["post_id", "criterion_id", "label", "probability", "threshold"]
+
+
+@pytest.fixture
+def folds(trained: TrainedFold, tmp_path: Path) -> dict[int, Path]:
+    """Checkpoints of two folds, the second with another head and threshold than the first."""
+    folders = {1: tmp_path / "fold_1", 3: tmp_path / "fold_3"}
+    save_checkpoint(trained, folders[1])
+    head = trained.model.base_model.model.score.modules_to_save["default"].weight  # type: ignore[union-attr,index]
+    with torch.no_grad():
+        head.mul_(-0.5)  # type: ignore[operator,union-attr]
+    save_checkpoint(with_threshold(trained, 0.61), folders[3])
+    return folders
+
+
+@pytest.fixture
+def base_models(trained: TrainedFold) -> Path:
+    return Path(trained.base.folder).parent
+
+
+@pytest.fixture
+def model(folds: dict[int, Path], base_models: Path, tiny_config: Config, tmp_path: Path) -> Path:
+    save_pyfunc(tmp_path / "model", {1: folds[1]}, base_models, tiny_config.inference)
+    return tmp_path / "model"
+
+
+def posts(**columns: list[str | None]) -> pd.DataFrame:
+    return pd.DataFrame({"text": ["I am tired.", "We went to the lake."], **columns}, dtype=object)
+
+
+def alone(folder: Path, base_models: Path, config: Config, asked: pd.DataFrame) -> pd.DataFrame:
+    mlflow_free = load_ensemble([folder], base_models, config.inference)
+    return mlflow_free.predict(asked)
+
+
+def test_it_answers_as_the_predictor_does(
+    model: Path, trained: TrainedFold, folds: dict[int, Path], base_models: Path, tiny_config: Config
+) -> None:
+    from mentallam.classifier.checkpoint import load_checkpoint
+
+    loaded = mlflow.pyfunc.load_model(str(model))
+    expected = Predictor(load_checkpoint(folds[1], base_models), tiny_config.inference.tokens_per_pass)
+    asked = posts(post_id=["a", "b"], criterion_id=["A.4", None])
+    answer = loaded.predict(asked)
+    pd.testing.assert_frame_equal(answer, expected.predict(asked)[COLUMNS])
+    assert list(zip(answer["post_id"], answer["criterion_id"], strict=True)) == [
+        ("a", "A.4"),
+        ("b", "A.1"),
+        ("b", "A.4"),
+        ("b", "A.6"),
+    ]
+    assert loaded.predict(posts())["post_id"].tolist() == ["1"] * 3 + ["2"] * 3
+
+
+def test_a_new_process_takes_the_package_from_the_model(model: Path) -> None:
+    """What is served stays what it was, whatever becomes of the installed package."""
+    code = (
+        "import sys, mlflow; model = mlflow.pyfunc.load_model(sys.argv[1]); import mentallam; "
+        "print(mentallam.__file__); print(model.predict(model.input_example).to_json())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning:mlflow.pyfunc", "-c", code, str(model)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    where, answer = done.stdout.strip().splitlines()
+    assert where == str(model / "code" / "mentallam" / "__init__.py")
+    expected = mlflow.pyfunc.load_model(str(model)).predict(INPUT_EXAMPLE)
+    assert answer == expected.to_json()
+    assert "Mismatch" not in done.stderr
+
+
+def test_nothing_is_pickled_and_the_base_model_stays_where_it_is(model: Path) -> None:
+    files = [path for path in model.rglob("*") if path.is_file()]
+    assert not [path for path in files if path.suffix in (".pkl", ".bin", ".pt", ".pyc")]
+    assert [path.parent.name for path in files if path.suffix == ".safetensors"] == ["fold_1"]
+
+
+def test_an_ensemble_is_the_mean_of_its_folds(
+    folds: dict[int, Path], base_models: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    save_pyfunc(tmp_path / "both", folds, base_models, tiny_config.inference)
+    asked = posts(post_id=["a", "b"], criterion_id=[None, None])
+    answer = mlflow.pyfunc.load_model(str(tmp_path / "both")).predict(asked)
+    one, two = (alone(folder, base_models, tiny_config, asked) for folder in folds.values())
+    assert (one["probability"] - two["probability"]).abs().min() > 1e-3
+    mean = (one["probability"] + two["probability"]) / 2
+    assert answer["probability"].tolist() == mean.tolist()
+    assert set(answer["threshold"]) == {(0.37 + 0.61) / 2}
+    assert answer["label"].tolist() == ["yes" if value >= 0.49 else "no" for value in mean]
+
+
+def test_a_model_config_at_loading_counts(model: Path, tmp_path: Path, base_models: Path) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    with pytest.raises(MentallamError, match=f"{nowhere} is not on this machine: .* {BASE_MODELS}"):
+        mlflow.pyfunc.load_model(str(model), model_config={"base_models": nowhere})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(BASE_MODELS, str(base_models))
+        moved = mlflow.pyfunc.load_model(str(model), model_config={"base_models": nowhere})
+    merged = mlflow.pyfunc.load_model(str(model), model_config={"merge_adapter": True})
+    answers = [each.predict(posts()) for each in (moved, merged, mlflow.pyfunc.load_model(str(model)))]
+    pd.testing.assert_frame_equal(answers[0], answers[2])
+    pd.testing.assert_frame_equal(answers[1], answers[2], atol=1e-5)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MentallamError, match="the random base model tiny lay in .* and is gone; train again"):
+        mlflow.pyfunc.load_model(str(model), model_config={"base_models": str(tmp_path / "empty")})
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"text": [SECRET, " "]}, "the input row 2: the text is empty"),
+        ({"text": [SECRET, "x"], "post_id": ["a", "a"]}, "the input row 2: post_id a has two texts"),
+        ({"text": [SECRET], "criterion_id": ["A.99"]}, "unknown criterion A.99; this model knows A.1, A.4, A.6"),
+        ({"body": [SECRET]}, "the input has no column text; it needs text, and may have post_id and criterion_id"),
+        ({"text": [SECRET, 17]}, "the input has a text that is no string"),
+        ({"text": [SECRET, "x"], "post_id": [1, 1]}, "the input row 2: post_id 1 has two texts"),
+    ],
+)
+def test_bad_input_is_named_without_its_text(
+    model: Path, asked: dict[str, list[object]], words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    loaded = mlflow.pyfunc.load_model(str(model))
+    with pytest.raises((MentallamError, MlflowException), match=words) as error, caplog.at_level(logging.DEBUG):
+        loaded.predict(pd.DataFrame(asked))
+    assert "arzipan" not in str(error.value) + caplog.text
+
+
+def test_no_text_is_logged_or_returned(
+    model: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    loaded = mlflow.pyfunc.load_model(str(model))
+    with caplog.at_level(logging.DEBUG):
+        answer = loaded.predict(pd.DataFrame({"text": [f"{SECRET} " * 50]}))
+    assert list(answer.columns) == COLUMNS == SIGNATURE.outputs.input_names()
+    assert "arzipan" not in answer.to_json() + caplog.text + "".join(capfd.readouterr())
+
+
+def test_signature_and_example_go_with_the_model(model: Path) -> None:
+    loaded: PyFuncModel = mlflow.pyfunc.load_model(str(model))
+    assert loaded.metadata.signature == SIGNATURE
+    pd.testing.assert_frame_equal(loaded.input_example, INPUT_EXAMPLE)
+
+
+def test_the_requirements_are_what_the_package_imports(model: Path) -> None:
+    """Of all modules that loading and predicting import from the package: each distribution that they name."""
+    code = (
+        "import sys, mlflow; mlflow.pyfunc.load_model(sys.argv[1]).predict(mlflow.pyfunc.load_model(sys.argv[1])"
+        ".input_example); print(*[m.__file__ for n, m in sys.modules.items() if n.startswith('mentallam')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(model)], capture_output=True, text=True, check=True)
+    imported = set()
+    for file in done.stdout.split():
+        for node in ast.walk(ast.parse(Path(file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.split(".")[0])
+    owners = importlib.metadata.packages_distributions()
+    needed = {owners[name][0].lower().replace("_", "-") for name in imported if name in owners}
+    needed -= {"mentallam", "bitsandbytes", "mlflow-tracing"}
+    listed = {re.split("==", line)[0].lower() for line in requirements()}
+    assert needed <= listed, needed - listed
+    assert (model / "requirements.txt").read_text().split() == requirements()
+    assert not [line for line in requirements() if "+" in line]

@@ -1,0 +1,160 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from mentallam.errors import MentallamError
+from mentallam.registry import Candidate, RegistryOptions, champion_run, find_champion, offer
+from mentallam.tracking import open_cv_run
+
+CARD = "# Model card"
+HASH = "ab" * 32
+
+
+@pytest.fixture
+def options(experiment: str) -> RegistryOptions:
+    """Each test has a registered model of its own in the shared database."""
+    return RegistryOptions(model=experiment.replace("/", "-").replace(":", "-"))
+
+
+@pytest.fixture
+def candidate(experiment: str) -> Callable[..., Candidate]:
+    """A new cross-validation."""
+
+    def new(f1: float, data_hash: str = HASH) -> Candidate:
+        mlflow.set_experiment(experiment)
+        with mlflow.start_run():
+            run_id = open_cv_run("a study")["run_id"]
+        return Candidate(run_id, data_hash, True, f1, 0.9)
+
+    return new
+
+
+def save_model(folder: Path, model_id: str) -> None:
+    folder.mkdir()
+    (folder / "MLmodel").write_text(f"model_id: {model_id}\n")
+
+
+def never(folder: Path, model_id: str) -> None:
+    raise AssertionError("a model was written that nobody wants")
+
+
+def versions(options: RegistryOptions) -> int:
+    return len(MlflowClient().search_model_versions(f"name = '{options.model}'"))
+
+
+def test_the_first_is_champion_and_says_what_it_is(
+    options: RegistryOptions, candidate: Callable[..., Candidate]
+) -> None:
+    first = candidate(0.4)
+    sentence = offer(first, options, CARD, save_model)
+    assert sentence == f"{options.model} version 1 is the champion now: models:/{options.model}@champion"
+    champion = find_champion(options.model)
+    assert champion is not None
+    assert champion.tags == {
+        "cv_run_id": first.cv_run_id,
+        "data_hash": HASH,
+        "synthetic": "True",
+        "f1": "0.4",
+        "dev_f1": "0.9",
+        "use": "best_fold",
+    }
+    assert champion.run_id == first.cv_run_id
+    assert champion.description == MlflowClient().get_registered_model(options.model).description == CARD
+    model = MlflowClient().get_logged_model(champion.source.removeprefix("models:/"))
+    assert (model.source_run_id, model.name, model.status.name) == (first.cv_run_id, "best_fold", "READY")
+    folder = mlflow.artifacts.download_artifacts(f"models:/{options.model}@champion")
+    assert Path(folder, "MLmodel").read_text().startswith(f"model_id: {model.model_id}")
+
+
+def test_a_run_is_registered_once(options: RegistryOptions, candidate: Callable[..., Candidate]) -> None:
+    first = candidate(0.4)
+    offer(first, options, CARD, save_model)
+    assert "is the champion already" in offer(first, options, CARD, never)
+    assert "is the champion already" in offer(first, options.model_copy(update={"reason": "again"}), CARD, never)
+    offer(candidate(0.5), options, CARD, save_model)
+    assert "is not above its 0.500" in offer(first, options, CARD, never)
+    assert versions(options) == 2
+
+
+def test_only_a_better_one_on_the_same_data_takes_over(
+    options: RegistryOptions, candidate: Callable[..., Candidate]
+) -> None:
+    offer(candidate(0.4), options, CARD, save_model)
+    for worse in (candidate(0.4), candidate(0.39)):
+        sentence = offer(worse, options, CARD, never)
+        assert f"{options.model} version 1 stays champion: this run's pooled F1 of {worse.f1:.3f} is not" in sentence
+    assert "measured on other data" in offer(candidate(0.9, "cd" * 32), options, CARD, never)
+    assert versions(options) == 1
+    assert "version 2 is the champion now" in offer(candidate(0.41), options, CARD, save_model)
+
+
+def test_a_reason_overrules_and_is_recorded(options: RegistryOptions, candidate: Callable[..., Candidate]) -> None:
+    first = candidate(0.8)
+    offer(first, options, CARD, save_model)
+    other = candidate(0.2, "cd" * 32)
+    offer(other, options.model_copy(update={"reason": "newer corpus"}), CARD, save_model)
+    champion = find_champion(options.model)
+    assert champion is not None
+    assert (champion.tags["cv_run_id"], champion.tags["reason"]) == (other.cv_run_id, "newer corpus")
+    offer(first, options.model_copy(update={"reason": "back to the first"}), CARD, never)
+    champion = find_champion(options.model)
+    assert champion is not None
+    assert (str(champion.version), champion.tags["reason"]) == ("1", "back to the first")
+    assert versions(options) == 2
+
+
+def test_the_ensemble_of_a_run_is_another_model_than_its_best_fold(
+    options: RegistryOptions, candidate: Callable[..., Candidate]
+) -> None:
+    first = candidate(0.4)
+    offer(first, options, CARD, save_model)
+    ensemble = options.model_copy(update={"use": "ensemble"})
+    assert "stays champion" in offer(first, ensemble, CARD, never)
+    assert "version 2" in offer(first, ensemble.model_copy(update={"reason": "steadier"}), CARD, save_model)
+
+
+def test_a_long_card_is_shortened_to_what_the_database_takes(
+    options: RegistryOptions, candidate: Callable[..., Candidate]
+) -> None:
+    offer(candidate(0.4), options, "| a row |\n" * 900, save_model)
+    champion = find_champion(options.model)
+    assert champion is not None
+    assert 4900 < len(champion.description) <= 5000
+    assert champion.description.endswith(
+        "| a row |\n\n(shortened; the whole card is the run's artifact reporting/model_card.md)\n"
+    )
+
+
+def test_a_model_that_cannot_be_written_leaves_the_registry_as_it_was(
+    options: RegistryOptions, candidate: Callable[..., Candidate]
+) -> None:
+    first = candidate(0.4)
+    with pytest.raises(AssertionError):
+        offer(first, options, CARD, never)
+    assert find_champion(options.model) is None
+    with pytest.raises(MlflowException):
+        MlflowClient().get_registered_model(options.model)
+    assert "version 1 is the champion now" in offer(first, options, CARD, save_model)
+
+
+def test_the_champions_run_is_found(options: RegistryOptions, candidate: Callable[..., Candidate]) -> None:
+    with pytest.raises(MentallamError, match="there is no champion yet of the registered model .*--pipeline reporting"):
+        champion_run(options.model)
+    first = candidate(0.4)
+    offer(first, options, CARD, save_model)
+    assert champion_run(options.model) == first.cv_run_id
+    offer(replace(first, f1=0.5), options.model_copy(update={"use": "ensemble", "reason": "x"}), CARD, save_model)
+    with pytest.raises(MentallamError, match="is an ensemble of folds, and inference takes one checkpoint"):
+        champion_run(options.model)
+
+
+def test_a_misspelt_option_is_refused() -> None:
+    with pytest.raises(ValueError, match="best_fold"):
+        RegistryOptions(model="m", use="best")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Extra inputs"):
+        RegistryOptions.model_validate({"model": "m", "reasons": "x"})
