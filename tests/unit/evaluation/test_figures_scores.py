@@ -78,7 +78,7 @@ def test_reliability_shows_the_bins_of_the_calibration_error(oof: pd.DataFrame) 
     for place, own in enumerate(bins.itertuples()):
         positives = round(own.n * own.observed)
         wilson = binomtest(positives, own.n).proportion_ci(0.95, method="wilson")
-        assert points.customdata[place] == (positives, own.n, wilson.low, wilson.high)
+        assert tuple(points.customdata[place]) == (positives, own.n, wilson.low, wilson.high)
         assert points.y[place] + points.error_y.array[place] == pytest.approx(wilson.high)
         assert points.y[place] - points.error_y.arrayminus[place] == pytest.approx(wilson.low)
 

@@ -60,10 +60,6 @@ def test_every_figure_has_a_place_an_address_and_a_title(page: str, figures: dic
 
 def test_figures_stand_in_their_sections(page: str) -> None:
     sections = {part.split("</h2>")[0]: part for part in page.split("<h2>")[1:]}
-    assert list(sections) == [
-        *("Data", "Result", "How epoch and threshold were chosen"),
-        *("Folds", "Criteria", "Limits", "Configuration"),
-    ]
     assert 'id="plot-roc"' in sections["Result"]
     assert 'id="plot-criterion_f1"' in sections["Criteria"]
 
