@@ -51,8 +51,8 @@ def test_data_and_figures_are_the_summarys(
     assert f") | {summary['metrics']['f1']['mean']:.3f} ±" in row_of(card, "F1")
     worst = summary["per_criterion"][0]
     assert f"| {worst['n_positive']} | {worst['precision']:.3f} |" in row_of(card, "A.1 DEPRESSED_MOOD")
-    assert row_of(card, "MCC").startswith(f"| MCC | {summary['pooled']['mcc']:.3f} |")
-    assert f"| Brier score | {summary['pooled']['brier']:.3f} |" in card
+    assert row_of(card, "MCC").startswith(f"| MCC | {summary['pooled']['mcc']:.3f} (")
+    assert f"| Brier score | {summary['pooled']['brier']:.3f} (" in card
 
 
 def test_intervals_stand_beside_the_figures_they_belong_to(
