@@ -47,6 +47,7 @@ def render_report(
             data=data_statistics,
             decision_rule=describe(DecisionConfig(**training_config["decision"])),
             select_by=training_config["training"]["select_by"],
+            config=training_config,
             training_config=yaml.safe_dump(training_config, sort_keys=False, allow_unicode=True),
             wording=dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True)),
         )

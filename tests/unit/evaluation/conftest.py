@@ -142,7 +142,7 @@ def training_config() -> dict[str, Any]:
     return {
         "model": {"name": "tiny", "max_length": 96},
         "adapter": {"use_dora": True, "r": 8},
-        "training": {"learning_rate": 0.001, "select_by": "average_precision"},
+        "training": {"learning_rate": 0.001, "select_by": "average_precision", "class_weight": "none"},
         "decision": asdict(DecisionConfig()),
     }
 

@@ -51,6 +51,7 @@ def test_every_table_has_all_its_rows_and_cells(render: Render) -> None:
         "pairs of": 6,
         "classifier": 4,
         "compared with": 5,
+        "item": 36,
     }
     for table in found.values():
         assert {len(row) for row in table} == {len(table[0])}
@@ -257,6 +258,18 @@ def test_every_figure_that_is_drawn_has_its_place_once(render: Render) -> None:
 
 def test_it_says_where_its_figures_are_drawn(render: Render) -> None:
     assert "(report.html)\n" in render()[: render().index("## Data")]
+
+
+def test_the_checklist_has_every_item_and_what_the_run_knows(render: Render, summary: dict[str, Any]) -> None:
+    rows = {row[0]: row[2] for row in tables(render())["item"][1:]}
+    named = {int(number) for item in rows for number in re.findall(r"\d+", item)}
+    assert named == set(range(1, 28))
+    assert rows["10"].startswith(f"60 posts, 540 pairs, {summary['n_positive']} positive")
+    assert rows["7"].endswith(": none was")
+    assert rows["11"].startswith("0 of 540 pairs")
+    assert "fold 3" in rows["22"]
+    summary["slices"].append({**summary["slices"][0], "slice": "truncated posts", "n_posts": 4})
+    assert {row[0]: row[2] for row in tables(render())["item"][1:]}["7"].endswith(": 4 of 60 posts")
 
 
 def test_the_report_says_what_it_is_not(render: Render) -> None:

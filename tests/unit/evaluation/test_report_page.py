@@ -66,7 +66,8 @@ def test_figures_stand_in_their_sections(page: str) -> None:
     sections = {part.split("</h2>")[0]: part for part in page.split("<h2>")[1:]}
     assert list(sections) == [
         *("Data", "Result", "How epoch and threshold were chosen"),
-        *("Folds", "Criteria", "Where the errors are", "Baselines", "Uncertainty", "Limits", "Configuration"),
+        *("Folds", "Criteria", "Where the errors are", "Baselines", "Uncertainty", "Limits"),
+        *("TRIPOD+AI checklist", "Configuration"),
     ]
     assert 'id="plot-roc"' in sections["Result"]
     assert 'id="plot-criterion_f1"' in sections["Criteria"]
