@@ -70,10 +70,12 @@ def _answer(
     text: str, criteria: tuple[str, ...], checkpoint_run: str | None, parameters: dict[str, Any]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     # torch takes seconds to import; a wrong option should not wait for it
-    from mentallam.registry import find_checkpoint_run
+    from mentallam.registry import RegistryOptions, find_checkpoint_run
     from mentallam.serving.predictor import Predictor
 
-    run_id = find_checkpoint_run(parameters["tracking_experiment"], checkpoint_run, parameters["registry"]["model"])
+    # Kedro makes it what the pipelines' nodes say that it is, or leaves the dict.
+    registry = RegistryOptions.model_validate(parameters["registry"])
+    run_id = find_checkpoint_run(parameters["tracking_experiment"], checkpoint_run, registry.model)
     config = compose_inference(Path(parameters["hydra_configs"]), parameters["profile"])
     predictor = Predictor.from_run(run_id, Path(parameters["base_models"]), config)
     asked: list[str | None] = [*dict.fromkeys(criteria)] or [None]
