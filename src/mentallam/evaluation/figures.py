@@ -33,6 +33,7 @@ def report_figures(
     synthetic: bool,
     baselines: pd.DataFrame | None = None,
     f1_intervals: Mapping[str, Mapping[str, Interval]] | None = None,
+    confidence: float = 0.95,
     history: pd.DataFrame | None = None,
 ) -> dict[str, Figure]:
     """The figures of the report, each named as in `REPORT_FIGURES`.
@@ -42,8 +43,9 @@ def report_figures(
         criteria: Columns criterion_id, symptom, criterion.
         synthetic: The data are invented; every figure then says so.
         baselines: The columns of the out-of-fold table and `model`, over the same pairs; None without baselines.
-        f1_intervals: Model ("model" for the fine-tuned one, or a baseline's name) to criterion_id to the 95 %
+        f1_intervals: Model ("model" for the fine-tuned one, or a baseline's name) to criterion_id to the
             interval of its F1; None draws no intervals.
+        confidence: Of these intervals.
         history: Columns fold, step, metric, value of all folds; None where none was kept.
 
     Raises:
@@ -55,7 +57,7 @@ def report_figures(
         "reliability": reliability(oof),
         "confusion": confusion(oof, criteria),
         "threshold_curves": threshold_curves(oof),
-        "criterion_f1": criterion_f1(oof, criteria, baselines, f1_intervals or {}),
+        "criterion_f1": criterion_f1(oof, criteria, baselines, f1_intervals or {}, confidence),
         "learning_curves": learning_curves(history),
         "score_histograms": score_histograms(oof),
     }

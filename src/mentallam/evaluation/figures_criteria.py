@@ -40,7 +40,7 @@ SHOWN_CELLS = ("true positive", "false negative", "false positive", "true negati
 
 
 class Interval(TypedDict):
-    """A figure and the two ends of its 95 % interval."""
+    """A figure and the two ends of its interval."""
 
     estimate: float
     low: float
@@ -92,6 +92,7 @@ def criterion_f1(
     criteria: pd.DataFrame,
     baselines: pd.DataFrame | None = None,
     intervals: Mapping[str, Mapping[str, Interval]] | None = None,
+    confidence: float = 0.95,
 ) -> Figure:
     """F1 of every criterion and of all pairs: the model, each baseline, and answering yes to everything.
 
@@ -99,8 +100,9 @@ def criterion_f1(
         oof: The out-of-fold table.
         criteria: Columns criterion_id, symptom, criterion.
         baselines: The columns of the out-of-fold table and `model`, over the same pairs; None without baselines.
-        intervals: `OWN_MODEL` or a baseline's name to criterion_id (or "all") to the 95 % interval of its F1; what
+        intervals: `OWN_MODEL` or a baseline's name to criterion_id (or "all") to the interval of its F1; what
             is missing is drawn without interval.
+        confidence: Of the intervals, for the legend.
 
     Raises:
         MentallamError: A criterion that `criteria` does not list, or a value out of range.
@@ -122,6 +124,7 @@ def criterion_f1(
             (intervals or {}).get(model, {}),
             [(row_number + offset, row) for row_number, row in enumerate(rows)],
             {"symbol": symbol, "color": colour, "size": 9},
+            confidence,
         )
     figure.add_scatter(
         x=_all_positive_f1(oof, criteria, rows),
@@ -149,6 +152,7 @@ def _add_model(
     intervals: Mapping[str, Interval],
     places: Sequence[tuple[float, Mapping[str, Any]]],
     marker: Mapping[str, Any],
+    confidence: float,
 ) -> None:
     """A model's dots, each on the line of its interval.
 
@@ -170,7 +174,7 @@ def _add_model(
     figure.add_scatter(
         x=[value for _, _, value in drawn],
         y=[place for place, _, _ in drawn],
-        name=model + (" (95 % interval)" if known else ""),
+        name=model + (f" ({100 * confidence:g} % interval)" if known else ""),
         legendgroup=model,
         mode="markers",
         marker=marker,

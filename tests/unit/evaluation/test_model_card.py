@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -5,6 +6,13 @@ import pytest
 from mentallam.evaluation.model_card import render_model_card
 
 Facts = dict[str, Any]
+Render = Callable[[str], str]
+
+
+@pytest.fixture
+def render(summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Facts) -> Render:
+    """Renders for a use, with the fixtures as the test has changed them by then."""
+    return lambda use: render_model_card(summary, uncertainty, data_statistics, training_config, use)
 
 
 def row_of(card: str, start: str) -> str:
@@ -12,13 +20,8 @@ def row_of(card: str, start: str) -> str:
     return row
 
 
-def test_the_best_fold_and_its_threshold_are_named(
-    summary: Facts,
-    uncertainty: Facts,
-    data_statistics: Facts,
-    training_config: Facts,
-) -> None:
-    card = render_model_card(summary, uncertainty, data_statistics, training_config, "best_fold")
+def test_the_best_fold_and_its_threshold_are_named(render: Render) -> None:
+    card = render("best_fold")
     assert "Served is fold 3 of 5, the one with the best F1 on its dev split (0.700); threshold 0.490" in card
     assert "fold 0 0.40, fold 1 0.43, fold 2 0.46, fold 3 0.49, fold 4 0.52." in card
     assert "`tiny` with a classification head and DoRA adapters of rank 8" in card
@@ -26,25 +29,15 @@ def test_the_best_fold_and_its_threshold_are_named(
     assert "never a diagnosis" in card and "not\nmeasured" in card
 
 
-def test_an_ensemble_has_the_mean_threshold_and_no_figure_of_its_own(
-    summary: Facts,
-    uncertainty: Facts,
-    data_statistics: Facts,
-    training_config: Facts,
-) -> None:
-    card = render_model_card(summary, uncertainty, data_statistics, training_config, "ensemble")
+def test_an_ensemble_has_the_mean_threshold_and_no_figure_of_its_own(render: Render) -> None:
+    card = render("ensemble")
     assert "all 5 folds' models, against the mean of their thresholds, 0.460 over the folds" in card
     assert "no figure of its own" in card
     assert "Served is fold" not in card
 
 
-def test_data_and_figures_are_the_summarys(
-    summary: Facts,
-    uncertainty: Facts,
-    data_statistics: Facts,
-    training_config: Facts,
-) -> None:
-    card = render_model_card(summary, uncertainty, data_statistics, training_config, "best_fold")
+def test_data_and_figures_are_the_summarys(render: Render, summary: Facts) -> None:
+    card = render("best_fold")
     assert f"{summary['n_posts']} posts in {summary['n_groups']} groups" in card
     assert f"540 pairs, of which {summary['n_positive']} are positive. 9 of 45 authors have posts" in card
     assert row_of(card, "F1").startswith(f"| F1 | {summary['pooled']['f1']:.3f} (")
@@ -55,14 +48,9 @@ def test_data_and_figures_are_the_summarys(
     assert f"| Brier score | {summary['pooled']['brier']:.3f} (" in card
 
 
-def test_intervals_stand_beside_the_figures_they_belong_to(
-    summary: Facts,
-    uncertainty: Facts,
-    data_statistics: Facts,
-    training_config: Facts,
-) -> None:
+def test_intervals_stand_beside_the_figures_they_belong_to(render: Render, summary: Facts, uncertainty: Facts) -> None:
     uncertainty["method"]["confidence"] = 0.9
-    card = render_model_card(summary, uncertainty, data_statistics, training_config, "best_fold")
+    card = render("best_fold")
     f1 = uncertainty["headline"]["f1"]
     assert f"| F1 | {summary['pooled']['f1']:.3f} ({f1['low']:.3f} to {f1['high']:.3f}) |" in card
     assert "with a 90 % interval" in card
@@ -71,14 +59,8 @@ def test_intervals_stand_beside_the_figures_they_belong_to(
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
-def test_synthetic_data_are_marked(
-    summary: Facts,
-    uncertainty: Facts,
-    data_statistics: Facts,
-    training_config: Facts,
-    synthetic: bool,
-) -> None:
+def test_synthetic_data_are_marked(render: Render, summary: Facts, synthetic: bool) -> None:
     summary["synthetic"] = synthetic
-    card = render_model_card(summary, uncertainty, data_statistics, training_config, "best_fold")
+    card = render("best_fold")
     for words in ("SYNTHETIC DATA", "the sample (synthetic)", "The data are invented"):
         assert (words in card) == synthetic

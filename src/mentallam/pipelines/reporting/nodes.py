@@ -77,6 +77,7 @@ def draw_figures(
         data_statistics["synthetic"],
         baselines=baseline_predictions,
         f1_intervals=f1_intervals(uncertainty),
+        confidence=uncertainty["method"]["confidence"],
         history=pd.concat(fold_histories, ignore_index=True),
     )
     return {f"figure_{name}": figure for name, figure in figures.items()}
