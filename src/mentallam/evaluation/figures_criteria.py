@@ -64,8 +64,8 @@ def confusion(pairs: pd.DataFrame, criteria: pd.DataFrame) -> Figure:
         [cells[name] / n if (n := _same_label(cells, name)) else None for name in SHOWN_CELLS] for cells in counts
     ]
     rows = [ALL, *rows]
-    # Its four names are the axis: a title below would meet them on a wide page.
-    figure = new_figure("", "", height=170 + ROW_HEIGHT * len(rows))
+    # On a line of its own: within a page plotly puts the title of a named axis beside the names, not below them.
+    figure = new_figure("<br>confusion matrix (pairs)", "", height=170 + ROW_HEIGHT * len(rows))
     figure.add_heatmap(
         x=["TP", "FN", "FP", "TN"],
         y=[row["criterion_id"] for row in rows],
@@ -82,7 +82,7 @@ def confusion(pairs: pd.DataFrame, criteria: pd.DataFrame) -> Figure:
         xgap=1,
         ygap=1,
         hoverongaps=False,
-        colorbar=colour_bar("colour: share of the true label; numbers: pairs"),
+        colorbar=colour_bar("share of the true label"),
     )
     figure.update_xaxes(type="category")
     return criteria_down(figure, rows)
