@@ -36,7 +36,7 @@ test: $(VENV)/.installed-dev weights  ## ruff, mypy, pytest
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4
 
 bench-training: install weights  ## training speed against the usual recipe; OPTIONS="--quick" takes 4 minutes
 	$(BIN)/python benchmarks/training.py $(OPTIONS)

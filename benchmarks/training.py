@@ -5,7 +5,7 @@ are ReDSM5's, with the same criteria, effective batch (4 posts x 9 criteria) and
 each quartile of length, and runs each recipe on them in a process of its own, one recipe after the other; figures are
 medians over rounds.
 
-make bench-training [OPTIONS="--quick"]      python benchmarks/training.py [--quick | --growth]
+make bench-training [OPTIONS="--quick"]      python benchmarks/training.py [--quick | --growth | --profile]
 """
 
 import argparse
@@ -248,6 +248,42 @@ def grow(steps: list[list[dict[str, str]]]) -> list[dict[str, Any]]:
     return rows
 
 
+def profile(posts: list[dict[str, str]]) -> dict[str, Any]:
+    """Where a forward and backward pass of ours spends its time, by operation, and the bound that its products set."""
+    from torch.profiler import profile as profiler
+
+    from mentallam.classifier.packing import pack
+    from mentallam.classifier.training import pair_loss
+
+    _, model, _, examples = prepare({"recipe": "ours", "posts": posts, "criteria": 9, "epochs": 1})
+    batch: dict[str, Any] = dict(pack(examples))
+    labels = batch.pop("labels")
+    model.train()
+    peaks, seconds = [], []
+    for _ in range(4):  # the first is a warm-up
+        peaks.append(matmul_flops(next(model.parameters()).dtype))
+        start = time.perf_counter()
+        pair_loss(model(**batch), labels).backward()
+        seconds.append(time.perf_counter() - start)
+    with profiler() as profiled:
+        pair_loss(model(**batch), labels).backward()
+    spent = {event.key: event.self_cpu_time_total / 1e6 for event in profiled.key_averages()}
+    whole = sum(spent.values())
+    products = {name: spent.pop(name) for name in ("aten::mm", "aten::addmm_", "aten::bmm") if name in spent}
+    largest = dict(sorted(spent.items(), key=lambda item: -item[1])[:12])
+    mfu = needed_flops(model, examples) / statistics.median(seconds[1:]) / statistics.median(peaks)
+    return {
+        "tokens": batch["input_ids"].shape[1],
+        "seconds": statistics.median(seconds[1:]),
+        "mfu": mfu,
+        "mfu_if_only_products": mfu * whole / sum(products.values()),
+        "products_share": {name: share / whole for name, share in products.items()},
+        "others_share": {name: share / whole for name, share in largest.items()},
+        "rest_share": (sum(spent.values()) - sum(largest.values())) / whole,
+        "threads": torch.get_num_threads(),
+    }
+
+
 def table(result: dict[str, Any]) -> str:
     """The comparison in Markdown."""
     lines = ["| recipe | seconds per step | pairs/s | peak MiB |", "| --- | --- | --- | --- |"]
@@ -260,10 +296,11 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measures and writes benchmarks/results/training.json (training_quick.json, training_growth.json)."""
+    """Measures and writes benchmarks/results/training.json (or training_quick, training_growth, training_profile)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round, about 4 minutes")
     parser.add_argument("--growth", action="store_true", help="time against posts and criteria instead")
+    parser.add_argument("--profile", action="store_true", help="where the time of one of our passes goes instead")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--task", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
@@ -281,6 +318,9 @@ def main() -> None:
     if arguments.growth:
         content: Any = {"growth": grow(steps)}
         name = "training_growth.json"
+    elif arguments.profile:
+        content, name = profile(steps[0]), "training_profile.json"
+        print(json.dumps(content, indent=2))
     else:
         content = compare(steps[:1] if arguments.quick else steps)
         name = "training_quick.json" if arguments.quick else "training.json"

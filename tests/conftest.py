@@ -8,6 +8,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from mentallam.classifier.weights import BaseModel, prepare_base_model
 from mentallam.config import Config, compose_config
@@ -25,6 +27,18 @@ POSTS = {
     "s_1_2": "We went to the lake and I ate three sandwiches. " * 6,
     "s_2_1": "Tired. So tired that the dishes have been in the sink since Monday, and I just look at them.",
 }
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return _ByFolder(config, log)
+
+
+class _ByFolder(LoadScopeScheduling):
+    """One worker runs all integration tests, which share a cross-validation; the others go file by file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/integration" if nodeid.startswith("tests/integration/") else nodeid.split("::")[0]
 
 
 @pytest.fixture(scope="session")

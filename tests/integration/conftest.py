@@ -63,13 +63,6 @@ class Workspace:
         return MlflowClient(self.environment["MLFLOW_TRACKING_URI"])
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers, one makes the shared cross-validation and runs all tests that read it."""
-    for item in items:
-        if "trained" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("trained"))
-
-
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """One whole `kedro run` on the test profile, shared by the tests that only read its results."""
