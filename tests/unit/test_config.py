@@ -35,6 +35,13 @@ def test_the_profiles_are_what_they_promise() -> None:
     assert tiny.training.max_epochs <= 2
 
 
+def test_a_corpus_takes_smaller_steps_of_more_pairs_and_longer_posts() -> None:
+    sample, corpus = (to_dict(compose_config(HYDRA, profile)) for profile in ("smollm2", "smollm2_corpus"))
+    sample["training"] |= {"learning_rate": 1e-3, "effective_batch_pairs": 36}
+    sample["model"]["max_length"] = 1024
+    assert corpus == sample
+
+
 @pytest.mark.parametrize("path", sorted(HYDRA.glob("experiment/*.yaml")), ids=lambda path: path.stem)
 def test_every_experiment_file_composes(path: Path) -> None:
     compose_config(HYDRA, path.stem)
