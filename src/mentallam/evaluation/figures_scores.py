@@ -173,18 +173,18 @@ def threshold_curves(pairs: pd.DataFrame) -> Figure:
 
 
 def score_histograms(pairs: pd.DataFrame) -> Figure:
-    """How many pairs have which probability: matched, unmatched, and explicit negatives apart.
+    """How many pairs have which probability: matched, unmatched, and explicit negatives apart, where there are any.
 
     Args:
         pairs: label, explicit_negative, probability; one row per pair.
     """
     matched, explicit = pairs["label"] == 1, pairs["explicit_negative"]
-    kinds = (
-        ("matched", pairs[matched], BLUE),
-        ("unmatched, not annotated", pairs[~matched & ~explicit], GREY),
-        ("explicit negative", pairs[~matched & explicit], ORANGE),
-    )
-    figure = stacked_figure("calibrated probability (0 to 1)", ["pairs"] * len(kinds), height=560, heights=[1 / 3] * 3)
+    kinds = [("matched", pairs[matched], BLUE), ("unmatched", pairs[~matched], GREY)]
+    if explicit.any():
+        kinds[1] = ("unmatched, not annotated", pairs[~matched & ~explicit], GREY)
+        kinds.append(("explicit negative", pairs[~matched & explicit], ORANGE))
+    rows = len(kinds)
+    figure = stacked_figure("calibrated probability (0 to 1)", ["pairs"] * rows, 150 + 140 * rows, [1 / rows] * rows)
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
     for row, (name, own, colour) in enumerate(kinds, start=1):
         counts, _ = np.histogram(own["probability"], edges)

@@ -130,6 +130,13 @@ def test_thresholds_per_criterion_are_a_range(oof: pd.DataFrame) -> None:
     assert dots.y[0] == pytest.approx(f1_score(own["label"], own["prediction"]))
 
 
+def test_without_explicit_negatives_there_is_no_empty_panel_for_them(oof: pd.DataFrame) -> None:
+    oof["explicit_negative"] = False
+    matched, unmatched = score_histograms(oof).data
+    assert (sum(matched.y), sum(unmatched.y)) == (oof["label"].sum(), (oof["label"] == 0).sum())
+    assert unmatched.name == f"unmatched: {(oof['label'] == 0).sum()}"
+
+
 def test_histograms_hold_every_pair_once_and_explicit_negatives_apart(oof: pd.DataFrame) -> None:
     oof["explicit_negative"] = (oof["label"] == 0) & (np.arange(len(oof)) % 3 == 0)
     matched, unmatched, explicit = score_histograms(oof).data
