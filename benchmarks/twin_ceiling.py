@@ -30,8 +30,11 @@ def main() -> None:
     truth = pd.read_csv(TWIN / "twin_truth.csv")
     annotated = pd.read_csv(TWIN / "redsm5_annotations.csv").rename(columns={"DSM5_symptom": "symptom"})
     evidence = annotated[annotated["status"] == 1]
+    before = config.model.prompt.prefix.split("{post}")[0]
     ends = {
-        post_id: [end for _, end in tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]]
+        post_id: [
+            end - len(before) for _, end in tokenizer(before + text, return_offsets_mapping=True)["offset_mapping"]
+        ]
         for post_id, text in texts.items()
     }
     print("| tokens of a pair | posts cut | F1 of a perfect reader |\n| --- | --- | --- |")

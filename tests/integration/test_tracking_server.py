@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
@@ -36,8 +35,10 @@ def server(tmp_path: Path) -> Iterator[str]:
             try:
                 urlopen(f"{address}/health", timeout=5).close()
                 break
-            except URLError:
+            except OSError:
                 time.sleep(0.5)
+        else:
+            pytest.fail(f"the server did not start: {(folder / 'log.txt').read_text()}")
         yield address
     finally:
         process.terminate()
