@@ -6,6 +6,11 @@ each quartile of length, and runs each recipe on them in a process of its own, o
 medians over rounds.
 
 make bench-training [OPTIONS="--quick"]      python benchmarks/training.py [--quick | --growth | --profile]
+
+On a GPU with the real shape, a Llama in a folder instead of SmolLM2:
+
+    python -m tests.slow.real_shape write FOLDER
+    python benchmarks/training.py --llama FOLDER/llama [--profile]
 """
 
 import argparse
@@ -45,25 +50,37 @@ def sample_posts(folder: Path, steps: int) -> list[list[dict[str, str]]]:
     return [own[["post_id", "text"]].to_dict("records") for _, own in drawn.groupby(step)]
 
 
+def seconds_now() -> float:
+    """The clock, once the GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def matmul_flops(dtype: torch.dtype) -> float:
     """FLOP/s of a large matrix product: the peak that training is measured against."""
-    a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+    device, size, repeats = ("cuda", 8192, 20) if torch.cuda.is_available() else ("cpu", 2048, 1)
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     times = []
     for _ in range(6):
-        start = time.perf_counter()
-        a @ b
-        times.append(time.perf_counter() - start)
-    return 2 * 2048**3 / statistics.median(times[1:])
+        start = seconds_now()
+        for _ in range(repeats):
+            a @ b
+        times.append((seconds_now() - start) / repeats)
+    return 2 * size**3 / statistics.median(times[1:])
 
 
 def needed_flops(model: Any, examples: list[Any]) -> float:
-    """Of a training step on these posts: base products and attention, forward and gradients by the activations.
+    """Of a training step on these posts: products with weights and attention, forward and gradients.
 
-    A frozen weight has no gradient, so a token costs 4 and not 6 FLOPs per weight; a prefix counts once, and a token
-    attends to what it may see and to nothing else.
+    A frozen weight has no gradient, so a token costs 4 FLOPs per weight of the base and 6 per weight of A and B; a
+    prefix counts once, and a token attends to what it may see and to nothing else.
     """
-    weights = sum(
+    frozen = sum(
         module.get_base_layer().weight.numel() for module in model.modules() if hasattr(module, "get_base_layer")
+    )
+    trained = sum(
+        parameter.numel() for name, parameter in model.named_parameters() if "lora_A" in name or "lora_B" in name
     )
     config = model.config
     tokens = scores = 0
@@ -72,7 +89,7 @@ def needed_flops(model: Any, examples: list[Any]) -> float:
         tokens += prefix + sum(suffixes)
         scores += prefix * (prefix + 1) / 2 + sum(length * (prefix + (length + 1) / 2) for length in suffixes)
     attention = 4 * scores * config.num_hidden_layers * config.num_attention_heads * config.head_dim
-    return float(4 * tokens * weights + 3 * attention)
+    return float(tokens * (4 * frozen + 6 * trained) + 3 * attention)
 
 
 def prepare(task: dict[str, Any]) -> tuple[Any, Any, Any, list[Any]]:
@@ -89,7 +106,10 @@ def prepare(task: dict[str, Any]) -> tuple[Any, Any, Any, list[Any]]:
     overrides += [f"training.max_epochs={task['epochs']}", "training.patience=100"]
     pairs = POSTS_PER_STEP * task["criteria"]
     overrides += [f"training.effective_batch_pairs={pairs}", "training.tokens_per_pass=4096"]
-    config = compose_config(PROJECT / "hydra_configs", "smollm2", " ".join(overrides))
+    if task["llama"]:
+        overrides.append(f"'model.path={task['llama']}'")
+    overrides += task["overrides"]
+    config = compose_config(PROJECT / "hydra_configs", "mentallam" if task["llama"] else "smollm2", " ".join(overrides))
     base = prepare_base_model(config.model, PROJECT / "data/06_models/base")
     set_seed(SEED)
     model, tokenizer = build_classifier(base, config)
@@ -138,10 +158,10 @@ def run_pairwise(config: Any, model: Any, tokenizer: Any, examples: list[Any], p
 
     class Clock(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.start = time.perf_counter()
+            self.start = seconds_now()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            seconds.append(time.perf_counter() - self.start)
+            seconds.append(seconds_now() - self.start)
 
     seconds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -180,16 +200,19 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
         "matmul_flops": max(peaks),
         "loaded_rss_bytes": resting * 1024,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_gpu_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
         "dtype": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
     }
 
 
-def measure(recipe: str, posts: list[dict[str, str]], criteria: int = 9, epochs: int = 1) -> dict[str, Any]:
+def measure(
+    options: dict[str, Any], recipe: str, posts: list[dict[str, str]], criteria: int = 9, epochs: int = 1
+) -> dict[str, Any]:
     """`work` in a fresh process."""
     with tempfile.TemporaryDirectory() as folder:
         task, result = Path(folder, "task.json"), Path(folder, "result.json")
-        content = {"recipe": recipe, "posts": posts, "criteria": criteria, "epochs": epochs}
+        content = {**options, "recipe": recipe, "posts": posts, "criteria": criteria, "epochs": epochs}
         task.write_text(json.dumps(content), encoding="utf-8")
         command = [sys.executable, __file__, "--task", str(task), "--result", str(result)]
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
@@ -198,7 +221,7 @@ def measure(recipe: str, posts: list[dict[str, str]], criteria: int = 9, epochs:
         return dict(json.loads(result.read_text(encoding="utf-8")))
 
 
-def compare(steps: list[list[dict[str, str]]]) -> dict[str, Any]:
+def compare(options: dict[str, Any], steps: list[list[dict[str, str]]]) -> dict[str, Any]:
     """All recipes, round after round, a round per step's posts."""
     rounds = []
     for posts in steps:
@@ -207,7 +230,7 @@ def compare(steps: list[list[dict[str, str]]]) -> dict[str, Any]:
             # A step of the slow recipes takes a minute, in which a first step's extra is lost; ours takes seconds, so
             # that its first one is a warm-up and three others count.
             quick = recipe.startswith("ours")
-            runs[recipe] = measure(recipe, posts, epochs=4 if quick else 1)
+            runs[recipe] = measure(options, recipe, posts, epochs=4 if quick else 1)
             seconds[recipe] = statistics.median(runs[recipe]["seconds"][1 if quick else 0 :])
             print(recipe, [round(one, 2) for one in runs[recipe]["seconds"]], flush=True)
         ours = runs["ours"]
@@ -227,7 +250,10 @@ def compare(steps: list[list[dict[str, str]]]) -> dict[str, Any]:
     keys = ("ratio_vs_padded", "ratio_vs_dynamic", "pairs_per_second", "mfu", "dora_over_lora", "matmul_flops")
     return {
         **{key: statistics.median(one[key] for one in rounds) for key in keys},
-        "peak_rss_bytes": {r: max(one["runs"][r]["peak_rss_bytes"] for one in rounds) for r in RECIPES},
+        **{
+            peak: {r: max(one["runs"][r][peak] for one in rounds) for r in RECIPES}
+            for peak in ("peak_rss_bytes", "peak_gpu_bytes")
+        },
         "seconds_per_step": {r: statistics.median(one["seconds_per_step"][r] for one in rounds) for r in RECIPES},
         "dtype": rounds[0]["runs"]["ours"]["dtype"],
         "threads": rounds[0]["runs"]["ours"]["threads"],
@@ -235,39 +261,46 @@ def compare(steps: list[list[dict[str, str]]]) -> dict[str, Any]:
     }
 
 
-def grow(steps: list[list[dict[str, str]]]) -> list[dict[str, Any]]:
+def grow(options: dict[str, Any], steps: list[list[dict[str, str]]]) -> list[dict[str, Any]]:
     """Seconds of an epoch of few posts against the number of posts and of criteria, ours and pair by pair."""
     rows = []
     for times, criteria in ((1, 9), (2, 9), (4, 9), (1, 18), (1, 38)):
         posts = [post for step in steps[:times] for post in step]
         row: dict[str, Any] = {"posts": len(posts), "criteria": criteria}
         for recipe in ("ours", "dynamic"):
-            row[recipe] = sum(measure(recipe, posts, criteria)["seconds"])
+            row[recipe] = sum(measure(options, recipe, posts, criteria)["seconds"])
         rows.append(row)
         print(row, flush=True)
     return rows
 
 
-def profile(posts: list[dict[str, str]]) -> dict[str, Any]:
+def profile(options: dict[str, Any], posts: list[dict[str, str]]) -> dict[str, Any]:
     """Where a forward and backward pass of ours spends its time, by operation, and the bound that its products set."""
+    from accelerate.utils import send_to_device
     from torch.profiler import profile as profiler
 
     from mentallam.classifier.packing import pack
     from mentallam.classifier.training import pair_loss
 
-    _, model, _, examples = prepare({"recipe": "ours", "posts": posts, "criteria": 9, "epochs": 1})
-    batch: dict[str, Any] = dict(pack(examples))
+    _, model, _, examples = prepare({**options, "recipe": "ours", "posts": posts, "criteria": 9, "epochs": 1})
+    device = next(model.parameters()).device
+    batch: dict[str, Any] = dict(send_to_device(pack(examples), device))
     labels = batch.pop("labels")
     model.train()
     peaks, seconds = [], []
     for _ in range(4):  # the first is a warm-up
         peaks.append(matmul_flops(next(model.parameters()).dtype))
-        start = time.perf_counter()
+        start = seconds_now()
         pair_loss(model(**batch), labels).backward()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(seconds_now() - start)
     with profiler() as profiled:
         pair_loss(model(**batch), labels).backward()
-    spent = {event.key: event.self_cpu_time_total / 1e6 for event in profiled.key_averages()}
+        seconds_now()
+    events = profiled.key_averages()
+    if device.type == "cuda":  # the operations' kernels count, not the calls that start them
+        spent = {e.key: e.self_device_time_total / 1e6 for e in events if e.key.startswith("aten::")}
+    else:
+        spent = {e.key: e.self_cpu_time_total / 1e6 for e in events}
     whole = sum(spent.values())
     products = {name: spent.pop(name) for name in ("aten::mm", "aten::addmm_", "aten::bmm") if name in spent}
     largest = dict(sorted(spent.items(), key=lambda item: -item[1])[:12])
@@ -276,6 +309,7 @@ def profile(posts: list[dict[str, str]]) -> dict[str, Any]:
         "tokens": batch["input_ids"].shape[1],
         "seconds": statistics.median(seconds[1:]),
         "mfu": mfu,
+        "busy_share": whole / statistics.median(seconds[1:]),
         "mfu_if_only_products": mfu * whole / sum(products.values()),
         "products_share": {name: share / whole for name, share in products.items()},
         "others_share": {name: share / whole for name, share in largest.items()},
@@ -289,7 +323,7 @@ def table(result: dict[str, Any]) -> str:
     lines = ["| recipe | seconds per step | pairs/s | peak MiB |", "| --- | --- | --- | --- |"]
     for recipe, seconds in result["seconds_per_step"].items():
         speed = result["rounds"][0]["runs"][recipe]["pairs_per_step"] / seconds
-        memory = result["peak_rss_bytes"][recipe] / 2**20
+        memory = (result["peak_gpu_bytes"][recipe] or result["peak_rss_bytes"][recipe]) / 2**20
         lines.append(f"| {RECIPES[recipe]} | {seconds:.2f} | {speed:.2f} | {memory:.0f} |")
     keys = ("ratio_vs_padded", "ratio_vs_dynamic", "mfu", "dora_over_lora")
     return "\n".join([*lines, "", ", ".join(f"{key} {result[key]:.2f}" for key in keys)])
@@ -302,6 +336,9 @@ def main() -> None:
     parser.add_argument("--growth", action="store_true", help="time against posts and criteria instead")
     parser.add_argument("--profile", action="store_true", help="where the time of one of our passes goes instead")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--llama", type=Path, help="folder of a Llama that takes SmolLM2's place, profile mentallam")
+    parser.add_argument("--overrides", nargs="*", default=[], help="Hydra's, for all recipes")
+    parser.add_argument("--name", help="of the result's file; training, training_quick and so on without")
     parser.add_argument("--task", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -315,16 +352,18 @@ def main() -> None:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         steps = sample_posts(Path(folder), 4 if arguments.growth else arguments.rounds)
     RESULTS.mkdir(exist_ok=True)
+    options = {"llama": str(arguments.llama.resolve()) if arguments.llama else "", "overrides": arguments.overrides}
     if arguments.growth:
-        content: Any = {"growth": grow(steps)}
+        content: Any = {"growth": grow(options, steps)}
         name = "training_growth.json"
     elif arguments.profile:
-        content, name = profile(steps[0]), "training_profile.json"
+        content, name = profile(options, steps[0]), "training_profile.json"
         print(json.dumps(content, indent=2))
     else:
-        content = compare(steps[:1] if arguments.quick else steps)
+        content = compare(options, steps[:1] if arguments.quick else steps)
         name = "training_quick.json" if arguments.quick else "training.json"
         print(table(content))
+    name = f"{arguments.name}.json" if arguments.name else name
     (RESULTS / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

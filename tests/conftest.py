@@ -6,6 +6,8 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # The tiny model's products are too small to share: a second thread would only wait. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The suite shows the same everywhere, so it leaves a GPU alone; `make test-gpu` names one.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import pytest
 from xdist.remote import Producer

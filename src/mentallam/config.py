@@ -75,6 +75,7 @@ class ModelConfig:
     quantization: str = "none"
     max_length: int = MISSING
     gradient_checkpointing: bool = False
+    compile_on_gpu: bool = False
     prompt: PromptConfig = field(default_factory=PromptConfig)
 
 

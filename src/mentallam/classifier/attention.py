@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -30,7 +31,7 @@ def shared_prefix_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    packing: Packing | None = None,
+    packing: Packing | BlockMask | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention in the form that transformers' AttentionInterface expects.
@@ -43,7 +44,8 @@ def shared_prefix_attention(
         attention_mask: Must be None with a packing: the packing says who sees whom.
         scaling: Factor on the scores.
         dropout: Must be 0 with a packing.
-        packing: How the tokens belong together; None for an ordinary batch.
+        packing: How the tokens belong together, a `block_mask` of it inside of what is compiled; None for an ordinary
+            batch.
         **kwargs: Passed on for an ordinary batch.
 
     Returns:
@@ -55,8 +57,41 @@ def shared_prefix_attention(
         )
     if dropout:
         raise ValueError("attention dropout would be shared by all criteria of a post; set attention_dropout to 0")
+    if isinstance(packing, BlockMask):
+        fused = flex_attention(
+            query,
+            key,
+            value,
+            block_mask=packing,
+            scale=scaling,
+            enable_gqa=query.shape[1] != key.shape[1],
+            # The other kernel, for generation, can't be had for some short rows (pytorch/pytorch#185349).
+            kernel_options={"FORCE_USE_FLEX_ATTENTION": True},
+        )
+        return fused.transpose(1, 2), None
     out: Tensor = _PackedAttention.apply(query[0], key[0], value[0], scaling or query.shape[-1] ** -0.5, packing)
     return out[None], None
+
+
+def block_mask(packing: Packing, device: torch.device) -> BlockMask:
+    """Who sees whom, in the form of PyTorch's flex attention, which skips the blocks of a row that are hidden.
+
+    Args:
+        packing: How the row's tokens belong together.
+        device: Where the attention is computed.
+    """
+    length = packing[-1].end
+    posts, suffixes = torch.empty(length, dtype=torch.int32), torch.zeros(length, dtype=torch.int32)
+    for number, post in enumerate(packing):
+        posts[post.start : post.end] = number
+        suffixes[post.suffixes : post.end] = post.cells.cpu() // post.longest + 1
+    posts, suffixes = posts.to(device), suffixes.to(device)  # a suffix counts from 1, 0 is the prefix
+
+    def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        of_a_kind = (suffixes[key] == 0) | (suffixes[key] == suffixes[query])
+        return (posts[query] == posts[key]) & of_a_kind & (key <= query)
+
+    return create_block_mask(sees, None, None, length, length, device=str(device))
 
 
 class _Segment(NamedTuple):

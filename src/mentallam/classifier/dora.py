@@ -11,9 +11,11 @@ merging stay PEFT's, so a checkpoint is an ordinary PEFT checkpoint.
 """
 
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
+import torch.nn.functional as functional
 from peft import PeftModel
 from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.tuners.lora.variants import DoraLinearVariant
@@ -39,20 +41,54 @@ class _OptimizerSteps:
 register_optimizer_step_post_hook(_OptimizerSteps.add)
 
 
+class Parts(NamedTuple):
+    """What an adapted layer is made of.
+
+    Attributes:
+        weight: W, (out, in), frozen.
+        squared_norm: ||W||^2 per output row, (out,) float32; None for LoRA.
+        a: A, (r, in).
+        b: B, (out, r).
+        magnitude: m, (out,); None for LoRA.
+        scaling: s.
+    """
+
+    weight: Tensor
+    squared_norm: Tensor | None
+    a: Tensor
+    b: Tensor
+    magnitude: Tensor | None
+    scaling: float
+
+
 class Factors(NamedTuple):
-    """What a layer multiplies with between two optimizer steps; all in the activations' dtype but the norm.
+    """What a layer multiplies with between two optimizer steps, in the activations' dtype.
 
     Attributes:
         a: A, (r, in).
         scaled_b: s B, (out, r).
         direction: m / ||W + sBA||, (out,); None for LoRA.
-        norm: ||W + sBA|| per output row, (out,) float32; None for LoRA.
     """
 
     a: Tensor
     scaled_b: Tensor
     direction: Tensor | None
-    norm: Tensor | None
+
+
+@torch.no_grad()
+def weight_norms(layers: Sequence[Parts]) -> list[Tensor]:
+    """||W + sBA|| per output row, (out,) float32, of each layer; all of them DoRA's."""
+    norms = []
+    for weight, squared_norm, a, b, _, scaling in layers:
+        assert squared_norm is not None
+        # In W's dtype: the term is a small part of the sum, and copying W to float32 would take most of the time.
+        cross = ((weight @ a.to(weight.dtype).T).float() * b.float()).sum(1)
+        a, b = a.float(), b.float()
+        update = ((b @ (a @ a.T)) * b).sum(1)
+        squared = squared_norm + 2 * scaling * cross + scaling**2 * update
+        # Rounding could take a row of zeros below zero.
+        norms.append(squared.clamp(min=torch.finfo(torch.float32).tiny).sqrt())
+    return norms
 
 
 class FastLoraLinear(LoraLinear):
@@ -60,70 +96,95 @@ class FastLoraLinear(LoraLinear):
 
     Made by `use_fast_adapters` out of a layer that exists; whatever is asked of a merged, disabled or multiple
     adapter is left to PEFT.
+
+    Attributes:
+        norm: ||W + sBA|| per output row, (out,) float32, as `refresh_norms` left it; None for LoRA.
     """
 
-    _squared_base_norm: Tensor | None = None
-    _squared_base_norm_of = 0
+    norm: Tensor | None = None
+    _norm_of: tuple[object, ...] = ()
+    _squared_norm: Tensor | None = None
+    _squared_norm_of = 0
     _factors: Factors | None = None
     _factors_of: tuple[object, ...] = ()
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The adapted layer's output, (..., out), from its input (..., in)."""
-        base = self.get_base_layer()
         if self.disable_adapters or self.merged or len(self.active_adapters) != 1 or args or kwargs:
             return super().forward(x, *args, **kwargs)
+        bias = cast("Tensor | None", self.get_base_layer().bias)
+        if torch.compiler.is_compiling():
+            out = self._in_plain_operations(x)
+            return out if bias is None else out + bias
+        weight, _, a, b, magnitude, scaling = self._parts()
+        adapted: Tensor = _AdaptedLinear.apply(x, weight, bias, a, b, magnitude, self.factors(x.dtype), scaling)
+        return adapted
+
+    def _in_plain_operations(self, x: Tensor) -> Tensor:
+        """For a compiler, which finds the gradient and what to fuse by itself; the norm is there already."""
+        weight, _, a, b, magnitude, scaling = self._parts()
+        out = functional.linear(x, weight)
+        out = out + functional.linear(functional.linear(x, a.to(x.dtype)), (b * scaling).to(x.dtype))
+        return out if magnitude is None else out * (magnitude / cast(Tensor, self.norm)).to(x.dtype)
+
+    def _parts(self) -> Parts:
         adapter = self.active_adapters[0]
-        weight = cast(Tensor, base.weight)
-        weight_a, weight_b = (cast(Tensor, part[adapter].weight) for part in (self.lora_A, self.lora_B))
+        a, b = (cast(Tensor, part[adapter].weight) for part in (self.lora_A, self.lora_B))
         magnitude = cast(Tensor, self.lora_magnitude_vector[adapter].weight) if adapter in self.lora_variant else None
-        scaling = self.scaling[adapter]
-        factors = self.factors(weight, weight_a, weight_b, magnitude, scaling, x.dtype)
-        out: Tensor = _AdaptedLinear.apply(x, weight, base.bias, weight_a, weight_b, magnitude, factors, scaling)
-        return out
+        weight = cast(Tensor, self.get_base_layer().weight)
+        return Parts(weight, self._squared_norm, a, b, magnitude, self.scaling[adapter])
+
+    @staticmethod
+    def _state(parts: Parts) -> tuple[object, ...]:
+        """Changes whenever an adapter's weights do."""
+        weight, _, a, b, magnitude, scaling = parts
+        trained = (a, b) if magnitude is None else (a, b, magnitude)
+        versions = tuple(part._version for part in trained)
+        places = tuple(part.data_ptr() for part in (weight, *trained))
+        return _OptimizerSteps.count, versions, places, scaling
 
     @torch.no_grad()
-    def factors(
-        self,
-        weight: Tensor,
-        weight_a: Tensor,
-        weight_b: Tensor,
-        magnitude: Tensor | None,
-        scaling: float,
-        dtype: torch.dtype,
-    ) -> Factors:
+    def _stale(self) -> Parts | None:
+        """What to make the norm of, if there is one and the adapter has changed since it was made."""
+        parts = self._parts()
+        if parts.magnitude is None or self._norm_of == self._state(parts):
+            return None
+        if self._squared_norm is None or self._squared_norm_of != parts.weight.data_ptr():
+            self._squared_norm = parts.weight.float().square().sum(1)
+            self._squared_norm_of = parts.weight.data_ptr()
+        return parts._replace(squared_norm=self._squared_norm)
+
+    @torch.no_grad()
+    def factors(self, dtype: torch.dtype) -> Factors:
         """The factors of W + sBA, made once per optimizer step.
 
         Args:
-            weight: W, (out, in), frozen.
-            weight_a: A, (r, in).
-            weight_b: B, (out, r).
-            magnitude: m, (out,); None for LoRA.
-            scaling: s.
-            dtype: The activations' dtype.
+            dtype: The activations'.
         """
-        trained = [part for part in (weight_a, weight_b, magnitude) if part is not None]
-        changes = (_OptimizerSteps.count, *(part._version for part in trained))
-        places = (weight.data_ptr(), *(part.data_ptr() for part in trained))
-        state = (changes, places, scaling, dtype)
+        parts = self._parts()
+        state = (self._state(parts), dtype)
         if self._factors is None or state != self._factors_of:
-            norm, direction = None, None
-            if magnitude is not None:
-                norm = self._norm(weight, weight_a.float(), weight_b.float(), scaling)
-                direction = (magnitude / norm).to(dtype)
-            self._factors = Factors(weight_a.to(dtype), (weight_b * scaling).to(dtype), direction, norm)
+            refresh_norms([self])
+            _, _, a, b, magnitude, scaling = parts
+            direction = None if magnitude is None else (magnitude / cast(Tensor, self.norm)).to(dtype)
+            self._factors = Factors(a.to(dtype), (b * scaling).to(dtype), direction)
             self._factors_of = state
         return self._factors
 
-    def _norm(self, weight: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
-        if self._squared_base_norm is None or self._squared_base_norm_of != weight.data_ptr():
-            self._squared_base_norm = weight.float().square().sum(1)
-            self._squared_base_norm_of = weight.data_ptr()
-        # In W's dtype: the term is a small part of the sum, and copying W to float32 would take most of the time.
-        cross = ((weight @ a.to(weight.dtype).T).float() * b).sum(1)
-        update = ((b @ (a @ a.T)) * b).sum(1)
-        squared = self._squared_base_norm + 2 * scaling * cross + scaling**2 * update
-        # Rounding could take a row of zeros below zero.
-        return squared.clamp(min=torch.finfo(torch.float32).tiny).sqrt()
+
+def refresh_norms(
+    layers: Sequence[FastLoraLinear], make: Callable[[Sequence[Parts]], list[Tensor]] = weight_norms
+) -> None:
+    """Makes the norms of layers whose adapters have changed since: once per optimizer step.
+
+    Args:
+        layers: Those that go through `make` together.
+        make: `weight_norms`, or a compiled form of it.
+    """
+    stale = {layer: parts for layer in layers if (parts := layer._stale()) is not None}
+    if stale:
+        for layer, norm in zip(stale, make(list(stale.values())), strict=True):
+            layer.norm, layer._norm_of = norm, layer._state(stale[layer])
 
 
 class _AdaptedLinear(torch.autograd.Function):
@@ -157,7 +218,7 @@ class _AdaptedLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight, hidden, magnitude, out = ctx.saved_tensors
-        a, scaled_b, direction, _ = ctx.factors
+        a, scaled_b, direction = ctx.factors
         dtype_a, dtype_b = ctx.dtypes
         flat = gradient.flatten(0, -2)
         to_magnitude = None

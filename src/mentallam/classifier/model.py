@@ -17,6 +17,7 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from mentallam.classifier import attention
+from mentallam.classifier.compiling import compile_layers
 from mentallam.classifier.dora import use_fast_adapters
 from mentallam.classifier.packing import Packing
 from mentallam.classifier.weights import BaseModel, quiet_loading
@@ -32,7 +33,12 @@ class PackedLlamaForSequenceClassification(LlamaForSequenceClassification):
     """Llama with a sequence-classification head that also takes packed rows.
 
     With a packing, the head reads the tokens named by `pool_index`, one per pair; without one it is transformers' own.
+
+    Attributes:
+        compiled: Whether the layers are; see `compiling`.
     """
+
+    compiled = False
 
     def forward(
         self,
@@ -49,7 +55,8 @@ class PackedLlamaForSequenceClassification(LlamaForSequenceClassification):
                 input_ids, position_ids=position_ids, labels=labels, **kwargs
             )
             return plain
-        kwargs.update(use_cache=False, packing=packing, return_dict=True)
+        seen = attention.block_mask(packing, input_ids.device) if self.compiled else packing
+        kwargs.update(use_cache=False, packing=seen, return_dict=True)
         hidden = self.model(input_ids, position_ids=position_ids, **kwargs).last_hidden_state
         return SequenceClassifierOutput(logits=self.score(hidden[0, pool_index].float()))
 
@@ -207,4 +214,6 @@ def build_classifier(base: BaseModel, config: Config) -> tuple[PeftModel, PreTra
     if config.model.gradient_checkpointing:
         # Only while the model is in training mode; scoring keeps nothing for a backward pass anyway.
         adapted.gradient_checkpointing_enable({"use_reentrant": False})
+    if config.model.compile_on_gpu and next(adapted.parameters()).is_cuda:
+        compile_layers(adapted)
     return adapted, tokenizer

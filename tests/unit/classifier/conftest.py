@@ -50,7 +50,7 @@ def pairwise_logits(model: PeftModel, examples: Iterable[PostExample]) -> torch.
     rows = []
     for example in examples:
         for suffix in example.suffixes:
-            hidden = inner.model(torch.tensor([example.prefix + suffix])).last_hidden_state
+            hidden = inner.model(torch.tensor([example.prefix + suffix], device=inner.device)).last_hidden_state
             rows.append(inner.score(hidden[0, -1].float()))
     return torch.stack(rows)
 

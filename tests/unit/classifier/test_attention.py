@@ -3,6 +3,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import create_mask
 
 from mentallam.classifier import attention
 from mentallam.classifier.packing import Packing, pack
@@ -51,6 +52,20 @@ def test_equals_softmax_under_a_dense_mask(
     torch.testing.assert_close(ours, dense)
     for our, expected in zip(our_gradients, torch.autograd.grad(dense, states, gradient), strict=True):
         torch.testing.assert_close(our, expected, rtol=1e-4, atol=1e-5)
+
+
+@given(posts)
+@settings(max_examples=30, deadline=None)
+def test_the_mask_of_the_fused_kernel_is_the_rule(lengths: list[tuple[int, list[int]]]) -> None:
+    packing = pack(
+        [
+            PostExample(str(number), [1] * prefix, False, [str(k) for k in range(len(own))], [[1] * n for n in own], [])
+            for number, (prefix, own) in enumerate(lengths)
+        ]
+    )["packing"]
+    length = packing[-1].end
+    rule = attention.block_mask(packing, torch.device("cpu")).mask_mod
+    assert torch.equal(create_mask(rule, None, None, length, length, "cpu")[0, 0], sees(packing, length))
 
 
 def test_large_scores_do_not_overflow() -> None:

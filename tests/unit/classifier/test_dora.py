@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import Linear as LoraLinear
 
-from mentallam.classifier.dora import Factors, FastLoraLinear, use_fast_adapters
+from mentallam.classifier.dora import Factors, FastLoraLinear, Parts, use_fast_adapters, weight_norms
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.training import pair_loss
@@ -75,11 +75,11 @@ def test_factors_are_kept_until_the_adapter_changes(classifier: tuple[PeftModel,
 
     def check(factors: Factors) -> None:
         norm = (base + scaling * b @ a).norm(dim=1)
-        torch.testing.assert_close(factors.norm, norm, rtol=1e-5, atol=0)
+        torch.testing.assert_close(layer.norm, norm, rtol=1e-5, atol=0)
         torch.testing.assert_close(factors.direction, magnitude / norm, rtol=1e-5, atol=0)
 
     def factors() -> Factors:
-        return layer.factors(base, a, b, magnitude, scaling, torch.float32)
+        return layer.factors(torch.float32)
 
     first = factors()
     check(first)
@@ -88,7 +88,7 @@ def test_factors_are_kept_until_the_adapter_changes(classifier: tuple[PeftModel,
         with torch.no_grad():
             trained.mul_(3)
         check(factors())
-    assert layer.factors(base, a, b, magnitude, scaling, torch.bfloat16).a.dtype == torch.bfloat16
+    assert layer.factors(torch.bfloat16).a.dtype == torch.bfloat16
 
 
 def test_leaves_dropout_to_peft(tiny_base: BaseModel, caplog: pytest.LogCaptureFixture) -> None:
@@ -138,13 +138,12 @@ def test_bias_and_a_row_of_zeros() -> None:
         torch.testing.assert_close(ours[name], theirs[name])
 
 
-def test_norm_is_exact_enough_beside_bfloat16_weights(classifier: tuple[PeftModel, Prompter]) -> None:
+def test_norm_is_exact_enough_beside_bfloat16_weights() -> None:
     torch.manual_seed(0)
     base = (torch.randn(96, 64) * 0.1).bfloat16()
     a, b = torch.randn(8, 64) * 0.1, torch.randn(96, 8) * 0.05
     exact = (base.double() + 2 * b.double() @ a.double()).norm(dim=1)
-    layer = lora_layers(classifier[0])[0]
-    norm = layer.factors(base, a, b, torch.ones(96), 2.0, torch.bfloat16).norm
+    (norm,) = weight_norms([Parts(base, base.float().square().sum(1), a, b, torch.ones(96), 2.0)])
     error = (norm - exact).abs() / exact
     assert error.max() < 1e-3  # a bfloat16 weight is itself known to 4e-3
 

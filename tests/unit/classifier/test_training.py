@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from sklearn.metrics import log_loss
 
-from mentallam.classifier import training
-from mentallam.classifier.dora import FastLoraLinear
+from mentallam.classifier import dora, training
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs, sigmoid
@@ -329,8 +328,8 @@ def test_a_post_that_cannot_be_trained_names_the_way_out(run: Any) -> None:
 
 def test_gradient_checkpointing_changes_no_weight(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     norms: list[object] = []
-    original = FastLoraLinear._norm
-    monkeypatch.setattr(FastLoraLinear, "_norm", lambda self, *args: norms.append(self) or original(self, *args))
+    original = dora.refresh_norms
+    monkeypatch.setattr(dora, "refresh_norms", lambda layers: norms.append(layers) or original(layers))
     plain, _, _ = run(learning_rate=1e-3)
     without = len(norms)
     model, outcome, _ = run(learning_rate=1e-3, prepare=checkpointed)

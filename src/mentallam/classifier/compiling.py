@@ -1,0 +1,69 @@
+"""The layers through PyTorch's compiler, for a GPU: there, starting thousands of small steps outlasts the products.
+
+Each layer becomes a few fused kernels, with flex attention for the packed row. All layers are alike and share one
+compilation, and a row may have any length. Weights, names and results to within rounding stay as they are.
+"""
+
+import logging
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora.layer import LoraLayer
+from torch import Tensor
+
+from mentallam.classifier.dora import FastLoraLinear, refresh_norms, weight_norms
+
+logger = logging.getLogger(__name__)
+
+
+def compile_layers(model: PeftModel) -> bool:
+    """Has the decoder layers compiled when they are first used, about a minute for training and scoring together.
+
+    A quantised base, or adapters with dropout, stay as they are; so does a model on a machine whose compiler does
+    not work, with a warning.
+
+    Args:
+        model: The classifier on a GPU, its adapters in place.
+
+    Returns:
+        Whether they will be.
+    """
+    adapters = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    fast = all(isinstance(module, FastLoraLinear) for module in adapters)
+    if not fast or not _compiler_works(next(model.parameters()).device):
+        return False
+    inner: Any = model.base_model.model
+    layers = [
+        [module for module in layer.modules() if isinstance(module, FastLoraLinear)] for layer in inner.model.layers
+    ]
+    compiled_norms = torch.compile(weight_norms, dynamic=False)
+
+    def refresh(*_: Any) -> None:
+        for layer in layers:
+            refresh_norms(layer, compiled_norms)
+
+    # Outside of what is compiled: it happens once per optimizer step, and not again where activations are recomputed.
+    inner.register_forward_pre_hook(refresh)
+    for layer in inner.model.layers:
+        layer.compile(dynamic=True)
+    inner.compiled = True
+    return True
+
+
+def _compiler_works(device: torch.device) -> bool:
+    """Tries it on next to nothing: it needs a C compiler and Python's headers, which not every machine has."""
+
+    def twice(x: Tensor) -> Tensor:
+        return x + x
+
+    try:
+        torch.compile(twice)(torch.ones(1, device=device))
+    except Exception as error:  # whatever goes wrong in there, training can do without
+        reason = str(error).strip().splitlines()[0][:200]
+        logger.warning(
+            "model.compile_on_gpu: PyTorch's compiler does not work here (%s); training goes on without it, slower",
+            reason,
+        )
+        return False
+    return True

@@ -1,0 +1,68 @@
+"""As far as a CPU can: operations, norms and the way out. Trained on a GPU in tests/gpu."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+
+from mentallam.classifier import compiling
+from mentallam.classifier.compiling import compile_layers
+from mentallam.classifier.dora import FastLoraLinear, refresh_norms
+from mentallam.classifier.prompts import PostExample, Prompter
+from mentallam.classifier.scoring import score_pairs
+from mentallam.classifier.weights import BaseModel
+from mentallam.config import compose_config
+from tests.conftest import PROJECT
+from tests.unit.classifier.conftest import gradients, make_classifier, relative_difference
+
+
+@pytest.mark.parametrize("adapter", ["dora", "lora"])
+def test_what_is_compiled_equals_what_is_not(tiny_base: BaseModel, adapter: str) -> None:
+    model, _ = make_classifier(tiny_base, compose_config(PROJECT / "hydra_configs", "tiny", f"adapter={adapter}"))
+    layer = next(module for module in model.modules() if isinstance(module, FastLoraLinear))
+    other = copy.deepcopy(layer)
+    x = torch.randn(1, 20, layer.in_features)
+    refresh_norms([other])
+    # Captured as for a GPU, but run as it is: no C++ is made.
+    outputs = [layer(x), torch.compile(other, backend="eager", fullgraph=True)(x)]
+    torch.testing.assert_close(*outputs)
+    for output in outputs:
+        output.square().sum().backward()
+    assert relative_difference(*(gradients(each) for each in (layer, other))) < 1e-5
+
+
+def test_scores_of_the_compiled_model_follow_its_weights(
+    classifier: tuple[PeftModel, Prompter], examples: list[PostExample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _ = classifier
+    plain = copy.deepcopy(model)
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda *args, **options: real(*args, **{**options, "backend": "eager"}))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: None)
+    assert compile_layers(model)
+    for scale in (1.0, 1.5):  # the second time with norms of other weights
+        for each in (model, plain):
+            for name, parameter in each.named_parameters():
+                if "lora_B" in name:
+                    parameter.data *= scale
+        assert score_pairs(model, examples, 512) == pytest.approx(score_pairs(plain, examples, 512), abs=1e-4)
+
+
+def test_without_a_working_compiler_one_sentence_and_no_compiled_layers(
+    classifier: tuple[PeftModel, Prompter], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
+
+    monkeypatch.setattr(compiling.torch, "compile", broken)
+    model, _ = classifier
+    assert not compile_layers(model)
+    assert not model.base_model.model.compiled
+    assert "model.compile_on_gpu: PyTorch's compiler does not work here (Failed to find C compiler.)" in caplog.text
+
+
+def test_adapters_with_dropout_are_not_compiled(tiny_base: BaseModel) -> None:
+    model, _ = make_classifier(tiny_base, compose_config(PROJECT / "hydra_configs", "tiny", "adapter.dropout=0.1"))
+    assert not compile_layers(model)
