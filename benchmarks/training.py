@@ -6,11 +6,6 @@ each quartile of length, and runs each recipe on them in a process of its own, o
 medians over rounds.
 
 make bench-training [OPTIONS="--quick"]      python benchmarks/training.py [--quick | --growth | --profile]
-
-On a GPU with the real shape, a Llama in a folder instead of SmolLM2:
-
-    python -m tests.slow.real_shape write FOLDER
-    python benchmarks/training.py --llama FOLDER/llama [--profile]
 """
 
 import argparse
@@ -50,37 +45,25 @@ def sample_posts(folder: Path, steps: int) -> list[list[dict[str, str]]]:
     return [own[["post_id", "text"]].to_dict("records") for _, own in drawn.groupby(step)]
 
 
-def seconds_now() -> float:
-    """The clock, once the GPU has done what it was given."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def matmul_flops(dtype: torch.dtype) -> float:
     """FLOP/s of a large matrix product: the peak that training is measured against."""
-    device, size, repeats = ("cuda", 8192, 20) if torch.cuda.is_available() else ("cpu", 2048, 1)
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
     times = []
     for _ in range(6):
-        start = seconds_now()
-        for _ in range(repeats):
-            a @ b
-        times.append((seconds_now() - start) / repeats)
-    return 2 * size**3 / statistics.median(times[1:])
+        start = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - start)
+    return 2 * 2048**3 / statistics.median(times[1:])
 
 
 def needed_flops(model: Any, examples: list[Any]) -> float:
-    """Of a training step on these posts: products with weights and attention, forward and gradients.
+    """Of a training step on these posts: base products and attention, forward and gradients by the activations.
 
-    A frozen weight has no gradient, so a token costs 4 FLOPs per weight of the base and 6 per weight of A and B; a
-    prefix counts once, and a token attends to what it may see and to nothing else.
+    A frozen weight has no gradient, so a token costs 4 and not 6 FLOPs per weight; a prefix counts once, and a token
+    attends to what it may see and to nothing else.
     """
-    frozen = sum(
+    weights = sum(
         module.get_base_layer().weight.numel() for module in model.modules() if hasattr(module, "get_base_layer")
-    )
-    trained = sum(
-        parameter.numel() for name, parameter in model.named_parameters() if "lora_A" in name or "lora_B" in name
     )
     config = model.config
     tokens = scores = 0
@@ -89,7 +72,7 @@ def needed_flops(model: Any, examples: list[Any]) -> float:
         tokens += prefix + sum(suffixes)
         scores += prefix * (prefix + 1) / 2 + sum(length * (prefix + (length + 1) / 2) for length in suffixes)
     attention = 4 * scores * config.num_hidden_layers * config.num_attention_heads * config.head_dim
-    return float(tokens * (4 * frozen + 6 * trained) + 3 * attention)
+    return float(4 * tokens * weights + 3 * attention)
 
 
 def prepare(task: dict[str, Any]) -> tuple[Any, Any, Any, list[Any]]:
@@ -106,10 +89,7 @@ def prepare(task: dict[str, Any]) -> tuple[Any, Any, Any, list[Any]]:
     overrides += [f"training.max_epochs={task['epochs']}", "training.patience=100"]
     pairs = POSTS_PER_STEP * task["criteria"]
     overrides += [f"training.effective_batch_pairs={pairs}", "training.tokens_per_pass=4096"]
-    if task["llama"]:
-        overrides.append(f"'model.path={task['llama']}'")
-    overrides += task["overrides"]
-    config = compose_config(PROJECT / "hydra_configs", "mentallam" if task["llama"] else "smollm2", " ".join(overrides))
+    config = compose_config(PROJECT / "hydra_configs", "smollm2", " ".join(overrides))
     base = prepare_base_model(config.model, PROJECT / "data/06_models/base")
     set_seed(SEED)
     model, tokenizer = build_classifier(base, config)
@@ -158,17 +138,17 @@ def run_pairwise(config: Any, model: Any, tokenizer: Any, examples: list[Any], p
 
     class Clock(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.start = seconds_now()
+            self.start = time.perf_counter()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            seconds.append(seconds_now() - self.start)
+            seconds.append(time.perf_counter() - self.start)
 
     seconds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
             seed=SEED,
-            num_train_epochs=config.training.max_epochs,
+            num_train_epochs=1,
             per_device_train_batch_size=ROWS_PER_PASS,
             gradient_accumulation_steps=config.training.effective_batch_pairs // ROWS_PER_PASS,
             train_sampling_strategy="sequential" if padded else "group_by_length",
@@ -200,19 +180,16 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
         "matmul_flops": max(peaks),
         "loaded_rss_bytes": resting * 1024,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "peak_gpu_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
         "dtype": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
     }
 
 
-def measure(
-    options: dict[str, Any], recipe: str, posts: list[dict[str, str]], criteria: int = 9, epochs: int = 1
-) -> dict[str, Any]:
+def measure(recipe: str, posts: list[dict[str, str]], criteria: int = 9, epochs: int = 1) -> dict[str, Any]:
     """`work` in a fresh process."""
     with tempfile.TemporaryDirectory() as folder:
         task, result = Path(folder, "task.json"), Path(folder, "result.json")
-        content = {**options, "recipe": recipe, "posts": posts, "criteria": criteria, "epochs": epochs}
+        content = {"recipe": recipe, "posts": posts, "criteria": criteria, "epochs": epochs}
         task.write_text(json.dumps(content), encoding="utf-8")
         command = [sys.executable, __file__, "--task", str(task), "--result", str(result)]
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
@@ -221,16 +198,16 @@ def measure(
         return dict(json.loads(result.read_text(encoding="utf-8")))
 
 
-def compare(options: dict[str, Any], steps: list[list[dict[str, str]]]) -> dict[str, Any]:
+def compare(steps: list[list[dict[str, str]]]) -> dict[str, Any]:
     """All recipes, round after round, a round per step's posts."""
     rounds = []
     for posts in steps:
         runs, seconds = {}, {}
         for recipe in RECIPES:
-            # On a CPU a step of the slow recipes takes a minute, in which a first step's extra is lost; ours takes
-            # seconds, so that its first one is a warm-up and three others count. On a GPU the first is one for all.
-            quick = recipe.startswith("ours") or torch.cuda.is_available()
-            runs[recipe] = measure(options, recipe, posts, epochs=4 if quick else 1)
+            # A step of the slow recipes takes a minute, in which a first step's extra is lost; ours takes seconds, so
+            # that its first one is a warm-up and three others count.
+            quick = recipe.startswith("ours")
+            runs[recipe] = measure(recipe, posts, epochs=4 if quick else 1)
             seconds[recipe] = statistics.median(runs[recipe]["seconds"][1 if quick else 0 :])
             print(recipe, [round(one, 2) for one in runs[recipe]["seconds"]], flush=True)
         ours = runs["ours"]
@@ -250,10 +227,7 @@ def compare(options: dict[str, Any], steps: list[list[dict[str, str]]]) -> dict[
     keys = ("ratio_vs_padded", "ratio_vs_dynamic", "pairs_per_second", "mfu", "dora_over_lora", "matmul_flops")
     return {
         **{key: statistics.median(one[key] for one in rounds) for key in keys},
-        **{
-            peak: {r: max(one["runs"][r][peak] for one in rounds) for r in RECIPES}
-            for peak in ("peak_rss_bytes", "peak_gpu_bytes")
-        },
+        "peak_rss_bytes": {r: max(one["runs"][r]["peak_rss_bytes"] for one in rounds) for r in RECIPES},
         "seconds_per_step": {r: statistics.median(one["seconds_per_step"][r] for one in rounds) for r in RECIPES},
         "dtype": rounds[0]["runs"]["ours"]["dtype"],
         "threads": rounds[0]["runs"]["ours"]["threads"],
@@ -261,46 +235,39 @@ def compare(options: dict[str, Any], steps: list[list[dict[str, str]]]) -> dict[
     }
 
 
-def grow(options: dict[str, Any], steps: list[list[dict[str, str]]]) -> list[dict[str, Any]]:
+def grow(steps: list[list[dict[str, str]]]) -> list[dict[str, Any]]:
     """Seconds of an epoch of few posts against the number of posts and of criteria, ours and pair by pair."""
     rows = []
     for times, criteria in ((1, 9), (2, 9), (4, 9), (1, 18), (1, 38)):
         posts = [post for step in steps[:times] for post in step]
         row: dict[str, Any] = {"posts": len(posts), "criteria": criteria}
         for recipe in ("ours", "dynamic"):
-            row[recipe] = sum(measure(options, recipe, posts, criteria)["seconds"])
+            row[recipe] = sum(measure(recipe, posts, criteria)["seconds"])
         rows.append(row)
         print(row, flush=True)
     return rows
 
 
-def profile(options: dict[str, Any], posts: list[dict[str, str]]) -> dict[str, Any]:
+def profile(posts: list[dict[str, str]]) -> dict[str, Any]:
     """Where a forward and backward pass of ours spends its time, by operation, and the bound that its products set."""
-    from accelerate.utils import send_to_device
     from torch.profiler import profile as profiler
 
     from mentallam.classifier.packing import pack
     from mentallam.classifier.training import pair_loss
 
-    _, model, _, examples = prepare({**options, "recipe": "ours", "posts": posts, "criteria": 9, "epochs": 1})
-    device = next(model.parameters()).device
-    batch: dict[str, Any] = dict(send_to_device(pack(examples), device))
+    _, model, _, examples = prepare({"recipe": "ours", "posts": posts, "criteria": 9, "epochs": 1})
+    batch: dict[str, Any] = dict(pack(examples))
     labels = batch.pop("labels")
     model.train()
     peaks, seconds = [], []
     for _ in range(4):  # the first is a warm-up
         peaks.append(matmul_flops(next(model.parameters()).dtype))
-        start = seconds_now()
+        start = time.perf_counter()
         pair_loss(model(**batch), labels).backward()
-        seconds.append(seconds_now() - start)
+        seconds.append(time.perf_counter() - start)
     with profiler() as profiled:
         pair_loss(model(**batch), labels).backward()
-        seconds_now()
-    events = profiled.key_averages()
-    if device.type == "cuda":  # the operations' kernels count, not the calls that start them
-        spent = {e.key: e.self_device_time_total / 1e6 for e in events if e.key.startswith("aten::")}
-    else:
-        spent = {e.key: e.self_cpu_time_total / 1e6 for e in events}
+    spent = {event.key: event.self_cpu_time_total / 1e6 for event in profiled.key_averages()}
     whole = sum(spent.values())
     products = {name: spent.pop(name) for name in ("aten::mm", "aten::addmm_", "aten::bmm") if name in spent}
     largest = dict(sorted(spent.items(), key=lambda item: -item[1])[:12])
@@ -309,7 +276,6 @@ def profile(options: dict[str, Any], posts: list[dict[str, str]]) -> dict[str, A
         "tokens": batch["input_ids"].shape[1],
         "seconds": statistics.median(seconds[1:]),
         "mfu": mfu,
-        "busy_share": whole / statistics.median(seconds[1:]),
         "mfu_if_only_products": mfu * whole / sum(products.values()),
         "products_share": {name: share / whole for name, share in products.items()},
         "others_share": {name: share / whole for name, share in largest.items()},
@@ -323,7 +289,7 @@ def table(result: dict[str, Any]) -> str:
     lines = ["| recipe | seconds per step | pairs/s | peak MiB |", "| --- | --- | --- | --- |"]
     for recipe, seconds in result["seconds_per_step"].items():
         speed = result["rounds"][0]["runs"][recipe]["pairs_per_step"] / seconds
-        memory = (result["peak_gpu_bytes"][recipe] or result["peak_rss_bytes"][recipe]) / 2**20
+        memory = result["peak_rss_bytes"][recipe] / 2**20
         lines.append(f"| {RECIPES[recipe]} | {seconds:.2f} | {speed:.2f} | {memory:.0f} |")
     keys = ("ratio_vs_padded", "ratio_vs_dynamic", "mfu", "dora_over_lora")
     return "\n".join([*lines, "", ", ".join(f"{key} {result[key]:.2f}" for key in keys)])
@@ -336,9 +302,6 @@ def main() -> None:
     parser.add_argument("--growth", action="store_true", help="time against posts and criteria instead")
     parser.add_argument("--profile", action="store_true", help="where the time of one of our passes goes instead")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--llama", type=Path, help="folder of a Llama that takes SmolLM2's place, profile mentallam")
-    parser.add_argument("--overrides", nargs="*", default=[], help="Hydra's, for all recipes")
-    parser.add_argument("--name", help="of the result's file; training, training_quick and so on without")
     parser.add_argument("--task", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -352,18 +315,16 @@ def main() -> None:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         steps = sample_posts(Path(folder), 4 if arguments.growth else arguments.rounds)
     RESULTS.mkdir(exist_ok=True)
-    options = {"llama": str(arguments.llama.resolve()) if arguments.llama else "", "overrides": arguments.overrides}
     if arguments.growth:
-        content: Any = {"growth": grow(options, steps)}
+        content: Any = {"growth": grow(steps)}
         name = "training_growth.json"
     elif arguments.profile:
-        content, name = profile(options, steps[0]), "training_profile.json"
+        content, name = profile(steps[0]), "training_profile.json"
         print(json.dumps(content, indent=2))
     else:
-        content = compare(options, steps[:1] if arguments.quick else steps)
+        content = compare(steps[:1] if arguments.quick else steps)
         name = "training_quick.json" if arguments.quick else "training.json"
         print(table(content))
-    name = f"{arguments.name}.json" if arguments.name else name
     (RESULTS / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

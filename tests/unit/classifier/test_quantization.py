@@ -1,4 +1,4 @@
-"""4-bit base and 8-bit optimizer; bitsandbytes computes them on a CPU, too. Never run on a GPU yet."""
+"""4-bit base and 8-bit optimizer; bitsandbytes computes them on a CPU, too; tests/gpu on a GPU."""
 
 import importlib.util
 from collections.abc import Callable

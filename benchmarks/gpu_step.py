@@ -1,0 +1,182 @@
+"""A training step of a model of Llama 2 7B's shape on a GPU: DoRA and LoRA, compiled and not, and pair by pair.
+
+Weights are random, so that none need be fetched; the step has 4 posts of 120 to 480 tokens and 9 criteria each, or 10
+posts. Medians of some steps after a first one, in one process; written to benchmarks/results/gpu_step.json.
+
+python benchmarks/gpu_step.py [--layers 32]
+"""
+
+import argparse
+import gc
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from accelerate.utils import send_to_device
+from peft import PeftModel
+from peft.tuners.lora.layer import Linear
+from training import needed_flops
+from transformers import LlamaConfig
+
+from mentallam.classifier.compiling import compile_layers
+from mentallam.classifier.model import add_adapter, compute_device, empty_base
+from mentallam.classifier.packing import pack
+from mentallam.classifier.prompts import PostExample
+from mentallam.classifier.training import pair_loss
+from mentallam.config import compose_config
+
+PROJECT = Path(__file__).resolve().parents[1]
+FOUR = (120, 250, 380, 480)
+TEN = (*FOUR, 400, 350, 500, 300, 200, 480)
+CRITERIA, SUFFIX, PADDED, ROWS_PER_PASS, STEPS = 9, 24, 512, 4, 8
+
+
+def now() -> float:
+    """The clock, once the GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def matmul_flops(device: torch.device) -> float:
+    size, repeats = (8192, 30) if device.type == "cuda" else (1024, 1)
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    start = now()
+    for _ in range(repeats):
+        a @ b
+    return 2 * size**3 * repeats / (now() - start)
+
+
+def posts(lengths: tuple[int, ...], vocabulary: int) -> list[PostExample]:
+    """Posts of random tokens."""
+    rng = random.Random(0)
+
+    def tokens(count: int) -> list[int]:
+        return [rng.randrange(3, vocabulary) for _ in range(count)]
+
+    made = []
+    for number, length in enumerate(lengths):
+        suffixes = [tokens(SUFFIX + rng.randrange(-6, 7)) for _ in range(CRITERIA)]
+        criteria = [str(k) for k in range(CRITERIA)]
+        made.append(
+            PostExample(str(number), tokens(length), False, criteria, suffixes, [k % 2 for k in range(CRITERIA)])
+        )
+    return made
+
+
+def build(adapter: str, layers: int | None, checkpointing: bool) -> PeftModel:
+    config = compose_config(PROJECT / "hydra_configs", "mentallam", f"adapter={adapter}")
+    architecture = LlamaConfig(**config.model.architecture)
+    architecture.num_hidden_layers = layers or architecture.num_hidden_layers
+    torch.manual_seed(0)
+    with compute_device():
+        base = empty_base(architecture, torch.bfloat16)
+        model = add_adapter(base, config.adapter).train()
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def packed_step(model: PeftModel, examples: list[PostExample]) -> Callable[[], None]:
+    """Ours: all pairs in one pass."""
+    batch: dict[str, Any] = send_to_device(pack(examples), compute_device())
+    labels = batch.pop("labels")
+    return lambda: pair_loss(model(**batch), labels).backward()
+
+
+def pairwise_step(model: PeftModel, examples: list[PostExample], padded: bool) -> Callable[[], None]:
+    """The usual recipe: PEFT's own DoRA, a pair per row, rows padded to 512, or sorted and to the longest of a pass."""
+    for module in model.modules():
+        if isinstance(module, Linear):
+            module.__class__ = Linear
+    model.base_model.model.score.to(torch.bfloat16)  # as transformers keeps it; ours is in float32
+    model.config.pad_token_id = 0
+    rows = [
+        (example.prefix + suffix, label)
+        for example in examples
+        for suffix, label in zip(example.suffixes, example.labels, strict=True)
+    ]
+    if not padded:
+        rows.sort(key=lambda row: -len(row[0]))
+    passes = []
+    for first in range(0, len(rows), ROWS_PER_PASS):
+        chosen = rows[first : first + ROWS_PER_PASS]
+        width = PADDED if padded else max(len(row) for row, _ in chosen)
+        ids = torch.tensor([row[:width] + [0] * (width - len(row)) for row, _ in chosen])
+        passes.append(
+            send_to_device((ids, (ids != 0).long(), torch.tensor([label for _, label in chosen])), compute_device())
+        )
+
+    def step() -> None:
+        for ids, mask, labels in passes:
+            logits = model(input_ids=ids, attention_mask=mask).logits.float()
+            (functional.cross_entropy(logits, labels, reduction="sum") / len(rows)).backward()
+
+    return step
+
+
+def measure(name: str, model: PeftModel, step: Callable[[], None], examples: list[PostExample], peak: float) -> Any:
+    """Seconds of optimizer steps; `mfu` counts the tokens that are needed, whatever the recipe computes."""
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=True)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    seconds = []
+    for _ in range(1 + STEPS):
+        start = now()
+        step()
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append(now() - start)
+    median = statistics.median(seconds[1:])
+    row = {
+        "recipe": name,
+        "pairs": sum(len(example.suffixes) for example in examples),
+        "first_seconds": seconds[0],
+        "seconds": median,
+        "mfu": needed_flops(model, examples) / median / peak,
+        "peak_gpu_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
+    }
+    print(row, flush=True)
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, help="fewer than the model's 32, to try the script")
+    layers = parser.parse_args().layers
+    on_gpu = torch.cuda.is_available()
+    peak = matmul_flops(compute_device())
+    table = []
+    for adapter, checkpointing in (("dora", False), ("lora", False), ("dora", True)):
+        model = build(adapter, layers, checkpointing)
+        name = f"{adapter}{', checkpointing' if checkpointing else ''}"
+        four, ten = (posts(lengths, model.config.vocab_size) for lengths in (FOUR, TEN))
+        table.append(measure(f"shared prefix, {name}", model, packed_step(model, four), four, peak))
+        if on_gpu and compile_layers(model):
+            for examples in (four, ten):
+                table.append(
+                    measure(f"shared prefix, {name}, compiled", model, packed_step(model, examples), examples, peak)
+                )
+        del model
+        gc.collect()
+        if on_gpu:
+            torch.cuda.empty_cache()
+    model = build("dora", layers, False)
+    for padded in (True, False):
+        kind = "padded to 512" if padded else "dynamic padding"
+        table.append(measure(f"PEFT, a pair per row, {kind}", model, pairwise_step(model, four, padded), four, peak))
+    device = torch.cuda.get_device_name() if on_gpu else "cpu"
+    result = {"device": device, "torch": torch.__version__, "layers": layers, "matmul_flops": peak, "steps": table}
+    (PROJECT / "benchmarks/results/gpu_step.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
