@@ -5,14 +5,18 @@ compilation, and a row may have any length. Weights, names and results to within
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
 
 from mentallam.classifier.dora import FastLoraLinear, refresh_norms, weight_norms
+from mentallam.errors import MentallamError
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +55,21 @@ def compile_layers(model: PeftModel) -> bool:
     return True
 
 
+@contextmanager
+def compiler_errors() -> Iterator[None]:
+    """Makes one sentence of the pages in which the compiler says, at the layers' first use, what it can't do.
+
+    Raises:
+        MentallamError: With the way out.
+    """
+    try:
+        yield
+    except TorchDynamoException as error:
+        raise MentallamError(
+            f"the layers can't be compiled for this GPU ({_first_line(error)}): set model.compile_on_gpu=false"
+        ) from error
+
+
 def _compiler_works(device: torch.device) -> bool:
     """Tries it on next to nothing: it needs a C compiler and Python's headers, which not every machine has."""
 
@@ -60,10 +79,13 @@ def _compiler_works(device: torch.device) -> bool:
     try:
         torch.compile(twice)(torch.ones(1, device=device))
     except Exception as error:  # whatever goes wrong in there, training can do without
-        reason = str(error).strip().splitlines()[0][:200]
         logger.warning(
             "model.compile_on_gpu: PyTorch's compiler does not work here (%s); training goes on without it, slower",
-            reason,
+            _first_line(error),
         )
         return False
     return True
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200]

@@ -13,6 +13,7 @@ from peft import PeftModel
 from transformers import set_seed
 
 from mentallam.classifier.checkpoint import TrainedFold
+from mentallam.classifier.compiling import compiler_errors
 from mentallam.classifier.model import build_classifier
 from mentallam.classifier.progress import LogMetrics
 from mentallam.classifier.prompts import PostExample, Prompter
@@ -59,7 +60,7 @@ def fit_fold(
         sizes = [f"{len(chosen)} of {len(split[part])} {part} posts" for part, chosen in parts.items()]
         logger.warning("fold %s learns from %s: training.sample_fraction", split["fold"], " and ".join(sizes))
     set_seed(seed)  # head and adapter start from it
-    with deterministic_algorithms(training.deterministic):
+    with deterministic_algorithms(training.deterministic), compiler_errors():
         model, tokenizer = build_classifier(base, config)
         wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
         prompter = Prompter(tokenizer, config.model.prompt, wording, config.model.max_length)
@@ -94,7 +95,7 @@ def score_fold(
         probability, threshold, prediction, truncated, post_tokens.
     """
     config, held_out = trained.config, split["held_out"]
-    with deterministic_algorithms(config.training.deterministic):
+    with deterministic_algorithms(config.training.deterministic), compiler_errors():
         scored = score_posts(
             trained.model, trained.prompter, config, split["fold"], held_out, posts, pairs, groups, "held out"
         )

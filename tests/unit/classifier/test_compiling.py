@@ -8,12 +8,13 @@ import torch
 from peft import PeftModel
 
 from mentallam.classifier import compiling
-from mentallam.classifier.compiling import compile_layers
+from mentallam.classifier.compiling import compile_layers, compiler_errors
 from mentallam.classifier.dora import FastLoraLinear, refresh_norms
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import compose_config
+from mentallam.errors import MentallamError
 from tests.conftest import PROJECT
 from tests.unit.classifier.conftest import gradients, make_classifier, relative_difference
 
@@ -61,6 +62,15 @@ def test_without_a_working_compiler_one_sentence_and_no_compiled_layers(
     assert not compile_layers(model)
     assert not model.base_model.model.compiled
     assert "model.compile_on_gpu: PyTorch's compiler does not work here (Failed to find C compiler.)" in caplog.text
+
+
+def test_what_cannot_be_compiled_is_one_sentence_with_the_way_out() -> None:
+    def branching(x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if x.sum() > 0 else x
+
+    sentence = r"can't be compiled for this GPU \(.+\): set model.compile_on_gpu=false$"
+    with pytest.raises(MentallamError, match=sentence), compiler_errors():
+        torch.compile(branching, backend="eager", fullgraph=True)(torch.ones(3))
 
 
 def test_adapters_with_dropout_are_not_compiled(tiny_base: BaseModel) -> None:
