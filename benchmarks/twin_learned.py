@@ -1,0 +1,46 @@
+"""How near training on the synthetic twin comes to its ceiling, on the held-out posts of the folds that are trained.
+
+make twin && kedro run --env twin --pipelines cv_training --to-nodes open_cv_run, then `--namespaces fold_0` with the
+run's id in MLFLOW_RUN_ID (docs/contracts/cli.md), or a whole `kedro run --env twin`; then
+
+python benchmarks/twin_learned.py [FOLD ...]
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+from sklearn.metrics import f1_score
+
+from mentallam.evaluation.resampling import UncertaintyOptions
+from mentallam.evaluation.uncertainty import estimate_uncertainty
+
+PROJECT = Path(__file__).resolve().parents[1]
+DATA, TWIN = PROJECT / "data/twin", PROJECT / "data/01_raw/twin"
+OPTIONS = UncertaintyOptions(resamples=2000, confidence=0.95, seed=42)
+
+
+def main() -> None:
+    """Prints a row per model."""
+    output = DATA / "07_model_output"
+    found = sorted((output / "folds").glob("fold_?_predictions.parquet"))
+    folds = [int(fold) for fold in sys.argv[1:]] or [int(path.name.split("_")[1]) for path in found]
+    model = pd.concat([pd.read_parquet(output / f"folds/fold_{fold}_predictions.parquet") for fold in folds])
+    baselines = pd.read_parquet(output / "baseline_predictions.parquet").query("fold in @folds")
+    symptoms = pd.read_parquet(DATA / "02_intermediate/criteria.parquet")[["criterion_id", "symptom"]]
+    truth = pd.read_csv(TWIN / "twin_truth.csv")[["post_id", "symptom", "shown"]]
+    pairs = model.merge(symptoms, on="criterion_id").merge(truth, on=["post_id", "symptom"], validate="one_to_one")
+    ceiling = f1_score(pairs["label"], pairs["shown"])
+    against_shown = f1_score(pairs["shown"], pairs["prediction"])
+    print(f"folds {folds}: {pairs['post_id'].nunique()} posts, {len(pairs)} pairs, {pairs['label'].sum()} positive")
+    print(f"ceiling {ceiling:.4f}; the model's F1 against what is shown, noise aside: {against_shown:.3f}\n")
+    print("| model | F1 | 95 % interval | share of the ceiling |\n| --- | --- | --- | --- |")
+    uncertainty = estimate_uncertainty(model, dict(iter(baselines.groupby("model"))), OPTIONS)
+    for name, own in [("trained", uncertainty), *uncertainty["baselines"].items()]:
+        f1 = own["headline"]["f1"]
+        share = f1["estimate"] / ceiling
+        print(f"| {name} | {f1['estimate']:.3f} | {f1['low']:.3f} to {f1['high']:.3f} | {share:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
