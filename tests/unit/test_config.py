@@ -37,7 +37,7 @@ def test_the_profiles_are_what_they_promise() -> None:
 
 def test_a_corpus_takes_smaller_steps_of_more_pairs_and_longer_posts() -> None:
     sample, corpus = (to_dict(compose_config(HYDRA, profile)) for profile in ("smollm2", "smollm2_corpus"))
-    sample["training"] |= {"learning_rate": 1e-3, "effective_batch_pairs": 36}
+    sample["training"] |= {"learning_rate": 1e-3, "effective_batch_pairs": 36, "max_epochs": 3}
     sample["model"] |= {"max_length": 1024, "compile_on_gpu": True}
     assert corpus == sample
 
