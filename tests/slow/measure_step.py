@@ -1,8 +1,6 @@
-"""One training step in a fresh process: prints what memory_plan counts and what was taken, as JSON.
+"""One training step of SmolLM2 in a fresh process: prints what memory_plan counts and what the kernel saw, as JSON.
 
-On a CPU the kernel says what was taken, on a GPU torch's allocator.
-
-    python -m tests.slow.measure_step FOLDER_OF_BASE_MODELS PROFILE [OVERRIDES]
+python -m tests.slow.measure_step FOLDER_OF_BASE_MODELS [OVERRIDES]
 """
 
 import json
@@ -10,7 +8,6 @@ import sys
 from pathlib import Path
 
 import torch
-from accelerate.utils import send_to_device
 
 from mentallam.classifier.memory import empty_classifier, longest_posts, step_memory
 from mentallam.classifier.model import build_classifier
@@ -26,8 +23,8 @@ STEPS = 3
 
 
 def main() -> None:
-    cache, profile, overrides = Path(sys.argv[1]), sys.argv[2], " ".join(sys.argv[3:])
-    config = compose_config(PROJECT / "hydra_configs", profile, overrides)
+    cache, overrides = Path(sys.argv[1]), " ".join(sys.argv[2:])
+    config = compose_config(PROJECT / "hydra_configs", "smollm2", overrides)
     criteria = read_criteria(PROJECT / "data" / "01_raw" / "dsm5_criteria.csv")
     wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
     examples, counted_by = longest_posts(config, cache, wording)
@@ -40,12 +37,11 @@ def main() -> None:
     model, _ = build_classifier(base, config)
     model.train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
-    device = next(model.parameters()).device
     for _ in range(STEPS):
-        batch = send_to_device(pack(examples), device)
+        batch = pack(examples)
         pair_loss(model(**batch), batch["labels"]).backward()
         optimizer.step()
-    measured = torch.cuda.max_memory_allocated() if device.type == "cuda" else memory("VmHWM") - before
+    measured = memory("VmHWM") - before
 
     architecture, _ = load_architecture(config.model, cache)
     planned = step_memory(empty_classifier(architecture, config), examples, checkpointing).total

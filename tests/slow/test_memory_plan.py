@@ -35,7 +35,7 @@ def test_the_count_is_what_a_step_takes(overrides: str, environment: dict[str, s
         pytest.skip("peak memory is read from Linux's /proc")
     prepare_base_model(compose_config(PROJECT / "hydra_configs", "smollm2").model, CACHE)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.slow.measure_step", str(CACHE), "smollm2", *overrides.split()],
+        [sys.executable, "-m", "tests.slow.measure_step", str(CACHE), *overrides.split()],
         cwd=PROJECT,
         env={**os.environ, **environment},
         capture_output=True,

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def compile_layers(model: PeftModel) -> bool:
-    """Has the decoder layers compiled when they are first used, about a minute for training and scoring together.
+    """Has the decoder layers compiled when they are first used, which takes a minute or two.
 
     A quantised base, or adapters with dropout, stay as they are; so does a model on a machine whose compiler does
     not work, with a warning.
@@ -88,4 +88,6 @@ def _compiler_works(device: torch.device) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200]
+    """What is wrong; older versions of torch say first which backend found it."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
+    return (lines or [type(error).__name__])[0][:200]
