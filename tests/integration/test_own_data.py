@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+from safetensors.torch import load_file
 
 from tests.integration.conftest import Workspace
 
@@ -35,10 +36,13 @@ def test_own_posts_and_criteria_go_through_all_pipelines(empty: Workspace, tmp_p
     truth = write_corpus(tmp_path / "corpus")
     own = {"env": "pairs", "corpus_dir": str(tmp_path / "corpus"), "corpus_label": {"name": "diaries"}}
     empty.run("data_processing", **own, folds={"dev_splits": 4})
-    empty.run("cv_training", **own, overrides="experiment=tiny training.max_epochs=1")
+    # The upper of its two layers alone, so that training begins with hidden states that were saved.
+    empty.run("cv_training", **own, overrides="experiment=tiny training.max_epochs=1 adapter.top_layers=1")
     empty.run("reporting", **own)
     empty.run("inference", **own, input=str(tmp_path / "corpus" / "posts.csv"))
 
+    states = load_file(empty.data / "06_models" / "frozen_states.safetensors")
+    assert set(states) == {f"1/{post_id}" for post_id in truth["post_id"]}
     summary = json.loads((empty.data / "08_reporting" / "cv_summary.json").read_text())
     assert (summary["n_folds"], summary["n_posts"], summary["n_pairs"]) == (5, 40, 120)
     assert "synthetic" not in (empty.data / "08_reporting" / "report.md").read_text().split("##")[0]

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from mentallam.classifier.embeddings import embed_posts
-from mentallam.classifier.fold import deterministic_algorithms, fold_seed, sample
+from mentallam.classifier.fold import deterministic_algorithms, learnt_from
 from mentallam.classifier.lengths import count_tokens
 from mentallam.classifier.model import compute_dtype, load_base, load_base_tokenizer
 from mentallam.classifier.prompts import Prompter
@@ -68,8 +68,7 @@ def fit_baselines(
     tables = []
     for split in splits:
         learn, choose = (
-            pairs[pairs["post_id"].isin(sample(split[part], config.training.sample_fraction, fold_seed(split)))]
-            for part in ("train", "dev")
+            pairs[pairs["post_id"].isin(part)] for part in learnt_from(split, config.training.sample_fraction).values()
         )
         held_out = pairs[pairs["post_id"].isin(split["held_out"])].assign(fold=split["fold"])
         _tell_constant_criteria(split["fold"], learn, held_out)

@@ -10,13 +10,16 @@ from typing import Any
 import pandas as pd
 import torch
 from peft import PeftModel
+from torch import Tensor
 from transformers import set_seed
 
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.compiling import compiler_errors
+from mentallam.classifier.examples import labelled_examples
+from mentallam.classifier.frozen import with_states
 from mentallam.classifier.model import build_classifier
 from mentallam.classifier.progress import LogMetrics
-from mentallam.classifier.prompts import PostExample, Prompter
+from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.training import TrainingOutcome, train
 from mentallam.classifier.weights import BaseModel
@@ -34,6 +37,7 @@ def fit_fold(
     criteria: pd.DataFrame,
     pairs: pd.DataFrame,
     groups: pd.DataFrame,
+    frozen_states: Mapping[str, Tensor],
     origin: Mapping[str, Any],
     log_metrics: LogMetrics,
 ) -> tuple[TrainedFold, TrainingOutcome, pd.DataFrame]:
@@ -47,6 +51,7 @@ def fit_fold(
         criteria: Columns criterion_id, criterion.
         pairs: Columns post_id, criterion_id, label, explicit_negative.
         groups: Columns post_id, group.
+        frozen_states: What `frozen.frozen_states` gives; empty where every layer is trained.
         origin: What the checkpoint shall say of where it comes from.
         log_metrics: Called with the figures of each step and epoch.
 
@@ -55,7 +60,7 @@ def fit_fold(
         ones; those that the decision was fitted on.
     """
     seed, training = fold_seed(split), config.training
-    parts = {part: sample(split[part], training.sample_fraction, seed) for part in ("train", "dev")}
+    parts = learnt_from(split, training.sample_fraction)
     if training.sample_fraction < 1:
         sizes = [f"{len(chosen)} of {len(split[part])} {part} posts" for part, chosen in parts.items()]
         logger.warning("fold %s learns from %s: training.sample_fraction", split["fold"], " and ".join(sizes))
@@ -64,10 +69,14 @@ def fit_fold(
         model, tokenizer = build_classifier(base, config)
         wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
         prompter = Prompter(tokenizer, config.model.prompt, wording, config.model.max_length)
+        learn, choose = (
+            with_states(labelled_examples(prompter, parts[part], posts, pairs), frozen_states, model)
+            for part in ("train", "dev")
+        )
         outcome = train(
             model,
-            labelled_examples(prompter, parts["train"], posts, pairs),
-            labelled_examples(prompter, parts["dev"], posts, pairs),
+            learn,
+            choose,
             training,
             seed,
             log_metrics,
@@ -146,26 +155,19 @@ def score_posts(
     return table.assign(group=group, fold=fold, logit=logits)
 
 
-def labelled_examples(
-    prompter: Prompter, post_ids: Sequence[str], posts: pd.DataFrame, pairs: pd.DataFrame
-) -> list[PostExample]:
-    """The named posts with the criteria that have a label for them.
-
-    Args:
-        prompter: Makes the token ids.
-        post_ids: Which posts, in this order.
-        posts: Columns post_id, text.
-        pairs: Columns post_id, criterion_id, label.
-    """
-    texts = posts.set_index("post_id")["text"]
-    labels = pairs[pairs["post_id"].isin(set(post_ids))].groupby("post_id", sort=False)
-    asked = {post_id: (list(own["criterion_id"]), list(own["label"].astype(int))) for post_id, own in labels}
-    return [prompter.example(post_id, texts[post_id], *asked[post_id]) for post_id in post_ids]
-
-
 def fold_seed(split: Mapping[str, Any]) -> int:
     """The one seed of all that is random in a fold: head, adapter, order of posts, sample of posts."""
     return int(split["seed"]) + int(split["fold"])
+
+
+def learnt_from(split: Mapping[str, Any], fraction: float) -> dict[str, list[str]]:
+    """The posts under train and dev that a fold takes.
+
+    Args:
+        split: The fold's file.
+        fraction: Share of them, `training.sample_fraction`.
+    """
+    return {part: sample(split[part], fraction, fold_seed(split)) for part in ("train", "dev")}
 
 
 def sample(post_ids: Sequence[str], fraction: float, seed: int) -> list[str]:

@@ -145,7 +145,7 @@ def longest_posts(config: Config, cache: Path, criteria: Mapping[str, str]) -> t
         prefix = [0] * max(1, length - max(map(len, suffixes)))
         post, counted_by = PostExample("longest", prefix, True, list(criteria), suffixes, []), "characters"
     # As training does: as many posts as the budget of a pass holds, but no more than an optimizer step takes.
-    fitting = config.training.tokens_per_pass // (len(post.prefix) + sum(map(len, post.suffixes)))
+    fitting = config.training.tokens_per_pass // post.n_tokens
     posts_per_step = round(config.training.effective_batch_pairs / len(criteria))
     return [replace(post, labels=[0] * len(criteria))] * max(1, min(fitting, posts_per_step)), counted_by
 
@@ -168,7 +168,7 @@ def step_memory(
             model.gradient_checkpointing_enable({"use_reentrant": False})
     # One tensor after the other, as the fused one that trains: no copies of all of them.
     optimizer = torch.optim.AdamW(_trained(model), foreach=False)
-    packed = pack(examples)
+    packed = pack(_as_trained(model, examples))
     live = _LiveStorages()
     for tensor in (*model.parameters(), *model.buffers()):
         live.add(tensor)
@@ -295,6 +295,15 @@ def empty_classifier(architecture: LlamaConfig, config: Config) -> PeftModel:
                 if type(module) is nn.Linear:
                     module.__class__ = _QuantisedLinear
         return add_adapter(base, config.adapter)
+
+
+def _as_trained(model: PeftModel, examples: Sequence[PostExample]) -> list[PostExample]:
+    """With the hidden states that training begins with where the layers below are not trained."""
+    inner: Any = model.base_model.model
+    if not inner.frozen_layers:
+        return list(examples)
+    size, dtype = inner.config.hidden_size, inner.dtype
+    return [replace(example, states=torch.empty(example.n_tokens, size, dtype=dtype)) for example in examples]
 
 
 def _trained(model: PeftModel) -> list[nn.Parameter]:

@@ -1,17 +1,19 @@
 """The classifier: a Llama base, DoRA adapters, and a head with two logits on each pair's last token."""
 
+import copy
 import logging
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,
     LlamaConfig,
     LlamaForSequenceClassification,
+    LlamaModel,
     PreTrainedTokenizerBase,
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
@@ -36,29 +38,54 @@ class PackedLlamaForSequenceClassification(LlamaForSequenceClassification):
 
     Attributes:
         compiled: Whether the layers are; see `compiling`.
+        frozen_layers: Layers below the lowest that is trained.
     """
 
     compiled = False
+    frozen_layers = 0
 
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         packing: Packing | None = None,
         pool_index: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         **kwargs: Any,
     ) -> SequenceClassifierOutput:
-        """Logits, (N, 2) float32 for N packed pairs; see `packing.PackedBatch` for the arguments."""
+        """Logits, (N, 2) float32 for N packed pairs; see `packing.PackedBatch` for the arguments.
+
+        A packed row with `inputs_embeds` begins at the lowest trained layer.
+        """
         if packing is None:
             plain: SequenceClassifierOutput = super().forward(
-                input_ids, position_ids=position_ids, labels=labels, **kwargs
+                input_ids, position_ids=position_ids, inputs_embeds=inputs_embeds, labels=labels, **kwargs
             )
             return plain
-        seen = attention.block_mask(packing, input_ids.device) if self.compiled else packing
+        seen = attention.block_mask(packing, self.device) if self.compiled else packing
         kwargs.update(use_cache=False, packing=seen, return_dict=True)
-        hidden = self.model(input_ids, position_ids=position_ids, **kwargs).last_hidden_state
-        return SequenceClassifierOutput(logits=self.score(hidden[0, pool_index].float()))
+        if inputs_embeds is None:
+            output = self.model(input_ids, position_ids=position_ids, **kwargs)
+        else:
+            trained = some_layers(self.model, self.frozen_layers, None)
+            output = trained(inputs_embeds=inputs_embeds, position_ids=position_ids, **kwargs)
+        return SequenceClassifierOutput(logits=self.score(output.last_hidden_state[0, pool_index].float()))
+
+
+def some_layers(decoder: LlamaModel, first: int, last: int | None) -> LlamaModel:
+    """A decoder of some of another's layers, the same objects; the final norm stands only behind the last of all.
+
+    Args:
+        decoder: The whole one; it stays as it is.
+        first: The first of the layers, counted from 0.
+        last: Behind the last of them; None for all that follow.
+    """
+    part = copy.copy(decoder)
+    part._modules = {**decoder._modules, "layers": decoder.layers[first:last]}
+    if last is not None:
+        part._modules["norm"] = nn.Identity()
+    return part
 
 
 def compute_device() -> torch.device:
@@ -177,13 +204,9 @@ def add_adapter(model: PackedLlamaForSequenceClassification, adapter: AdapterCon
     """Wraps the base in trainable DoRA (or LoRA) adapters; the head is trained in full and saved with them.
 
     Raises:
-        MentallamError: A target module that the model doesn't have.
+        MentallamError: A target module or a number of layers that the model doesn't have.
     """
-    layers = model.config.num_hidden_layers
-    if adapter.top_layers is not None and not 0 < adapter.top_layers <= layers:
-        raise MentallamError(
-            f"adapter.top_layers is {adapter.top_layers}; the model has layers 1 to {layers}, null takes all"
-        )
+    model.frozen_layers = layers_below_adapter(model.config, adapter)
     try:
         adapted = get_peft_model(
             model,
@@ -194,7 +217,7 @@ def add_adapter(model: PackedLlamaForSequenceClassification, adapter: AdapterCon
                 lora_dropout=adapter.dropout,
                 use_dora=adapter.use_dora,
                 target_modules=list(adapter.target_modules),
-                layers_to_transform=list(range(layers - (adapter.top_layers or layers), layers)),
+                layers_to_transform=list(range(model.frozen_layers, model.config.num_hidden_layers)),
                 modules_to_save=["score"],
             ),
         )
@@ -205,6 +228,20 @@ def add_adapter(model: PackedLlamaForSequenceClassification, adapter: AdapterCon
     assert isinstance(adapted, PeftModel)
     use_fast_adapters(adapted)
     return adapted
+
+
+def layers_below_adapter(architecture: LlamaConfig, adapter: AdapterConfig) -> int:
+    """How many layers stay as they are, from the first one on.
+
+    Raises:
+        MentallamError: More trained layers than the model has, or none.
+    """
+    layers = architecture.num_hidden_layers
+    if adapter.top_layers is not None and not 0 < adapter.top_layers <= layers:
+        raise MentallamError(
+            f"adapter.top_layers is {adapter.top_layers}; the model has layers 1 to {layers}, null takes all"
+        )
+    return layers - (adapter.top_layers or layers)
 
 
 def build_classifier(base: BaseModel, config: Config) -> tuple[PeftModel, PreTrainedTokenizerBase]:

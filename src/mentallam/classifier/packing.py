@@ -50,6 +50,7 @@ class PackedBatch(TypedDict):
         packing: How the tokens belong together.
         pool_index: (N,) int64, the last token of each pair, pairs in the order of the examples.
         labels: (N,) int64, 1 matched, 0 unmatched; -100 where unknown.
+        inputs_embeds: (1, T, hidden size), what goes into the lowest trained layer, if the examples have it.
     """
 
     input_ids: torch.Tensor
@@ -57,6 +58,7 @@ class PackedBatch(TypedDict):
     packing: Packing
     pool_index: torch.Tensor
     labels: torch.Tensor
+    inputs_embeds: torch.Tensor | None
 
 
 def pack(examples: Sequence[PostExample]) -> PackedBatch:
@@ -80,6 +82,7 @@ def pack(examples: Sequence[PostExample]) -> PackedBatch:
         pooled.append(suffixes + ends - 1)
         start = end
     tokens = chain.from_iterable(chain(example.prefix, *example.suffixes) for example in examples)
+    states = [example.states for example in examples if example.states is not None]
     labels = [example.labels or [-100] * len(example.suffixes) for example in examples]
     return PackedBatch(
         input_ids=torch.tensor([list(tokens)]),
@@ -87,4 +90,5 @@ def pack(examples: Sequence[PostExample]) -> PackedBatch:
         packing=packing,
         pool_index=torch.cat(pooled),
         labels=torch.tensor(list(chain.from_iterable(labels))),
+        inputs_embeds=torch.cat(states)[None] if len(states) == len(examples) else None,
     )

@@ -26,7 +26,7 @@ def passes(examples: Sequence[PostExample], tokens_per_pass: int) -> list[list[i
     Returns:
         The positions of each pass's posts.
     """
-    lengths = [_n_tokens(example) for example in examples]
+    lengths = [example.n_tokens for example in examples]
     split: list[list[int]] = []
     room = 0
     for position in sorted(range(len(examples)), key=lambda position: -lengths[position]):
@@ -90,10 +90,6 @@ def run_in_passes(
         clear_device_cache(garbage_collection=True)
 
 
-def _n_tokens(example: PostExample) -> int:
-    return len(example.prefix) + sum(map(len, example.suffixes))
-
-
 def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or should_reduce_batch_size(error):
         return True
@@ -103,5 +99,5 @@ def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
 def _too_long(example: PostExample, way_out: str) -> str:
     criteria = len(example.criterion_ids)
     asked = f" with its {criteria} criteri{'on' if criteria == 1 else 'a'}" if criteria else ""
-    size = f"{_n_tokens(example)} tokens{asked}"
+    size = f"{example.n_tokens} tokens{asked}"
     return f"post {example.post_id} ({size}) does not fit into memory by itself: {way_out}"

@@ -7,6 +7,7 @@ nine pairs share one pass. Only the post is ever cut, so the criterion and the q
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from mentallam.config import PromptConfig
@@ -24,6 +25,7 @@ class PostExample:
         criterion_ids: The criteria asked, one suffix each; empty in `Prompter.post_alone`.
         suffixes: Token ids of each suffix.
         labels: 1 matched, 0 unmatched, one per criterion; empty where they are unknown.
+        states: (n_tokens, hidden size), what goes into the lowest trained layer; see `frozen`.
     """
 
     post_id: str
@@ -32,6 +34,12 @@ class PostExample:
     criterion_ids: list[str]
     suffixes: list[list[int]]
     labels: list[int]
+    states: Tensor | None = None
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of prefix and suffixes together."""
+        return len(self.prefix) + sum(map(len, self.suffixes))
 
 
 class Prompter:

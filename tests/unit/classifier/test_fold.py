@@ -10,11 +10,11 @@ import torch
 
 from mentallam.classifier import fold
 from mentallam.classifier.checkpoint import TrainedFold
+from mentallam.classifier.examples import labelled_examples
 from mentallam.classifier.fold import (
     deterministic_algorithms,
     fit_fold,
     fold_seed,
-    labelled_examples,
     sample,
     score_fold,
 )
@@ -140,7 +140,7 @@ def fit(
     config = replace(config, training=replace(config.training, max_epochs=1))
     groups = posts[["post_id"]].assign(group=posts["post_id"])
     trained, outcome, dev = fit_fold(
-        config, base, split, posts, criteria, pairs, groups, ORIGIN, lambda *logs: logged.append(logs)
+        config, base, split, posts, criteria, pairs, groups, {}, ORIGIN, lambda *logs: logged.append(logs)
     )
     assert outcome.steps > 0
     return trained, dev, logged
@@ -244,7 +244,7 @@ def test_deterministic_algorithms_are_on_while_a_fold_runs_and_not_after(
     def look(*_: Any) -> None:
         seen.append(torch.are_deterministic_algorithms_enabled())
 
-    trained, *_ = fit_fold(config, tiny_base, SPLIT, posts, criteria, pairs, groups, ORIGIN, look)
+    trained, *_ = fit_fold(config, tiny_base, SPLIT, posts, criteria, pairs, groups, {}, ORIGIN, look)
     assert set(seen) == {wanted}
     assert not torch.are_deterministic_algorithms_enabled()
     with trained.model.register_forward_pre_hook(look):

@@ -90,6 +90,23 @@ def test_further_layers_add_what_two_and_three_differ_by(
     assert memory._all_layers(architecture, tiny_config, examples, checkpointing) == whole
 
 
+def test_layers_that_are_not_trained_take_their_weights_and_no_room_to_work(
+    tiny_config: Config, tmp_path: Path
+) -> None:
+    examples, _ = longest_posts(tiny_config, tmp_path, CRITERIA)
+    config = replace(tiny_config, adapter=replace(tiny_config.adapter, top_layers=1))
+    architecture = load_architecture(tiny_config.model, tmp_path)[0]
+    steps = {}
+    for layers in (1, 4):
+        architecture.num_hidden_layers = layers
+        steps[layers] = step_memory(empty_classifier(architecture, config), examples, gradient_checkpointing=False)
+    assert steps[4].weights > steps[1].weights
+    hidden = examples[0].n_tokens * len(examples) * architecture.hidden_size * 4
+    # The batch brings the layer's input and holds it to the end; a model of one layer lets go of its embeddings.
+    assert steps[4].activations - steps[1].activations == pytest.approx(hidden, rel=0.02)
+    assert steps[4].workspace == pytest.approx(steps[1].workspace, rel=0.02)
+
+
 def test_activations_grow_with_the_posts_of_a_pass(tiny_config: Config, tmp_path: Path) -> None:
     def activations(posts: int) -> int:
         config = replace(

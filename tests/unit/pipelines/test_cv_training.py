@@ -1,5 +1,11 @@
+import pandas as pd
+import pytest
+
+from mentallam.classifier.fold import learnt_from
+from mentallam.config import compose_config, to_dict
 from mentallam.pipelines import reporting
-from mentallam.pipelines.cv_training import create_pipeline
+from mentallam.pipelines.cv_training import create_pipeline, nodes
+from tests.conftest import PROJECT
 
 
 def test_baselines_are_fitted_once_before_the_folds_that_processes_may_share() -> None:
@@ -9,7 +15,7 @@ def test_baselines_are_fitted_once_before_the_folds_that_processes_may_share() -
     pipeline = create_pipeline(3, wanted)
     opening = pipeline.to_nodes("open_cv_run")
     assert [node.name for node in opening.nodes].count("fit_baselines") == 1
-    assert "baseline_predictions" in opening.all_outputs()
+    assert {"baseline_predictions", "frozen_states"} <= opening.all_outputs()
     for fold in range(3):
         own = pipeline.only_nodes_with_namespaces([f"fold_{fold}"])
         assert {node.namespace for node in own.nodes} == {f"fold_{fold}"}
@@ -21,3 +27,22 @@ def test_baselines_are_fitted_once_before_the_folds_that_processes_may_share() -
     assert closing.inputs() <= opening.all_outputs() | of_folds | prepared
     splits = {name for name in pipeline.only_nodes("fit_baselines").inputs() if name.endswith("_split")}
     assert splits == {f"fold_{fold}_split" for fold in range(3)}
+
+
+@pytest.mark.parametrize("fraction", [0.1, 1.0])
+def test_states_are_computed_of_the_posts_that_some_fold_learns_from(
+    monkeypatch: pytest.MonkeyPatch, fraction: float
+) -> None:
+    post_ids = [f"p{number}" for number in range(60)]
+    splits = [{"fold": k, "seed": 1, "train": post_ids[k:40], "dev": post_ids[40 + k : 50]} for k in range(2)]
+    training_config = to_dict(
+        compose_config(PROJECT / "hydra_configs", "tiny", f"adapter.top_layers=1 training.sample_fraction={fraction}")
+    )
+    asked: list[str] = []
+    monkeypatch.setattr(nodes.frozen, "frozen_states", lambda _, base, posts, *rest: asked.extend(posts["post_id"]))
+    base = {"name": "tiny", "source": "random", "folder": "", "fingerprint": ""}
+    posts = pd.DataFrame({"post_id": post_ids, "text": "words"})
+    nodes.compute_frozen_states(training_config, base, posts, pd.DataFrame(), pd.DataFrame(), *splits)
+    wanted = {post_id for split in splits for part in learnt_from(split, fraction).values() for post_id in part}
+    assert set(asked) == wanted
+    assert len(wanted) == 50 if fraction == 1 else len(wanted) <= 2 * (4 + 1)

@@ -3,15 +3,17 @@
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
+from torch import Tensor
 
 from mentallam import config, environment, tracking
-from mentallam.classifier import baselines
+from mentallam.classifier import baselines, frozen
 from mentallam.classifier.checkpoint import TrainedFold
-from mentallam.classifier.fold import fit_fold, fold_seed, score_fold
+from mentallam.classifier.fold import deterministic_algorithms, fit_fold, fold_seed, learnt_from, score_fold
 from mentallam.classifier.weights import BaseModel
 from mentallam.classifier.weights import prepare_base_model as prepare
 from mentallam.evaluation.aggregate import aggregate_folds, best_fold
@@ -28,6 +30,22 @@ def compose_training_config(hydra_configs: str, profile: str, overrides: str) ->
 def prepare_base_model(training_config: dict[str, Any], posts: pd.DataFrame, base_models: str) -> dict[str, str]:
     """Return where the base model lies, after getting it there once for all folds."""
     return prepare(config.from_dict(training_config).model, Path(base_models), posts["text"]).to_dict()
+
+
+def compute_frozen_states(
+    training_config: dict[str, Any],
+    base_model: dict[str, str],
+    posts: pd.DataFrame,
+    criteria: pd.DataFrame,
+    pairs: pd.DataFrame,
+    *splits: dict[str, Any],
+) -> dict[str, Tensor]:
+    """Return what goes into the lowest trained layer, for all folds; empty where every layer is trained."""
+    model_config = config.from_dict(training_config)
+    parts = [part for split in splits for part in learnt_from(split, model_config.training.sample_fraction).values()]
+    posts = posts[posts["post_id"].isin(set(chain.from_iterable(parts)))]
+    with deterministic_algorithms(model_config.training.deterministic):
+        return frozen.frozen_states(model_config, BaseModel(**base_model), posts, criteria, pairs)
 
 
 def fit_baselines(
@@ -50,12 +68,15 @@ def open_cv_run(
     data_statistics: dict[str, Any],
     data_manifest: dict[str, Any],
     baseline_predictions: pd.DataFrame,
+    frozen_states: dict[str, Tensor],
 ) -> dict[str, str]:
     """Return the parent run of this cross-validation, which says what is known before the first fold."""
     cv_run = tracking.open_cv_run(f"{base_model['name']} on {data_statistics['corpus']}")
     run = tracking.Run(cv_run["run_id"])
     _log_start(run, training_config, base_model, data_statistics, data_manifest)
     run.log_metrics({f"data_{name}": count for name, count in data_manifest["counts"].items()})
+    if frozen_states:
+        run.log_metrics({"frozen_states_gb": sum(state.nbytes for state in frozen_states.values()) / 1e9})
     run.log_dict(data_manifest, "data_manifest.json")
     for name, metrics in baseline_fold_metrics(baseline_predictions).items():
         for metric, values in metrics.items():
@@ -74,6 +95,7 @@ def train_fold(
     criteria: pd.DataFrame,
     pairs: pd.DataFrame,
     groups: pd.DataFrame,
+    frozen_states: dict[str, Tensor],
     system_metrics_interval: float,
 ) -> tuple[dict[str, str], TrainedFold, dict[str, Any], pd.DataFrame, pd.DataFrame]:
     """Return the fold's run (a child of the cross-validation's), its classifier, how it went, dev pairs and history."""
@@ -104,6 +126,7 @@ def train_fold(
                 criteria,
                 pairs,
                 groups,
+                frozen_states,
                 origin,
                 log_metrics,
             )

@@ -31,6 +31,15 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
                 name="prepare_base_model",
             ),
             Node(
+                nodes.compute_frozen_states,
+                [
+                    *("training_config", "base_model", "posts", "criteria", "pairs"),
+                    *(f"fold_{fold}_split" for fold in range(n_folds)),
+                ],
+                "frozen_states",
+                name="compute_frozen_states",
+            ),
+            Node(
                 nodes.fit_baselines,
                 [
                     *("training_config", "base_model", "posts", "criteria", "pairs", "groups"),
@@ -41,7 +50,10 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
             ),
             Node(
                 nodes.open_cv_run,
-                ["training_config", "base_model", "data_statistics", "data_manifest", "baseline_predictions"],
+                [
+                    *("training_config", "base_model", "data_statistics", "data_manifest"),
+                    *("baseline_predictions", "frozen_states"),
+                ],
                 "cv_run",
                 name="open_cv_run",
             ),
@@ -69,7 +81,7 @@ def _fold(fold: int) -> list[Node]:
             nodes.train_fold,
             [
                 *("cv_run", "training_config", "base_model", "data_statistics", "data_manifest"),
-                *(f"{own}_split", "posts", "criteria", "pairs", "groups"),
+                *(f"{own}_split", "posts", "criteria", "pairs", "groups", "frozen_states"),
                 "params:system_metrics_interval",
             ],
             [
