@@ -83,7 +83,9 @@ def runs_below(classifier: tuple[PeftModel, Prompter]) -> Iterator[list[int]]:
         yield seen
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
 def test_logits_and_gradients_are_those_of_the_whole_model(
+    checkpointing: bool,
     classifier: tuple[PeftModel, Prompter],
     examples: list[PostExample],
     ready: list[PostExample],
@@ -91,6 +93,8 @@ def test_logits_and_gradients_are_those_of_the_whole_model(
 ) -> None:
     model, found = classifier[0].train(), []
     for posts in (examples, ready):
+        if checkpointing and posts is ready:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
         batch = cast(dict[str, Any], pack(posts))
         labels = batch.pop("labels")
         model.zero_grad()
