@@ -48,7 +48,7 @@ def frozen_states(
         layer is trained. Texts can in part be told from hidden states: they are as private as the posts.
 
     Raises:
-        MentallamError: A single post with its criteria does not fit into memory.
+        MentallamError: A single post with its criteria does not fit into memory, or the model has fewer layers.
     """
     if config.adapter.top_layers is None:
         return {}

@@ -52,6 +52,7 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
                 nodes.open_cv_run,
                 [
                     *("training_config", "base_model", "data_statistics", "data_manifest"),
+                    # With these `--to-nodes open_cv_run` leaves whatever the folds take.
                     *("baseline_predictions", "frozen_states"),
                 ],
                 "cv_run",
