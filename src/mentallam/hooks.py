@@ -1,7 +1,7 @@
 """What happens around a run: errors become one sentence, missing inputs name the command that makes them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,10 @@ import mlflow
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
 from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
+from safetensors import SafetensorError
 
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
@@ -20,9 +21,14 @@ from mentallam.datasets import CorpusDataset, ReportInputDataset
 from mentallam.errors import MentallamError
 from mentallam.tracking import find_report_inputs
 
+# The pipelines that make what others read, first things first.
+_RESULTS_OF = ("data_processing", "cv_training", "reporting", "inference")
+
 
 class ProjectHooks:
     """Hooks of this project."""
+
+    _saving, _dataset = False, ""  # what the run does with a dataset at the moment, or did last, and with which
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
@@ -56,14 +62,24 @@ class ProjectHooks:
         if wanted & made_here:
             wanted.add("data_manifest")
         missing = sorted(name for name in wanted if not catalog.exists(name))
-        env = "" if run_params["env"] in (None, "local", "base") else f" --env {run_params['env']}"
+        env = _env_option(run_params)
         if missing:
             maker = "data_processing" if made_here.issuperset(missing) else "cv_training"
             raise MentallamError(f"{missing[0]} does not exist yet: run `kedro run --pipeline {maker}{env}` first")
-        if wanted & made_here and (change := _change_since_folds(pipeline, catalog, made_here)):
+        if wanted & made_here and (change := _change_since_folds(pipeline, catalog, made_here, env)):
             raise MentallamError(
                 f"{change} since the folds were made: run `kedro run --pipeline data_processing{env}` to make them anew"
             )
+
+    @hook_impl
+    def before_dataset_loaded(self, dataset_name: str) -> None:
+        """Remembers which file an error is about."""
+        self._saving, self._dataset = False, dataset_name
+
+    @hook_impl
+    def before_dataset_saved(self, dataset_name: str) -> None:
+        """Remembers which file an error is about."""
+        self._saving, self._dataset = True, dataset_name
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
@@ -71,18 +87,56 @@ class ProjectHooks:
         _leave_runs("FINISHED")
 
     @hook_impl(trylast=True)
-    def on_pipeline_error(self, error: Exception) -> None:
+    def on_pipeline_error(self, error: Exception, run_params: dict[str, Any], catalog: DataCatalog) -> None:
         """Replaces a chain of exceptions by the sentence at its root, if the user can put it right.
 
         Raises:
             MentallamError: That sentence; `kedro run` prints it and exits with code 1.
         """
         _leave_runs("FAILED")
-        cause: BaseException | None = error
-        while cause is not None:
+        chain = list(_chain(error))
+        for cause in chain:
             if isinstance(cause, MentallamError):
                 raise cause from None
-            cause = cause.__cause__ or cause.__context__
+        for cause in chain:
+            if isinstance(cause, DatasetError) and (
+                sentence := _about_file(cause, self._saving, self._dataset, catalog, _env_option(run_params))
+            ):
+                raise sentence from None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _env_option(run_params: dict[str, Any]) -> str:
+    return "" if run_params["env"] in (None, "local", "base") else f" --env {run_params['env']}"
+
+
+def _about_file(error: DatasetError, saving: bool, name: str, catalog: DataCatalog, env: str) -> MentallamError | None:
+    """The sentence for a result that can't be written or read again; None if the error is about something else."""
+    maker = next((known for known in _RESULTS_OF if name in pipelines[known].all_outputs()), None)
+    path = catalog[name]._describe().get("filepath") if maker else None
+    *_, root = _chain(error)
+    if path is None or (saving and not isinstance(root, OSError | SafetensorError)):
+        return None
+    reason = str(root).partition("\n")[0]
+    if saving:
+        return MentallamError(f"{path} can't be written ({reason}): check space and rights, then run this again")
+    return MentallamError(
+        f"{path} can't be read ({reason}): remove it and run `kedro run --pipeline {maker}{env}` to have it made anew"
+    )
+
+
+def _load(catalog: DataCatalog, name: str, env: str) -> Any:
+    try:
+        return catalog.load(name)
+    except DatasetError as error:
+        if sentence := _about_file(error, False, name, catalog, env):
+            raise sentence from None
+        raise
 
 
 def _take_from_run(run_id: str, wanted: set[str], catalog: DataCatalog) -> None:
@@ -106,22 +160,22 @@ def _folds(names: Iterable[str]) -> set[str]:
     return {found[1] for name in names if (found := re.match(r"fold_(\d+)_", name))}
 
 
-def _change_since_folds(pipeline: Pipeline, catalog: DataCatalog, made_here: set[str]) -> str | None:
+def _change_since_folds(pipeline: Pipeline, catalog: DataCatalog, made_here: set[str], env: str) -> str | None:
     """Says what no longer is as data_manifest has it, of what this run takes as it was saved."""
-    manifest, corpus = catalog.load("data_manifest"), catalog["corpus"]
+    manifest, corpus = _load(catalog, "data_manifest", env), catalog["corpus"]
     assert isinstance(corpus, CorpusDataset)
     if changed := find_changed_file(manifest, corpus.folder):
         return f"{changed} has changed"
     made_now = pipeline.all_outputs()
     saved = sorted(name for name in made_here - made_now if catalog.exists(name))
     for name in saved:
-        if name in KEYS and frame_hash(catalog.load(name), KEYS[name]) != manifest["frames"][name]:
+        if name in KEYS and frame_hash(_load(catalog, name, env), KEYS[name]) != manifest["frames"][name]:
             return f"the dataset {name} has changed"
         carries_hash = name == "data_statistics" or name.endswith("_split")
-        if carries_hash and catalog.load(name)["data_hash"] != manifest["data_hash"]:
+        if carries_hash and _load(catalog, name, env)["data_hash"] != manifest["data_hash"]:
             return f"other data have been prepared than those of {name}"
     folds = FoldOptions.model_validate(catalog.load("params:folds"))
-    for split in (catalog.load(name) for name in saved if name.endswith("_split")):
+    for split in (_load(catalog, name, env) for name in saved if name.endswith("_split")):
         for name, value in folds.model_dump(include={"seed", "dev_splits"}).items():
             if split[name] != value:
                 return f"folds.{name} has changed from {split[name]} to {value}"

@@ -40,6 +40,10 @@ def edit(path: Path, change: Callable[[str], str]) -> None:
     path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
+def cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
 SPOILERS: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "missing file": (lambda raw: (raw / "sample/redsm5_posts.csv").unlink(), ("redsm5_posts.csv",)),
     "unknown symptom": (
@@ -84,6 +88,20 @@ def test_inference_before_training(empty: Workspace, tmp_path: Path, refused: Ca
 
 def test_reporting_before_training(empty: Workspace, refused: Callable[..., None]) -> None:
     refused(empty, "reporting", "run `kedro run --pipeline cv_training --env test` first")
+
+
+def test_damaged_result_is_named(trained: Workspace, tmp_path: Path, refused: Callable[..., None]) -> None:
+    copy = Workspace(Path(shutil.copytree(trained.folder, tmp_path / "copy")))
+    cut_in_half(copy.data / "07_model_output/folds/fold_1_predictions.parquet")
+    way_out = "remove it and run `kedro run --pipeline cv_training --env test`"
+    refused(copy, "reporting", "fold_1_predictions.parquet can't be read", way_out)
+
+
+def test_file_that_cannot_be_written_is_named(empty: Workspace, refused: Callable[..., None]) -> None:
+    (empty.data / "03_primary/manifest.json").mkdir(parents=True)
+    refused(
+        empty, "data_processing", "03_primary/manifest.json can't be written", "directory", "check space and rights"
+    )
 
 
 def test_input_that_is_no_file(trained: Workspace, refused: Callable[..., None]) -> None:

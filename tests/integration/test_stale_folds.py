@@ -131,6 +131,18 @@ def test_every_way_to_start_from_saved_folds_is_covered(workspace: Workspace, wa
         assert database.execute("select count(*) from runs").fetchone() == (0,)
 
 
+@pytest.mark.parametrize(
+    "name", ["05_model_input/folds/fold_2.json", "03_primary/manifest.json", "03_primary/pairs.parquet"]
+)
+def test_a_damaged_file_is_named(workspace: Workspace, name: str) -> None:
+    path = workspace.data / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    message = refusal(workspace, from_nodes=["compose_training_config"])
+    assert message.startswith(f"{path} can't be read (")
+    assert "Dataset" not in message
+    assert message.endswith("remove it and run `kedro run --pipeline data_processing --env test` to have it made anew")
+
+
 def test_what_fits_runs_and_making_folds_anew_is_always_allowed(workspace: Workspace) -> None:
     start(workspace, node_names=["group_posts", "build_manifest", "assign_folds"])
     edit_file(workspace)

@@ -35,9 +35,9 @@ def test_the_profiles_are_what_they_promise() -> None:
     assert tiny.training.max_epochs <= 2
 
 
-def test_a_corpus_takes_smaller_steps_of_more_pairs_longer_posts_and_fewer_layers() -> None:
+def test_a_corpus_takes_smaller_steps_more_epochs_longer_posts_and_fewer_layers() -> None:
     sample, corpus = (to_dict(compose_config(HYDRA, profile)) for profile in ("smollm2", "smollm2_corpus"))
-    sample["training"] |= {"learning_rate": 1e-3, "effective_batch_pairs": 36, "max_epochs": 4}
+    sample["training"] |= {"learning_rate": 1e-3, "max_epochs": 3}
     sample["model"] |= {"max_length": 1024, "compile_on_gpu": True}
     sample["adapter"]["top_layers"] = 14
     assert corpus == sample
