@@ -1,4 +1,5 @@
-"""How near training on the synthetic twin comes to its ceiling, on the held-out posts of the folds that are trained.
+"""How near training on the synthetic twin comes to its ceiling, on the held-out posts of the folds that are trained,
+and how well posts of each length are read.
 
 make twin && kedro run --env twin --pipelines cv_training --to-nodes open_cv_run, then `--namespaces fold_0` with the
 run's id in MLFLOW_RUN_ID (docs/contracts/cli.md), or a whole `kedro run --env twin`; then
@@ -39,6 +40,16 @@ def main() -> None:
         f1 = compare_tables(table, model, OPTIONS)["first"]["f1"]
         share = f1["estimate"] / ceiling
         print(f"| {name} | {f1['estimate']:.3f} | {f1['low']:.3f} to {f1['high']:.3f} | {share:.3f} |")
+
+    tables = {"trained": model, **dict(list(baselines.groupby("model")))}
+    print(f"\nF1 against what is shown:\n| fifth of posts, tokens | pairs shown | {' | '.join(tables)} |")
+    print("| --- | --- |" + " --- |" * len(tables))
+    pairs["fifth"] = pd.qcut(pairs["post_tokens"], 5)
+    for fifth, own in pairs.groupby("fifth", observed=True):
+        keys = own[["post_id", "criterion_id", "shown"]]
+        reads = [keys.merge(table, on=["post_id", "criterion_id"]) for table in tables.values()]
+        scores = [f"{f1_score(read['shown'], read['prediction']):.3f}" for read in reads]
+        print(f"| {fifth.left:.0f} to {fifth.right:.0f} | {own['shown'].sum()} | {' | '.join(scores)} |")
 
 
 if __name__ == "__main__":
