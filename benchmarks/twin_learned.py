@@ -1,5 +1,4 @@
-"""How near training on the synthetic twin comes to its ceiling, on the held-out posts of the folds that are trained,
-and how well posts of each length are read.
+"""How near training on the synthetic twin comes to its ceiling, on the held-out posts of the folds that are trained.
 
 make twin && kedro run --env twin --pipelines cv_training --to-nodes open_cv_run, then `--namespaces fold_0` with the
 run's id in MLFLOW_RUN_ID (docs/contracts/cli.md), or a whole `kedro run --env twin`; then
@@ -36,13 +35,14 @@ def main() -> None:
     print(f"folds {folds}: {pairs['post_id'].nunique()} posts, {len(pairs)} pairs, {pairs['label'].sum()} positive")
     print(f"ceiling {ceiling:.4f}; the model's F1 against what is shown, noise aside: {against_shown:.3f}\n")
     print("| model | F1 | 95 % interval | share of the ceiling |\n| --- | --- | --- | --- |")
-    for name, table in [("trained", model), *baselines.groupby("model")]:
+    tables = dict([("trained", model), *baselines.groupby("model")])
+    for name, table in tables.items():
         f1 = compare_tables(table, model, OPTIONS)["first"]["f1"]
         share = f1["estimate"] / ceiling
         print(f"| {name} | {f1['estimate']:.3f} | {f1['low']:.3f} to {f1['high']:.3f} | {share:.3f} |")
 
-    tables = {"trained": model, **dict(list(baselines.groupby("model")))}
-    print(f"\nF1 against what is shown:\n| fifth of posts, tokens | pairs shown | {' | '.join(tables)} |")
+    print("\nF1 against what is shown, by the length of posts:")
+    print(f"| fifth of posts, tokens | pairs shown | {' | '.join(tables)} |")
     print("| --- | --- |" + " --- |" * len(tables))
     pairs["fifth"] = pd.qcut(pairs["post_tokens"], 5)
     for fifth, own in pairs.groupby("fifth", observed=True):

@@ -21,9 +21,6 @@ from mentallam.datasets import CorpusDataset, ReportInputDataset
 from mentallam.errors import MentallamError
 from mentallam.tracking import find_report_inputs
 
-# The pipelines that make what others read, first things first.
-_RESULTS_OF = ("data_processing", "cv_training", "reporting", "inference")
-
 
 class ProjectHooks:
     """Hooks of this project."""
@@ -117,10 +114,13 @@ def _env_option(run_params: dict[str, Any]) -> str:
 
 def _about_file(error: DatasetError, saving: bool, name: str, catalog: DataCatalog, env: str) -> MentallamError | None:
     """The sentence for a result that can't be written or read again; None if the error is about something else."""
-    maker = next((known for known in _RESULTS_OF if name in pipelines[known].all_outputs()), None)
+    makers = (known for known, pipeline in pipelines.items() if name in pipeline.all_outputs())
+    maker = next((known for known in makers if known != "__default__"), None)
     path = catalog[name]._describe().get("filepath") if maker else None
     *_, root = _chain(error)
-    if path is None or (saving and not isinstance(root, OSError | SafetensorError)):
+    if path is None or isinstance(root, ImportError | MemoryError):
+        return None
+    if saving and not isinstance(root, OSError | SafetensorError):
         return None
     reason = str(root).partition("\n")[0]
     if saving:

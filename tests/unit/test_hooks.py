@@ -67,11 +67,7 @@ def test_full_disk_under_the_largest_file() -> None:
 @pytest.mark.parametrize(
     ("dataset", "cause", "name"),
     [
-        (
-            ParquetDataset(filepath="data/states"),
-            ValueError("Could not convert 'a post'"),
-            "frozen_states",
-        ),
+        (ParquetDataset(filepath="data/states"), ValueError("Could not convert 'a post'"), "frozen_states"),
         (MemoryDataset(), OSError(28, "No space left on device"), "frozen_states"),
         (ParquetDataset(filepath="data/own"), OSError(28, "No space left on device"), "of_a_user"),
     ],
@@ -80,3 +76,14 @@ def test_full_disk_under_the_largest_file() -> None:
 def test_other_errors_stay_as_they_are(dataset: AbstractDataset, cause: Exception, name: str) -> None:
     error = told(dataset, cause, name)
     assert isinstance(error, DatasetError) and error.__cause__ is cause
+
+
+@pytest.mark.parametrize("cause", [ImportError("No module named 'pyarrow'"), MemoryError()])
+def test_a_file_is_not_called_damaged_where_something_else_is_missing(cause: Exception) -> None:
+    configure_project("mentallam")
+    project, error = hooks.ProjectHooks(), DatasetError("not read")
+    error.__cause__ = cause
+    project.before_dataset_loaded("frozen_states")
+    project.on_pipeline_error(
+        error, {"env": "test"}, DataCatalog({"frozen_states": ParquetDataset(filepath="data/states")})
+    )

@@ -19,7 +19,7 @@ from mentallam.classifier.examples import labelled_examples
 from mentallam.classifier.frozen import with_states
 from mentallam.classifier.model import build_classifier
 from mentallam.classifier.progress import LogMetrics
-from mentallam.classifier.prompts import PostExample, Prompter
+from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.training import TrainingOutcome, train
 from mentallam.classifier.weights import BaseModel
@@ -82,7 +82,7 @@ def fit_fold(
             log_metrics,
             title=f"fold {split['fold']}",
         )
-        scored = score_examples(model, prompter, config, split["fold"], choose, pairs, groups, "dev")
+        scored = score_posts(model, prompter, config, split["fold"], parts["dev"], posts, pairs, groups, "dev")
     decision = fit_decision(scored, config.decision)
     return TrainedFold(model, prompter, config, base, decision, origin), outcome, decision.decide(scored)
 
@@ -103,19 +103,21 @@ def score_fold(
         The fold's part of the out-of-fold table: post_id, criterion_id, group, fold, label, explicit_negative, logit,
         probability, threshold, prediction, truncated, post_tokens.
     """
-    config, prompter = trained.config, trained.prompter
-    held_out = labelled_examples(prompter, split["held_out"], posts, pairs)
+    config, held_out = trained.config, split["held_out"]
     with deterministic_algorithms(config.training.deterministic), compiler_errors():
-        scored = score_examples(trained.model, prompter, config, split["fold"], held_out, pairs, groups, "held out")
+        scored = score_posts(
+            trained.model, trained.prompter, config, split["fold"], held_out, posts, pairs, groups, "held out"
+        )
     return trained.decision.decide(scored)
 
 
-def score_examples(
+def score_posts(
     model: PeftModel,
     prompter: Prompter,
     config: Config,
     fold: int,
-    examples: Sequence[PostExample],
+    post_ids: Sequence[str],
+    posts: pd.DataFrame,
     pairs: pd.DataFrame,
     groups: pd.DataFrame,
     part: str,
@@ -124,10 +126,11 @@ def score_examples(
 
     Args:
         model: The classifier.
-        prompter: What made the examples.
+        prompter: Tokenizer and criteria.
         config: The resolved configuration.
         fold: The fold's number.
-        examples: The posts, with their labelled criteria.
+        post_ids: Which posts.
+        posts: Columns post_id, text.
         pairs: Columns post_id, criterion_id, label, explicit_negative.
         groups: Columns post_id, group.
         part: What these posts are to the fold; words in the progress bar.
@@ -136,6 +139,7 @@ def score_examples(
         Columns post_id, criterion_id, group, fold, label, explicit_negative, logit, truncated, post_tokens (of the post
         as the model read it, with what the template puts before it).
     """
+    examples = labelled_examples(prompter, post_ids, posts, pairs)
     logits = score_pairs(model, examples, config.inference.tokens_per_pass, progress=f"fold {fold} {part}")
     table = pd.DataFrame(
         [
