@@ -46,10 +46,25 @@ def main() -> None:
     print("| --- | --- |" + " --- |" * len(tables))
     pairs["fifth"] = pd.qcut(pairs["post_tokens"], 5)
     for fifth, own in pairs.groupby("fifth", observed=True):
-        keys = own[["post_id", "criterion_id", "shown"]]
-        reads = [keys.merge(table, on=["post_id", "criterion_id"]) for table in tables.values()]
-        scores = [f"{f1_score(read['shown'], read['prediction']):.3f}" for read in reads]
+        scores = [f"{f1_score(own['shown'], predicted):.3f}" for predicted in _predictions(own, tables)]
         print(f"| {fifth.left:.0f} to {fifth.right:.0f} | {own['shown'].sum()} | {' | '.join(scores)} |")
+
+    print("\nRecall of what is shown, by the number of sentences that show it:")
+    print(f"| sentences | pairs | {' | '.join(tables)} |")
+    print("| --- | --- |" + " --- |" * len(tables))
+    evidence = (
+        pd.read_csv(TWIN / "redsm5_annotations.csv").query("status == 1").rename(columns={"DSM5_symptom": "symptom"})
+    )
+    sentences = evidence.groupby(["post_id", "symptom"]).size().rename("sentences").reset_index()
+    for number, own in pairs.query("shown == 1").merge(sentences, on=["post_id", "symptom"]).groupby("sentences"):
+        recalls = [f"{predicted.mean():.3f}" for predicted in _predictions(own, tables)]
+        print(f"| {number} | {len(own)} | {' | '.join(recalls)} |")
+
+
+def _predictions(pairs: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> list[pd.Series]:
+    """What each model says of these pairs, in their order."""
+    keys = pairs[["post_id", "criterion_id"]]
+    return [keys.merge(table, on=["post_id", "criterion_id"])["prediction"] for table in tables.values()]
 
 
 if __name__ == "__main__":

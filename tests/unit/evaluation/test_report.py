@@ -68,6 +68,14 @@ def test_each_baseline_has_a_row_under_the_models(render: Render, summary: dict[
     assert rows[1][-1] == f"{summary['pooled']['f1']:.3f}"
 
 
+def test_only_the_baselines_that_were_fitted_are_explained(render: Render, summary: dict[str, Any]) -> None:
+    words, states = "`tfidf` counts words and pairs of words", "`embedding` is the mean hidden state of a post"
+    assert f"{words}, {states}" in render()
+    del summary["learned_baselines"]["embedding"]
+    assert words in (text := render())
+    assert "embedding" not in text
+
+
 def test_without_baselines_the_report_says_so(render: Render, summary: dict[str, Any]) -> None:
     summary["learned_baselines"] = {}
     assert "No baseline was fitted" in render()
