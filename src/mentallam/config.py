@@ -49,7 +49,7 @@ _POSITIVE = (
 )
 _POSITIVE_OR_NULL = ("training.head_learning_rate", "training.max_steps")
 _NOT_NEGATIVE = ("training.weight_decay", "training.max_grad_norm", "decision.prior_strength", "decision.smoothing")
-_SHARES = ("adapter.dropout", "training.adam_beta2", "training.warmup_ratio")
+_SHARES = ("adapter.dropout", "training.warmup_ratio")
 _SHARES_OR_NULL = ("decision.min_recall", "inference.threshold")
 
 
@@ -101,7 +101,6 @@ class TrainConfig:
     scheduler: str = MISSING
     warmup_ratio: float = MISSING
     weight_decay: float = MISSING
-    adam_beta2: float = 0.999
     max_grad_norm: float = 1.0
     max_epochs: int = MISSING
     max_steps: int | None = None

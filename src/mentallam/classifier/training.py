@@ -98,7 +98,6 @@ def train(
             lr_scheduler_type=config.scheduler,
             warmup_steps=config.warmup_ratio,  # a share of all steps where it is below 1
             weight_decay=config.weight_decay,
-            adam_beta2=config.adam_beta2,
             max_grad_norm=config.max_grad_norm,
             eval_strategy="epoch",
             save_strategy="epoch",

@@ -393,15 +393,6 @@ def test_weights_decay(run: Any) -> None:
     assert size[0] < size[1] * (1 - 5e-3) ** 2
 
 
-def test_with_a_smaller_beta2_the_size_of_earlier_gradients_is_forgotten(run: Any) -> None:
-    def difference(steps: int) -> float:
-        ways = [run(adam_beta2=beta2, max_steps=steps, warmup_ratio=0.0)[0] for beta2 in (0.999, 0.5)]
-        return largest_difference(*map(adapter_of, ways))
-
-    assert difference(1) < 1e-6  # Adam's first step knows one gradient only
-    assert difference(3) > 1e-3
-
-
 def test_balanced_weights_move_what_cannot_be_learnt_to_one_half(
     tiny_base: BaseModel, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
