@@ -54,7 +54,7 @@ def main() -> None:
         scores = [f"{f1_score(own['shown'], predicted):.3f}" for predicted in _predictions(own, tables)]
         print(f"| {fifth.left:.0f} to {fifth.right:.0f} | {own['shown'].sum()} | {' | '.join(scores)} |")
 
-    print("\nRecall of what is shown, by the number of sentences that show it:")
+    print("\nRecall of what is shown and annotated, by the number of sentences that show it:")
     print(f"| sentences | pairs | {' | '.join(tables)} |")
     print("| --- | --- |" + " --- |" * len(tables))
     evidence = (
