@@ -76,6 +76,7 @@ class ModelConfig:
     max_length: int = MISSING
     gradient_checkpointing: bool = False
     compile_on_gpu: bool = False
+    compile_on_cpu: bool = False
     prompt: PromptConfig = field(default_factory=PromptConfig)
 
 

@@ -38,7 +38,7 @@ def test_the_profiles_are_what_they_promise() -> None:
 def test_a_corpus_takes_smaller_steps_more_epochs_longer_posts_and_fewer_layers() -> None:
     sample, corpus = (to_dict(compose_config(HYDRA, profile)) for profile in ("smollm2", "smollm2_corpus"))
     sample["training"] |= {"learning_rate": 1e-3, "max_epochs": 3}
-    sample["model"] |= {"max_length": 1024, "compile_on_gpu": True}
+    sample["model"] |= {"max_length": 1024, "compile_on_gpu": True, "compile_on_cpu": True}
     sample["adapter"]["top_layers"] = 14
     assert corpus == sample
 

@@ -31,7 +31,7 @@ def shared_prefix_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    packing: Packing | BlockMask | None = None,
+    packing: "Packing | Opaque | BlockMask | None" = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention in the form that transformers' AttentionInterface expects.
@@ -44,8 +44,8 @@ def shared_prefix_attention(
         attention_mask: Must be None with a packing: the packing says who sees whom.
         scaling: Factor on the scores.
         dropout: Must be 0 with a packing.
-        packing: How the tokens belong together, a `block_mask` of it inside of what is compiled; None for an ordinary
-            batch.
+        packing: How the tokens belong together, in compiled layers as `for_compiled_layers` gives it; None for an
+            ordinary batch.
         **kwargs: Passed on for an ordinary batch.
 
     Returns:
@@ -69,8 +69,32 @@ def shared_prefix_attention(
             kernel_options={"FORCE_USE_FLEX_ATTENTION": True},
         )
         return fused.transpose(1, 2), None
-    out: Tensor = _PackedAttention.apply(query[0], key[0], value[0], scaling or query.shape[-1] ** -0.5, packing)
-    return out[None], None
+    return _packed(query[0], key[0], value[0], scaling or query.shape[-1] ** -0.5, packing)[None], None
+
+
+class Opaque:
+    """A packing that the compiler hands on without a look; of a list it would compile every length anew."""
+
+    def __init__(self, packing: Packing) -> None:
+        self.packing = packing
+
+
+def for_compiled_layers(packing: Packing, device: torch.device) -> BlockMask | Opaque:
+    """A packing as compiled layers take it: flex attention for a GPU; on a CPU that has no gradient.
+
+    Args:
+        packing: How the row's tokens belong together.
+        device: Where the attention is computed.
+    """
+    return block_mask(packing, device) if device.type == "cuda" else Opaque(packing)
+
+
+@torch.compiler.disable
+def _packed(query: Tensor, key: Tensor, value: Tensor, scaling: float, packing: Packing | Opaque) -> Tensor:
+    """Never compiled: no two rows have the same segments."""
+    posts = packing.packing if isinstance(packing, Opaque) else packing
+    out: Tensor = _PackedAttention.apply(query, key, value, scaling, posts)
+    return out
 
 
 def block_mask(packing: Packing, device: torch.device) -> BlockMask:

@@ -1,7 +1,8 @@
-"""The layers through PyTorch's compiler, for a GPU: there, starting thousands of small steps outlasts the products.
+"""The layers through PyTorch's compiler: between the products a few fused kernels instead of thousands of small steps.
 
-Each layer becomes a few fused kernels, with flex attention for the packed row. All layers are alike and share one
-compilation, and a row may have any length. Weights, names and results to within rounding stay as they are.
+On a GPU the packed row's attention is fused as well, by flex attention; on a CPU, where that has no gradient, the
+kernels end before it and begin again behind it. All layers are alike and share one compilation, and a row may have any
+length. Weights, names and results to within rounding stay as they are.
 """
 
 import logging
@@ -28,7 +29,7 @@ def compile_layers(model: PeftModel) -> bool:
     not work, with a warning.
 
     Args:
-        model: The classifier on a GPU, its adapters in place.
+        model: The classifier on its device, its adapters in place.
 
     Returns:
         Whether they will be.
@@ -66,12 +67,13 @@ def compiler_errors() -> Iterator[None]:
         yield
     except TorchDynamoException as error:
         raise MentallamError(
-            f"the layers can't be compiled for this GPU ({_first_line(error)}): set model.compile_on_gpu=false"
+            f"the layers can't be compiled here ({_first_line(error)}): set model.compile_on_gpu=false and "
+            f"model.compile_on_cpu=false"
         ) from error
 
 
 def _compiler_works(device: torch.device) -> bool:
-    """Tries it on next to nothing: it needs a C compiler and Python's headers, which not every machine has."""
+    """Tries it on next to nothing: it needs a C++ compiler (a C compiler and Python's headers for a GPU)."""
 
     def twice(x: Tensor) -> Tensor:
         return x + x
@@ -80,7 +82,8 @@ def _compiler_works(device: torch.device) -> bool:
         torch.compile(twice)(torch.ones(1, device=device))
     except Exception as error:  # whatever goes wrong in there, training can do without
         logger.warning(
-            "model.compile_on_gpu: PyTorch's compiler does not work here (%s); training goes on without it, slower",
+            "model.compile_on_%s: PyTorch's compiler does not work here (%s); training goes on without it, slower",
+            "gpu" if device.type == "cuda" else "cpu",
             _first_line(error),
         )
         return False

@@ -63,7 +63,7 @@ class PackedLlamaForSequenceClassification(LlamaForSequenceClassification):
                 input_ids, position_ids=position_ids, inputs_embeds=inputs_embeds, labels=labels, **kwargs
             )
             return plain
-        seen = attention.block_mask(packing, self.device) if self.compiled else packing
+        seen = attention.for_compiled_layers(packing, self.device) if self.compiled else packing
         kwargs.update(use_cache=False, packing=seen, return_dict=True)
         if inputs_embeds is None:
             output = self.model(input_ids, position_ids=position_ids, **kwargs)
@@ -251,6 +251,7 @@ def build_classifier(base: BaseModel, config: Config) -> tuple[PeftModel, PreTra
     if config.model.gradient_checkpointing:
         # Only while the model is in training mode; scoring keeps nothing for a backward pass anyway.
         adapted.gradient_checkpointing_enable({"use_reentrant": False})
-    if config.model.compile_on_gpu and next(adapted.parameters()).is_cuda:
+    on_gpu = next(adapted.parameters()).is_cuda
+    if config.model.compile_on_gpu if on_gpu else config.model.compile_on_cpu:
         compile_layers(adapted)
     return adapted, tokenizer

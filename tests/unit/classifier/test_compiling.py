@@ -1,6 +1,7 @@
-"""As far as a CPU can: operations, norms and the way out. Trained on a GPU in tests/gpu."""
+"""Compiled layers on a CPU, and what a CPU can show of those for a GPU; these are trained in tests/gpu."""
 
 import copy
+import shutil
 from typing import Any
 
 import pytest
@@ -10,13 +11,15 @@ from peft import PeftModel
 from mentallam.classifier import compiling
 from mentallam.classifier.compiling import compile_layers, compiler_errors
 from mentallam.classifier.dora import FastLoraLinear, refresh_norms
+from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs
+from mentallam.classifier.training import pair_loss
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import compose_config
 from mentallam.errors import MentallamError
 from tests.conftest import PROJECT
-from tests.unit.classifier.conftest import gradients, make_classifier, relative_difference
+from tests.unit.classifier.conftest import gradients, make_classifier, make_examples, relative_difference
 
 
 @pytest.mark.parametrize("adapter", ["dora", "lora"])
@@ -51,6 +54,35 @@ def test_scores_of_the_compiled_model_follow_its_weights(
         assert score_pairs(model, examples, 512) == pytest.approx(score_pairs(plain, examples, 512), abs=1e-4)
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("checkpointing", ["false", "true"])
+def test_compiled_for_a_cpu_once_for_rows_of_any_number_of_posts(tiny_base: BaseModel, checkpointing: str) -> None:
+    overrides = f"model.compile_on_cpu=true model.gradient_checkpointing={checkpointing}"
+    model, prompter = make_classifier(tiny_base, compose_config(PROJECT / "hydra_configs", "tiny", overrides))
+    plain, _ = make_classifier(tiny_base, compose_config(PROJECT / "hydra_configs", "tiny"))
+    assert (model.base_model.model.compiled, plain.base_model.model.compiled) == (True, False)
+    examples = make_examples(prompter)
+    for number, posts in enumerate([examples, examples[:1], examples[1:], examples[1:2]]):
+        with torch._dynamo.config.patch(error_on_recompile=number > 0):
+            for each in (model.train(), plain.train()):
+                each.zero_grad()
+                batch: dict[str, Any] = dict(pack(posts))
+                labels = batch.pop("labels")
+                pair_loss(each(**batch), labels).backward()
+        assert relative_difference(*(gradients(each) for each in (model, plain))) < 1e-5
+
+
+@pytest.mark.parametrize(("device", "taken"), [("cpu", False), ("cuda", True)])
+def test_each_device_has_its_own_switch(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch, device: str, taken: bool
+) -> None:
+    compiled: list[PeftModel] = []
+    monkeypatch.setattr("mentallam.classifier.model.compile_layers", compiled.append)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", device == "cuda")
+    make_classifier(tiny_base, compose_config(PROJECT / "hydra_configs", "tiny", "model.compile_on_gpu=true"))
+    assert len(compiled) == taken
+
+
 def test_without_a_working_compiler_one_sentence_and_no_compiled_layers(
     classifier: tuple[PeftModel, Prompter], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -61,14 +93,14 @@ def test_without_a_working_compiler_one_sentence_and_no_compiled_layers(
     model, _ = classifier
     assert not compile_layers(model)
     assert not model.base_model.model.compiled
-    assert "model.compile_on_gpu: PyTorch's compiler does not work here (Failed to find C compiler.)" in caplog.text
+    assert "model.compile_on_cpu: PyTorch's compiler does not work here (Failed to find C compiler.)" in caplog.text
 
 
 def test_what_cannot_be_compiled_is_one_sentence_with_the_way_out() -> None:
     def branching(x: torch.Tensor) -> torch.Tensor:
         return x + 1 if x.sum() > 0 else x
 
-    sentence = r"can't be compiled for this GPU \(.+\): set model.compile_on_gpu=false$"
+    sentence = r"can't be compiled here \(.+\): set model.compile_on_gpu=false and model.compile_on_cpu=false$"
     with pytest.raises(MentallamError, match=sentence), compiler_errors():
         torch.compile(branching, backend="eager", fullgraph=True)(torch.ones(3))
 
