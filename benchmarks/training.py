@@ -36,7 +36,6 @@ RECIPES = {
     "ours": "shared prefix, fast DoRA, compiled",
     "ours_lora": "shared prefix, fast LoRA, compiled",
     "ours_uncompiled": "shared prefix, fast DoRA",
-    "ours_uncompiled_lora": "shared prefix, fast LoRA",
 }
 
 
@@ -223,16 +222,16 @@ def side_by_side(posts: list[dict[str, str]]) -> dict[str, float]:
     }
 
 
-def compare(steps: list[list[dict[str, str]]]) -> dict[str, Any]:
-    """All recipes, round after round, a round per step's posts."""
+def compare(steps: list[list[dict[str, str]]], cores: bool) -> dict[str, Any]:
+    """All recipes, round after round, a round per step's posts; with `cores` also a process per core at once."""
     rounds = []
     for posts in steps:
         runs, seconds = {}, {}
         for recipe in RECIPES:
             # A step of the slow recipes takes a minute, in which a first step's extra is lost; ours takes seconds, so
-            # that its first one, with the compilation, is a warm-up and three others count.
+            # that its first one, with the compilation, is a warm-up and five others count.
             quick = recipe.startswith("ours")
-            runs[recipe] = measure(recipe, posts, epochs=4 if quick else 1)
+            runs[recipe] = measure(recipe, posts, epochs=6 if quick else 1)
             seconds[recipe] = statistics.median(runs[recipe]["seconds"][1 if quick else 0 :])
             print(recipe, [round(one, 2) for one in runs[recipe]["seconds"]], flush=True)
         ours = runs["ours"]
@@ -244,10 +243,9 @@ def compare(steps: list[list[dict[str, str]]]) -> dict[str, Any]:
                 "pairs_per_second": ours["pairs_per_step"] / seconds["ours"],
                 "mfu": ours["needed_flops"] / seconds["ours"] / peak,
                 "dora_over_lora": seconds["ours"] / seconds["ours_lora"],
-                "dora_over_lora_uncompiled": seconds["ours_uncompiled"] / seconds["ours_uncompiled_lora"],
                 "compiled_over_uncompiled": seconds["ours"] / seconds["ours_uncompiled"],
                 "first_step_seconds": ours["seconds"][0],
-                **({} if torch.cuda.is_available() else side_by_side(posts)),
+                **(side_by_side(posts) if cores else {}),
                 "seconds_per_step": seconds,
                 "matmul_flops": peak,
                 "runs": runs,
@@ -354,7 +352,7 @@ def main() -> None:
         content, name = profile(steps[0]), "training_profile"
         print(json.dumps(content, indent=2))
     else:
-        content = compare(steps[:1] if arguments.quick else steps)
+        content = compare(steps[:1] if arguments.quick else steps, not (arguments.quick or torch.cuda.is_available()))
         name = "training_quick" if arguments.quick else "training"
         print(table(content))
     name += "_amx" if torch.cpu._is_amx_tile_supported() else ""

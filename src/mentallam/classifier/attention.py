@@ -5,7 +5,8 @@ prefix's. Registered with transformers' AttentionInterface under the name `share
 without a packing behaves as with `sdpa`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -73,7 +74,7 @@ def shared_prefix_attention(
 
 
 class Opaque:
-    """A packing that the compiler hands on without a look; of a list it would compile every length anew."""
+    """A packing that the compiler hands on without a look: of a list it would compile every length anew."""
 
     def __init__(self, packing: Packing) -> None:
         self.packing = packing
@@ -91,9 +92,10 @@ def for_compiled_layers(packing: Packing, device: torch.device) -> BlockMask | O
 
 @torch.compiler.disable
 def _packed(query: Tensor, key: Tensor, value: Tensor, scaling: float, packing: Packing | Opaque) -> Tensor:
-    """Never compiled: no two rows have the same segments."""
+    """Never compiled as a whole, since no two rows have the same segments; what is done for a segment is."""
+    compiled = isinstance(packing, Opaque)
     posts = packing.packing if isinstance(packing, Opaque) else packing
-    out: Tensor = _PackedAttention.apply(query, key, value, scaling, posts)
+    out: Tensor = _PackedAttention.apply(query, key, value, scaling, posts, _compiled_steps() if compiled else _PLAIN)
     return out
 
 
@@ -149,6 +151,13 @@ def _segments(packing: Packing) -> Iterator[_Segment]:
         )
 
 
+class _Steps(NamedTuple):
+    """What is computed for a segment, as it stands or compiled: see `_attend` and `_gradients`."""
+
+    attend: Callable[..., tuple[Tensor, ...]]
+    gradients: Callable[..., tuple[Tensor, ...]]
+
+
 class _PackedAttention(torch.autograd.Function):
     """Softmax attention within segments, with its gradient written out so that nothing is copied or computed twice.
 
@@ -158,7 +167,9 @@ class _PackedAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float, packing: Packing) -> Tensor:
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float, packing: Packing, steps: _Steps
+    ) -> Tensor:
         """The heads' outputs, (T, H, D), of (H, T, D) queries and (G, T, D) keys and values."""
         groups = key.shape[0]
         q = (query * scaling).unflatten(0, (groups, -1)).transpose(1, 2).contiguous()  # (G, T, R, D)
@@ -166,16 +177,12 @@ class _PackedAttention(torch.autograd.Function):
         out = torch.empty_like(q)
         kept: list[Tensor] = []
         for segment in _segments(packing):
-            own_q, own_k, own_v = (_gather(states, segment) for states in (q, k, v))
-            seen, own = _exponentials(own_q, k[:, segment.seen], own_k)
-            total = own.sum(-1, dtype=torch.float32).view(seen.shape[:2]) + seen.sum(-1, dtype=torch.float32)
-            attended = torch.bmm(own, own_v.flatten(0, 1)).view(*total.shape, -1)
-            if seen.shape[-1]:
-                attended += torch.bmm(seen, v[:, segment.seen])
-            _scatter(out, (attended / total[..., None]).to(out.dtype).view_as(own_q), segment)
-            kept += [seen, own, total]
+            own = [_gather(states, segment) for states in (q, k, v)]
+            attended, *weights = steps.attend(*own, k[:, segment.seen], v[:, segment.seen])
+            _scatter(out, attended, segment)
+            kept += weights
         ctx.save_for_backward(q, k, v, out, *kept)
-        ctx.scaling, ctx.packing = scaling, packing
+        ctx.scaling, ctx.packing, ctx.steps = scaling, packing, steps
         return out.transpose(0, 1).flatten(1, 2)
 
     @staticmethod
@@ -183,28 +190,60 @@ class _PackedAttention(torch.autograd.Function):
         q, k, v, out, *kept = ctx.saved_tensors
         gradient = gradient.unflatten(1, (q.shape[0], -1)).transpose(0, 1).contiguous()  # (G, T, R, D)
         to_q, to_k, to_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for segment, seen, own, total in zip(_segments(ctx.packing), kept[::3], kept[1::3], kept[2::3], strict=True):
-            own_q, own_k, own_v, own_out, own_g = (_gather(states, segment) for states in (q, k, v, out, gradient))
-            in_table = own_q.shape
-            queries, g = own_q.reshape(*total.shape, -1), own_g.reshape(*total.shape, -1)  # (G, N, D)
-            mean = (g * own_out.reshape(g.shape)).sum(-1, dtype=torch.float32, keepdim=True)
-            g = (g / total[..., None]).to(q.dtype)
-            mean = (mean / total[..., None]).to(q.dtype)
+        for segment, *weights in zip(_segments(ctx.packing), kept[::3], kept[1::3], kept[2::3], strict=True):
+            own = [_gather(states, segment) for states in (q, k, v, out, gradient)]
+            found = ctx.steps.gradients(*own, k[:, segment.seen], v[:, segment.seen], *weights)
+            to_own_q, to_own_k, to_own_v, to_seen_k, to_seen_v = found
+            _scatter(to_q, to_own_q, segment)
+            _add(to_k, to_own_k, segment)
+            _add(to_v, to_own_v, segment)
+            to_k[:, segment.seen] += to_seen_k
+            to_v[:, segment.seen] += to_seen_v
+        return (to_q * ctx.scaling).transpose(1, 2).flatten(0, 1), to_k, to_v, None, None, None
 
-            own_k, own_v = own_k.flatten(0, 1), own_v.flatten(0, 1)  # (G * K, S, D)
-            by_sequence = (*own.shape[:2], -1)  # (G * K, S * R, .)
-            scores = torch.bmm(g.reshape(by_sequence), own_v.transpose(1, 2)).sub_(mean.reshape(by_sequence)).mul_(own)
-            to_own_q = torch.bmm(scores, own_k).view(g.shape)
-            _add(to_k, torch.bmm(scores.transpose(1, 2), queries.reshape(by_sequence)), segment)
-            _add(to_v, torch.bmm(own.transpose(1, 2), g.reshape(by_sequence)), segment)
-            if seen.shape[-1]:
-                seen_k, seen_v = k[:, segment.seen], v[:, segment.seen]
-                scores = torch.bmm(g, seen_v.transpose(1, 2)).sub_(mean).mul_(seen)
-                to_own_q += torch.bmm(scores, seen_k)
-                to_k[:, segment.seen] += torch.bmm(scores.transpose(1, 2), queries)
-                to_v[:, segment.seen] += torch.bmm(seen.transpose(1, 2), g)
-            _scatter(to_q, to_own_q.view(in_table), segment)
-        return (to_q * ctx.scaling).transpose(1, 2).flatten(0, 1), to_k, to_v, None, None
+
+def _attend(own_q: Tensor, own_k: Tensor, own_v: Tensor, seen_k: Tensor, seen_v: Tensor) -> tuple[Tensor, ...]:
+    """What a segment's queries (G, K, S, R, D) attend to; the softmax's numerators, seen and own, and their sums."""
+    seen, own = _exponentials(own_q, seen_k, own_k)
+    total = own.sum(-1, dtype=torch.float32).view(seen.shape[:2]) + seen.sum(-1, dtype=torch.float32)
+    attended = torch.bmm(own, own_v.flatten(0, 1)).view(*total.shape, -1)
+    if seen.shape[-1]:
+        attended += torch.bmm(seen, seen_v)
+    return (attended / total[..., None]).to(own_q.dtype).view_as(own_q), seen, own, total
+
+
+# A compiler error of torch 2.13 to keep clear of: of `mean.reshape(*shape, -1)` with several sequences, compiled
+# together with the same reshape of the queries, it made wrong gradients. Hence the views with every size named.
+def _gradients(
+    own_q: Tensor,
+    own_k: Tensor,
+    own_v: Tensor,
+    own_out: Tensor,
+    own_g: Tensor,
+    seen_k: Tensor,
+    seen_v: Tensor,
+    seen: Tensor,
+    own: Tensor,
+    total: Tensor,
+) -> tuple[Tensor, ...]:
+    """Gradients by a segment's queries, its own keys and values, (G * K, S, D), and those seen, (G, P, D)."""
+    mean = (own_g * own_out).sum(-1, dtype=torch.float32).view_as(total)
+    g = (own_g / total.view(own_g.shape[:-1])[..., None]).to(own_q.dtype)
+    mean = (mean / total).to(own_q.dtype)[..., None]  # (G, N, 1)
+
+    # By sequence: (G * K, S * R, D) and (G * K, S, D).
+    queries, by_sequence = (states.flatten(0, 1).flatten(1, 2) for states in (own_q, g))
+    own_k, own_v = own_k.flatten(0, 1), own_v.flatten(0, 1)
+    scores = torch.bmm(by_sequence, own_v.transpose(1, 2)).sub_(mean.view(*own.shape[:2], 1)).mul_(own)
+    to_q = torch.bmm(scores, own_k).view_as(own_q)
+    to_own_k = torch.bmm(scores.transpose(1, 2), queries)
+    to_own_v = torch.bmm(own.transpose(1, 2), by_sequence)
+    if not seen.shape[-1]:
+        return to_q, to_own_k, to_own_v, torch.zeros_like(seen_k), torch.zeros_like(seen_v)
+    queries, g = own_q.flatten(1, 3), g.flatten(1, 3)  # (G, N, D)
+    scores = torch.bmm(g, seen_v.transpose(1, 2)).sub_(mean).mul_(seen)
+    to_q += torch.bmm(scores, seen_k).view_as(own_q)
+    return to_q, to_own_k, to_own_v, torch.bmm(scores.transpose(1, 2), queries), torch.bmm(seen.transpose(1, 2), g)
 
 
 def _exponentials(q: Tensor, seen_k: Tensor, own_k: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,6 +262,14 @@ def _exponentials(q: Tensor, seen_k: Tensor, own_k: Tensor) -> tuple[Tensor, Ten
         seen.sub_(largest).exp_()
     own.sub_(largest.view(*own.shape[:2], 1)).exp_()
     return seen, own
+
+
+_PLAIN = _Steps(_attend, _gradients)
+
+
+@cache
+def _compiled_steps() -> _Steps:
+    return _Steps(torch.compile(_attend, dynamic=True), torch.compile(_gradients, dynamic=True))
 
 
 def _gather(states: Tensor, segment: _Segment) -> Tensor:

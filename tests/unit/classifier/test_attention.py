@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -25,17 +27,20 @@ def sees(packing: Packing, length: int) -> Tensor:
     return same_post & (same_part | (part[None, :, 1] == -1)) & torch.ones(length, length).tril().bool()
 
 
+def with_one_token_everywhere(lengths: list[tuple[int, list[int]]]) -> list[PostExample]:
+    return [
+        PostExample(str(number), [1] * prefix, False, [str(k) for k in range(len(own))], [[1] * n for n in own], [])
+        for number, (prefix, own) in enumerate(lengths)
+    ]
+
+
 @given(posts, st.sampled_from([(4, 2), (3, 1), (2, 2)]), st.integers(1, 6))
 @example([(5, [3, 3]), (300, [2, 2, 2])], (4, 2), 4)  # suffixes of one length need no table of their own
 @settings(max_examples=60, deadline=None)
 def test_equals_softmax_under_a_dense_mask(
     lengths: list[tuple[int, list[int]]], heads: tuple[int, int], piece: int
 ) -> None:
-    examples = [
-        PostExample(str(number), [1] * prefix, False, [str(k) for k in range(len(own))], [[1] * n for n in own], [])
-        for number, (prefix, own) in enumerate(lengths)
-    ]
-    packing = pack(examples)["packing"]
+    packing = pack(with_one_token_everywhere(lengths))["packing"]
     length = packing[-1].end
     torch.manual_seed(length)
     states = [torch.randn(1, n, length, 4, requires_grad=True) for n in (heads[0], heads[1], heads[1])]
@@ -54,15 +59,29 @@ def test_equals_softmax_under_a_dense_mask(
         torch.testing.assert_close(our, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@given(posts)
+@example([(300, [9, 9, 9]), (600, [7, 3]), (4, [5])])
+@example([(257, [20] * 9)])
+@settings(max_examples=40, deadline=None)
+def test_compiled_equals_plain(lengths: list[tuple[int, list[int]]]) -> None:
+    packing = pack(with_one_token_everywhere(lengths))["packing"]
+    length = packing[-1].end
+    torch.manual_seed(length)
+    states = [torch.randn(1, n, length, 16, requires_grad=True) for n in (4, 2, 2)]
+    gradient = torch.randn(1, length, 4, 16)
+    found = []
+    for seen in (packing, attention.for_compiled_layers(packing, torch.device("cpu"))):
+        out, _ = attention.shared_prefix_attention(nn.Identity(), *states, None, packing=seen)
+        found.append((out, *torch.autograd.grad(out, states, gradient)))
+    for plain, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
+
+
 @given(posts)
 @settings(max_examples=30, deadline=None)
 def test_the_mask_of_the_fused_kernel_is_the_rule(lengths: list[tuple[int, list[int]]]) -> None:
-    packing = pack(
-        [
-            PostExample(str(number), [1] * prefix, False, [str(k) for k in range(len(own))], [[1] * n for n in own], [])
-            for number, (prefix, own) in enumerate(lengths)
-        ]
-    )["packing"]
+    packing = pack(with_one_token_everywhere(lengths))["packing"]
     length = packing[-1].end
     rule = attention.block_mask(packing, torch.device("cpu")).mask_mod
     assert torch.equal(create_mask(rule, None, None, length, length, "cpu")[0, 0], sees(packing, length))
