@@ -90,7 +90,7 @@ def for_compiled_layers(packing: Packing, device: torch.device) -> BlockMask | O
     return block_mask(packing, device) if device.type == "cuda" else Opaque(packing)
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _packed(query: Tensor, key: Tensor, value: Tensor, scaling: float, packing: Packing | Opaque) -> Tensor:
     """Never compiled as a whole, since no two rows have the same segments; what is done for a segment is."""
     compiled = isinstance(packing, Opaque)
