@@ -47,7 +47,9 @@ def main() -> None:
     posts = pd.DataFrame([post for own in steps for post in own])
     criteria = pd.read_csv(PROJECT / "data/01_raw/dsm5_criteria.csv")
     pairs = posts[["post_id"]].merge(criteria[["criterion_id"]], how="cross").assign(label=0)
-    every = compose_config(PROJECT / "hydra_configs", "smollm2_corpus", "adapter.top_layers=null")
+    every = compose_config(
+        PROJECT / "hydra_configs", "smollm2_corpus", "adapter.top_layers=null model.compile_on_cpu=false"
+    )
     upper = replace(every, adapter=replace(every.adapter, top_layers=arguments.layers))
     base = prepare_base_model(every.model, PROJECT / "data/06_models/base")
     began = time.perf_counter()

@@ -212,8 +212,8 @@ def _attend(own_q: Tensor, own_k: Tensor, own_v: Tensor, seen_k: Tensor, seen_v:
     return (attended / total[..., None]).to(own_q.dtype).view_as(own_q), seen, own, total
 
 
-# A compiler error of torch 2.13 to keep clear of: of `mean.reshape(*shape, -1)` with several sequences, compiled
-# together with the same reshape of the queries, it made wrong gradients. Hence the views with every size named.
+# Written with reshapes to (..., -1) that went from (G, N, D) back to sequences, it came out of torch 2.13's compiler
+# with wrong gradients; test_compiled_equals_plain holds this form to the plain one.
 def _gradients(
     own_q: Tensor,
     own_k: Tensor,
