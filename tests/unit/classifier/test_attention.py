@@ -60,10 +60,7 @@ def test_equals_softmax_under_a_dense_mask(
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-@given(posts)
-@example([(300, [9, 9, 9]), (600, [7, 3]), (4, [5])])
-@example([(257, [20] * 9)])
-@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("lengths", [[(300, [9, 9, 9])], [(400, [20] * 9), (270, [2, 8])]])
 def test_compiled_equals_plain(lengths: list[tuple[int, list[int]]]) -> None:
     packing = pack(with_one_token_everywhere(lengths))["packing"]
     length = packing[-1].end
