@@ -2,14 +2,16 @@
 
 Every recipe trains SmolLM2 with DoRA (r=8, seven projections) on the same posts of the synthetic twin, whose lengths
 are ReDSM5's, with the same criteria, effective batch (4 posts x 9 criteria) and dtype. A round takes four posts, one of
-each quartile of length, and runs each recipe on them in a process of its own, one recipe after the other; figures are
-medians over rounds.
+each quartile of length, and runs each recipe on them in a process of its own, one recipe after the other. Then our
+variants, which differ by little, take their steps in turns in one process, with the matrix-product peak measured before
+each, so that what else a shared machine does slows them all alike. Figures are medians over rounds.
 
 make bench-training [OPTIONS="--quick"]      python benchmarks/training.py [--quick | --growth | --profile]
 """
 
 import argparse
 import json
+import math
 import os
 import resource
 import statistics
@@ -17,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,17 +36,21 @@ RECIPES = {
     "padded": "Trainer + PEFT DoRA, a pair per row, padded to 512",
     "dynamic": "the same, dynamic padding, grouped by length",
     "ours": "shared prefix, fast DoRA, compiled",
+}
+VARIANTS = {
+    "ours": RECIPES["ours"],
     "ours_lora": "shared prefix, fast LoRA, compiled",
     "ours_uncompiled": "shared prefix, fast DoRA",
 }
+TURNS = 9
 
 
-def sample_posts(folder: Path, steps: int) -> list[list[dict[str, str]]]:
-    """Posts of the twin for some steps, drawn so that each step has one of each quartile of length."""
+def sample_posts(folder: Path, steps: int, per_step: int = POSTS_PER_STEP) -> list[list[dict[str, str]]]:
+    """Posts of the twin for some steps, drawn so that each step has one of each quartile, say, of length."""
     posts = pd.read_csv(folder / "redsm5_posts.csv", dtype=str, keep_default_na=False)
-    quartile = pd.qcut(posts["text"].str.split().str.len().rank(method="first"), POSTS_PER_STEP, labels=False)
-    drawn = posts.groupby(quartile).sample(steps, random_state=SEED)
-    step = drawn.groupby(quartile).cumcount()
+    part = pd.qcut(posts["text"].str.split().str.len().rank(method="first"), per_step, labels=False)
+    drawn = posts.groupby(part).sample(steps, random_state=SEED)
+    step = drawn.groupby(part).cumcount()
     return [own[["post_id", "text"]].to_dict("records") for _, own in drawn.groupby(step)]
 
 
@@ -78,7 +84,7 @@ def needed_flops(model: Any, examples: list[Any]) -> float:
     return float(4 * tokens * weights + 3 * attention)
 
 
-def prepare(task: dict[str, Any]) -> tuple[Any, Any, Any, list[Any]]:
+def prepare(recipe: str, posts: list[dict[str, str]], n_criteria: int) -> tuple[Any, Any, Any, list[Any]]:
     """The configuration, the classifier, its tokenizer and the posts with labels that matter to nothing here."""
     from transformers import set_seed
 
@@ -87,12 +93,11 @@ def prepare(task: dict[str, Any]) -> tuple[Any, Any, Any, list[Any]]:
     from mentallam.classifier.weights import prepare_base_model
     from mentallam.config import compose_config
 
-    recipe = task["recipe"]
     compiled = recipe in ("ours", "ours_lora")
     overrides = [f"adapter={'lora' if recipe.endswith('lora') else 'dora'}", f"model.max_length={MAX_LENGTH}"]
     overrides += [f"model.compile_on_{device}={compiled}" for device in ("cpu", "gpu")]
-    overrides += [f"training.max_epochs={task['epochs']}", "training.patience=100"]
-    pairs = POSTS_PER_STEP * task["criteria"]
+    overrides += ["training.max_epochs=1"]
+    pairs = min(len(posts), POSTS_PER_STEP) * n_criteria
     overrides += [f"training.effective_batch_pairs={pairs}", "training.tokens_per_pass=4096"]
     config = compose_config(PROJECT / "hydra_configs", "smollm2", " ".join(overrides))
     base = prepare_base_model(config.model, PROJECT / "data/06_models/base")
@@ -100,15 +105,15 @@ def prepare(task: dict[str, Any]) -> tuple[Any, Any, Any, list[Any]]:
     model, tokenizer = build_classifier(base, config)
     table = pd.read_csv(PROJECT / "data/01_raw/dsm5_criteria.csv")
     wording = table["criterion"].tolist()
-    criteria = {f"c{k}": wording[k % len(wording)] for k in range(task["criteria"])}
+    criteria = {f"c{k}": wording[k % len(wording)] for k in range(n_criteria)}
     prompter = Prompter(tokenizer, config.model.prompt, criteria, MAX_LENGTH)
-    labels = [k % 2 for k in range(task["criteria"])]
-    examples = [prompter.example(post["post_id"], post["text"], labels=labels) for post in task["posts"]]
+    labels = [k % 2 for k in range(n_criteria)]
+    examples = [prompter.example(post["post_id"], post["text"], labels=labels) for post in posts]
     return config, model, tokenizer, examples
 
 
 def run_ours(config: Any, model: Any, examples: list[Any]) -> list[float]:
-    """Seconds of each optimizer step of the project's own training."""
+    """Seconds of each optimizer step of an epoch of the project's own training."""
     from mentallam.classifier.training import train
 
     seconds = []
@@ -155,7 +160,7 @@ def run_pairwise(config: Any, model: Any, tokenizer: Any, examples: list[Any], p
             seed=SEED,
             num_train_epochs=1,
             per_device_train_batch_size=ROWS_PER_PASS,
-            gradient_accumulation_steps=config.training.effective_batch_pairs // ROWS_PER_PASS,
+            gradient_accumulation_steps=math.ceil(config.training.effective_batch_pairs / ROWS_PER_PASS),
             train_sampling_strategy="sequential" if padded else "group_by_length",
             length_column_name="length",
             learning_rate=config.training.learning_rate,
@@ -168,21 +173,25 @@ def run_pairwise(config: Any, model: Any, tokenizer: Any, examples: list[Any], p
 
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
-    """One recipe in this process: seconds per step, and what its posts needed."""
-    config, model, tokenizer, examples = prepare(task)
+    """Some recipes in this process, an epoch of each in turns: seconds per step, and what the posts needed."""
+    prepared = {recipe: prepare(recipe, task["posts"], task["criteria"]) for recipe in task["recipes"]}
+    config, model, _, examples = prepared[task["recipes"][0]]
     dtype = next(model.parameters()).dtype
     resting = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peaks = [matmul_flops(dtype)]
-    if task["recipe"].startswith("ours"):
-        seconds = run_ours(config, model, examples)
-    else:
-        seconds = run_pairwise(config, model, tokenizer, examples, padded=task["recipe"] == "padded")
-    peaks.append(matmul_flops(dtype))
+    needed, peaks = needed_flops(model, examples), []
+    seconds: dict[str, list[float]] = {recipe: [] for recipe in prepared}
+    for _ in range(task["turns"]):
+        for recipe, (config, model, tokenizer, examples) in prepared.items():
+            peaks.append(matmul_flops(dtype))
+            if recipe.startswith("ours"):
+                seconds[recipe] += run_ours(config, model, examples)
+            else:
+                seconds[recipe] += run_pairwise(config, model, tokenizer, examples, padded=recipe == "padded")
     return {
         "seconds": seconds,
         "pairs_per_step": config.training.effective_batch_pairs,
-        "needed_flops": needed_flops(model, examples),
-        "matmul_flops": max(peaks),
+        "needed_flops": needed,
+        "matmul_flops": statistics.median(peaks),
         "loaded_rss_bytes": resting * 1024,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "dtype": str(dtype).removeprefix("torch."),
@@ -191,19 +200,29 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(
-    recipe: str, posts: list[dict[str, str]], criteria: int = 9, epochs: int = 1, environment: Mapping[str, str] = {}
+    recipes: Sequence[str],
+    posts: list[dict[str, str]],
+    criteria: int = 9,
+    turns: int = 1,
+    environment: Mapping[str, str] = {},
 ) -> dict[str, Any]:
     """`work` in a fresh process."""
     with tempfile.TemporaryDirectory() as folder:
         task, result = Path(folder, "task.json"), Path(folder, "result.json")
-        content = {"recipe": recipe, "posts": posts, "criteria": criteria, "epochs": epochs}
+        content = {"recipes": list(recipes), "posts": posts, "criteria": criteria, "turns": turns}
         task.write_text(json.dumps(content), encoding="utf-8")
         command = [sys.executable, __file__, "--task", str(task), "--result", str(result)]
         surroundings = {**os.environ, "HF_HUB_OFFLINE": "1", **environment}
         done = subprocess.run(command, capture_output=True, text=True, env=surroundings)
         if done.returncode:
-            sys.exit(f"{recipe} failed:\n{done.stderr[-3000:]}")
+            sys.exit(f"{', '.join(recipes)} failed:\n{done.stderr[-3000:]}")
         return dict(json.loads(result.read_text(encoding="utf-8")))
+
+
+def typical(run: Mapping[str, Any], recipe: str) -> float:
+    """Median seconds of a recipe's steps, without the first, which compiles, where there are others."""
+    seconds: list[float] = run["seconds"][recipe]
+    return statistics.median(seconds[1:] or seconds)
 
 
 def side_by_side(posts: list[dict[str, str]]) -> dict[str, float]:
@@ -211,14 +230,11 @@ def side_by_side(posts: list[dict[str, str]]) -> dict[str, float]:
     cores = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(cores) as pool:
         alone = {"OMP_NUM_THREADS": "1"}
-        runs = list(pool.map(lambda _: measure("ours", posts, epochs=4, environment=alone), range(cores)))
-    seconds = [statistics.median(run["seconds"][1:]) for run in runs]
-    flops = sum(run["needed_flops"] / own for run, own in zip(runs, seconds, strict=True))
+        runs = list(pool.map(lambda _: measure(["ours"], posts, turns=TURNS, environment=alone), range(cores)))
     return {
-        "side_by_side_pairs_per_second": sum(
-            run["pairs_per_step"] / own for run, own in zip(runs, seconds, strict=True)
-        ),
-        "side_by_side_mfu": flops / sum(run["matmul_flops"] for run in runs),
+        "side_by_side_pairs_per_second": sum(run["pairs_per_step"] / typical(run, "ours") for run in runs),
+        "side_by_side_mfu": sum(run["needed_flops"] / typical(run, "ours") for run in runs)
+        / sum(run["matmul_flops"] for run in runs),
     }
 
 
@@ -226,29 +242,27 @@ def compare(steps: list[list[dict[str, str]]], cores: bool) -> dict[str, Any]:
     """All recipes, round after round, a round per step's posts; with `cores` also a process per core at once."""
     rounds = []
     for posts in steps:
-        runs, seconds = {}, {}
-        for recipe in RECIPES:
-            # A step of the slow recipes takes a minute, in which a first step's extra is lost; ours takes seconds, so
-            # that its first one, with the compilation, is a warm-up and five others count.
-            quick = recipe.startswith("ours")
-            runs[recipe] = measure(recipe, posts, epochs=6 if quick else 1)
-            seconds[recipe] = statistics.median(runs[recipe]["seconds"][1 if quick else 0 :])
-            print(recipe, [round(one, 2) for one in runs[recipe]["seconds"]], flush=True)
-        ours = runs["ours"]
-        peak = statistics.median(run["matmul_flops"] for run in runs.values())
+        # A step of the slow recipes takes a minute, in which a first step's extra is lost; ours takes seconds, so that
+        # its first one, with the compilation, is a warm-up.
+        runs = {recipe: measure([recipe], posts, turns=4 if recipe == "ours" else 1) for recipe in RECIPES}
+        in_turns = measure(list(VARIANTS), posts, turns=TURNS)
+        seconds = {recipe: typical(runs[recipe], recipe) for recipe in RECIPES}
+        turns = {recipe: typical(in_turns, recipe) for recipe in VARIANTS}
+        print({name: round(value, 2) for name, value in seconds.items()}, "in turns", turns, flush=True)
         rounds.append(
             {
                 "ratio_vs_padded": seconds["padded"] / seconds["ours"],
                 "ratio_vs_dynamic": seconds["dynamic"] / seconds["ours"],
-                "pairs_per_second": ours["pairs_per_step"] / seconds["ours"],
-                "mfu": ours["needed_flops"] / seconds["ours"] / peak,
-                "dora_over_lora": seconds["ours"] / seconds["ours_lora"],
-                "compiled_over_uncompiled": seconds["ours"] / seconds["ours_uncompiled"],
-                "first_step_seconds": ours["seconds"][0],
+                "pairs_per_second": in_turns["pairs_per_step"] / turns["ours"],
+                "mfu": in_turns["needed_flops"] / turns["ours"] / in_turns["matmul_flops"],
+                "dora_over_lora": turns["ours"] / turns["ours_lora"],
+                "compiled_over_uncompiled": turns["ours"] / turns["ours_uncompiled"],
+                "first_step_seconds": runs["ours"]["seconds"]["ours"][0],
                 **(side_by_side(posts) if cores else {}),
                 "seconds_per_step": seconds,
-                "matmul_flops": peak,
-                "runs": runs,
+                "seconds_in_turns": turns,
+                "matmul_flops": in_turns["matmul_flops"],
+                "runs": {**runs, "in_turns": in_turns},
             }
         )
     keys = [key for key, value in rounds[0].items() if isinstance(value, float)]
@@ -256,6 +270,7 @@ def compare(steps: list[list[dict[str, str]]], cores: bool) -> dict[str, Any]:
         **{key: statistics.median(one[key] for one in rounds) for key in keys},
         "peak_rss_bytes": {r: max(one["runs"][r]["peak_rss_bytes"] for one in rounds) for r in RECIPES},
         "seconds_per_step": {r: statistics.median(one["seconds_per_step"][r] for one in rounds) for r in RECIPES},
+        "seconds_in_turns": {r: statistics.median(one["seconds_in_turns"][r] for one in rounds) for r in VARIANTS},
         "dtype": rounds[0]["runs"]["ours"]["dtype"],
         "threads": rounds[0]["runs"]["ours"]["threads"],
         "rounds": rounds,
@@ -269,55 +284,73 @@ def grow(steps: list[list[dict[str, str]]]) -> list[dict[str, Any]]:
         posts = [post for step in steps[:times] for post in step]
         row: dict[str, Any] = {"posts": len(posts), "criteria": criteria}
         for name, recipe in (("ours", "ours_uncompiled"), ("dynamic", "dynamic")):  # one epoch pays for no compilation
-            row[name] = sum(measure(recipe, posts, criteria)["seconds"])
+            row[name] = sum(measure([recipe], posts, criteria)["seconds"][recipe])
         rows.append(row)
         print(row, flush=True)
     return rows
 
 
-def profile(posts: list[dict[str, str]]) -> dict[str, Any]:
-    """Where a pass of ours, uncompiled, spends its time, by operation, and the bound that its products set."""
+def profile(recipe: str, posts: list[dict[str, str]]) -> dict[str, Any]:
+    """Where a pass of ours spends its time, by kind of work, and the bound that its products set."""
+    from torch._inductor import config as compiler
     from torch.profiler import profile as profiler
 
     from mentallam.classifier.packing import pack
     from mentallam.classifier.training import pair_loss
 
-    _, model, _, examples = prepare({"recipe": "ours_uncompiled", "posts": posts, "criteria": 9, "epochs": 1})
+    compiler.cpp.enable_kernel_profile = True  # else all that is compiled has one name
+    _, model, _, examples = prepare(recipe, posts, 9)
     batch: dict[str, Any] = dict(pack(examples))
     labels = batch.pop("labels")
     model.train()
     peaks, seconds = [], []
-    for _ in range(4):  # the first is a warm-up
+    for _ in range(8):  # the first is a warm-up
         peaks.append(matmul_flops(next(model.parameters()).dtype))
         start = time.perf_counter()
         pair_loss(model(**batch), labels).backward()
         seconds.append(time.perf_counter() - start)
-    with profiler() as profiled:
+    spent: dict[str, float] = {}
+    with profiler(record_shapes=True) as profiled:
         pair_loss(model(**batch), labels).backward()
-    spent = {event.key: event.self_cpu_time_total / 1e6 for event in profiled.key_averages()}
+    for event in profiled.key_averages(group_by_input_shape=True):
+        kind = _kind(event.key, event.input_shapes)
+        spent[kind] = spent.get(kind, 0.0) + event.self_cpu_time_total / 1e6
     whole = sum(spent.values())
-    products = {name: spent.pop(name) for name in ("aten::mm", "aten::addmm_", "aten::bmm") if name in spent}
-    largest = dict(sorted(spent.items(), key=lambda item: -item[1])[:12])
     mfu = needed_flops(model, examples) / statistics.median(seconds[1:]) / statistics.median(peaks)
+    needed = spent["products with weights"] + spent["attention's products"]
+    largest = dict(sorted(spent.items(), key=lambda item: -item[1])[:12])
     return {
         "tokens": batch["input_ids"].shape[1],
         "seconds": statistics.median(seconds[1:]),
+        "seconds_profiled": whole,
         "mfu": mfu,
-        "mfu_if_only_products": mfu * whole / sum(products.values()),
-        "products_share": {name: share / whole for name, share in products.items()},
-        "others_share": {name: share / whole for name, share in largest.items()},
-        "rest_share": (sum(spent.values()) - sum(largest.values())) / whole,
+        "mfu_if_only_needed_products": mfu * whole / needed,
+        "share": {name: share / whole for name, share in largest.items()},
+        "rest_share": (whole - sum(largest.values())) / whole,
         "threads": torch.get_num_threads(),
     }
 
 
+def _kind(operation: str, shapes: list[list[int]]) -> str:
+    """What an operation is for; a product with an adapter's A or B has a side of its rank, 8."""
+    if operation == "aten::bmm":
+        return "attention's products"
+    if operation in ("aten::mm", "aten::addmm", "aten::addmm_"):
+        rank = min(side for shape in shapes if len(shape) == 2 for side in shape)
+        return "products with adapters" if rank <= 8 else "products with weights"
+    return "compiled kernels" if "cpp_fused" in operation else operation
+
+
 def table(result: dict[str, Any]) -> str:
     """The comparison in Markdown."""
+    pairs = result["rounds"][0]["runs"]["ours"]["pairs_per_step"]
     lines = ["| recipe | seconds per step | pairs/s | peak MiB |", "| --- | --- | --- | --- |"]
     for recipe, seconds in result["seconds_per_step"].items():
-        speed = result["rounds"][0]["runs"][recipe]["pairs_per_step"] / seconds
         memory = result["peak_rss_bytes"][recipe] / 2**20
-        lines.append(f"| {RECIPES[recipe]} | {seconds:.2f} | {speed:.2f} | {memory:.0f} |")
+        lines.append(f"| {RECIPES[recipe]} | {seconds:.2f} | {pairs / seconds:.2f} | {memory:.0f} |")
+    lines += ["", "| in turns | seconds per step | pairs/s |", "| --- | --- | --- |"]
+    for recipe, seconds in result["seconds_in_turns"].items():
+        lines.append(f"| {VARIANTS[recipe]} | {seconds:.2f} | {pairs / seconds:.2f} |")
     keys = [key for key, value in result.items() if isinstance(value, float) and key != "matmul_flops"]
     return "\n".join([*lines, "", ", ".join(f"{key} {result[key]:.2f}" for key in keys)])
 
@@ -328,7 +361,7 @@ def main() -> None:
     On a processor with AMX, whose products are several times as fast, the name ends in _amx.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round, about 5 minutes")
+    parser.add_argument("--quick", action="store_true", help="one round of half as many posts, about 3 minutes")
     parser.add_argument("--growth", action="store_true", help="time against posts and criteria instead")
     parser.add_argument("--profile", action="store_true", help="where the time of one of our passes goes instead")
     parser.add_argument("--rounds", type=int, default=3)
@@ -343,16 +376,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "mentallam.corpus.synthetic", "--out", folder, "--corpus", "twin"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        steps = sample_posts(Path(folder), 4 if arguments.growth else arguments.rounds)
+        rounds = 1 if arguments.quick else 4 if arguments.growth else arguments.rounds
+        steps = sample_posts(Path(folder), rounds, 2 if arguments.quick else POSTS_PER_STEP)
     RESULTS.mkdir(exist_ok=True)
     if arguments.growth:
         content: Any = {"growth": grow(steps)}
         name = "training_growth"
     elif arguments.profile:
-        content, name = profile(steps[0]), "training_profile"
+        content = {recipe: profile(recipe, steps[0]) for recipe in ("ours", "ours_uncompiled")}
+        name = "training_profile"
         print(json.dumps(content, indent=2))
     else:
-        content = compare(steps[:1] if arguments.quick else steps, not (arguments.quick or torch.cuda.is_available()))
+        content = compare(steps, not (arguments.quick or torch.cuda.is_available()))
         name = "training_quick" if arguments.quick else "training"
         print(table(content))
     name += "_amx" if torch.cpu._is_amx_tile_supported() else ""

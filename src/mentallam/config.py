@@ -49,7 +49,7 @@ _POSITIVE = (
 )
 _POSITIVE_OR_NULL = ("training.head_learning_rate", "training.max_steps")
 _NOT_NEGATIVE = ("training.weight_decay", "training.max_grad_norm", "decision.prior_strength", "decision.smoothing")
-_SHARES = ("adapter.dropout", "training.warmup_ratio")
+_SHARES = ("adapter.dropout", "training.warmup_ratio", "training.adam_beta2")
 _SHARES_OR_NULL = ("decision.min_recall", "inference.threshold")
 
 
@@ -97,6 +97,7 @@ class TrainConfig:
     """The optimisation of one fold."""
 
     optimizer: str = "adamw"
+    adam_beta2: float = 0.999
     learning_rate: float = MISSING
     head_learning_rate: float | None = None
     scheduler: str = MISSING

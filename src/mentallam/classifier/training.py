@@ -94,6 +94,7 @@ def train(
             max_steps=steps,
             per_device_train_batch_size=posts_per_step,
             optim=TrainingArguments.default_optim if config.optimizer == "adamw" else config.optimizer,
+            adam_beta2=config.adam_beta2,
             learning_rate=config.learning_rate,
             lr_scheduler_type=config.scheduler,
             warmup_steps=config.warmup_ratio,  # a share of all steps where it is below 1

@@ -393,6 +393,18 @@ def test_weights_decay(run: Any) -> None:
     assert size[0] < size[1] * (1 - 5e-3) ** 2
 
 
+def test_beta2_counts_from_the_second_step_on(run: Any) -> None:
+    def difference(steps: int) -> float:
+        close, far = (
+            adapter_of(run(adam_beta2=beta2, max_steps=steps, warmup_ratio=0, scheduler="constant_with_warmup")[0])
+            for beta2 in (0.5, 0.999)
+        )
+        return largest_difference(close, far)
+
+    assert difference(1) < 1e-5
+    assert difference(2) > 1e-4
+
+
 def test_balanced_weights_move_what_cannot_be_learnt_to_one_half(
     tiny_base: BaseModel, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
