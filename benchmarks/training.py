@@ -363,7 +363,7 @@ def main() -> None:
     On a processor with AMX, whose products are several times as fast, the name ends in _amx.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round of half as many posts, 3 to 4 minutes")
+    parser.add_argument("--quick", action="store_true", help="one round of half as many posts, 4 to 5 minutes")
     parser.add_argument("--growth", action="store_true", help="time against posts and criteria instead")
     parser.add_argument("--profile", action="store_true", help="where the time of one of our passes goes instead")
     parser.add_argument("--rounds", type=int, default=3)
