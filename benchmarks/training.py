@@ -334,7 +334,7 @@ def profile(recipe: str, posts: list[dict[str, str]]) -> dict[str, Any]:
         kind = _kind(event.key, event.input_shapes)
         spent[kind] = spent.get(kind, 0.0) + event.self_cpu_time_total / 1e6
     whole = sum(spent.values())
-    mfu = needed_flops(model, examples) / statistics.median(seconds[1:]) / statistics.median(peaks)
+    mfu = needed_flops(model, examples) / statistics.median(seconds[1:]) / max(peaks)
     needed = spent["products with weights"] + spent["attention's products"]
     largest = dict(sorted(spent.items(), key=lambda item: -item[1])[:12])
     return {
