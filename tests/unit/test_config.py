@@ -43,6 +43,16 @@ def test_a_corpus_takes_smaller_steps_more_epochs_longer_posts_and_fewer_layers(
     assert corpus == sample
 
 
+def test_on_a_gpu_a_corpus_takes_all_layers_and_more_epochs() -> None:
+    corpus = to_dict(compose_config(HYDRA, "smollm2_corpus"))
+    on_gpu = to_dict(compose_config(HYDRA, "smollm2_corpus", "experiment=smollm2_corpus_gpu"))
+    corpus["training"] |= {"adam_beta2": 0.95, "warmup_ratio": 0.05, "select_by": "average_precision"}
+    corpus["training"] |= {"max_epochs": 8, "patience": 8, "effective_batch_pairs": 36, "tokens_per_pass": 16384}
+    corpus["model"]["max_length"] = 2048
+    corpus["adapter"]["top_layers"] = None
+    assert on_gpu == corpus
+
+
 @pytest.mark.parametrize("path", sorted(HYDRA.glob("experiment/*.yaml")), ids=lambda path: path.stem)
 def test_every_experiment_file_composes(path: Path) -> None:
     compose_config(HYDRA, path.stem)
