@@ -38,7 +38,7 @@ test: $(VENV)/.installed-dev weights  ## ruff, mypy, pytest
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4
 
-bench-training: install weights  ## training speed against the usual recipe; OPTIONS="--quick" takes 4 to 5 minutes
+bench-training: install weights  ## training speed against the usual recipe; OPTIONS="--quick" takes 3 minutes
 	$(BIN)/python benchmarks/training.py $(OPTIONS)
 
 test-7b: $(VENV)/.installed-dev  ## a model of Llama 2 7B's shape on this machine: 15 GB of disk, 16 GB of memory, a quarter of an hour

@@ -2,9 +2,9 @@
 
 Every recipe trains SmolLM2 with DoRA (r=8, seven projections) on the same posts of the synthetic twin, whose lengths
 are ReDSM5's, with the same criteria, effective batch (4 posts x 9 criteria) and dtype. A round takes four posts, one of
-each quartile of length, and runs each recipe on them in a process of its own, one recipe after the other. Then our
-variants, which differ by little, take their steps in turns in one process, with the matrix-product peak measured before
-each, so that what else a shared machine does slows them all alike. Figures are medians over rounds.
+each quartile of length, and runs each recipe on them in a process of its own, one after the other. Ours is in a process
+with its variants: they differ by little, so they take their steps in turns, with the matrix-product peak measured
+before each, so that what else a shared machine does slows them all alike. Figures are medians over rounds.
 
 make bench-training [OPTIONS="--quick"]      python benchmarks/training.py [--quick | --growth | --profile]
 """
@@ -32,17 +32,17 @@ RESULTS = PROJECT / "benchmarks/results"
 SEED, POSTS_PER_STEP, MAX_LENGTH = 42, 4, 512
 # Rows of a pass of the pairwise recipes: about as many tokens as ours has in one pass.
 ROWS_PER_PASS = 4
-RECIPES = {
+USUAL = {
     "padded": "Trainer + PEFT DoRA, a pair per row, padded to 512",
     "dynamic": "the same, dynamic padding, grouped by length",
-    "ours": "shared prefix, fast DoRA, compiled",
 }
 VARIANTS = {
-    "ours": RECIPES["ours"],
+    "ours": "shared prefix, fast DoRA, compiled",
     "ours_lora": "shared prefix, fast LoRA, compiled",
     "ours_uncompiled": "shared prefix, fast DoRA",
 }
 TURNS, QUICK_TURNS = 9, 5
+QUICK_VARIANTS = ["ours", "ours_lora"]
 
 
 def sample_posts(folder: Path, steps: int, per_step: int = POSTS_PER_STEP) -> list[list[dict[str, str]]]:
@@ -183,30 +183,39 @@ def run_pairwise(config: Any, model: Any, tokenizer: Any, examples: list[Any], p
 
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
-    """Some recipes in this process, an epoch of each in turns: seconds per step, and what the posts needed."""
-    prepared = {recipe: prepare(recipe, task["posts"], task["criteria"]) for recipe in task["recipes"]}
+    """Some recipes in this process, an epoch of each in turns: seconds per step, and what the posts needed.
+
+    The peak of memory is the first recipe's, before there is another.
+    """
+    prepared: dict[str, tuple[Any, Any, Any, list[Any]]] = {}
+    seconds: dict[str, list[float]] = {recipe: [] for recipe in task["recipes"]}
+    peaks, resident = [], []
+    for recipe in task["turns"] * task["recipes"]:
+        if recipe not in prepared:
+            prepared[recipe] = prepare(recipe, task["posts"], task["criteria"])
+            resident.append(_peak_rss_bytes())
+        config, model, tokenizer, examples = prepared[recipe]
+        peaks.append(matmul_flops(next(model.parameters()).dtype))
+        if recipe.startswith("ours"):
+            seconds[recipe] += run_ours(config, model, examples)
+        else:
+            seconds[recipe] += run_pairwise(config, model, tokenizer, examples, padded=recipe == "padded")
+        resident.append(_peak_rss_bytes())
     config, model, _, examples = prepared[task["recipes"][0]]
-    dtype = next(model.parameters()).dtype
-    resting = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    needed, peaks = needed_flops(model, examples), []
-    seconds: dict[str, list[float]] = {recipe: [] for recipe in prepared}
-    for _ in range(task["turns"]):
-        for recipe, (config, model, tokenizer, examples) in prepared.items():
-            peaks.append(matmul_flops(dtype))
-            if recipe.startswith("ours"):
-                seconds[recipe] += run_ours(config, model, examples)
-            else:
-                seconds[recipe] += run_pairwise(config, model, tokenizer, examples, padded=recipe == "padded")
     return {
         "seconds": seconds,
         "pairs_per_step": config.training.effective_batch_pairs,
-        "needed_flops": needed,
+        "needed_flops": needed_flops(model, examples),
         "matmul_flops": max(peaks),
-        "loaded_rss_bytes": resting * 1024,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "dtype": str(dtype).removeprefix("torch."),
+        "loaded_rss_bytes": resident[0],
+        "peak_rss_bytes": resident[1],
+        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
     }
+
+
+def _peak_rss_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def measure(
@@ -254,41 +263,37 @@ def mfu(runs: Sequence[Mapping[str, Any]]) -> float:
     return float(needed / sum(run["matmul_flops"] for run in runs))
 
 
-def compare(steps: list[list[dict[str, str]]], turns: int, cores: bool) -> dict[str, Any]:
-    """All recipes, round after round, a round per step's posts; with `cores` also a process per core at once."""
+def compare(steps: list[list[dict[str, str]]], variants: Sequence[str], turns: int, cores: bool) -> dict[str, Any]:
+    """The usual recipes and ours, a round per step's posts; with `cores` also a process per core at once."""
     rounds = []
     for posts in steps:
-        # A step of the slow recipes takes a minute, in which a first step's extra is lost; ours takes seconds, so that
+        # A step of the usual recipes takes a minute, in which a first step's extra is lost; ours takes seconds, so that
         # its first one, with the compilation, is a warm-up.
-        runs = {recipe: measure([recipe], posts, turns=4 if recipe == "ours" else 1) for recipe in RECIPES}
-        in_turns = measure(list(VARIANTS), posts, turns=turns)
-        seconds = {recipe: typical(runs[recipe], recipe) for recipe in RECIPES}
-        own = {recipe: typical(in_turns, recipe) for recipe in VARIANTS}
+        runs = {recipe: measure([recipe], posts) for recipe in USUAL}
+        runs["ours"] = measure(variants, posts, turns=turns)
+        seconds = {recipe: typical(runs[recipe], recipe) for recipe in USUAL}
+        seconds |= {recipe: typical(runs["ours"], recipe) for recipe in variants}
         alone = side_by_side(posts) if cores else []
-        for kind, found in (("each in its process", seconds), ("in turns", own)):
-            print(kind, {recipe: round(value, 2) for recipe, value in found.items()}, flush=True)
-        rounds.append(
-            {
-                "ratio_vs_padded": seconds["padded"] / seconds["ours"],
-                "ratio_vs_dynamic": seconds["dynamic"] / seconds["ours"],
-                "pairs_per_second": speed([in_turns]),
-                "mfu": mfu([in_turns]),
-                "dora_over_lora": own["ours"] / own["ours_lora"],
-                "compiled_over_uncompiled": own["ours"] / own["ours_uncompiled"],
-                "first_step_seconds": runs["ours"]["seconds"]["ours"][0],
-                **({"side_by_side_pairs_per_second": speed(alone), "side_by_side_mfu": mfu(alone)} if alone else {}),
-                "seconds_per_step": seconds,
-                "seconds_in_turns": own,
-                "matmul_flops": in_turns["matmul_flops"],
-                "runs": {**runs, "in_turns": in_turns, "side_by_side": alone},
-            }
-        )
+        print({recipe: round(value, 2) for recipe, value in seconds.items()}, flush=True)
+        found = {
+            "ratio_vs_padded": seconds["padded"] / seconds["ours"],
+            "ratio_vs_dynamic": seconds["dynamic"] / seconds["ours"],
+            "pairs_per_second": speed([runs["ours"]]),
+            "mfu": mfu([runs["ours"]]),
+            "dora_over_lora": seconds["ours"] / seconds["ours_lora"],
+            "first_step_seconds": runs["ours"]["seconds"]["ours"][0],
+        }
+        if "ours_uncompiled" in seconds:
+            found["compiled_over_uncompiled"] = seconds["ours"] / seconds["ours_uncompiled"]
+        if alone:
+            found |= {"side_by_side_pairs_per_second": speed(alone), "side_by_side_mfu": mfu(alone)}
+        rounds.append({**found, "seconds_per_step": seconds, "runs": {**runs, "side_by_side": alone}})
     keys = [key for key, value in rounds[0].items() if isinstance(value, float)]
+    recipes = rounds[0]["seconds_per_step"]
     return {
         **{key: statistics.median(one[key] for one in rounds) for key in keys},
-        "peak_rss_bytes": {r: max(one["runs"][r]["peak_rss_bytes"] for one in rounds) for r in RECIPES},
-        "seconds_per_step": {r: statistics.median(one["seconds_per_step"][r] for one in rounds) for r in RECIPES},
-        "seconds_in_turns": {r: statistics.median(one["seconds_in_turns"][r] for one in rounds) for r in VARIANTS},
+        "peak_rss_bytes": {r: max(one["runs"][r]["peak_rss_bytes"] for one in rounds) for r in (*USUAL, "ours")},
+        "seconds_per_step": {r: statistics.median(one["seconds_per_step"][r] for one in rounds) for r in recipes},
         "dtype": rounds[0]["runs"]["ours"]["dtype"],
         "threads": rounds[0]["runs"]["ours"]["threads"],
         "rounds": rounds,
@@ -366,12 +371,10 @@ def table(result: dict[str, Any]) -> str:
     pairs = result["rounds"][0]["runs"]["ours"]["pairs_per_step"]
     lines = ["| recipe | seconds per step | pairs/s | peak MiB |", "| --- | --- | --- | --- |"]
     for recipe, seconds in result["seconds_per_step"].items():
-        memory = result["peak_rss_bytes"][recipe] / 2**20
-        lines.append(f"| {RECIPES[recipe]} | {seconds:.2f} | {pairs / seconds:.2f} | {memory:.0f} |")
-    lines += ["", "| in turns | seconds per step | pairs/s |", "| --- | --- | --- |"]
-    for recipe, seconds in result["seconds_in_turns"].items():
-        lines.append(f"| {VARIANTS[recipe]} | {seconds:.2f} | {pairs / seconds:.2f} |")
-    keys = [key for key, value in result.items() if isinstance(value, float) and key != "matmul_flops"]
+        peak = result["peak_rss_bytes"].get(recipe)
+        memory = f"{peak / 2**20:.0f}" if peak else ""
+        lines.append(f"| {(USUAL | VARIANTS)[recipe]} | {seconds:.2f} | {pairs / seconds:.2f} | {memory} |")
+    keys = [key for key, value in result.items() if isinstance(value, float)]
     return "\n".join([*lines, "", ", ".join(f"{key} {result[key]:.2f}" for key in keys)])
 
 
@@ -381,7 +384,7 @@ def main() -> None:
     On a processor with AMX, whose products are several times as fast, the name ends in _amx.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round of half as many posts, 4 to 5 minutes")
+    parser.add_argument("--quick", action="store_true", help="one round of half as many posts, 3 minutes")
     parser.add_argument("--growth", action="store_true", help="time against posts and criteria instead")
     parser.add_argument("--profile", action="store_true", help="where the time of one of our passes goes instead")
     parser.add_argument("--rounds", type=int, default=3)
@@ -403,12 +406,12 @@ def main() -> None:
         content: Any = {"growth": grow(steps)}
         name = "training_growth"
     elif arguments.profile:
-        content = {recipe: profile(recipe, steps[0]) for recipe in ("ours", "ours_uncompiled")}
+        content = {recipe: profile(recipe, steps[0]) for recipe in VARIANTS}
         name = "training_profile"
         print(json.dumps(content, indent=2))
     else:
-        turns = QUICK_TURNS if arguments.quick else TURNS
-        content = compare(steps, turns, cores=not (arguments.quick or torch.cuda.is_available()))
+        variants, turns = (QUICK_VARIANTS, QUICK_TURNS) if arguments.quick else (list(VARIANTS), TURNS)
+        content = compare(steps, variants, turns, cores=not (arguments.quick or torch.cuda.is_available()))
         name = "training_quick" if arguments.quick else "training"
         print(table(content))
     name += "_amx" if torch.cpu._is_amx_tile_supported() else ""
