@@ -18,36 +18,32 @@ import pandas as pd
 from mlflow.models import Model, ModelSignature, set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, Schema
-from mlflow.types.schema import AnyType
 from packaging.version import Version
 
 from mentallam.config import InferenceConfig
 from mentallam.errors import MentallamError
-from mentallam.serving.ensemble import Ensemble, load_ensemble
 from mentallam.serving.inputs import check_posts
+from mentallam.serving.predictor import Predictor
 
 BASE_MODELS = "MENTALLAM_BASE_MODELS"
 
-# Where an input breaks its schema, MLflow's error shows the input, and with it the text. So the schema lets pass what
-# `predict` then refuses without showing it: no text at all, and ids that are no strings.
+# All strings, or MLflow's CSV reader would make 12.0 of the id 0012. None is required, since MLflow's sentence about a
+# missing column names the others, one of which may be a text; `predict` refuses it.
+_INPUTS = ("text", "post_id", "criterion_id")
+_OUTPUTS = {
+    "post_id": "string",
+    "criterion_id": "string",
+    "label": "string",
+    "probability": "double",
+    "threshold": "double",
+}
 SIGNATURE = ModelSignature(
-    inputs=Schema(
-        [
-            ColSpec("string", "text", required=False),
-            ColSpec(AnyType(), "post_id", required=False),
-            ColSpec(AnyType(), "criterion_id", required=False),
-        ]
-    ),
-    outputs=Schema(
-        [
-            ColSpec("string", "post_id"),
-            ColSpec("string", "criterion_id"),
-            ColSpec("string", "label"),
-            ColSpec("double", "probability"),
-            ColSpec("double", "threshold"),
-        ]
-    ),
+    inputs=Schema([ColSpec("string", name, required=False) for name in _INPUTS]),
+    outputs=Schema([ColSpec(type_, name) for name, type_ in _OUTPUTS.items()]),
 )
+# Where an input breaks its schema, MLflow's error would show the input, and with it the text.
+os.environ.setdefault("MLFLOW_DISABLE_SCHEMA_DETAILS", "true")
+
 INPUT_EXAMPLE = pd.DataFrame(  # an invented post
     {"post_id": ["example_1"], "text": ["I have been awake until four every night this month, and I am so tired."]}
 )
@@ -85,7 +81,7 @@ _REQUIREMENTS = (
 class ScreeningModel(PythonModel):
     """One fold's classifier, or the mean of several, behind MLflow's interface."""
 
-    _ensemble: Ensemble
+    _predictor: Predictor
 
     def load_context(self, context: PythonModelContext) -> None:
         """Loads the checkpoints on their base model.
@@ -99,7 +95,7 @@ class ScreeningModel(PythonModel):
         config = dict(context.model_config)
         base_models = _find_base_models(config.pop("base_models"))
         folders = [Path(folder) for _, folder in sorted(context.artifacts.items())]
-        self._ensemble = load_ensemble(folders, base_models, InferenceConfig(**config))
+        self._predictor = Predictor.load(folders, base_models, InferenceConfig(**config))
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -109,22 +105,35 @@ class ScreeningModel(PythonModel):
         Args:
             context: Unused; MLflow passes it.
             model_input: Columns text, and as you like post_id (else the row's number, from 1) and criterion_id (else
-                all criteria).
+                all criteria); strings.
             params: Unused; MLflow passes it.
 
         Returns:
             Columns post_id, criterion_id, label (yes or no), probability, threshold.
 
         Raises:
-            MentallamError: No text, an empty one or one that is no string, one post_id with two texts, or an
-                unknown criterion.
+            MentallamError: No text, an empty one, a value that is no string, some posts without post_id, one post_id
+                with two texts, or an unknown criterion.
         """
         rows = model_input.astype(object).assign(row=range(1, len(model_input) + 1))
         if "text" not in rows:
             raise MentallamError("the input has no column text; it needs text, and may have post_id and criterion_id")
-        if not rows["text"].map(lambda text: isinstance(text, str) or pd.isna(text)).all():
-            raise MentallamError("the input has a text that is no string; convert it first")
-        return self._ensemble.predict(check_posts(rows, "the input"))
+        for name in set(_INPUTS).intersection(rows):
+            _refuse_other_values(rows, name)
+        return self._predictor.predict(check_posts(rows, "the input"))[list(_OUTPUTS)]
+
+
+def _refuse_other_values(rows: pd.DataFrame, name: str) -> None:
+    """Refuse what would change silently: a number was perhaps another string, 12 for 0012, before it was parsed."""
+    missing = rows[name].isna()
+    if name == "post_id" and missing.any():
+        raise MentallamError(
+            f"the input row {rows.loc[missing, 'row'].iloc[0]} has no post_id; give all posts one, or leave the column "
+            "out (MLflow reads NA, null and the like in a CSV as missing: send such ids as JSON)"
+        )
+    other = ~(missing | rows[name].map(lambda value: isinstance(value, str)))
+    if other.any():
+        raise MentallamError(f"the input row {rows.loc[other, 'row'].iloc[0]}: {name} must be a string")
 
 
 def save_pyfunc(

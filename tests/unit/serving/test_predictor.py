@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
+from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.scoring import score_pairs
-from mentallam.config import Config
+from mentallam.config import Config, PromptConfig
 from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
@@ -25,7 +26,7 @@ COLUMNS = ["post_id", "criterion_id", "label", "probability", "threshold", "run_
 
 @pytest.fixture
 def predictor(trained: TrainedFold) -> Predictor:
-    return Predictor(trained, tokens_per_pass=400)
+    return Predictor([trained], tokens_per_pass=400)
 
 
 def posts(*rows: tuple[str, str, str | None]) -> pd.DataFrame:
@@ -70,15 +71,15 @@ def test_each_answer_belongs_to_its_pair(predictor: Predictor, trained: TrainedF
 
 def test_posts_are_masked_if_the_training_posts_were(trained: TrainedFold) -> None:
     written, shown = posts(("a", "Ask me@example.com why.", None)), posts(("a", "Ask [EMAIL] why.", None))
-    masking = Predictor(replace(trained, origin={**trained.origin, "mask": True}), 2)
+    masking = Predictor([replace(trained, origin={**trained.origin, "mask": True})], 2)
     assert masking.predict(written).equals(masking.predict(shown))
-    assert not Predictor(trained, 2).predict(written).equals(masking.predict(written))
+    assert not Predictor([trained], 2).predict(written).equals(masking.predict(written))
 
 
 def test_the_answer_is_yes_from_the_threshold_on(trained: TrainedFold) -> None:
     post = posts(("a", "I am tired.", None), ("b", "Not me.", None))
-    middle = float(np.sort(Predictor(trained, 4).predict(post)["probability"])[3])
-    predictions = Predictor(with_threshold(trained, middle), 4).predict(post)
+    middle = float(np.sort(Predictor([trained], 4).predict(post)["probability"])[3])
+    predictions = Predictor([with_threshold(trained, middle)], 4).predict(post)
     expected = np.where(predictions["probability"] >= middle, "yes", "no")
     assert predictions["label"].tolist() == expected.tolist()
     assert predictions["label"].value_counts().to_dict() == {"yes": 3, "no": 3}
@@ -88,9 +89,9 @@ def test_the_answer_is_yes_from_the_threshold_on(trained: TrainedFold) -> None:
 def test_criteria_may_have_thresholds_of_their_own_and_one_may_replace_them(trained: TrainedFold) -> None:
     post, (first, *others) = posts(("a", "I am tired.", None)), CRITERIA
     own = replace(trained, decision=Decision(Calibration(), Thresholds(0.99, {first: 0.0})))
-    answers = Predictor(own, 4).predict(post).set_index("criterion_id")
+    answers = Predictor([own], 4).predict(post).set_index("criterion_id")
     assert answers["label"].to_dict() == {first: "yes", **dict.fromkeys(others, "no")}
-    replaced = Predictor(own, 4, threshold=0.0).predict(post)
+    replaced = Predictor([own], 4, threshold=0.0).predict(post)
     assert set(replaced["label"]) == {"yes"}
     assert set(replaced["threshold"]) == {0.0}
 
@@ -123,7 +124,7 @@ def test_it_is_loaded_from_a_run(
         save_checkpoint(trained, tmp_path / "fold_1")
         Run(run.info.run_id).log_folder(tmp_path / "fold_1", CHECKPOINT)
     post = posts(("a", "I am tired.", None))
-    expected = Predictor(trained, 1).predict(post)
+    expected = Predictor([trained], 1).predict(post)
     for changes in ({}, {"merge_adapter": True}):
         config = replace(tiny_config.inference, **changes)
         loaded = Predictor.from_run(run.info.run_id, Path(trained.base.folder).parent, config)
@@ -140,6 +141,82 @@ def test_a_run_without_a_checkpoint_is_one_sentence(experiment: str, tmp_path: P
 
 def test_tokens_per_pass_change_nothing_but_speed(trained: TrainedFold) -> None:
     many = posts(*((str(number), f"Post {number}. " * (1 + 5 * number), None) for number in range(5)))
-    results: list[Any] = [Predictor(trained, size).predict(many) for size in (1, 400, 10_000)]
+    results: list[Any] = [Predictor([trained], size).predict(many) for size in (1, 400, 10_000)]
     for other in results[1:]:
         pd.testing.assert_frame_equal(other, results[0], atol=1e-6)
+
+
+def shifted(trained: TrainedFold, intercept: float, threshold: float, fold: int = 3) -> TrainedFold:
+    """Another fold of the same cross-validation, whose probabilities and threshold are others."""
+    decision = Decision(Calibration(0.5, intercept), Thresholds(threshold))
+    return replace(trained, decision=decision, origin={**trained.origin, "fold": fold, "run_id": "other-run"})
+
+
+def test_several_folds_answer_with_the_mean_against_the_mean_threshold(trained: TrainedFold) -> None:
+    post = posts(("a", "I am tired.", None), ("b", "Not me.", "A.4"))
+    folds = [trained, shifted(trained, 1.5, 0.61)]
+    one, two = (Predictor([fold], 400).predict(post) for fold in folds)
+    together = Predictor(folds, 400).predict(post)
+    assert list(together.columns) == COLUMNS
+    mean = (one["probability"] + two["probability"]) / 2
+    assert (one["probability"] - two["probability"]).abs().min() > 0.05
+    assert together["probability"].tolist() == mean.tolist()
+    assert set(together["threshold"]) == {(0.37 + 0.61) / 2}
+    assert together["label"].tolist() == ["yes" if value >= 0.49 else "no" for value in mean]
+    assert set(together["run_id"]) == {"cv-run"}
+
+
+def test_several_folds_read_each_post_once(trained: TrainedFold, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    tokenize = trained.prompter.example
+
+    def counting(post_id: str, *rest: Any) -> Any:
+        read.append(post_id)
+        return tokenize(post_id, *rest)
+
+    monkeypatch.setattr(trained.prompter, "example", counting)
+    Predictor([trained, shifted(trained, 0, 0.5), shifted(trained, 1, 0.5, 4)], 400).predict(posts(("a", "x", None)))
+    assert read == ["a"]
+
+
+def other(trained: TrainedFold, part: str) -> TrainedFold:
+    """A fold that differs in one thing that folds must share."""
+    config, prompter = trained.config, trained.prompter
+    prompt = PromptConfig("text: {post} ", " {criterion}?")
+    changes: dict[str, dict[str, Any]] = {
+        "masking": {"origin": {**trained.origin, "fold": 3, "mask": True}},
+        "data": {"origin": {**trained.origin, "fold": 3, "data_hash": "cd" * 32}},
+        "cross-validation": {"origin": {**trained.origin, "fold": 3, "cv_run_id": "another"}},
+        "prompt": {"config": replace(config, model=replace(config.model, prompt=prompt))},
+        "max_length": {"config": replace(config, model=replace(config.model, max_length=256))},
+        "decision": {"config": replace(config, decision=replace(config.decision, calibration="none"))},
+        "base model": {"base": replace(trained.base, fingerprint="ef" * 32)},
+        "criteria": {"prompter": Prompter(prompter.tokenizer, config.model.prompt, {"A.1": CRITERIA["A.1"]}, 512)},
+    }
+    return replace(shifted(trained, 0, 0.5), **changes[part])
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["masking", "data", "cross-validation", "prompt", "max_length", "decision", "base model", "criteria"],
+)
+def test_folds_that_do_not_fit_together_are_refused(trained: TrainedFold, part: str) -> None:
+    words = f"the folds 1 and 3 can't answer together, since they differ in {part}; take the folds of one"
+    with pytest.raises(MentallamError, match=words):
+        Predictor([trained, other(trained, part)], 400)
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_the_base_model_is_held_once_unless_adapters_are_merged_into_it(
+    trained: TrainedFold, tiny_config: Config, tmp_path: Path, merge: bool
+) -> None:
+    folders = [tmp_path / "fold_0", tmp_path / "fold_1"]
+    for folder in folders:
+        save_checkpoint(trained, folder)
+    config = replace(tiny_config.inference, merge_adapter=merge)
+    predictor = Predictor.load(folders, Path(trained.base.folder).parent, config)
+    one, two = (dict(fold.model.named_parameters()) for fold in predictor._folds)
+    same = {name for name in one if one[name].data_ptr() == two[name].data_ptr()}
+    trained_parts = {name for name in one if "lora_" in name or ".score." in name}
+    assert trained_parts
+    assert same == (set() if merge else one.keys() - trained_parts)

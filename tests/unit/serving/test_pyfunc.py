@@ -16,7 +16,6 @@ from mlflow.pyfunc import PyFuncModel
 from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
 from mentallam.config import Config
 from mentallam.errors import MentallamError
-from mentallam.serving.ensemble import load_ensemble
 from mentallam.serving.predictor import Predictor
 from mentallam.serving.pyfunc import BASE_MODELS, INPUT_EXAMPLE, SIGNATURE, requirements, save_pyfunc
 from tests.unit.conftest import with_threshold
@@ -53,8 +52,7 @@ def posts(**columns: list[str | None]) -> pd.DataFrame:
 
 
 def alone(folder: Path, base_models: Path, config: Config, asked: pd.DataFrame) -> pd.DataFrame:
-    mlflow_free = load_ensemble([folder], base_models, config.inference)
-    return mlflow_free.predict(asked)
+    return Predictor.load([folder], base_models, config.inference).predict(asked)
 
 
 def test_it_answers_as_the_predictor_does(
@@ -63,7 +61,7 @@ def test_it_answers_as_the_predictor_does(
     from mentallam.classifier.checkpoint import load_checkpoint
 
     loaded = mlflow.pyfunc.load_model(str(model))
-    expected = Predictor(load_checkpoint(folds[1], base_models), tiny_config.inference.tokens_per_pass)
+    expected = Predictor([load_checkpoint(folds[1], base_models)], tiny_config.inference.tokens_per_pass)
     asked = posts(post_id=["a", "b"], criterion_id=["A.4", None])
     answer = loaded.predict(asked)
     pd.testing.assert_frame_equal(answer, expected.predict(asked)[COLUMNS])
@@ -138,8 +136,12 @@ def test_a_model_config_at_loading_counts(model: Path, tmp_path: Path, base_mode
         ({"text": [SECRET, "x"], "post_id": ["a", "a"]}, "the input row 2: post_id a has two texts"),
         ({"text": [SECRET], "criterion_id": ["A.99"]}, "unknown criterion A.99; this model knows A.1, A.4, A.6"),
         ({"body": [SECRET]}, "the input has no column text; it needs text, and may have post_id and criterion_id"),
-        ({"text": [SECRET, 17]}, "the input has a text that is no string"),
-        ({"text": [SECRET, "x"], "post_id": [1, 1]}, "the input row 2: post_id 1 has two texts"),
+        ({"text": [SECRET, 17]}, "the input row 2: text must be a string"),
+        ({"text": [SECRET, "x"], "post_id": ["1", 2]}, "the input row 2: post_id must be a string"),
+        ({"text": [SECRET, "x"], "post_id": ["1", True]}, "the input row 2: post_id must be a string"),
+        ({"text": [SECRET, "x"], "criterion_id": ["A.1", 1.5]}, "the input row 2: criterion_id must be a string"),
+        ({"text": [SECRET, "x"], "post_id": ["1", None]}, "the input row 2 has no post_id; give all posts one"),
+        ({"text": [SECRET, "x"], "post_id": [1, 2]}, "Failed to enforce model input schema"),
     ],
 )
 def test_bad_input_is_named_without_its_text(
