@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import mlflow
 import pandas as pd
 import pytest
 import torch
+from fastapi.testclient import TestClient
 from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import PyFuncModel
+from mlflow.pyfunc import PyFuncModel, scoring_server
 
 from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
 from mentallam.config import Config
@@ -190,3 +192,56 @@ def test_the_requirements_are_what_the_package_imports(model: Path) -> None:
     assert needed <= listed, needed - listed
     assert (model / "requirements.txt").read_text().split() == requirements()
     assert not [line for line in requirements() if "+" in line]
+
+
+ODD_IDS = ["0012", "1e5", "true", "-5", "=1+1", "007.0", "inf", "größe", "a b"]
+
+
+@pytest.fixture
+def server(model: Path, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    """MLflow's scoring server, as `mlflow models serve` starts it."""
+    monkeypatch.delenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", raising=False)  # so that it is taken away again
+    return TestClient(scoring_server.init(mlflow.pyfunc.load_model(str(model))))
+
+
+def answers(response: httpx.Response) -> list[tuple[str, str]]:
+    assert response.status_code == 200, response.text
+    return [(row["post_id"], row["criterion_id"]) for row in response.json()["predictions"]]
+
+
+def test_ids_come_back_from_the_server_as_they_went_in(server: TestClient) -> None:
+    frame = pd.DataFrame({"post_id": ODD_IDS, "text": "I am tired.", "criterion_id": "A.4"})
+    expected = [(post_id, "A.4") for post_id in ODD_IDS]
+    as_csv = server.post("/invocations", content=frame.to_csv(index=False), headers={"content-type": "text/csv"})
+    assert answers(as_csv) == expected
+    na = [*ODD_IDS, "NA", "null", "nan", ""]
+    for orient in ("records", "split"):
+        frame = pd.DataFrame({"post_id": na, "text": "I am tired.", "criterion_id": "A.4"})
+        as_json = server.post("/invocations", json={f"dataframe_{orient}": frame.to_dict(orient)})
+        assert answers(as_json) == [(post_id, "A.4") for post_id in na[:-1]] + [("13", "A.4")]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (f"post_id,text\nNA,{SECRET}\n", "has no post_id; give all posts one"),
+        (f"post_id,body\n1,{SECRET}\n", "the input has no column text"),
+        (f"post_id,text\n1,{SECRET}\n2,\n", "the input row 2: the text is empty"),
+    ],
+)
+def test_the_server_refuses_in_a_sentence_without_the_text(server: TestClient, content: str, words: str) -> None:
+    response = server.post("/invocations", content=content, headers={"content-type": "text/csv"})
+    assert response.status_code == 400
+    assert words in response.text
+    assert "arzipan" not in response.text
+
+
+def test_a_file_that_mlflow_reads_without_the_schema_is_refused_where_ids_were_changed(
+    model: Path, tmp_path: Path
+) -> None:
+    """What `mlflow models predict --content-type csv` does: its reader makes numbers of such ids."""
+    file = tmp_path / "posts.csv"
+    file.write_text("post_id,text\n0012,I am tired.\n1e5,Not me.\n")
+    loaded = mlflow.pyfunc.load_model(str(model))
+    with pytest.raises(MlflowException, match="Failed to enforce model input schema"):
+        loaded.predict(scoring_server.parse_csv_input(str(file)))
