@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import set_seed
 
 from mentallam.classifier.checkpoint import TrainedFold
-from mentallam.classifier.compiling import compiler_errors
+from mentallam.classifier.compiling import compiler_errors, uncompile_layers
 from mentallam.classifier.examples import labelled_examples
 from mentallam.classifier.frozen import with_states
 from mentallam.classifier.model import build_classifier
@@ -82,6 +82,7 @@ def fit_fold(
             log_metrics,
             title=f"fold {split['fold']}",
         )
+        uncompile_layers(model)
         scored = score_posts(model, prompter, config, split["fold"], parts["dev"], posts, pairs, groups, "dev")
     decision = fit_decision(scored, config.decision)
     return TrainedFold(model, prompter, config, base, decision, origin), outcome, decision.decide(scored)
