@@ -54,7 +54,8 @@ class TrainedFold:
         config: The resolved configuration.
         base: The base model.
         decision: Calibration and thresholds.
-        origin: Where it comes from: run_id, cv_run_id, fold, seed, mask, corpus, synthetic, data_hash.
+        origin: Where it comes from: run_id, cv_run_id, fold, seed (of its training, derived from the next),
+            training_seed, folds_seed, mask, corpus, synthetic, data_hash. Older checkpoints have `seed` alone.
         folder: Where it was loaded from.
     """
 

@@ -25,6 +25,7 @@ from mentallam.classifier.training import TrainingOutcome, train
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
 from mentallam.evaluation.decision import fit_decision
+from mentallam.seeds import sample_seed, training_seed
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,8 @@ def fit_fold(
         The classifier at its best epoch, how the training went, and the dev pairs as `score_fold` gives the held-out
         ones; those that the decision was fitted on.
     """
-    seed, training = fold_seed(split), config.training
+    training = config.training
+    seed = training_seed(training.seed, split["fold"])
     parts = learnt_from(split, training.sample_fraction)
     if training.sample_fraction < 1:
         sizes = [f"{len(chosen)} of {len(split[part])} {part} posts" for part, chosen in parts.items()]
@@ -156,19 +158,15 @@ def score_posts(
     return table.assign(group=group, fold=fold, logit=logits)
 
 
-def fold_seed(split: Mapping[str, Any]) -> int:
-    """The one seed of all that is random in a fold: head, adapter, order of posts, sample of posts."""
-    return int(split["seed"]) + int(split["fold"])
-
-
 def learnt_from(split: Mapping[str, Any], fraction: float) -> dict[str, list[str]]:
-    """The posts under train and dev that a fold takes.
+    """Return the posts under train and dev that a fold takes.
 
     Args:
         split: The fold's file.
         fraction: Share of them, `training.sample_fraction`.
     """
-    return {part: sample(split[part], fraction, fold_seed(split)) for part in ("train", "dev")}
+    seed = sample_seed(split["seed"], split["fold"])
+    return {part: sample(split[part], fraction, seed) for part in ("train", "dev")}
 
 
 def sample(post_ids: Sequence[str], fraction: float, seed: int) -> list[str]:

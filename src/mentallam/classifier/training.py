@@ -72,7 +72,7 @@ def train(
         train_examples: Labelled posts to learn from.
         dev_examples: Labelled posts that choose the epoch; never the held-out fold.
         config: The optimisation.
-        seed: Seed of the order of posts.
+        seed: Decides the order of posts, and dropout.
         log_metrics: Called with loss, learning rate, gradient norm and pairs per second of each optimizer step, dev
             scores of each epoch, and peaks of memory at the end.
         title: Words before the progress bar.
