@@ -26,6 +26,7 @@ from mentallam.config import Config, from_dict, to_dict
 from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
+from mentallam.folders import find_folder, replace_folder
 
 _CARD = """---
 library_name: peft
@@ -69,7 +70,7 @@ class TrainedFold:
 
 
 def save_checkpoint(trained: TrainedFold, folder: Path) -> None:
-    """Writes the checkpoint whole, or leaves what was there before.
+    """Write the checkpoint whole, or leave what was there before, even where the process is killed.
 
     Raises:
         MentallamError: The folder can't be written.
@@ -88,8 +89,7 @@ def save_checkpoint(trained: TrainedFold, folder: Path) -> None:
         (unfinished / "mentallam.json").write_text(json.dumps(_facts(trained), indent=2) + "\n", encoding="utf-8")
         (unfinished / "README.md").write_text(_card(trained), encoding="utf-8")
         unfinished.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.replace(folder)
+        replace_folder(unfinished, folder)
     except (OSError, SafetensorError) as error:
         raise MentallamError(f"{folder} can't be written ({error}); check space and rights") from None
     finally:
@@ -108,6 +108,7 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
     Raises:
         MentallamError: The folder holds no checkpoint, or its base model can't be had.
     """
+    folder = find_folder(folder)
     try:
         facts = json.loads((folder / "mentallam.json").read_text(encoding="utf-8"))
         decision = _decision(facts)

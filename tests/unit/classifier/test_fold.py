@@ -219,7 +219,7 @@ def test_a_sample_of_posts_to_learn_from_and_all_that_are_held_out(
 
     def train(model: Any, train_examples: Any, dev_examples: Any, *rest: Any, **named: Any) -> TrainingOutcome:
         seen.append(tuple([example.post_id for example in part] for part in (train_examples, dev_examples)))
-        return TrainingOutcome(1, 1, 1)
+        return TrainingOutcome(1, 1, 1, "loss")
 
     monkeypatch.setattr(fold, "train", train)
     config = replace(tiny_config, training=replace(tiny_config.training, sample_fraction=fraction))

@@ -18,6 +18,7 @@ from mentallam.classifier.weights import BaseModel
 from mentallam.classifier.weights import prepare_base_model as prepare
 from mentallam.evaluation.aggregate import aggregate_folds, best_fold
 from mentallam.evaluation.baselines import baseline_fold_metrics
+from mentallam.evaluation.checks import has_one_label
 from mentallam.evaluation.figures import fold_figures
 from mentallam.evaluation.metrics import held_out_metrics, pair_metrics
 from mentallam.seeds import training_seed
@@ -140,9 +141,15 @@ def train_fold(
     training = {
         **asdict(outcome),
         "decision": trained.decision.to_dict(),
-        "dev_f1": pair_metrics(dev["label"], dev["probability"], dev["prediction"])["f1"],
+        # Of one label only F1 is 0 or, with a yes to everything, 1: no figure to compare folds by.
+        "dev_f1": None
+        if has_one_label(dev["label"])
+        else pair_metrics(dev["label"], dev["probability"], dev["prediction"])["f1"],
         "seconds": time.perf_counter() - started,
     }
+    run.set_tags({"mentallam.selected_by": outcome.selected_by})
+    if training["dev_f1"] is None:
+        run.set_tags({"mentallam.decision": "not fitted, since all dev pairs have the same label"})
     return fold_run, trained, training, dev, pd.DataFrame(history, columns=["fold", "step", "metric", "value"])
 
 
