@@ -25,6 +25,7 @@ from mentallam.classifier.training import TrainingOutcome, train
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
 from mentallam.evaluation.decision import fit_decision
+from mentallam.runners import training_alone
 from mentallam.seeds import sample_seed, training_seed
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,9 @@ def fit_fold(
     Returns:
         The classifier at its best epoch, how the training went, and the dev pairs as `score_fold` gives the held-out
         ones; those that the decision was fitted on.
+
+    Raises:
+        MentallamError: Another fold is trained in this process at the same time.
     """
     training = config.training
     seed = training_seed(training.seed, split["fold"])
@@ -66,8 +70,8 @@ def fit_fold(
     if training.sample_fraction < 1:
         sizes = [f"{len(chosen)} of {len(split[part])} {part} posts" for part, chosen in parts.items()]
         logger.warning("fold %s learns from %s: training.sample_fraction", split["fold"], " and ".join(sizes))
-    set_seed(seed)  # head and adapter start from it
-    with deterministic_algorithms(training.deterministic), compiler_errors():
+    with training_alone(), deterministic_algorithms(training.deterministic), compiler_errors():
+        set_seed(seed)  # head and adapter start from it
         model, tokenizer = build_classifier(base, config)
         wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
         prompter = Prompter(tokenizer, config.model.prompt, wording, config.model.max_length)

@@ -33,6 +33,7 @@ from mentallam.classifier.progress import LogMetrics, Progress, Tracking
 from mentallam.classifier.prompts import PostExample
 from mentallam.classifier.scoring import score_pairs, sigmoid
 from mentallam.config import TrainConfig
+from mentallam.device import on_gpu
 from mentallam.evaluation.checks import has_one_label
 from mentallam.evaluation.thresholds import best_threshold
 
@@ -103,7 +104,7 @@ def train(
     steps_per_epoch = math.ceil(len(train_examples) / posts_per_step)
     steps = min(config.max_epochs * steps_per_epoch, config.max_steps or sys.maxsize)
     with tempfile.TemporaryDirectory(prefix="mentallam-") as folder:
-        arguments = TrainingArguments(
+        arguments = _OneDevice(
             output_dir=folder,
             seed=seed,
             max_steps=steps,
@@ -123,11 +124,10 @@ def train(
             greater_is_better=select_by != "loss",
             logging_steps=1,
             report_to="none",
+            use_cpu=not on_gpu(),  # the Trainer itself would rather take a Mac's mps, an NPU ...
             remove_unused_columns=False,
             dataloader_pin_memory=False,  # posts, not yet tensors
         )
-        # With several GPUs in sight the Trainer would split the batch over them, and a packed row can't be split.
-        arguments._n_gpu = min(arguments.n_gpu, 1)
         trainer = _PackedTrainer(
             model=model,
             args=arguments,
@@ -219,6 +219,14 @@ def class_weights(name: str, labels: NDArray[np.int64]) -> torch.Tensor | None:
     if name == "none" or len(np.unique(labels)) < 2:
         return None
     return torch.from_numpy(compute_class_weight("balanced", classes=np.array([0, 1]), y=labels))
+
+
+class _OneDevice(TrainingArguments):
+    """The Trainer's arguments for one GPU even if several are in sight: a packed row can't be split over them."""
+
+    @property
+    def n_gpu(self) -> int:
+        return min(super().n_gpu, 1)
 
 
 class _PackedTrainer(Trainer):

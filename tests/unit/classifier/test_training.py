@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -449,6 +450,22 @@ def test_the_log_says_how_far_training_is(run: Any, caplog: pytest.LogCaptureFix
     assert len(lines) == 2
     for word in ("6/6 steps", "epoch=2.0/2", "loss=", "dev_f1=", "dev_loss=", "pairs/s=", "GiB", " left"):
         assert word in lines[-1]
+
+
+def test_a_macs_gpu_is_left_alone(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_built", lambda: True)
+    model, outcome, _ = run(max_epochs=1)
+    assert outcome.steps == 3
+    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
+
+
+def test_one_gpu_of_several_is_taken(tmp_path: Path) -> None:
+    arguments = training._OneDevice(output_dir=str(tmp_path), use_cpu=True)
+    assert arguments.n_gpu == 0
+    for in_sight in (1, 4):
+        arguments._n_gpu = in_sight  # as where the Trainer's arguments have counted them
+        assert arguments.n_gpu == 1
 
 
 def test_memory_is_logged_at_the_end_and_flops_are_not(run: Any) -> None:
