@@ -226,7 +226,7 @@ class _OneDevice(TrainingArguments):
 
     @property
     def n_gpu(self) -> int:
-        return min(super().n_gpu, 1)
+        return int(min(super().n_gpu, 1))
 
 
 class _PackedTrainer(Trainer):
