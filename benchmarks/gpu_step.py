@@ -25,11 +25,12 @@ from training import needed_flops
 from transformers import LlamaConfig
 
 from mentallam.classifier.compiling import compile_layers
-from mentallam.classifier.model import add_adapter, compute_device, empty_base
+from mentallam.classifier.model import add_adapter, empty_base
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample
 from mentallam.classifier.training import pair_loss
 from mentallam.config import compose_config
+from mentallam.device import compute_device, on_gpu
 
 PROJECT = Path(__file__).resolve().parents[1]
 FOUR = (120, 250, 380, 480)
@@ -39,7 +40,7 @@ CRITERIA, SUFFIX, PADDED, ROWS_PER_PASS, STEPS = 9, 24, 512, 4, 8
 
 def now() -> float:
     """The clock, once the GPU has done what it was given."""
-    if torch.cuda.is_available():
+    if on_gpu():
         torch.cuda.synchronize()
     return time.perf_counter()
 
@@ -126,7 +127,7 @@ def pairwise_step(model: PeftModel, examples: list[PostExample], padded: bool) -
 def measure(name: str, model: PeftModel, step: Callable[[], None], examples: list[PostExample], peak: float) -> Any:
     """Seconds of optimizer steps; `mfu` counts the tokens that are needed, whatever the recipe computes."""
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=True)
-    if torch.cuda.is_available():
+    if on_gpu():
         torch.cuda.reset_peak_memory_stats()
     seconds = []
     for _ in range(1 + STEPS):
@@ -142,7 +143,7 @@ def measure(name: str, model: PeftModel, step: Callable[[], None], examples: lis
         "first_seconds": seconds[0],
         "seconds": median,
         "mfu": needed_flops(model, examples) / median / peak,
-        "peak_gpu_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
+        "peak_gpu_bytes": torch.cuda.max_memory_allocated() if on_gpu() else 0,
     }
     print(row, flush=True)
     return row
@@ -152,7 +153,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, help="fewer than the model's 32, to try the script")
     layers = parser.parse_args().layers
-    on_gpu = torch.cuda.is_available()
     peak = matmul_flops(compute_device())
     table = []
     for adapter, checkpointing in (("dora", False), ("lora", False), ("dora", True)):
@@ -160,20 +160,20 @@ def main() -> None:
         name = f"{adapter}{', checkpointing' if checkpointing else ''}"
         four, ten = (posts(lengths, model.config.vocab_size) for lengths in (FOUR, TEN))
         table.append(measure(f"shared prefix, {name}", model, packed_step(model, four), four, peak))
-        if on_gpu and compile_layers(model):
+        if on_gpu() and compile_layers(model):
             for examples in (four, ten):
                 table.append(
                     measure(f"shared prefix, {name}, compiled", model, packed_step(model, examples), examples, peak)
                 )
         del model
         gc.collect()
-        if on_gpu:
+        if on_gpu():
             torch.cuda.empty_cache()
     model = build("dora", layers, False)
     for padded in (True, False):
         kind = "padded to 512" if padded else "dynamic padding"
         table.append(measure(f"PEFT, a pair per row, {kind}", model, pairwise_step(model, four, padded), four, peak))
-    device = torch.cuda.get_device_name() if on_gpu else "cpu"
+    device = torch.cuda.get_device_name() if on_gpu() else "cpu"
     result = {"device": device, "torch": torch.__version__, "layers": layers, "matmul_flops": peak, "steps": table}
     (PROJECT / "benchmarks/results/gpu_step.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 

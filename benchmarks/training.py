@@ -27,6 +27,8 @@ from typing import Any
 import pandas as pd
 import torch
 
+from mentallam.device import on_gpu
+
 PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "benchmarks/results"
 SEED, POSTS_PER_STEP, MAX_LENGTH = 42, 4, 512
@@ -411,7 +413,7 @@ def main() -> None:
         print(json.dumps(content, indent=2))
     else:
         variants, turns = (QUICK_VARIANTS, QUICK_TURNS) if arguments.quick else (list(VARIANTS), TURNS)
-        content = compare(steps, variants, turns, cores=not (arguments.quick or torch.cuda.is_available()))
+        content = compare(steps, variants, turns, cores=not (arguments.quick or on_gpu()))
         name = "training_quick" if arguments.quick else "training"
         print(table(content))
     name += "_amx" if torch.cpu._is_amx_tile_supported() else ""

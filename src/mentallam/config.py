@@ -48,7 +48,13 @@ _POSITIVE = (
     "decision.beta",
 )
 _POSITIVE_OR_NULL = ("training.head_learning_rate", "training.max_steps")
-_NOT_NEGATIVE = ("training.weight_decay", "training.max_grad_norm", "decision.prior_strength", "decision.smoothing")
+_NOT_NEGATIVE = (
+    "training.weight_decay",
+    "training.max_grad_norm",
+    "training.seed",
+    "decision.prior_strength",
+    "decision.smoothing",
+)
 _SHARES = ("adapter.dropout", "training.warmup_ratio", "training.adam_beta2")
 _SHARES_OR_NULL = ("decision.min_recall", "inference.threshold")
 
@@ -112,6 +118,7 @@ class TrainConfig:
     tokens_per_pass: int = MISSING
     class_weight: str = "none"
     select_by: str = "f1"
+    seed: int = 42
     deterministic: bool = False
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.io import AbstractDataset
 
 from mentallam.corpus.readers import Corpus, read_corpus
+from mentallam.folders import find_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +82,7 @@ class CheckpointDataset(AbstractDataset["TrainedFold", "TrainedFold"]):
         save_checkpoint(data, self._folder)
 
     def _exists(self) -> bool:
-        return (self._folder / "mentallam.json").is_file()
+        return (find_folder(self._folder) / "mentallam.json").is_file()
 
     def _describe(self) -> dict[str, Any]:
         return {"folder": str(self._folder), "base_models": str(self._base_models)}

@@ -19,6 +19,7 @@ from mentallam.corpus.folds import FoldOptions
 from mentallam.corpus.manifest import KEYS, find_changed_file, frame_hash, options
 from mentallam.datasets import CorpusDataset, ReportInputDataset
 from mentallam.errors import MentallamError
+from mentallam.runners import refuse_threads
 from mentallam.tracking import find_report_inputs
 
 
@@ -48,6 +49,7 @@ class ProjectHooks:
         Raises:
             MentallamError: The message names the input or what has changed, and the command that comes first.
         """
+        refuse_threads(run_params, pipeline.all_outputs())
         made_here = pipelines["data_processing"].all_outputs()
         made_by_training = made_here | pipelines["cv_training"].all_outputs()
         wanted = pipeline.inputs() & made_by_training

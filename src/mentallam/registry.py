@@ -47,14 +47,14 @@ class Candidate:
         data_hash: Of the data it was made with.
         synthetic: Whether these were invented.
         f1: Its honest F1, pooled over all held-out pairs.
-        dev_f1: F1 of its best fold on that fold's dev split.
+        dev_f1: F1 of its best fold on that fold's dev split; None where no fold has one.
     """
 
     cv_run_id: str
     data_hash: str
     synthetic: bool
     f1: float
-    dev_f1: float
+    dev_f1: float | None
 
 
 def offer(candidate: Candidate, options: RegistryOptions, card: str, save_model: Callable[[Path, str], None]) -> str:
@@ -166,7 +166,7 @@ def _register(
         options.model,
         source=f"models:/{model.model_id}",
         run_id=candidate.cv_run_id,
-        tags={tag: str(value) for tag, value in tags.items()},
+        tags={tag: str(value) for tag, value in tags.items() if value is not None},
         description=description,
         model_id=model.model_id,
     )

@@ -11,6 +11,7 @@ import plotly.io
 import pytest
 from safetensors import safe_open
 
+from mentallam.seeds import training_seed
 from tests.conftest import SAMPLE
 from tests.integration.conftest import Workspace
 
@@ -122,9 +123,10 @@ def test_mlflow_holds_one_parent_and_five_complete_children(trained: Workspace, 
             assert len(client.get_metric_history(run.info.run_id, name)) == len(steps)
         assert run.data.metrics["peak_rss_bytes"] > 1e8
         assert run.data.metrics["system/system_memory_usage_megabytes"] > 0
-        assert run.data.params["seed"] == str(42 + fold)
+        seeds = {"seed": training_seed(42, fold), "training_seed": 42, "folds_seed": 42}
+        assert {name: run.data.params[name] for name in seeds} == {name: str(seed) for name, seed in seeds.items()}
         saved = json.loads((trained.data / "06_models" / f"fold_{fold}" / "mentallam.json").read_text())
-        assert saved["origin"]["seed"] == 42 + fold
+        assert {name: saved["origin"][name] for name in seeds} == seeds
         assert len(client.get_metric_history(run.info.run_id, "dev_f1")) >= 2
         files = {file.path for file in client.list_artifacts(run.info.run_id)}
         expected = {"checkpoint", "confusion.html", "precision_recall.html", f"fold_{fold}.json"}

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from kedro.runner import ThreadRunner
 
 from mentallam.errors import MentallamError
 from tests.conftest import PROJECT
@@ -140,3 +143,18 @@ def test_terminal_shows_one_sentence_and_exit_code_1(empty: Workspace, tmp_path:
     assert done.stderr.strip().splitlines()[-1].startswith("Error: no trained model yet")
     assert "Traceback" not in done.stdout + done.stderr
     assert SECRET not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("pipeline", ["cv_training", "__default__"])
+def test_folds_in_threads_are_refused_before_any_work(
+    empty: Workspace, monkeypatch: pytest.MonkeyPatch, pipeline: str
+) -> None:
+    bootstrap_project(PROJECT)
+    for name in ("MLFLOW_TRACKING_URI", "MENTALLAM_ARTIFACTS"):
+        monkeypatch.setenv(name, empty.environment[name])
+    with (
+        KedroSession.create(PROJECT, env="test", runtime_params={"data_dir": str(empty.data)}) as session,
+        pytest.raises(MentallamError, match="ThreadRunner would train folds side by side"),
+    ):
+        session.run(pipeline_names=[pipeline], runner=ThreadRunner())  # type: ignore[attr-defined]
+    assert not empty.data.exists()

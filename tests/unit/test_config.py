@@ -127,6 +127,7 @@ REFUSED = {
     "training.learning_rate=nan": "training.learning_rate is nan; it must be above 0",
     "training.head_learning_rate=0": "training.head_learning_rate is 0.0; it must be above 0, or null",
     "training.tokens_per_pass=0": "must be above 0",
+    "training.seed=-1": "training.seed is -1; it must not be below 0",
     "training.max_steps=0": "training.max_steps is 0; it must be above 0, or null",
     "training.sample_fraction=0": "training.sample_fraction is 0.0; it must be above 0 and at most 1",
     "training.sample_fraction=1.1": "training.sample_fraction is 1.1; it must be above 0 and at most 1",

@@ -26,6 +26,7 @@ from mentallam.config import Config, from_dict, to_dict
 from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
+from mentallam.folders import find_folder, replace_folder
 
 _CARD = """---
 library_name: peft
@@ -54,7 +55,8 @@ class TrainedFold:
         config: The resolved configuration.
         base: The base model.
         decision: Calibration and thresholds.
-        origin: Where it comes from: run_id, cv_run_id, fold, seed, mask, corpus, synthetic, data_hash.
+        origin: Where it comes from: run_id, cv_run_id, fold, seed (of its training, derived from the next),
+            training_seed, folds_seed, mask, corpus, synthetic, data_hash. Older checkpoints have `seed` alone.
         folder: Where it was loaded from.
     """
 
@@ -68,7 +70,7 @@ class TrainedFold:
 
 
 def save_checkpoint(trained: TrainedFold, folder: Path) -> None:
-    """Writes the checkpoint whole, or leaves what was there before.
+    """Write the checkpoint whole, or leave what was there before, even where the process is killed.
 
     Raises:
         MentallamError: The folder can't be written.
@@ -87,8 +89,7 @@ def save_checkpoint(trained: TrainedFold, folder: Path) -> None:
         (unfinished / "mentallam.json").write_text(json.dumps(_facts(trained), indent=2) + "\n", encoding="utf-8")
         (unfinished / "README.md").write_text(_card(trained), encoding="utf-8")
         unfinished.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.replace(folder)
+        replace_folder(unfinished, folder)
     except (OSError, SafetensorError) as error:
         raise MentallamError(f"{folder} can't be written ({error}); check space and rights") from None
     finally:
@@ -107,6 +108,7 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
     Raises:
         MentallamError: The folder holds no checkpoint, or its base model can't be had.
     """
+    folder = find_folder(folder)
     try:
         facts = json.loads((folder / "mentallam.json").read_text(encoding="utf-8"))
         decision = _decision(facts)

@@ -1,8 +1,11 @@
-"""The layers through PyTorch's compiler: between the products a few fused kernels instead of thousands of small steps.
+"""Training's layers through PyTorch's compiler: a few fused kernels instead of thousands of small steps.
 
 On a GPU the packed row's attention is fused as well, by flex attention; on a CPU, where that has no gradient, the
 kernels end before it and begin again behind it. All layers are alike and share one compilation, and a row may have any
 length. Weights, names and results to within rounding stay as they are.
+
+Only training runs compiled. A fold's decision is fitted, and every post is scored, by the layers as they were before:
+rounding differs, so a threshold would otherwise be chosen on other logits than those it is applied to.
 """
 
 import logging
@@ -23,10 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 def compile_layers(model: PeftModel) -> bool:
-    """Has the decoder layers compiled when they are first used, which takes a minute or two.
+    """Have the decoder layers compiled when they are first used, which takes a minute or two.
 
     A quantised base, or adapters with dropout, stay as they are; so does a model on a machine whose compiler does
-    not work, with a warning.
+    not work, with a warning. `uncompile_layers` takes it back.
 
     Args:
         model: The classifier on its device, its adapters in place.
@@ -49,11 +52,34 @@ def compile_layers(model: PeftModel) -> bool:
             refresh_norms(layer, compiled_norms)
 
     # Outside of what is compiled: it happens once per optimizer step, and not again where activations are recomputed.
-    inner.register_forward_pre_hook(refresh)
+    inner.norms_refreshed = inner.register_forward_pre_hook(refresh)
     for layer in inner.model.layers:
-        layer.compile(dynamic=True)
+        # Not `layer.compile()`, which has no counterpart that takes it back.
+        layer.forward = torch.compile(layer.forward, dynamic=True)
     inner.compiled = True
     return True
+
+
+def uncompile_layers(model: PeftModel) -> None:
+    """Give the decoder layers back their own forward, which is the one that a loaded checkpoint has.
+
+    It also makes the model free to go: a layer that holds a compiled form of its own method refers to itself, and would
+    stay in memory, with all its weights, until Python's garbage collector runs.
+
+    Args:
+        model: The classifier; nothing happens where its layers are not compiled.
+    """
+    inner: Any = model.base_model.model
+    if not inner.compiled:
+        return
+    inner.norms_refreshed.remove()
+    del inner.norms_refreshed
+    for layer in inner.model.layers:
+        del layer.forward
+    for module in model.modules():
+        if isinstance(module, FastLoraLinear):
+            module.forget_norm()  # a compiled function made it
+    inner.compiled = False
 
 
 @contextmanager

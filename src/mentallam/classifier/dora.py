@@ -154,6 +154,10 @@ class FastLoraLinear(LoraLinear):
             self._squared_norm_of = parts.weight.data_ptr()
         return parts._replace(squared_norm=self._squared_norm)
 
+    def forget_norm(self) -> None:
+        """Have the norm made again before it is used next, whether the adapter has changed or not."""
+        self._norm_of, self._factors_of = (), ()
+
     @torch.no_grad()
     def factors(self, dtype: torch.dtype) -> Factors:
         """The factors of W + sBA, made once per optimizer step.

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import set_seed
 
 from mentallam.classifier.checkpoint import TrainedFold
-from mentallam.classifier.compiling import compiler_errors
+from mentallam.classifier.compiling import compiler_errors, uncompile_layers
 from mentallam.classifier.examples import labelled_examples
 from mentallam.classifier.frozen import with_states
 from mentallam.classifier.model import build_classifier
@@ -25,6 +25,8 @@ from mentallam.classifier.training import TrainingOutcome, train
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
 from mentallam.evaluation.decision import fit_decision
+from mentallam.runners import training_alone
+from mentallam.seeds import sample_seed, training_seed
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +60,18 @@ def fit_fold(
     Returns:
         The classifier at its best epoch, how the training went, and the dev pairs as `score_fold` gives the held-out
         ones; those that the decision was fitted on.
+
+    Raises:
+        MentallamError: Another fold is trained in this process at the same time.
     """
-    seed, training = fold_seed(split), config.training
+    training = config.training
+    seed = training_seed(training.seed, split["fold"])
     parts = learnt_from(split, training.sample_fraction)
     if training.sample_fraction < 1:
         sizes = [f"{len(chosen)} of {len(split[part])} {part} posts" for part, chosen in parts.items()]
         logger.warning("fold %s learns from %s: training.sample_fraction", split["fold"], " and ".join(sizes))
-    set_seed(seed)  # head and adapter start from it
-    with deterministic_algorithms(training.deterministic), compiler_errors():
+    with training_alone(), deterministic_algorithms(training.deterministic), compiler_errors():
+        set_seed(seed)  # head and adapter start from it
         model, tokenizer = build_classifier(base, config)
         wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
         prompter = Prompter(tokenizer, config.model.prompt, wording, config.model.max_length)
@@ -82,6 +88,7 @@ def fit_fold(
             log_metrics,
             title=f"fold {split['fold']}",
         )
+        uncompile_layers(model)
         scored = score_posts(model, prompter, config, split["fold"], parts["dev"], posts, pairs, groups, "dev")
     decision = fit_decision(scored, config.decision)
     return TrainedFold(model, prompter, config, base, decision, origin), outcome, decision.decide(scored)
@@ -155,19 +162,15 @@ def score_posts(
     return table.assign(group=group, fold=fold, logit=logits)
 
 
-def fold_seed(split: Mapping[str, Any]) -> int:
-    """The one seed of all that is random in a fold: head, adapter, order of posts, sample of posts."""
-    return int(split["seed"]) + int(split["fold"])
-
-
 def learnt_from(split: Mapping[str, Any], fraction: float) -> dict[str, list[str]]:
-    """The posts under train and dev that a fold takes.
+    """Return the posts under train and dev that a fold takes.
 
     Args:
         split: The fold's file.
         fraction: Share of them, `training.sample_fraction`.
     """
-    return {part: sample(split[part], fraction, fold_seed(split)) for part in ("train", "dev")}
+    seed = sample_seed(split["seed"], split["fold"])
+    return {part: sample(split[part], fraction, seed) for part in ("train", "dev")}
 
 
 def sample(post_ids: Sequence[str], fraction: float, seed: int) -> list[str]:

@@ -24,6 +24,7 @@ from mentallam.classifier.dora import use_fast_adapters
 from mentallam.classifier.packing import Packing
 from mentallam.classifier.weights import BaseModel, quiet_loading
 from mentallam.config import AdapterConfig, Config
+from mentallam.device import compute_device, on_gpu
 from mentallam.errors import MentallamError
 
 LABELS = ("no", "yes")
@@ -88,11 +89,6 @@ def some_layers(decoder: LlamaModel, first: int, last: int | None) -> LlamaModel
     return part
 
 
-def compute_device() -> torch.device:
-    """The first GPU, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def compute_dtype(name: str) -> torch.dtype:
     """The dtype that `auto`, `bfloat16` or `float32` stands for on this machine.
 
@@ -102,7 +98,7 @@ def compute_dtype(name: str) -> torch.dtype:
     if name != "auto":
         dtype: torch.dtype = getattr(torch, name)
         return dtype
-    if torch.cuda.is_available():
+    if on_gpu():
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
@@ -161,7 +157,7 @@ def load_base(
                 dtype=dtype,
                 quantization_config=_nf4(dtype) if quantization == "nf4" else None,
                 attn_implementation=attention.NAME,
-                device_map={"": compute_device()} if torch.cuda.is_available() else None,
+                device_map={"": compute_device()} if on_gpu() else None,
             )
     except (OSError, ValueError, RuntimeError) as error:
         raise _unreadable(base, error) from None
@@ -251,7 +247,7 @@ def build_classifier(base: BaseModel, config: Config) -> tuple[PeftModel, PreTra
     if config.model.gradient_checkpointing:
         # Only while the model is in training mode; scoring keeps nothing for a backward pass anyway.
         adapted.gradient_checkpointing_enable({"use_reentrant": False})
-    on_gpu = next(adapted.parameters()).is_cuda
-    if config.model.compile_on_gpu if on_gpu else config.model.compile_on_cpu:
+    model_on_gpu = next(adapted.parameters()).is_cuda
+    if config.model.compile_on_gpu if model_on_gpu else config.model.compile_on_cpu:
         compile_layers(adapted)
     return adapted, tokenizer

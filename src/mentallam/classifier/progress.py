@@ -10,6 +10,8 @@ import torch
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from mentallam.device import on_gpu
+
 logger = logging.getLogger(__name__)
 
 LogMetrics = Callable[[dict[str, float], int], None]
@@ -88,7 +90,7 @@ class Progress(TrainerCallback):
             self._shown["loss"] = f"{logs['loss']:.3f}"
             self._shown["pairs/s"] = f"{logs['pairs_per_second']:.3g}"
             self._shown["memory"] = f"{psutil.Process().memory_info().rss / 2**30:.1f}GiB"
-            if torch.cuda.is_available():
+            if on_gpu():
                 self._shown["gpu"] = f"{torch.cuda.memory_reserved() / 2**30:.1f}GiB"
         self._bar.set_postfix(self._shown, refresh=False)
         self._bar.update(state.global_step - self._bar.n)
@@ -114,7 +116,7 @@ class Tracking(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Forgets the GPU memory of earlier folds."""
-        if torch.cuda.is_available():
+        if on_gpu():
             torch.cuda.reset_peak_memory_stats()
 
     def on_log(
@@ -146,6 +148,6 @@ def peak_memory() -> dict[str, float]:
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     peaks = {"peak_rss_bytes": float(peak)}
-    if torch.cuda.is_available():
+    if on_gpu():
         peaks["peak_gpu_bytes"] = float(torch.cuda.max_memory_allocated())
     return peaks

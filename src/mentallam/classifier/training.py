@@ -1,5 +1,6 @@
 """Training of one fold: transformers' Trainer over packed posts, the epoch chosen on the dev split."""
 
+import logging
 import math
 import sys
 import tempfile
@@ -14,7 +15,7 @@ import torch.nn.functional as functional
 from accelerate.utils import send_to_device
 from numpy.typing import NDArray
 from peft import PeftModel
-from sklearn.metrics import log_loss
+from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from transformers import (
@@ -32,8 +33,11 @@ from mentallam.classifier.progress import LogMetrics, Progress, Tracking
 from mentallam.classifier.prompts import PostExample
 from mentallam.classifier.scoring import score_pairs, sigmoid
 from mentallam.config import TrainConfig
-from mentallam.evaluation.metrics import pair_metrics
+from mentallam.device import on_gpu
+from mentallam.evaluation.checks import has_one_label
 from mentallam.evaluation.thresholds import best_threshold
+
+logger = logging.getLogger(__name__)
 
 # Enough for a mean: the hidden states of pairs are all much alike (docs/adr/0009).
 _POSTS_AT_START = 4
@@ -49,11 +53,13 @@ class TrainingOutcome:
         best_epoch: The epoch, counted from 1, whose weights the model now has.
         epochs: Epochs that were trained, the last maybe in part.
         steps: Optimizer steps that were taken.
+        selected_by: The dev score that chose the epoch: `training.select_by`, or the loss where that is not defined.
     """
 
     best_epoch: int
     epochs: int
     steps: int
+    selected_by: str
 
 
 def train(
@@ -65,14 +71,16 @@ def train(
     log_metrics: LogMetrics,
     title: str = "training",
 ) -> TrainingOutcome:
-    """Trains adapters and head in place; stops early and restores the epoch with the best dev score.
+    """Train adapters and head in place; stop early and restore the epoch with the best dev score.
+
+    Where all dev pairs have the same label the loss chooses, whatever `training.select_by` says; a warning is logged.
 
     Args:
         model: The classifier, on its device; changed in place.
         train_examples: Labelled posts to learn from.
         dev_examples: Labelled posts that choose the epoch; never the held-out fold.
         config: The optimisation.
-        seed: Seed of the order of posts.
+        seed: Decides the order of posts, and dropout.
         log_metrics: Called with loss, learning rate, gradient norm and pairs per second of each optimizer step, dev
             scores of each epoch, and peaks of memory at the end.
         title: Words before the progress bar.
@@ -82,13 +90,21 @@ def train(
     """
     if config.optimizer == "adamw_8bit":
         require_bitsandbytes("training.optimizer=adamw_8bit")
+    select_by = config.select_by
+    if select_by != "loss" and has_one_label(_labels(dev_examples)):
+        logger.warning(
+            "%s: all dev pairs have the same label, so their %s says nothing, and the loss chooses the epoch",
+            title,
+            select_by,
+        )
+        select_by = "loss"
     weights = class_weights(config.class_weight, _labels(train_examples))
     start_at_base_rate(model, train_examples, weights)
     posts_per_step = max(1, round(config.effective_batch_pairs * len(train_examples) / _n_pairs(train_examples)))
     steps_per_epoch = math.ceil(len(train_examples) / posts_per_step)
     steps = min(config.max_epochs * steps_per_epoch, config.max_steps or sys.maxsize)
     with tempfile.TemporaryDirectory(prefix="mentallam-") as folder:
-        arguments = TrainingArguments(
+        arguments = _OneDevice(
             output_dir=folder,
             seed=seed,
             max_steps=steps,
@@ -104,15 +120,14 @@ def train(
             save_strategy="epoch",
             save_total_limit=1,
             load_best_model_at_end=True,
-            metric_for_best_model=f"eval_{config.select_by}",
-            greater_is_better=config.select_by != "loss",
+            metric_for_best_model=f"eval_{select_by}",
+            greater_is_better=select_by != "loss",
             logging_steps=1,
             report_to="none",
+            use_cpu=not on_gpu(),  # the Trainer itself would rather take a Mac's mps, an NPU ...
             remove_unused_columns=False,
             dataloader_pin_memory=False,  # posts, not yet tensors
         )
-        # With several GPUs in sight the Trainer would split the batch over them, and a packed row can't be split.
-        arguments._n_gpu = min(arguments.n_gpu, 1)
         trainer = _PackedTrainer(
             model=model,
             args=arguments,
@@ -132,6 +147,7 @@ def train(
         best_epoch=math.ceil((state.best_global_step or state.global_step) / steps_per_epoch),
         epochs=math.ceil(state.global_step / steps_per_epoch),
         steps=state.global_step,
+        selected_by=select_by,
     )
 
 
@@ -205,6 +221,14 @@ def class_weights(name: str, labels: NDArray[np.int64]) -> torch.Tensor | None:
     return torch.from_numpy(compute_class_weight("balanced", classes=np.array([0, 1]), y=labels))
 
 
+class _OneDevice(TrainingArguments):
+    """The Trainer's arguments for one GPU even if several are in sight: a packed row can't be split over them."""
+
+    @property
+    def n_gpu(self) -> int:
+        return int(min(super().n_gpu, 1))
+
+
 class _PackedTrainer(Trainer):
     """transformers' Trainer for packed posts: a batch is all posts of an optimizer step, worked off pass by pass.
 
@@ -272,24 +296,27 @@ class _PackedTrainer(Trainer):
 def dev_scores(
     labels: NDArray[np.int64], logits: NDArray[np.float64], class_weights: torch.Tensor | None = None
 ) -> dict[str, float]:
-    """Scores that can choose an epoch: f1 (at its best threshold), average_precision, roc_auc, loss.
+    """Return the scores that can choose an epoch: f1 (at its best threshold), average_precision, roc_auc, loss.
 
     Args:
         labels: (N,), 0 or 1.
         logits: (N,).
         class_weights: (2,) as in `pair_loss`: the loss that chooses is the one that was trained.
+
+    Returns:
+        Score by name; the loss alone where all labels are the same, since the others are undefined or the same for
+        every epoch then.
     """
     weights = None if class_weights is None else class_weights.numpy()[labels]
     probabilities = sigmoid(logits)
-    choice = best_threshold(labels, probabilities)
-    metrics = pair_metrics(labels, probabilities, probabilities >= choice.threshold)
-    return {
-        "f1": choice.f1,
-        # Undefined where the dev split has one label only; then no epoch is better than another.
-        "average_precision": metrics["average_precision"] or 0.0,
-        "roc_auc": metrics["roc_auc"] or 0.0,
-        "loss": float(log_loss(labels, probabilities, sample_weight=weights, labels=[0, 1])),
-    }
+    scores = {"loss": float(log_loss(labels, probabilities, sample_weight=weights, labels=[0, 1]))}
+    if not has_one_label(labels):
+        scores |= {
+            "f1": best_threshold(labels, probabilities).f1,
+            "average_precision": float(average_precision_score(labels, probabilities)),
+            "roc_auc": float(roc_auc_score(labels, probabilities)),
+        }
+    return scores
 
 
 def _labels(examples: Sequence[PostExample]) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from mentallam.errors import MentallamError
+from mentallam.seeds import dev_split_seed
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ class FoldOptions(BaseModel):
     """How posts are dealt out.
 
     Attributes:
-        seed: Decides the shuffling.
+        seed: Decides the shuffling; NumPy's generator takes 32 bits.
         group_by: What must not straddle folds.
         duplicates: Whether posts that are nearly the same are kept in one fold (group), counted (report), or not looked
             for (ignore).
@@ -32,7 +33,7 @@ class FoldOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**32)
     group_by: Literal["post_id", "author"]
     duplicates: Literal["group", "report", "ignore"] = "group"
     near_duplicate_threshold: float = Field(default=0.8, ge=0.5, le=1)
@@ -79,7 +80,7 @@ def make_folds(
     _warn_of_rare_criteria(pairs, n_folds)
     folds: list[FoldSplit] = []
     for fold, (rest, held_out) in enumerate(_split(pairs, n_folds, options.seed)):
-        train, dev = next(_split(pairs.iloc[rest], options.dev_splits, options.seed + fold))
+        train, dev = next(_split(pairs.iloc[rest], options.dev_splits, dev_split_seed(options.seed, fold)))
         parts = {
             "train": pairs.iloc[rest[train]],
             "dev": pairs.iloc[rest[dev]],

@@ -36,12 +36,14 @@ def aggregate_folds(fold_results: Sequence[dict[str, Any]]) -> dict[str, dict[st
 
 
 def best_fold(fold_results: Sequence[dict[str, Any]]) -> int:
-    """The fold with the best F1 on its inner dev split; of equals the lowest. The held-out fold has no say.
+    """Return the fold with the best F1 on its inner dev split; of equals the lowest. The held-out fold has no say.
 
     Args:
-        fold_results: One per fold, each with `fold` and `dev_f1`.
+        fold_results: One per fold, each with `fold` and `dev_f1`; a fold whose dev F1 is None is taken only where no
+            fold has one.
     """
-    return int(min(fold_results, key=lambda result: (-result["dev_f1"], result["fold"]))["fold"])
+    results = [result for result in fold_results if result["dev_f1"] is not None] or fold_results
+    return int(min(results, key=lambda result: (-(result["dev_f1"] or 0), result["fold"]))["fold"])
 
 
 def fold_metrics(oof: pd.DataFrame) -> dict[int, FoldMetrics]:
@@ -195,6 +197,7 @@ def _fold_row(result: dict[str, Any], pairs: pd.DataFrame, metrics: FoldMetrics)
         "checkpoint": result["checkpoint"],
         "best_epoch": result["best_epoch"],
         "epochs": result["epochs"],
+        "selected_by": result.get("selected_by"),  # older runs don't say
         "seconds": result["seconds"],
         "dev_f1": result["dev_f1"],
         **result["decision"],

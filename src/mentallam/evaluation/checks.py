@@ -29,6 +29,18 @@ def checked_labels(labels: ArrayLike) -> Labels:
     return values.astype(np.int8)
 
 
+def has_one_label(labels: ArrayLike) -> bool:
+    """Return whether all pairs have the same label: such pairs tell no threshold, epoch or fold from another.
+
+    Args:
+        labels: 0 or 1, shape (n,).
+
+    Raises:
+        MentallamError: No pair, or a label that is not 0 or 1.
+    """
+    return len(np.unique(checked_labels(labels))) == 1
+
+
 def checked_pairs(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Labels, Probabilities]:
     """Labels and probabilities as arrays of fixed types.
 

@@ -1,5 +1,6 @@
 """From a logit to a decision: calibration and thresholds, all of it fitted on one table of pairs, the dev split's."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,8 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from mentallam.config import DecisionConfig
 from mentallam.evaluation.calibration import Calibration, fit_calibration
-from mentallam.evaluation.checks import Probabilities
-from mentallam.evaluation.thresholds import ThresholdRule, best_threshold, predict_labels
+from mentallam.evaluation.checks import Probabilities, has_one_label
+from mentallam.evaluation.thresholds import NO_POSITIVES_THRESHOLD, ThresholdRule, best_threshold, predict_labels
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,10 @@ class Decision:
 
 
 def fit_decision(dev: pd.DataFrame, options: DecisionConfig) -> Decision:
-    """Fits calibration, then thresholds on the calibrated probabilities, both on the same dev pairs.
+    """Fit calibration, then thresholds on the calibrated probabilities, both on the same dev pairs.
+
+    Where all dev pairs have the same label there is nothing to fit: probabilities are the logits' sigmoid, the
+    threshold is 0.5 for all criteria, and a warning is logged.
 
     Args:
         dev: Columns criterion_id, label, logit; the pairs of a dev split.
@@ -72,6 +78,14 @@ def fit_decision(dev: pd.DataFrame, options: DecisionConfig) -> Decision:
     Raises:
         MentallamError: No pair, or a label that is not 0 or 1.
     """
+    if has_one_label(dev["label"]):
+        logger.warning(
+            "All %d dev pairs are %s, so nothing is fitted: probabilities stay as they are, and the threshold is %s",
+            len(dev),
+            "matched" if dev["label"].iloc[0] else "unmatched",
+            NO_POSITIVES_THRESHOLD,
+        )
+        return Decision(Calibration(), Thresholds(NO_POSITIVES_THRESHOLD))
     calibration = fit_calibration(options.calibration, dev["label"], dev["logit"])
     probabilities = calibration.probabilities(dev["logit"])
     return Decision(calibration, choose_thresholds(dev["criterion_id"], dev["label"], probabilities, options))

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 from mentallam.classifier import baselines as room
 from mentallam.classifier.baselines import fit_baselines
 from mentallam.classifier.embeddings import embed_posts
-from mentallam.classifier.fold import fold_seed, sample
+from mentallam.classifier.fold import learnt_from
 from mentallam.classifier.model import load_base
 from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.weights import BaseModel
@@ -193,7 +193,7 @@ def test_training_and_dev_labels_do_change_predictions(
 
 def test_they_learn_from_the_same_sample_of_posts_as_the_model(fit: Fit, splits: list[dict[str, Any]]) -> None:
     split = splits[1]
-    chosen = {name: sample(split[name], 0.5, fold_seed(split)) for name in ("train", "dev")}
+    chosen = learnt_from(split, 0.5)
     pd.testing.assert_frame_equal(fit([split], fraction=0.5), fit([{**split, **chosen}]))
 
 

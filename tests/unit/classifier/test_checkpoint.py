@@ -16,6 +16,7 @@ from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_c
 from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.weights import BaseModel, prepare_base_model
 from mentallam.config import compose_config
+from mentallam.datasets import CheckpointDataset
 from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
@@ -245,6 +246,30 @@ def test_a_new_checkpoint_replaces_the_old_one_whole(trained: TrainedFold, folde
     (folder / "left over.bin").touch()
     save_checkpoint(trained, folder)
     assert {path.name for path in folder.iterdir()} == FILES
+
+
+def test_a_kill_while_the_new_checkpoint_takes_the_old_ones_place_loses_neither(
+    trained: TrainedFold, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`test_folders` tries every step; this one leaves no folder of the checkpoint's name."""
+    original = Path.replace
+
+    def killed(self: Path, target: Path) -> Path:
+        if target == folder:
+            raise KeyboardInterrupt
+        return original(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(replace(trained, decision=OTHER), folder)
+    assert not folder.exists()
+    dataset = CheckpointDataset(folder=str(folder), base_models=str(cache))
+    assert dataset.exists()
+    assert dataset.load().decision == load_checkpoint(folder, cache).decision == DECISION
+    dataset.save(replace(trained, decision=OTHER))
+    assert load_checkpoint(folder, cache).decision == OTHER
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(trained: TrainedFold, tmp_path: Path) -> None:

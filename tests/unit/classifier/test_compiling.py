@@ -1,16 +1,23 @@
 """Compiled layers on a CPU, and what a CPU can show of those for a GPU; these are trained in tests/gpu."""
 
 import copy
+import gc
 import shutil
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from peft import PeftModel
 
-from mentallam.classifier import compiling
-from mentallam.classifier.compiling import compile_layers, compiler_errors
+from mentallam.classifier import attention, compiling
+from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_checkpoint
+from mentallam.classifier.compiling import compile_layers, compiler_errors, uncompile_layers
 from mentallam.classifier.dora import FastLoraLinear, refresh_norms
+from mentallam.classifier.fold import fit_fold, score_fold
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs
@@ -18,8 +25,35 @@ from mentallam.classifier.training import pair_loss
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import compose_config
 from mentallam.errors import MentallamError
-from tests.conftest import PROJECT
+from tests.conftest import CRITERIA, PROJECT
 from tests.unit.classifier.conftest import gradients, make_classifier, make_examples, relative_difference
+from tests.unit.conftest import ORIGIN
+
+
+def rounding_otherwise(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Callable[..., Any]:
+    """A backend for PyTorch's compiler: no C++ is made, and results differ in the last digits as those of C++ do."""
+
+    def run(*inputs: Any) -> Any:
+        outputs = graph(*inputs)
+        return tuple(
+            out * (1 + 1e-6) if isinstance(out, torch.Tensor) and out.is_floating_point() else out for out in outputs
+        )
+
+    return run
+
+
+@pytest.fixture
+def no_cpp(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Captures what is compiled as ever and runs it in seconds."""
+    real = torch.compile
+
+    def compile_quickly(*args: Any, **options: Any) -> Any:
+        return real(*args, **{**options, "backend": rounding_otherwise})
+
+    monkeypatch.setattr(torch, "compile", compile_quickly)
+    attention._compiled_steps.cache_clear()
+    yield
+    attention._compiled_steps.cache_clear()  # tests after this one want the real ones
 
 
 @pytest.mark.parametrize("adapter", ["dora", "lora"])
@@ -37,13 +71,12 @@ def test_what_is_compiled_equals_what_is_not(tiny_base: BaseModel, adapter: str)
     assert relative_difference(*(gradients(each) for each in (layer, other))) < 1e-5
 
 
+@pytest.mark.usefixtures("no_cpp")
 def test_scores_of_the_compiled_model_follow_its_weights(
-    classifier: tuple[PeftModel, Prompter], examples: list[PostExample], monkeypatch: pytest.MonkeyPatch
+    classifier: tuple[PeftModel, Prompter], examples: list[PostExample]
 ) -> None:
     model, _ = classifier
     plain = copy.deepcopy(model)
-    real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda *args, **options: real(*args, **{**options, "backend": "eager"}))
     assert compile_layers(model)
     for scale in (1.0, 1.5):  # the second time with norms of other weights
         for each in (model, plain):
@@ -108,3 +141,74 @@ def test_what_cannot_be_compiled_is_one_sentence_with_the_way_out() -> None:
 def test_adapters_with_dropout_are_not_compiled(tiny_base: BaseModel) -> None:
     model, _ = make_classifier(tiny_base, compose_config(PROJECT / "hydra_configs", "tiny", "adapter.dropout=0.1"))
     assert not compile_layers(model)
+
+
+@pytest.mark.usefixtures("no_cpp")
+def test_uncompiled_again_a_model_is_what_it_was_to_the_last_bit(
+    classifier: tuple[PeftModel, Prompter], examples: list[PostExample]
+) -> None:
+    model, _ = classifier
+    before = score_pairs(model, examples, 512).tolist()
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, FastLoraLinear):
+                module.lora_B["default"].weight.add_(0)  # other versions, same numbers: the norms are made again
+    assert compile_layers(model)
+    assert score_pairs(model, examples, 512).tolist() != before  # else this test would show nothing
+    uncompile_layers(model)
+    assert not model.base_model.model.compiled
+    assert score_pairs(model, examples, 512).tolist() == before
+    uncompile_layers(model)  # nothing is left to take back
+
+
+@pytest.fixture
+def fold() -> dict[str, Any]:
+    """Eight posts for `fit_fold`: a post that says "tired" matches the last criterion."""
+    ids = [f"p{number}" for number in range(8)]
+    texts = [f"On day {number} I was " + ("tired." if number % 2 else "at the lake.") for number in range(8)]
+    grid = [(post_id, name) for post_id in ids for name in CRITERIA]
+    pairs = pd.DataFrame(grid, columns=["post_id", "criterion_id"])
+    tired = pairs["post_id"].isin(ids[1::2]) & (pairs["criterion_id"] == "A.6")
+    return {
+        "split": {"fold": 0, "seed": 42, "train": ids[:4], "dev": ids[4:6], "held_out": ids[4:6]},
+        "posts": pd.DataFrame({"post_id": ids, "text": texts}),
+        "criteria": pd.DataFrame({"criterion_id": list(CRITERIA), "criterion": list(CRITERIA.values())}),
+        "pairs": pairs.assign(label=tired.astype("int8"), explicit_negative=False),
+        "groups": pd.DataFrame({"post_id": ids, "group": ids}),
+    }
+
+
+def fit_compiled(base: BaseModel, fold: dict[str, Any]) -> tuple[TrainedFold, pd.DataFrame]:
+    overrides = "model.compile_on_cpu=true training.max_epochs=1"
+    config = compose_config(PROJECT / "hydra_configs", "tiny", overrides)
+    trained, _, dev = fit_fold(config, base, **fold, frozen_states={}, origin=ORIGIN, log_metrics=lambda *_: None)
+    return trained, dev
+
+
+@pytest.mark.usefixtures("no_cpp")
+def test_a_fold_trained_compiled_decides_on_the_scores_that_its_checkpoint_gives(
+    tiny_base: BaseModel, fold: dict[str, Any], tmp_path: Path
+) -> None:
+    """Here the dev posts are held out as well, so that both paths score the same posts."""
+    trained, dev = fit_compiled(tiny_base, fold)
+    save_checkpoint(trained, tmp_path / "fold_0")
+    loaded = load_checkpoint(tmp_path / "fold_0", Path(tiny_base.folder).parent)
+    held_out = score_fold(loaded, *(fold[name] for name in ("split", "posts", "pairs", "groups")))
+    pd.testing.assert_frame_equal(held_out, dev, check_exact=True)
+
+
+@pytest.mark.usefixtures("no_cpp")
+def test_a_fold_trained_compiled_is_gone_without_the_garbage_collector(
+    tiny_base: BaseModel, fold: dict[str, Any]
+) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        trained, _ = fit_compiled(tiny_base, fold)
+        model = trained.model
+        adapters = [module for module in model.modules() if isinstance(module, FastLoraLinear)]
+        kept = [weakref.ref(part) for part in [model, *adapters, *(adapter.lora_A for adapter in adapters)]]
+        del trained, model, adapters
+        assert [reference() for reference in kept if reference() is not None] == []
+    finally:
+        gc.enable()

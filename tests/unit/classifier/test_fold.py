@@ -14,7 +14,7 @@ from mentallam.classifier.examples import labelled_examples
 from mentallam.classifier.fold import (
     deterministic_algorithms,
     fit_fold,
-    fold_seed,
+    learnt_from,
     sample,
     score_fold,
 )
@@ -181,11 +181,25 @@ def test_training_neither_needs_nor_sees_the_held_out_posts(
 def test_folds_start_from_seeds_of_their_own(
     tiny_config: Config, tiny_base: BaseModel, posts: pd.DataFrame, criteria: pd.DataFrame, pairs: pd.DataFrame
 ) -> None:
-    assert [fold_seed({"seed": 42, "fold": number}) for number in range(3)] == [42, 43, 44]
-    one, _, _ = fit(tiny_config, tiny_base, posts, criteria, pairs, SPLIT)
-    two, _, _ = fit(tiny_config, tiny_base, posts, criteria, pairs, {**SPLIT, "fold": 1})
-    heads = [trained.model.base_model.model.score.modules_to_save["default"].weight for trained in (one, two)]
-    assert not torch.allclose(*heads, atol=1e-2)
+    def head(split: dict[str, Any], seed: int) -> torch.Tensor:
+        config = replace(tiny_config, training=replace(tiny_config.training, seed=seed))
+        trained, _, _ = fit(config, tiny_base, posts, criteria, pairs, split)
+        return trained.model.base_model.model.score.modules_to_save["default"].weight
+
+    first = head(SPLIT, 42)
+    for split, seed in (({**SPLIT, "fold": 1}, 42), (SPLIT, 43)):
+        assert not torch.allclose(head(split, seed), first, atol=1e-2)
+    assert torch.equal(head({**SPLIT, "seed": 43}, 42), first)  # of other folds, were these posts not the same
+
+
+def test_the_sample_of_posts_is_a_matter_of_the_folds_seed() -> None:
+    posts = [str(number) for number in range(100)]
+    split = {"seed": 42, "fold": 0, "train": posts, "dev": posts[:40]}
+    drawn = learnt_from(split, 0.3)
+    assert [len(part) for part in drawn.values()] == [30, 12]
+    assert learnt_from(split, 0.3) == drawn
+    for other in ({"seed": 43}, {"fold": 1}, {"seed": 41, "fold": 1}):
+        assert learnt_from({**split, **other}, 0.3)["train"] != drawn["train"]
 
 
 @pytest.mark.parametrize(("fraction", "sizes"), [(0.5, (2, 1)), (0.01, (1, 1)), (1.0, (4, 2))])
@@ -205,7 +219,7 @@ def test_a_sample_of_posts_to_learn_from_and_all_that_are_held_out(
 
     def train(model: Any, train_examples: Any, dev_examples: Any, *rest: Any, **named: Any) -> TrainingOutcome:
         seen.append(tuple([example.post_id for example in part] for part in (train_examples, dev_examples)))
-        return TrainingOutcome(1, 1, 1)
+        return TrainingOutcome(1, 1, 1, "loss")
 
     monkeypatch.setattr(fold, "train", train)
     config = replace(tiny_config, training=replace(tiny_config.training, sample_fraction=fraction))

@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -79,6 +80,7 @@ def run(tiny_base: BaseModel, tiny_config: Config) -> Callable[..., tuple[PeftMo
 
     def run(
         train_numbers: range = range(7),
+        dev_numbers: range = range(20, 26),
         invert_dev: bool = False,
         seed: int = 1,
         prepare: Callable[[PeftModel], object] = lambda model: None,
@@ -87,7 +89,7 @@ def run(tiny_base: BaseModel, tiny_config: Config) -> Callable[..., tuple[PeftMo
         model, prompter = make_classifier(tiny_base, tiny_config)
         prepare(model)
         logged: Logged = []
-        dev = toy(prompter, range(20, 26), invert_dev)
+        dev = toy(prompter, dev_numbers, invert_dev)
         outcome = train(
             model,
             toy(prompter, train_numbers),
@@ -275,10 +277,31 @@ def test_balanced_weights_reach_the_loss_that_chooses() -> None:
     assert dev_scores(labels, logits, weights)["loss"] == pytest.approx((sure_no + sure_yes) / 2)
 
 
-def test_dev_scores_of_one_label_only_choose_no_epoch() -> None:
-    scores = dev_scores(np.array([0, 0]), np.array([-1.0, 1.0]))
-    assert (scores["f1"], scores["average_precision"], scores["roc_auc"]) == (0.0, 0.0, 0.0)
-    assert scores["loss"] > 0
+@pytest.mark.parametrize("label", [0, 1])
+def test_of_one_label_only_the_loss_is_the_only_score(label: int) -> None:
+    scores = dev_scores(np.array([label, label]), np.array([-1.0, 1.0]))
+    assert scores == {"loss": pytest.approx((np.log1p(np.exp(1)) + np.log1p(np.exp(-1))) / 2)}
+
+
+@pytest.mark.parametrize("select_by", ["f1", "average_precision", "roc_auc"])
+@pytest.mark.parametrize("label", [0, 1])
+def test_the_loss_chooses_the_epoch_where_all_dev_pairs_have_the_same_label(
+    run: Any, select_by: str, label: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Any other score is the same for every epoch, so that the first, inside the warmup, would be taken."""
+    options = {"dev_numbers": range(20, 26, 2), "invert_dev": bool(label), "warmup_ratio": 0.4}
+    _, outcome, logged = run(select_by=select_by, **options)
+    epochs = [metrics for metrics, _ in logged if "dev_loss" in metrics]
+    losses = [metrics["dev_loss"] for metrics in epochs]
+    assert outcome.selected_by == "loss"
+    assert outcome.best_epoch == 1 + int(np.argmin(losses)) > 1
+    assert not [metrics for metrics in epochs if {"dev_f1", "dev_average_precision", "dev_roc_auc"} & metrics.keys()]
+    assert f"all dev pairs have the same label, so their {select_by} says nothing" in caplog.text
+
+
+def test_the_outcome_says_what_chose_the_epoch(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    assert run(select_by="roc_auc", max_epochs=1)[1].selected_by == "roc_auc"
+    assert "same label" not in caplog.text
 
 
 def without_memory_for(tokens: int, error: Exception) -> Callable[[PeftModel], object]:
@@ -427,6 +450,22 @@ def test_the_log_says_how_far_training_is(run: Any, caplog: pytest.LogCaptureFix
     assert len(lines) == 2
     for word in ("6/6 steps", "epoch=2.0/2", "loss=", "dev_f1=", "dev_loss=", "pairs/s=", "GiB", " left"):
         assert word in lines[-1]
+
+
+def test_a_macs_gpu_is_left_alone(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: None)
+    model, outcome, _ = run(max_epochs=1)
+    assert outcome.steps == 3
+    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
+
+
+def test_one_gpu_of_several_is_taken(tmp_path: Path) -> None:
+    arguments = training._OneDevice(output_dir=str(tmp_path), use_cpu=True)
+    assert arguments.n_gpu == 0
+    for in_sight in (1, 4):
+        arguments._n_gpu = in_sight  # as where the Trainer's arguments have counted them
+        assert arguments.n_gpu == 1
 
 
 def test_memory_is_logged_at_the_end_and_flops_are_not(run: Any) -> None:

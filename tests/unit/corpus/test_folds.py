@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
+from mentallam.corpus import folds as corpus_folds
 from mentallam.corpus.folds import PARTS, FoldOptions, FoldSplit, _deal, make_folds
 from mentallam.corpus.groups import author_of, group_posts
 from mentallam.errors import MentallamError
@@ -133,7 +134,7 @@ def test_folds_are_the_same_on_every_machine() -> None:
         ["p01", "p02", "p08", "p09"], ["p00", "p06", "p10", "p11"], ["p03", "p04", "p05", "p07"]
     ]  # fmt: skip
     assert [fold["dev"] for fold in folds] == [
-        ["p04", "p05", "p06", "p07"], ["p04", "p05", "p08", "p09"], ["p00", "p02", "p08", "p10"]
+        ["p03", "p07", "p10", "p11"], ["p01", "p03", "p04", "p07"], ["p02", "p08", "p09", "p10"]
     ]  # fmt: skip
 
 
@@ -143,6 +144,18 @@ def test_another_seed_gives_other_folds() -> None:
         folds_of(pairs, OPTIONS.model_copy(update={"seed": seed}), 5, "hash")[0]["held_out"] for seed in (1, 2)
     )
     assert first != second
+
+
+def test_two_seeds_share_no_dev_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the fold's number added to the seed, fold 1 of seed 42 was shuffled as fold 0 of seed 43."""
+    seeds: list[int] = []
+    original = corpus_folds._split
+    monkeypatch.setattr(corpus_folds, "_split", lambda *args: seeds.append(args[2]) or original(*args))
+    pairs = pairs_of({f"p{number:02}": [number % 2] for number in range(30)})
+    for seed in (42, 43):
+        folds_of(pairs, OPTIONS.model_copy(update={"seed": seed}), 5, "hash")
+    assert len(seeds) == 2 * 6
+    assert len(set(seeds)) == len(seeds)
 
 
 def test_fold_carries_its_origin() -> None:
@@ -184,6 +197,7 @@ def test_too_few_groups_or_folds(n_posts: int, n_folds: int, dev_splits: int) ->
         {"group_by": "day"},
         {"dev_splits": 1},
         {"seed": -1},
+        {"seed": 2**32},
         {"sed": 1},
         {"seed": None},
         {"duplicates": "drop"},

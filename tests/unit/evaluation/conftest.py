@@ -194,6 +194,7 @@ def _outcome(folds: Folds) -> dict[str, Any]:
             "dev_f1": (0.5, 0.6, 0.4, 0.7, 0.7)[fold],
             "best_epoch": 3,
             "epochs": 4,
+            "selected_by": "average_precision",
             "seconds": 61.2,
             "metrics": dict(held_out_metrics(frame)),
             "n_pairs": len(frame),

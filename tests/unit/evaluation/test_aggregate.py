@@ -123,6 +123,12 @@ def test_the_best_fold_is_the_one_with_the_best_dev_f1() -> None:
     assert best_fold(results) == 1
 
 
+def test_a_fold_without_a_dev_f1_is_the_best_only_where_no_fold_has_one() -> None:
+    results = [{"fold": 0, "dev_f1": None}, {"fold": 2, "dev_f1": 0.0}, {"fold": 1, "dev_f1": None}]
+    assert best_fold(results) == 2
+    assert best_fold([results[2], results[0]]) == 0
+
+
 def test_held_out_scores_have_no_say_in_the_best_fold(cv_outcome: dict[str, Any], summary: dict[str, Any]) -> None:
     assert summary["best_fold"] == 3 == best_fold(cv_outcome["folds"])
     assert max(summary["folds"], key=lambda fold: fold["f1"])["fold"] != 3

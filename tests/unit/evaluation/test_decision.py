@@ -36,6 +36,17 @@ def test_the_plan_is_one_threshold_on_calibrated_probabilities(dev: pd.DataFrame
     np.testing.assert_array_equal(decided["prediction"], probabilities >= decision.thresholds.common)
 
 
+@pytest.mark.parametrize("scope", ["global", "per_criterion"])
+@pytest.mark.parametrize(("label", "word"), [(0, "unmatched"), (1, "matched")])
+def test_nothing_is_fitted_on_pairs_of_one_label(
+    dev: pd.DataFrame, scope: str, label: int, word: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    decision = fit_decision(dev.assign(label=label), replace(PLAN, scope=scope))
+    assert decision == Decision(Calibration(), Thresholds(0.5))
+    [warning] = caplog.records
+    assert warning.getMessage().startswith(f"All 120 dev pairs are {word}, so nothing is fitted")
+
+
 def test_a_criterions_threshold_is_drawn_to_the_common_one_by_its_matched_pairs(dev: pd.DataFrame) -> None:
     options = replace(PLAN, scope="per_criterion", prior_strength=5.0)
     probabilities = Calibration().probabilities(dev["logit"])

@@ -20,6 +20,12 @@ def row_of(card: str, start: str) -> str:
     return row
 
 
+def test_a_served_fold_without_a_dev_f1_is_told(render: Render, summary: Facts) -> None:
+    for fold in summary["folds"]:
+        fold["dev_f1"] = None
+    assert "Served is fold 3 of 5, the first, since no dev split has both labels; threshold" in render("best_fold")
+
+
 def test_the_best_fold_and_its_threshold_are_named(render: Render) -> None:
     card = render("best_fold")
     assert "Served is fold 3 of 5, the one with the best F1 on its dev split (0.700); threshold 0.490" in card

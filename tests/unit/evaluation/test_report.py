@@ -282,3 +282,16 @@ def test_the_checklist_has_every_item_and_what_the_run_knows(render: Render, sum
 
 def test_the_report_says_what_it_is_not(render: Render) -> None:
     assert "never a diagnosis" in render()
+
+
+def test_folds_whose_dev_pairs_have_one_label_are_named(render: Render, summary: dict[str, Any]) -> None:
+    assert "same label" not in render()
+    for number in (1, 4):
+        summary["folds"][number] |= {"dev_f1": None, "selected_by": "loss", "threshold": 0.5}
+    text = " ".join(render().split())
+    assert "**All dev pairs of fold 1, 4 have the same label**" in text
+    assert "there the loss chose the epoch, probabilities are not calibrated, the threshold is 0.50" in text
+    assert "Fold 3 has the best F1 on its dev split and is the model used for prediction" in text
+    for fold in summary["folds"]:
+        fold["dev_f1"] = None
+    assert "Fold 3 comes first and is the model used" in " ".join(render().split())

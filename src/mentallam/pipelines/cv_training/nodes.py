@@ -13,13 +13,15 @@ from torch import Tensor
 from mentallam import config, environment, tracking
 from mentallam.classifier import baselines, frozen
 from mentallam.classifier.checkpoint import TrainedFold
-from mentallam.classifier.fold import deterministic_algorithms, fit_fold, fold_seed, learnt_from, score_fold
+from mentallam.classifier.fold import deterministic_algorithms, fit_fold, learnt_from, score_fold
 from mentallam.classifier.weights import BaseModel
 from mentallam.classifier.weights import prepare_base_model as prepare
 from mentallam.evaluation.aggregate import aggregate_folds, best_fold
 from mentallam.evaluation.baselines import baseline_fold_metrics
+from mentallam.evaluation.checks import has_one_label
 from mentallam.evaluation.figures import fold_figures
 from mentallam.evaluation.metrics import held_out_metrics, pair_metrics
+from mentallam.seeds import training_seed
 
 
 def compose_training_config(hydra_configs: str, profile: str, overrides: str) -> dict[str, Any]:
@@ -99,10 +101,16 @@ def train_fold(
     system_metrics_interval: float,
 ) -> tuple[dict[str, str], TrainedFold, dict[str, Any], pd.DataFrame, pd.DataFrame]:
     """Return the fold's run (a child of the cross-validation's), its classifier, how it went, dev pairs and history."""
+    model_config = config.from_dict(training_config)
     fold_run = tracking.open_fold_run(cv_run, split["fold"])
     origin = {"run_id": fold_run["run_id"], "cv_run_id": cv_run["run_id"], "fold": split["fold"]}
+    seeds = {
+        "seed": training_seed(model_config.training.seed, split["fold"]),
+        "training_seed": model_config.training.seed,
+        "folds_seed": split["seed"],
+    }
     origin |= {
-        "seed": fold_seed(split),
+        **seeds,
         "mask": data_manifest["options"]["cleaning"]["mask"],
         **{name: data_statistics[name] for name in ("data_hash", "corpus", "synthetic")},
     }
@@ -115,11 +123,11 @@ def train_fold(
             run.log_metrics(metrics, step)
 
         _log_start(run, training_config, base_model, data_statistics, data_manifest)
-        run.log_params({"fold": split["fold"], "seed": fold_seed(split), "group_by": split["group_by"]})
+        run.log_params({"fold": split["fold"], **seeds, "group_by": split["group_by"]})
         run.log_dict(split, f"fold_{split['fold']}.json")
         with tracking.system_metrics(run.run_id, system_metrics_interval):
             trained, outcome, dev = fit_fold(
-                config.from_dict(training_config),
+                model_config,
                 BaseModel(**base_model),
                 split,
                 posts,
@@ -133,9 +141,15 @@ def train_fold(
     training = {
         **asdict(outcome),
         "decision": trained.decision.to_dict(),
-        "dev_f1": pair_metrics(dev["label"], dev["probability"], dev["prediction"])["f1"],
+        # Of one label only F1 is 0 or, with a yes to everything, 1: no figure to compare folds by.
+        "dev_f1": None
+        if has_one_label(dev["label"])
+        else pair_metrics(dev["label"], dev["probability"], dev["prediction"])["f1"],
         "seconds": time.perf_counter() - started,
     }
+    run.set_tags({"mentallam.selected_by": outcome.selected_by})
+    if training["dev_f1"] is None:
+        run.set_tags({"mentallam.decision": "not fitted, since all dev pairs have the same label"})
     return fold_run, trained, training, dev, pd.DataFrame(history, columns=["fold", "step", "metric", "value"])
 
 

@@ -1,0 +1,44 @@
+"""Seeds of what is random in a fold, derived from the two that a user sets: `folds.seed` and `training.seed`.
+
+`folds.seed` decides which posts a fold learns from, `training.seed` what happens to them, so that either can be varied
+alone. Seeds are never added up: with 42 + 1 = 43 + 0, two repeats would share most of their trainings.
+"""
+
+import numpy as np
+
+_TRAINING, _DEV_SPLIT, _SAMPLE = range(3)
+
+
+def training_seed(seed: int, fold: int) -> int:
+    """Return the seed of a fold's training: start of head and adapters, order of posts, dropout.
+
+    Args:
+        seed: `training.seed`.
+        fold: The fold's number.
+    """
+    return _derived(seed, _TRAINING, fold)
+
+
+def dev_split_seed(seed: int, fold: int) -> int:
+    """Return the seed by which a fold's posts are split into train and dev.
+
+    Args:
+        seed: `folds.seed`.
+        fold: The fold's number.
+    """
+    return _derived(seed, _DEV_SPLIT, fold)
+
+
+def sample_seed(seed: int, fold: int) -> int:
+    """Return the seed of the sample of a fold's posts that `training.sample_fraction` takes.
+
+    Args:
+        seed: `folds.seed`.
+        fold: The fold's number.
+    """
+    return _derived(seed, _SAMPLE, fold)
+
+
+def _derived(seed: int, purpose: int, fold: int) -> int:
+    """32 bits, as NumPy's global state and transformers' `set_seed` take no more."""
+    return int(np.random.SeedSequence(seed, spawn_key=(purpose, fold)).generate_state(1)[0])

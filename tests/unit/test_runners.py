@@ -1,0 +1,47 @@
+import threading
+
+import pytest
+from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
+
+from mentallam.errors import MentallamError
+from mentallam.runners import refuse_threads, training_alone
+
+TRAINS = {"cv_run", "fold_3_checkpoint", "fold_3_run"}
+
+
+def name(runner: object) -> dict[str, str]:
+    """As Kedro's session writes it down."""
+    return {"runner": getattr(runner, "__name__", str(runner))}
+
+
+@pytest.mark.parametrize("runner", [ThreadRunner(), ThreadRunner(is_async=False), ThreadRunner])
+def test_folds_are_not_trained_in_threads(runner: object) -> None:
+    with pytest.raises(MentallamError, match=r"^ThreadRunner .*\(SequentialRunner.*--runner ParallelRunner\)$"):
+        refuse_threads(name(runner), TRAINS)
+    refuse_threads(name(runner), {"posts", "fold_3_predictions"})  # where nothing is trained they are fine
+
+
+@pytest.mark.parametrize("runner", [None, SequentialRunner(is_async=True), ParallelRunner()])
+def test_other_runners_may_train(runner: object) -> None:
+    refuse_threads(name(runner), TRAINS)
+
+
+def test_a_second_training_in_the_process_is_refused_and_the_next_one_is_not() -> None:
+    """However threads come about, a runner of the user's own for example."""
+    refused: list[MentallamError] = []
+
+    def train() -> None:
+        try:
+            with training_alone():
+                pass
+        except MentallamError as error:
+            refused.append(error)
+
+    with pytest.raises(ZeroDivisionError), training_alone():
+        thread = threading.Thread(target=train)
+        thread.start()
+        thread.join()
+        assert "another fold is trained in this process at the same time" in str(refused)
+        raise ZeroDivisionError
+    train()
+    assert len(refused) == 1
