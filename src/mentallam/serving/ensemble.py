@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from torch import Tensor
 
-from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint
+from mentallam.classifier.checkpoint import load_checkpoint
+from mentallam.classifier.shared_base import release_base
 from mentallam.config import InferenceConfig
 from mentallam.evaluation.thresholds import predict_labels
 from mentallam.serving.predictor import LABEL_WORDS, Predictor
@@ -53,18 +53,15 @@ def load_ensemble(folders: Sequence[Path], base_models: Path, config: InferenceC
     Raises:
         MentallamError: A folder holds no complete checkpoint, or its base model can't be had.
     """
-    shared: dict[str, Tensor] = {}
-    members = []
-    for folder in folders:
-        trained = load_checkpoint(folder, base_models, config.dtype, config.merge_adapter)
-        if not config.merge_adapter:
-            _share_base(trained, shared)
-        members.append(Predictor(trained, config.tokens_per_pass, config.threshold))
+    try:
+        members = [
+            Predictor(
+                load_checkpoint(folder, base_models, config.dtype, config.merge_adapter),
+                config.tokens_per_pass,
+                config.threshold,
+            )
+            for folder in folders
+        ]
+    finally:
+        release_base()  # the members hold what they need of it; merged ones need little
     return Ensemble(members)
-
-
-def _share_base(trained: TrainedFold, shared: dict[str, Tensor]) -> None:
-    """Has a model use the base weights of the one before; what training changed (adapters, head) stays its own."""
-    for name, weight in trained.model.named_parameters():
-        if "lora_" not in name and ".score." not in name:
-            weight.data = shared.setdefault(name, weight.data)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint
 from mentallam.classifier.scoring import score_pairs
+from mentallam.classifier.shared_base import release_base
 from mentallam.config import InferenceConfig
 from mentallam.corpus.cleaning import prepare_text
 from mentallam.evaluation.decision import Thresholds
@@ -43,6 +44,7 @@ class Predictor:
             MentallamError: The run holds no complete checkpoint, or its base model can't be had.
         """
         trained = load_checkpoint(download_checkpoint(run_id), base_models, config.dtype, config.merge_adapter)
+        release_base()  # the model holds what it needs of it; a merged one needs little
         return cls(trained, config.tokens_per_pass, config.threshold)
 
     def predict(self, posts: pd.DataFrame, progress: str | None = None) -> pd.DataFrame:
