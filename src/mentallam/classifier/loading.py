@@ -1,4 +1,4 @@
-"""Weights from disk, whole or not at all: transformers alone fills what is missing at random and drops what is unknown."""
+"""Weights from disk, whole or not at all: transformers alone draws what is missing at random and drops what is left."""
 
 import pickle
 from collections.abc import Callable, Collection, Iterator

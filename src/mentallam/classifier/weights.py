@@ -87,9 +87,11 @@ def prepare_base_model(model: ModelConfig, cache: Path, texts: Iterable[str] = (
         MentallamError: The weights can't be had, or the classifier would not be exact on them; the message says what
             to do.
     """
+    # Refuse before gigabytes are fetched or converted.
     if model.source == "hub" and not Path(model.path).is_dir():
-        _download(model, ["config.json"])
-    load_architecture(model, cache)  # refuses before gigabytes are fetched or converted
+        check_architecture(_architecture_in(_download(model, ["config.json"]), model), model)
+    else:
+        load_architecture(model, cache)
     if model.source == "hub":
         return _from_hub(model)
     if model.source == "wheel":
@@ -174,21 +176,24 @@ def load_architecture(model: ModelConfig, cache: Path) -> tuple[PreTrainedConfig
 def _find_architecture(model: ModelConfig, cache: Path) -> tuple[PreTrainedConfig, str]:
     if model.source == "random":
         return make_architecture(model.architecture), "configuration"
-    gguf_file = None
     if model.source == "wheel":
         source, fingerprint = _wheel_file(model)
-        folder = _cached_folder(cache, model.name, fingerprint)
-        if not folder.is_dir():
-            folder, gguf_file = source.parent, source.name
-    else:
-        try:
-            folder = _hub_cache(model)
-        except MentallamError:
-            if not model.architecture or Path(model.path).is_dir():
-                raise
-            return make_architecture(model.architecture), "configuration"
+        converted = _cached_folder(cache, model.name, fingerprint)
+        if converted.is_dir():
+            return _architecture_in(converted, model), "config.json"
+        return _architecture_in(source.parent, model, source.name), "gguf"
     try:
-        return read_architecture(folder, gguf_file), "gguf" if gguf_file else "config.json"
+        folder = _hub_cache(model)
+    except MentallamError:
+        if not model.architecture or Path(model.path).is_dir():
+            raise
+        return make_architecture(model.architecture), "configuration"
+    return _architecture_in(folder, model), "config.json"
+
+
+def _architecture_in(folder: Path, model: ModelConfig, gguf_file: str | None = None) -> PreTrainedConfig:
+    try:
+        return read_architecture(folder, gguf_file)
     except (OSError, ValueError) as error:
         raise MentallamError(
             f"the architecture of {model.name} can't be read ({type(error).__name__}); get its files again"
