@@ -63,6 +63,8 @@ def read_architecture(folder: Path, gguf_file: str | None = None) -> PreTrainedC
         MentallamError: The family is not supported, or a value in the file does not fit.
         OSError, ValueError: The file can't be read.
     """
+    if gguf_file is None and not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no config.json")  # transformers would make up an empty one
     described, _ = PreTrainedConfig.get_config_dict(str(folder), gguf_file=gguf_file, local_files_only=True)
     where = str(folder / (gguf_file or "config.json"))
     family = _config_class(described.get("model_type"), where)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from mentallam.classifier import weights
@@ -59,7 +59,9 @@ def base_of(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
     @cache
     def make(variant: str) -> BaseModel:
-        model = replace(tiny_config.model, architecture={**tiny_config.model.architecture, **VARIANTS[variant]})
+        # Of smaller weights attention would be even, and the gradients of queries and keys next to nothing.
+        described = {**tiny_config.model.architecture, "initializer_range": 0.1, **VARIANTS[variant]}
+        model = replace(tiny_config.model, architecture=described)
         made = prepare_base_model(model, folder / "random", [*POSTS.values(), *CRITERIA.values()])
         path = shutil.copytree(made.folder, folder / variant)
         stored = load_file(path / "model.safetensors")
@@ -124,36 +126,24 @@ def test_save_equals_load_and_merged_equals_adapter(base: BaseModel, config: Con
     assert (score_pairs(loaded.model, examples, 512) == scores).all()  # merging has not changed what is shared
 
 
-def check_compiled(base: BaseModel, config: Config) -> None:
-    """As tests/unit/classifier/test_compiling.py does it with the tiny Llama."""
-    compiled, prompter = make_classifier(base, config)
-    plain, _ = make_classifier(base, config)
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("variant", ["mistral", "qwen2", "qwen3"])
+def test_compiled_equals_plain(variant: str, base_of: Callable[[str], BaseModel], tiny_config: Config) -> None:
+    """For real, with C++ made; of Llama in test_compiling.py."""
+    torch._dynamo.reset()  # after some compilations of one function it would leave the next uncompiled
+    base = base_of(variant)
+    compiled, prompter = make_classifier(base, tiny_config)
+    plain, _ = make_classifier(base, tiny_config)
     assert compile_layers(compiled)
     examples = make_examples(prompter)
-    for model in (compiled.train(), plain.train()):
-        batch: dict[str, Any] = dict(pack(examples))
-        labels = batch.pop("labels")
-        pair_loss(model(**batch), labels).backward()
-    assert relative_difference(gradients(compiled), gradients(plain)) < 1e-5
-    assert abs(score_pairs(compiled, examples, 512) - score_pairs(plain, examples, 512)).max() < 1e-5
-
-
-def test_captured_equals_plain(base: BaseModel, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the compiler captures of each family, run without making C++ of it, which takes long."""
-    real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda *args, **options: real(*args, **{**options, "backend": "aot_eager"}))
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: _compile_in_place(self, real, **options))
-    check_compiled(base, config)
-
-
-def _compile_in_place(module: torch.nn.Module, real: Any, **options: Any) -> None:
-    module._compiled_call_impl = real(module._call_impl, backend="aot_eager", **options)
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-@pytest.mark.parametrize("variant", ["qwen3"])  # norms inside its attention; Llama is compiled in test_compiling.py
-def test_compiled_equals_plain(variant: str, base_of: Callable[[str], BaseModel], tiny_config: Config) -> None:
-    check_compiled(base_of(variant), replace(tiny_config, adapter=replace(tiny_config.adapter, top_layers=1)))
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        for model in (compiled.train(), plain.train()):
+            batch: dict[str, Any] = dict(pack(examples))
+            labels = batch.pop("labels")
+            pair_loss(model(**batch), labels).backward()
+        assert relative_difference(gradients(compiled), gradients(plain)) < 1e-5
+        assert abs(score_pairs(compiled, examples, 512) - score_pairs(plain, examples, 512)).max() < 1e-5
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
 
 
 def test_memory_is_counted_on_the_same_parameters(base: BaseModel, config: Config, tmp_path: Path) -> None:
@@ -333,7 +323,7 @@ def test_a_folder_that_is_not_whole_is_refused(
     assert "\n" not in error.value.message
 
 
-@pytest.mark.parametrize(("other", "seen"), [("qwen2", "q_proj.bias"), ("qwen3", "q_norm.weight")])
+@pytest.mark.parametrize(("other", "seen"), [("qwen2", "k_proj.bias"), ("qwen3", "k_norm.weight")])
 def test_the_weights_of_another_family_are_refused(
     other: str, seen: str, base_of: Callable[[str], BaseModel], tmp_path: Path
 ) -> None:
@@ -341,7 +331,7 @@ def test_the_weights_of_another_family_are_refused(
     base = replace(base_of(other), folder=str(shutil.copytree(base_of(other).folder, tmp_path / "copy")))
     file = tmp_path / "copy" / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "model_type": "llama", "layer_types": None}))
-    with pytest.raises(MentallamError, match=f"beyond what its architecture takes.*{seen}|{seen}.*; get its files"):
+    with pytest.raises(MentallamError, match=f"beyond what its architecture takes, the weights .*{seen} and"):
         load_base(base, torch.float32)
 
 
@@ -427,17 +417,48 @@ def test_every_model_file_composes_and_names_a_supported_base(name: str, tmp_pat
     assert (HYDRA / "model" / f"{name}.yaml").read_text(encoding="utf-8").startswith("# ")
 
 
-def tokenizer_without_begin() -> PreTrainedTokenizerFast:
-    """As Qwen's: a byte-level one that has an end and a padding token, and none for the beginning."""
+def byte_level() -> PreTrainedTokenizerFast:
+    """As Qwen's and Llama 3's; like Qwen's it has no token for the beginning."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate([*alphabet, "<|endoftext|>"])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|endoftext|>")
 
 
+def with_space() -> PreTrainedTokenizerFast:
+    """As Llama 2's and Mistral's: it puts a space before every piece of text."""
+    alphabet = ["\u2581", *map(chr, range(33, 127)), "<s>"]
+    tokenizer = Tokenizer(models.BPE(vocab={token: number for number, token in enumerate(alphabet)}, merges=[]))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>")
+
+
+@pytest.mark.parametrize(
+    ("name", "tokenizer"),
+    [
+        ("smollm2", byte_level),
+        ("qwen3_0_6b", byte_level),
+        ("llama3_2_1b", byte_level),
+        ("mistral_7b", with_space),
+        ("mentallam", with_space),
+    ],
+)
+def test_one_space_stands_between_the_parts_of_a_prompt(
+    name: str, tokenizer: Callable[[], PreTrainedTokenizerFast]
+) -> None:
+    made = tokenizer()
+    prompter = Prompter(made, compose_config(HYDRA, "smollm2", f"model={name}").model.prompt, CRITERIA, 512)
+    example = prompter.example("p", "Hi", ["A.1"])
+    pieces = made.convert_ids_to_tokens(example.prefix + example.suffixes[0])
+    text = "".join(pieces).replace("\u0120", " ").replace("\u2581", " ").strip()
+    assert "criterion: Depressed mood: sad, empty, hopeless. Does the post match" in text
+    assert text.endswith("yes or no")
+
+
 def test_prompts_of_a_tokenizer_that_has_no_begin_token(tiny_config: Config) -> None:
-    tokenizer = tokenizer_without_begin()
+    tokenizer = byte_level()
     assert tokenizer.bos_token_id is None
     prompter = Prompter(tokenizer, tiny_config.model.prompt, CRITERIA, 512)
     assert prompter.begin_tokens == 0
