@@ -1,6 +1,7 @@
 """What happens around a run: errors become one sentence, missing inputs name the command that makes them."""
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,7 @@ class ProjectHooks:
     def after_pipeline_run(self) -> None:
         """Parts with the run, so that the next session of this process (a notebook's) doesn't log into it."""
         _leave_runs("FINISHED")
+        _release_base()
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self, error: Exception, run_params: dict[str, Any], catalog: DataCatalog) -> None:
@@ -93,6 +95,7 @@ class ProjectHooks:
             MentallamError: That sentence; `kedro run` prints it and exits with code 1.
         """
         _leave_runs("FAILED")
+        _release_base()
         chain = list(_chain(error))
         for cause in chain:
             if isinstance(cause, MentallamError):
@@ -194,3 +197,9 @@ def _leave_runs(status: str) -> None:
     while mlflow.active_run():
         mlflow.end_run(status)
     mlflow_hook.run_id = None
+
+
+def _release_base() -> None:
+    """Free the base model; a pipeline that used none has not imported torch, and does not now."""
+    if shared_base := sys.modules.get("mentallam.classifier.shared_base"):
+        shared_base.release_base()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from peft import PeftModel
 from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.utils import get_peft_model_state_dict
@@ -142,12 +143,15 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
 
 
 def _merge(adapted: PeftModel) -> None:
-    """PEFT's merge with one layer at a time in float32, since the whole model in it could be twice what is there."""
+    """PEFT's merge with one layer at a time in float32, since the whole model in it could be twice what is there.
+
+    It works on a copy of each weight: the base is shared with other models (`shared_base`).
+    """
     for module in adapted.modules():
         if isinstance(module, LoraLinear):
             weight = cast(Tensor, module.get_base_layer().weight)
             dtype = weight.dtype
-            weight.data = weight.data.float()
+            weight.data = weight.data.to(torch.float32, copy=True)
             module.merge()
             weight.data = weight.data.to(dtype)
 

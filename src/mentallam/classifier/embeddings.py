@@ -7,7 +7,7 @@ import torch
 from accelerate.utils import send_to_device
 from numpy.typing import NDArray
 
-from mentallam.classifier.model import PackedLlamaForSequenceClassification
+from mentallam.classifier.model import PackedForSequenceClassification
 from mentallam.classifier.packing import pack
 from mentallam.classifier.passes import run_in_passes
 from mentallam.classifier.progress import progress_bar
@@ -18,7 +18,7 @@ _WAY_OUT = "lower model.max_length, take embedding out of baselines.models, or t
 
 @torch.no_grad()
 def embed_posts(
-    model: PackedLlamaForSequenceClassification,
+    model: PackedForSequenceClassification,
     prompter: Prompter,
     post_ids: Sequence[str],
     texts: Sequence[str],

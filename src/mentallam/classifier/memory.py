@@ -21,8 +21,9 @@ from rich.table import Table
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from transformers import LlamaConfig
+from transformers import PreTrainedConfig
 
+from mentallam.classifier.families import changed
 from mentallam.classifier.model import add_adapter, compute_dtype, empty_base
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
@@ -202,14 +203,14 @@ def step_memory(
 
 
 def _all_layers(
-    architecture: LlamaConfig, config: Config, examples: Sequence[PostExample], gradient_checkpointing: bool
+    architecture: PreTrainedConfig, config: Config, examples: Sequence[PostExample], gradient_checkpointing: bool
 ) -> StepMemory:
     """`step_memory` of the whole model, counted on some layers: all are alike, and each adds the same to every part."""
     layers = architecture.num_hidden_layers
     counted = (2, 3) if layers > 3 and config.adapter.top_layers is None else (layers,)
     memories = []
     for some in counted:
-        model = empty_classifier(LlamaConfig.from_dict({**architecture.to_dict(), "num_hidden_layers": some}), config)
+        model = empty_classifier(changed(architecture, num_hidden_layers=some), config)
         memories.append(step_memory(model, examples, gradient_checkpointing, config.training.optimizer))
     if len(memories) == 1:
         return memories[0]
@@ -286,7 +287,7 @@ class _LiveStorages(TorchDispatchMode):
         return made
 
 
-def empty_classifier(architecture: LlamaConfig, config: Config) -> PeftModel:
+def empty_classifier(architecture: PreTrainedConfig, config: Config) -> PeftModel:
     """Base, adapters and head as `build_classifier` makes them, on the meta device."""
     with torch.device("meta"):
         base = empty_base(architecture, compute_dtype(config.model.dtype))

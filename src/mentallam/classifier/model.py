@@ -1,9 +1,10 @@
-"""The classifier: a Llama base, DoRA adapters, and a head with two logits on each pair's last token."""
+"""The classifier: a base of a supported family, DoRA adapters, and a head with two logits on each pair's last token."""
 
 import copy
 import logging
+from functools import cache
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
@@ -11,18 +12,21 @@ from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,
-    LlamaConfig,
-    LlamaForSequenceClassification,
-    LlamaModel,
+    PreTrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from mentallam.classifier import attention
 from mentallam.classifier.compiling import compile_layers
 from mentallam.classifier.dora import use_fast_adapters
+from mentallam.classifier.families import FAMILIES, changed, did_you_mean
+from mentallam.classifier.loading import UNREADABLE, load_whole, unreadable
 from mentallam.classifier.packing import Packing
-from mentallam.classifier.weights import BaseModel, quiet_loading
+from mentallam.classifier.shared_base import frozen_base
+from mentallam.classifier.weights import BaseModel
 from mentallam.config import AdapterConfig, Config
 from mentallam.device import compute_device, on_gpu
 from mentallam.errors import MentallamError
@@ -32,8 +36,8 @@ LABELS = ("no", "yes")
 logger = logging.getLogger(__name__)
 
 
-class PackedLlamaForSequenceClassification(LlamaForSequenceClassification):
-    """Llama with a sequence-classification head that also takes packed rows.
+class PackedForSequenceClassification(GenericForSequenceClassification, PreTrainedModel):
+    """transformers' generic classifier, which also takes packed rows; `packed_class` makes a family's class of it.
 
     With a packing, the head reads the tokens named by `pool_index`, one per pair; without one it is transformers' own.
 
@@ -42,6 +46,8 @@ class PackedLlamaForSequenceClassification(LlamaForSequenceClassification):
         frozen_layers: Layers below the lowest that is trained.
     """
 
+    model: PreTrainedModel
+    score: nn.Linear
     compiled = False
     frozen_layers = 0
 
@@ -74,7 +80,18 @@ class PackedLlamaForSequenceClassification(LlamaForSequenceClassification):
         return SequenceClassifierOutput(logits=self.score(output.last_hidden_state[0, pool_index].float()))
 
 
-def some_layers(decoder: LlamaModel, first: int, last: int | None) -> LlamaModel:
+@cache
+def packed_class(model_type: str) -> type[PackedForSequenceClassification]:
+    """Return a family's classifier that also takes packed rows.
+
+    Args:
+        model_type: A key of `families.FAMILIES`.
+    """
+    family = FAMILIES[model_type]
+    return type(f"Packed{family.__name__}", (PackedForSequenceClassification, family), {"__module__": __name__})
+
+
+def some_layers(decoder: PreTrainedModel, first: int, last: int | None) -> PreTrainedModel:
     """A decoder of some of another's layers, the same objects; the final norm stands only behind the last of all.
 
     Args:
@@ -83,7 +100,7 @@ def some_layers(decoder: LlamaModel, first: int, last: int | None) -> LlamaModel
         last: Behind the last of them; None for all that follow.
     """
     part = copy.copy(decoder)
-    part._modules = {**decoder._modules, "layers": decoder.layers[first:last]}
+    part._modules = {**decoder._modules, "layers": cast(nn.ModuleList, decoder.layers)[first:last]}
     if last is not None:
         part._modules["norm"] = nn.Identity()
     return part
@@ -111,12 +128,12 @@ _CLASSIFIER: dict[str, Any] = {
 }
 
 
-def empty_base(architecture: LlamaConfig, dtype: torch.dtype) -> PackedLlamaForSequenceClassification:
+def empty_base(architecture: PreTrainedConfig, dtype: torch.dtype) -> PackedForSequenceClassification:
     """As `load_base`, but without weights: on torch's meta device if called under it, which takes no memory."""
-    changed = LlamaConfig.from_dict({**architecture.to_dict(), **_CLASSIFIER})
-    model = PackedLlamaForSequenceClassification._from_config(changed, dtype=dtype, attn_implementation=attention.NAME)
-    model.score.float()
-    assert isinstance(model, PackedLlamaForSequenceClassification)
+    architecture = changed(architecture, **_CLASSIFIER, dtype=dtype, attn_implementation=attention.NAME)
+    model = packed_class(architecture.model_type)(architecture)
+    for parameter in model.model.parameters():
+        parameter.data = parameter.data.to(dtype)
     return model
 
 
@@ -135,8 +152,10 @@ def require_bitsandbytes(option: str) -> None:
 
 def load_base(
     base: BaseModel, dtype: torch.dtype, quantization: str = "none"
-) -> tuple[PackedLlamaForSequenceClassification, PreTrainedTokenizerBase]:
+) -> tuple[PackedForSequenceClassification, PreTrainedTokenizerBase]:
     """The frozen base with a fresh head (float32) and its tokenizer, on this machine's device.
+
+    All models of a process share the weights of their base (`shared_base`); a quantised base is loaded each time.
 
     Args:
         base: Where it lies.
@@ -144,25 +163,39 @@ def load_base(
         quantization: `nf4` turns every projection into 4 bits as it is loaded; `none` leaves them.
 
     Raises:
-        MentallamError: The folder holds no complete Llama model, or the extra `quantization` is missing.
+        MentallamError: The folder holds no complete model of a supported family, or the extra `quantization` is
+            missing.
     """
+    tokenizer = load_base_tokenizer(base)
+    device = compute_device()
     if quantization == "nf4":
         require_bitsandbytes("model.quantization=nf4")
-    tokenizer = load_base_tokenizer(base)
-    try:
-        with quiet_loading():
-            model = PackedLlamaForSequenceClassification.from_pretrained(
-                base.folder,
-                **_CLASSIFIER,
-                dtype=dtype,
-                quantization_config=_nf4(dtype) if quantization == "nf4" else None,
-                attn_implementation=attention.NAME,
-                device_map={"": compute_device()} if on_gpu() else None,
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _unreadable(base, error) from None
+        model = _quantised(base, dtype, device)
+    else:
+        shared = frozen_base(base, dtype, device)
+        with torch.device("meta"):
+            model = empty_base(shared.architecture, dtype)
+        shared.put_into(model.model)
+        head = torch.empty(model.score.weight.shape, dtype=dtype, device=device)
+        model.score.weight = nn.Parameter(nn.init.normal_(head, std=model.config.initializer_range))
     model.score.float()  # small, and the one place where rounding would reach the probability directly
-    return model, tokenizer
+    return model.eval(), tokenizer
+
+
+def _quantised(base: BaseModel, dtype: torch.dtype, device: torch.device) -> PackedForSequenceClassification:
+    architecture = base.architecture()
+    model: PackedForSequenceClassification = load_whole(
+        packed_class(architecture.model_type).from_pretrained,
+        base.folder,
+        base.way_out,
+        fresh=["score.weight"],
+        config=changed(architecture, **_CLASSIFIER),
+        dtype=dtype,
+        quantization_config=_nf4(dtype),
+        attn_implementation=attention.NAME,
+        device_map={"": device} if device.type == "cuda" else None,
+    )
+    return model
 
 
 def load_base_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
@@ -173,16 +206,9 @@ def load_base_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
     """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base.folder)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _unreadable(base, error) from None
+    except UNREADABLE as error:
+        raise unreadable(base.folder, error, base.way_out) from None
     return tokenizer
-
-
-def _unreadable(base: BaseModel, error: Exception) -> MentallamError:
-    reason = str(error).strip().splitlines()[0]
-    return MentallamError(
-        f"the base model in {base.folder} can't be loaded ({reason}); remove it to have it made again"
-    )
 
 
 def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
@@ -196,43 +222,67 @@ def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
     )
 
 
-def add_adapter(model: PackedLlamaForSequenceClassification, adapter: AdapterConfig) -> PeftModel:
+def add_adapter(model: PackedForSequenceClassification, adapter: AdapterConfig) -> PeftModel:
     """Wraps the base in trainable DoRA (or LoRA) adapters; the head is trained in full and saved with them.
 
     Raises:
         MentallamError: A target module or a number of layers that the model doesn't have.
     """
     model.frozen_layers = layers_below_adapter(model.config, adapter)
-    try:
-        adapted = get_peft_model(
-            model,
-            LoraConfig(
-                task_type=TaskType.SEQ_CLS,
-                r=adapter.r,
-                lora_alpha=adapter.alpha,
-                lora_dropout=adapter.dropout,
-                use_dora=adapter.use_dora,
-                target_modules=list(adapter.target_modules),
-                layers_to_transform=list(range(model.frozen_layers, model.config.num_hidden_layers)),
-                modules_to_save=["score"],
-            ),
-        )
-    except ValueError as error:
-        raise MentallamError(
-            f"adapter.target_modules={adapter.target_modules} doesn't fit the model: {error}"
-        ) from None
+    _check_targets(model, adapter)
+    adapted = get_peft_model(
+        model,
+        LoraConfig(
+            task_type=TaskType.SEQ_CLS,
+            r=adapter.r,
+            lora_alpha=adapter.alpha,
+            lora_dropout=adapter.dropout,
+            use_dora=adapter.use_dora,
+            target_modules=list(adapter.target_modules),
+            layers_to_transform=list(range(model.frozen_layers, model.config.num_hidden_layers)),
+            modules_to_save=["score"],
+        ),
+    )
     assert isinstance(adapted, PeftModel)
     use_fast_adapters(adapted)
     return adapted
 
 
-def layers_below_adapter(architecture: LlamaConfig, adapter: AdapterConfig) -> int:
+def check_adapter(architecture: PreTrainedConfig, adapter: AdapterConfig) -> None:
+    """Refuse an adapter that doesn't fit the base, before any weights are loaded.
+
+    Raises:
+        MentallamError: A target module or a number of layers that the model doesn't have.
+    """
+    layers_below_adapter(architecture, adapter)
+    with torch.device("meta"):  # one layer: all are alike
+        _check_targets(empty_base(changed(architecture, num_hidden_layers=1), torch.float32), adapter)
+
+
+def _check_targets(model: PackedForSequenceClassification, adapter: AdapterConfig) -> None:
+    """Refuse names that match no projection: PEFT passes over these as long as another name matches."""
+    layers = cast(nn.ModuleList, model.model.layers)
+    projections = {name for name, module in layers.named_modules() if isinstance(module, nn.Linear)}
+    names = {projection.rpartition(".")[2] for projection in projections}
+    unknown = [
+        target
+        for target in adapter.target_modules
+        if not any(f".{projection}".endswith(f".{target}") for projection in projections)
+    ]
+    if unknown:
+        raise MentallamError(
+            f"adapter.target_modules names {', '.join(unknown)}, which no layer of the model has: choose from "
+            f"{', '.join(sorted(names))} (the head, score, is always trained in full){did_you_mean(unknown[0], names)}"
+        )
+
+
+def layers_below_adapter(architecture: PreTrainedConfig, adapter: AdapterConfig) -> int:
     """How many layers stay as they are, from the first one on.
 
     Raises:
         MentallamError: More trained layers than the model has, or none.
     """
-    layers = architecture.num_hidden_layers
+    layers: int = architecture.num_hidden_layers
     if adapter.top_layers is not None and not 0 < adapter.top_layers <= layers:
         raise MentallamError(
             f"adapter.top_layers is {adapter.top_layers}; the model has layers 1 to {layers}, null takes all"

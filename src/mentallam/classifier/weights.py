@@ -6,8 +6,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,13 +18,13 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GgufConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
+    PreTrainedConfig,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
-from transformers.utils import logging as hf_logging
 
+from mentallam.classifier.families import check_architecture, make_architecture, read_architecture
+from mentallam.classifier.loading import load_whole, quiet_loading, unreadable
 from mentallam.config import ModelConfig
 from mentallam.errors import MentallamError
 
@@ -57,18 +56,23 @@ class BaseModel:
         """Plain dict, for saving and logging."""
         return asdict(self)
 
+    def architecture(self) -> PreTrainedConfig:
+        """Read its config.json.
 
-@contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Hushes transformers' bars, and its report that the head is new, which is meant to be."""
-    verbosity = hf_logging.get_verbosity()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(verbosity)
-        hf_logging.enable_progress_bar()
+        Raises:
+            MentallamError: It can't be read, or its family is not supported.
+        """
+        try:
+            return read_architecture(Path(self.folder))
+        except (OSError, ValueError) as error:
+            raise unreadable(self.folder, error, self.way_out) from None
+
+    @property
+    def way_out(self) -> str:
+        """What to do if its files are damaged."""
+        if self.source == "hub":
+            return "get its files again, or set model.path to a whole copy"
+        return "remove this folder, and cv_training rebuilds it"
 
 
 def prepare_base_model(model: ModelConfig, cache: Path, texts: Iterable[str] = ()) -> BaseModel:
@@ -80,8 +84,14 @@ def prepare_base_model(model: ModelConfig, cache: Path, texts: Iterable[str] = (
         texts: What the tokenizer of a random model is trained on; unused otherwise.
 
     Raises:
-        MentallamError: The weights can't be had; the message says how to get them.
+        MentallamError: The weights can't be had, or the classifier would not be exact on them; the message says what
+            to do.
     """
+    # Refuse before gigabytes are fetched or converted.
+    if model.source == "hub" and not Path(model.path).is_dir():
+        check_architecture(_architecture_in(_download(model, ["config.json"]), model), model)
+    else:
+        load_architecture(model, cache)
     if model.source == "hub":
         return _from_hub(model)
     if model.source == "wheel":
@@ -102,7 +112,9 @@ def locate_base_model(saved: BaseModel, model: ModelConfig, cache: Path) -> Base
     """
     made_here = _cached_folder(cache, saved.name, saved.fingerprint)
     if made_here.is_dir():
-        return replace(saved, folder=str(made_here))
+        found = replace(saved, folder=str(made_here))
+        check_architecture(found.architecture(), model)
+        return found
     if model.source == "random":
         raise MentallamError(f"the random base model {saved.name} lay in {made_here} and is gone; train again")
     if model.source == "hub" and not Path(model.path).is_dir():
@@ -142,7 +154,7 @@ def load_tokenizer(model: ModelConfig, cache: Path, texts: Iterable[str] = ()) -
     return tokenizer
 
 
-def load_architecture(model: ModelConfig, cache: Path) -> tuple[LlamaConfig, str]:
+def load_architecture(model: ModelConfig, cache: Path) -> tuple[PreTrainedConfig, str]:
     """The architecture of a base model whose weights are not needed; it never asks a network.
 
     Args:
@@ -154,23 +166,34 @@ def load_architecture(model: ModelConfig, cache: Path) -> tuple[LlamaConfig, str
         The architecture, and where it is from: config.json, gguf or configuration.
 
     Raises:
-        MentallamError: It is not on this machine, or can't be read.
+        MentallamError: It is not on this machine, can't be read, or the classifier would not be exact on it.
     """
+    architecture, origin = _find_architecture(model, cache)
+    check_architecture(architecture, model)
+    return architecture, origin
+
+
+def _find_architecture(model: ModelConfig, cache: Path) -> tuple[PreTrainedConfig, str]:
     if model.source == "random":
-        return LlamaConfig(**model.architecture), "configuration"
+        return make_architecture(model.architecture), "configuration"
+    if model.source == "wheel":
+        source, fingerprint = _wheel_file(model)
+        converted = _cached_folder(cache, model.name, fingerprint)
+        if converted.is_dir():
+            return _architecture_in(converted, model), "config.json"
+        return _architecture_in(source.parent, model, source.name), "gguf"
     try:
-        if model.source == "wheel":
-            source, fingerprint = _wheel_file(model)
-            converted = _cached_folder(cache, model.name, fingerprint)
-            if converted.is_dir():
-                return LlamaConfig.from_pretrained(str(converted)), "config.json"
-            return LlamaConfig.from_pretrained(str(source.parent), gguf_file=source.name), "gguf"
         folder = _hub_cache(model)
-        return LlamaConfig.from_pretrained(str(folder), local_files_only=True), "config.json"
     except MentallamError:
-        if model.source != "hub" or not model.architecture:
+        if not model.architecture or Path(model.path).is_dir():
             raise
-        return LlamaConfig(**model.architecture), "configuration"
+        return make_architecture(model.architecture), "configuration"
+    return _architecture_in(folder, model), "config.json"
+
+
+def _architecture_in(folder: Path, model: ModelConfig, gguf_file: str | None = None) -> PreTrainedConfig:
+    try:
+        return read_architecture(folder, gguf_file)
     except (OSError, ValueError) as error:
         raise MentallamError(
             f"the architecture of {model.name} can't be read ({type(error).__name__}); get its files again"
@@ -178,8 +201,11 @@ def load_architecture(model: ModelConfig, cache: Path) -> tuple[LlamaConfig, str
 
 
 def _hub_cache(model: ModelConfig) -> Path:
-    if Path(model.path).is_dir():
-        return Path(model.path)
+    folder = Path(model.path)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise MentallamError(f"model.path={model.path} is a folder without config.json, so no Hugging Face model")
+        return folder
     try:
         return Path(snapshot_download(model.path, revision=model.revision, local_files_only=True))
     except OSError:  # the hub's LocalEntryNotFoundError is one
@@ -191,13 +217,17 @@ def _hub_cache(model: ModelConfig) -> Path:
 
 def _from_hub(model: ModelConfig) -> BaseModel:
     if Path(model.path).is_dir():
-        folder = Path(model.path)
-        if not (folder / "config.json").is_file():
-            raise MentallamError(f"model.path={model.path} is a folder without config.json, so no Hugging Face model")
-        return BaseModel(model.name, "hub", str(folder), _folder_fingerprint(folder))
+        return BaseModel(model.name, "hub", str(Path(model.path)), _folder_fingerprint(Path(model.path)))
+    folder = _download(model)
+    return BaseModel(model.name, "hub", str(folder), folder.name)
+
+
+def _download(model: ModelConfig, wanted: list[str] | None = None) -> Path:
+    """The folder with a hub model's files, all that we can use or those that the patterns name."""
+    unused = ["*.gguf", "*.onnx", "*.h5"]
     try:
-        folder = Path(
-            snapshot_download(model.path, revision=model.revision, ignore_patterns=["*.gguf", "*.onnx", "*.h5"])
+        return Path(
+            snapshot_download(model.path, revision=model.revision, allow_patterns=wanted, ignore_patterns=unused)
         )
     except Exception as error:  # also what its HTTP library raises, and that has changed before
         raise MentallamError(
@@ -205,7 +235,6 @@ def _from_hub(model: ModelConfig) -> BaseModel:
             f"({type(error).__name__}): check the network and the name, log in with `hf auth login` if the model is "
             f"gated, or put a copy in a folder and name it: overrides=model.path=/path/to/folder"
         ) from None
-    return BaseModel(model.name, "hub", str(folder), folder.name)
 
 
 def _from_wheel(model: ModelConfig, cache: Path) -> BaseModel:
@@ -213,14 +242,15 @@ def _from_wheel(model: ModelConfig, cache: Path) -> BaseModel:
 
     def convert(folder: Path) -> None:
         logger.info("Converting %s to safetensors (once)", model.file)
-        with quiet_loading():
-            loaded = AutoModelForCausalLM.from_pretrained(
-                str(source.parent),
-                dtype=torch.float32,
-                quantization_config=GgufConfig(gguf_file=source.name, dequantize=True),
-                gguf_file=source.name,
-            )
-        loaded.hf_quantizer = None  # type: ignore[assignment]  # its weights are plain now, and may be saved
+        loaded = load_whole(
+            AutoModelForCausalLM.from_pretrained,
+            source.parent,
+            f"install the package {model.path} again",
+            dtype=torch.float32,
+            quantization_config=GgufConfig(gguf_file=source.name, dequantize=True),
+            gguf_file=source.name,
+        )
+        loaded.hf_quantizer = None  # its weights are plain now, and may be saved
         loaded.config.__dict__.pop("quantization_config", None)
         # bfloat16 halves the file; its rounding, 2^-9 of a weight, is far below that of the 4-bit source.
         with quiet_loading():
@@ -261,6 +291,7 @@ def _wheel_file(model: ModelConfig) -> tuple[Path, str]:
 
 def _random(model: ModelConfig, cache: Path, texts: Iterable[str]) -> BaseModel:
     texts = sorted(texts)
+    architecture = make_architecture({**model.architecture, "bos_token_id": 0, "eos_token_id": 1})
     fingerprint = _sha256(json.dumps([model.architecture, texts], sort_keys=True).encode())
 
     def make(folder: Path) -> None:
@@ -268,7 +299,7 @@ def _random(model: ModelConfig, cache: Path, texts: Iterable[str]) -> BaseModel:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
-            vocab_size=model.architecture["vocab_size"],
+            vocab_size=architecture.vocab_size,
             special_tokens=["<s>", "</s>"],
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
@@ -279,7 +310,7 @@ def _random(model: ModelConfig, cache: Path, texts: Iterable[str]) -> BaseModel:
         ).save_pretrained(folder)
         generator_state = torch.random.get_rng_state()
         torch.manual_seed(int(fingerprint[:8], 16))
-        weights = LlamaForCausalLM(LlamaConfig(**model.architecture, bos_token_id=0, eos_token_id=1))
+        weights = AutoModelForCausalLM.from_config(architecture)
         torch.random.set_rng_state(generator_state)
         with quiet_loading():
             weights.save_pretrained(folder)

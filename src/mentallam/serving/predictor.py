@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from torch import Tensor
 
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint
 from mentallam.classifier.prompts import PostExample
 from mentallam.classifier.scoring import score_pairs
+from mentallam.classifier.shared_base import release_base
 from mentallam.config import InferenceConfig
 from mentallam.corpus.cleaning import prepare_text
 from mentallam.errors import MentallamError
@@ -62,13 +62,10 @@ class Predictor:
             MentallamError: A folder holds no complete checkpoint, its base model can't be had, or the folds differ in
                 what they read or in how they decide.
         """
-        shared: dict[str, Tensor] = {}
-        folds = []
-        for folder in folders:
-            trained = load_checkpoint(folder, base_models, config.dtype, config.merge_adapter)
-            if not config.merge_adapter:
-                _share_base(trained, shared)
-            folds.append(trained)
+        try:
+            folds = [load_checkpoint(folder, base_models, config.dtype, config.merge_adapter) for folder in folders]
+        finally:
+            release_base()  # the models hold what they need of it; merged ones need little
         return cls(folds, config.tokens_per_pass, config.threshold)
 
     @classmethod
@@ -148,10 +145,3 @@ def _read_and_decided_by(fold: TrainedFold) -> Mapping[str, Any]:
         "criteria": list(fold.prompter.criteria.items()),
         "decision": config.decision,
     }
-
-
-def _share_base(trained: TrainedFold, shared: dict[str, Tensor]) -> None:
-    """Replace base weights by those of the fold before; what training changed (adapters, head) stays."""
-    for name, weight in trained.model.named_parameters():
-        if "lora_" not in name and ".score." not in name:
-            weight.data = shared.setdefault(name, weight.data)

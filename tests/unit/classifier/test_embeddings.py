@@ -8,7 +8,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import LlamaModel, PreTrainedTokenizerBase
 
 from mentallam.classifier.embeddings import embed_posts
-from mentallam.classifier.model import PackedLlamaForSequenceClassification, load_base
+from mentallam.classifier.model import PackedForSequenceClassification, load_base
 from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
@@ -19,7 +19,7 @@ TEXTS = [*POSTS.values(), "I", "word " * 700]  # the last is more than fits
 IDS = [f"p{number}" for number in range(len(TEXTS))]
 NO_MEMORY = RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-Loaded = tuple[PackedLlamaForSequenceClassification, PreTrainedTokenizerBase]
+Loaded = tuple[PackedForSequenceClassification, PreTrainedTokenizerBase]
 
 
 @pytest.fixture(scope="module")

@@ -230,7 +230,7 @@ from mentallam.errors import MentallamError
 
 for line in sys.stdin:
     path, revision, saved = json.loads(line)
-    model = ModelConfig(name="m", source="hub", path=path, revision=revision)
+    model = ModelConfig(name="m", source="hub", path=path, revision=revision, max_length=512)
     try:
         if saved:
             base = locate_base_model(BaseModel(**saved), model, Path("no-cache"))

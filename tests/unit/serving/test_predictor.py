@@ -219,4 +219,6 @@ def test_the_base_model_is_held_once_unless_adapters_are_merged_into_it(
     same = {name for name in one if one[name].data_ptr() == two[name].data_ptr()}
     trained_parts = {name for name in one if "lora_" in name or ".score." in name}
     assert trained_parts
-    assert same == (set() if merge else one.keys() - trained_parts)
+    merged = {name for name in one if ".base_layer." in name} if merge else set()
+    assert same == one.keys() - trained_parts - merged
+    assert bool(merged) == merge

@@ -14,6 +14,7 @@ from mentallam import config, environment, tracking
 from mentallam.classifier import baselines, frozen
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.fold import deterministic_algorithms, fit_fold, learnt_from, score_fold
+from mentallam.classifier.model import check_adapter
 from mentallam.classifier.weights import BaseModel
 from mentallam.classifier.weights import prepare_base_model as prepare
 from mentallam.evaluation.aggregate import aggregate_folds, best_fold
@@ -31,7 +32,10 @@ def compose_training_config(hydra_configs: str, profile: str, overrides: str) ->
 
 def prepare_base_model(training_config: dict[str, Any], posts: pd.DataFrame, base_models: str) -> dict[str, str]:
     """Return where the base model lies, after getting it there once for all folds."""
-    return prepare(config.from_dict(training_config).model, Path(base_models), posts["text"]).to_dict()
+    model_config = config.from_dict(training_config)
+    base = prepare(model_config.model, Path(base_models), posts["text"])
+    check_adapter(base.architecture(), model_config.adapter)
+    return base.to_dict()
 
 
 def compute_frozen_states(

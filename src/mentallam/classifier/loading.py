@@ -1,0 +1,73 @@
+"""Weights from disk, whole or not at all: transformers alone draws what is missing at random and drops what is left."""
+
+import pickle
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers.utils import logging as hf_logging
+
+from mentallam.errors import MentallamError
+
+UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError)
+"""What transformers raises for files that are damaged, incomplete, or of a format whose library is missing."""
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Silence transformers' progress bars, and its report on weights: `load_whole` checks these."""
+    verbosity = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        hf_logging.enable_progress_bar()
+
+
+def load_whole(
+    load: Callable[..., Any], folder: str | Path, way_out: str, fresh: Collection[str] = (), **options: Any
+) -> Any:
+    """Load a model whose weights are all in its files and all used.
+
+    Args:
+        load: A transformers class's `from_pretrained`.
+        folder: Where config.json and the weights lie.
+        way_out: What the user can do, for the error.
+        fresh: Weights that no file has: those of a new head.
+        **options: Passed to `load`.
+
+    Returns:
+        What `load` returns. Left over may be the language-model head, and rotary frequencies, which are computed.
+
+    Raises:
+        MentallamError: Weights can't be read, are missing, unknown to the architecture, or of another shape.
+    """
+    try:
+        with quiet_loading():
+            model, found = load(str(folder), output_loading_info=True, ignore_mismatched_sizes=True, **options)
+    except UNREADABLE as error:
+        raise unreadable(folder, error, way_out) from None
+    left_over = {key for key in found["unexpected_keys"] if not _harmless(key)}
+    for wrong, keys in (
+        ("lacks", set(found["missing_keys"]) - set(fresh)),
+        ("has, of another shape than its config.json says,", {key for key, *_ in found["mismatched_keys"]}),
+        ("has, beyond what its architecture takes,", left_over),
+    ):
+        if keys:
+            first, more = min(keys), f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise MentallamError(f"the base model in {folder} {wrong} the weights {first}{more}; {way_out}")
+    return model
+
+
+def unreadable(folder: str | Path, error: Exception, way_out: str) -> MentallamError:
+    """Return the sentence for a base model whose files can't be read."""
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return MentallamError(f"the base model in {folder} can't be loaded ({reason[0]}); {way_out}")
+
+
+def _harmless(key: str) -> bool:
+    return key.startswith("lm_head.") or key.endswith(("rotary_emb.inv_freq", "rope_freqs.weight"))
