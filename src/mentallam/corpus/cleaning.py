@@ -12,7 +12,7 @@ from html.entities import html5
 
 import ftfy
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from mentallam.corpus.groups import author_of
 from mentallam.corpus.masking import KINDS, masked
@@ -24,11 +24,20 @@ class CleaningOptions(BaseModel):
 
     Attributes:
         mask: Replace e-mail addresses, links, user names and phone numbers by marks; see `masking`.
+        placeholders: Texts that stand for deleted posts, which are left out; see `placeholders`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     mask: bool
+    placeholders: tuple[str, ...] = ("[removed]", "[deleted]", "[removed by reddit]", "[deleted by user]")
+
+    @field_validator("placeholders")
+    @classmethod
+    def _visible(cls, placeholders: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(clean_text(text)[0] for text in placeholders):
+            raise ValueError("a placeholder is empty; remove it")
+        return placeholders
 
 
 _ENTITY = re.compile(r"&(?:#(?:[0-9]+|[xX][0-9a-fA-F]+)|[A-Za-z][A-Za-z0-9]*);")
@@ -75,7 +84,7 @@ def _remove_invisible(text: str) -> str:
 
 def _joiner(found: re.Match[str]) -> str:
     text, start, end = found.string, found.start(), found.end()
-    between = 0 < start and end < len(text)
+    between = start > 0 and end < len(text)
     return text[start] if between and _takes_joiner(text[start - 1], text[end]) else ""
 
 
