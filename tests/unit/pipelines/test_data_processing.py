@@ -154,10 +154,26 @@ def test_placeholders_are_counted_and_in_no_fold(tmp_path: Path) -> None:
 
 
 def test_folds_of_placeholders_that_are_kept_are_refused(tmp_path: Path) -> None:
-    texts = [post_of(number) if number % 2 else "[removed]" for number in range(60)]
+    """The copies are one group: where they are not held out they are the dev part, or most of the training posts."""
+    texts = [post_of(number) if number % 3 else "[removed]" for number in range(60)]
     params = parameters("pairs") | {"cleaning": CleaningOptions(mask=False, placeholders=())}
-    with pytest.raises(MentallamError, match="30 copies of one text|folds.max_share"):
-        run(params, 5, write_pairs(tmp_path, texts), "pairs")
+    folder = write_pairs(tmp_path, texts)
+    kept = run(params, 5, folder, "pairs")
+    assert kept["data_statistics"].load()["placeholder_posts"] == {}
+    assert len(kept["posts"].load()) == 60
+    pd.DataFrame({"post_id": [f"p{number:02}" for number in range(60)], "post": "[removed]"}).to_csv(
+        folder / "posts.csv", index=False
+    )
+    with pytest.raises(MentallamError, match=r"^1 groups \(60 posts\) are too few for 5 folds"):
+        run(params, 5, folder, "pairs")
+
+
+def test_labels_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
+    folder = write_pairs(tmp_path, [post_of(number) for number in range(40)])
+    labels = (folder / "groundtruth.csv").read_text(encoding="utf-8")
+    (folder / "groundtruth.csv").write_text(labels.replace("yes", "no"), encoding="utf-8")
+    with pytest.raises(MentallamError, match="No pair is labelled as positive"):
+        run(parameters("pairs"), 5, folder, "pairs")
 
 
 @pytest.mark.parametrize(("handling", "straddling"), [("group", 0), ("report", 4), ("ignore", 0)])
