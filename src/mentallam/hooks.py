@@ -187,7 +187,7 @@ def _change_since_folds(pipeline: Pipeline, catalog: DataCatalog, made_here: set
     chosen = options(CleaningOptions.model_validate(catalog.load("params:cleaning")), folds)
     for part, result in (("cleaning", "posts"), ("folds", "groups")):
         for name, value in chosen[part].items():
-            if result in saved and (before := manifest["options"][part][name]) != value:
+            if result in saved and (before := manifest["options"][part].get(name)) != value:
                 return f"{part}.{name} has changed from {before} to {value}"
     return None
 

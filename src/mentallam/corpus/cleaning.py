@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import html
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
+from html.entities import html5
 
 import ftfy
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from mentallam.corpus.groups import author_of
 from mentallam.corpus.masking import KINDS, masked
@@ -22,15 +24,44 @@ class CleaningOptions(BaseModel):
 
     Attributes:
         mask: Replace e-mail addresses, links, user names and phone numbers by marks; see `masking`.
+        placeholders: Texts that stand for deleted posts, which are left out; see `placeholders`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     mask: bool
+    placeholders: tuple[str, ...] = ("[removed]", "[deleted]", "[removed by reddit]", "[deleted by user]")
+
+    @field_validator("placeholders")
+    @classmethod
+    def _visible(cls, placeholders: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(clean_text(text)[0] for text in placeholders):
+            raise ValueError("a placeholder is empty; remove it")
+        return placeholders
+
+
+_ENTITY = re.compile(r"&(?:#(?:[0-9]+|[xX][0-9a-fA-F]+)|[A-Za-z][A-Za-z0-9]*);")
+# Fractions, and digits above or below the line: NFKC would make 11/2 of "1 1/2" and 105 of "10 to the fifth".
+_RAISED = "\u00b2\u00b3\u00b9\u00bc-\u00be\u2070\u2074-\u2079\u2080-\u2089\u2150-\u215f\u2189"
+_NOT_RAISED = re.compile(f"[^{_RAISED}]+")
+_JOINERS = re.compile("[\u200c\u200d]+")
+# The flags of England, Scotland and Wales are a black flag and the letters of their code in invisible characters.
+_TAGS = re.compile("(\U0001f3f4[\U000e0061-\U000e007a]{3,6}\U000e007f)|[\U000e0001-\U000e007f]+")
+
+
+def _resolve_entities(text: str) -> str:
+    """Resolve entities that end in a semicolon: "&copy=2" in a link is a parameter."""
+    return _ENTITY.sub(_entity, text)
+
+
+def _entity(found: re.Match[str]) -> str:
+    # html.unescape resolves the beginning of an unknown name: "&notit;" would lose its "&not".
+    known = found[0][1] == "#" or found[0][1:] in html5
+    return html.unescape(found[0]) if known else found[0]
 
 
 def _normalise_unicode(text: str) -> str:
-    return unicodedata.normalize("NFKC", text)
+    return _NOT_RAISED.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
 
 
 def _collapse_whitespace(text: str) -> str:
@@ -38,15 +69,39 @@ def _collapse_whitespace(text: str) -> str:
 
 
 def _remove_invisible(text: str) -> str:
-    """Remove control characters, and format characters such as zero-width spaces and byte order marks."""
+    """Remove control characters, and format characters such as zero-width spaces and byte order marks.
+
+    What shapes the visible text stays: a joiner between letters of a script that needs it or between emoji, one of
+    several in a row, and the tags of a flag.
+    """
     if text.isprintable():
         return text
-    invisible = [character for character in set(text) if unicodedata.category(character) in ("Cc", "Cf")]
-    return text.translate(dict.fromkeys(map(ord, invisible)))
+    invisible = {character for character in set(text) if unicodedata.category(character) in ("Cc", "Cf")}
+    removed = [character for character in invisible if not _JOINERS.match(character) and not _TAGS.match(character)]
+    text = text.translate(dict.fromkeys(map(ord, removed)))
+    return _JOINERS.sub(_joiner, _TAGS.sub(r"\1", text))
+
+
+def _joiner(found: re.Match[str]) -> str:
+    text, start, end = found.string, found.start(), found.end()
+    between = start > 0 and end < len(text)
+    return text[start] if between and _takes_joiner(text[start - 1], text[end]) else ""
+
+
+def _takes_joiner(before: str, after: str) -> bool:
+    if all(map(_is_latin, (before, after))):
+        return False
+    kinds = unicodedata.category(before)[0], unicodedata.category(after)[0]
+    # An emoji may end in a mark, the variation selector.
+    return kinds in (("S", "S"), ("M", "S")) or set(kinds) <= {"L", "M", "N"}
+
+
+def _is_latin(character: str) -> bool:
+    return character.isascii() or unicodedata.name(character, "").startswith("LATIN")
 
 
 STEPS: dict[str, Callable[[str], str]] = {
-    "html_entities": html.unescape,
+    "html_entities": _resolve_entities,
     "mojibake": ftfy.fix_encoding,  # UTF-8 that was once read as something else
     "unicode": _normalise_unicode,
     "whitespace": _collapse_whitespace,
@@ -82,11 +137,15 @@ def _is_plain(text: str) -> bool:
 
 def prepare_text(text: str, mask: bool) -> tuple[str, set[str]]:
     """Return a text as a model reads it, cleaned and perhaps masked, and the names of what changed it."""
-    cleaned, changed = clean_text(text)
-    if not mask:
-        return cleaned, changed
-    shown, kinds = masked(cleaned)
-    return shown, changed | {f"masked_{kind}" for kind in kinds}
+    prepared, changed = clean_text(text)
+    before = ""
+    while mask and prepared != before:
+        before = prepared
+        prepared, kinds = masked(prepared)
+        # A mark may stand where a letter gave a joiner its sense.
+        prepared, uncovered = clean_text(prepared)
+        changed |= uncovered | {f"masked_{kind}" for kind in kinds}
+    return prepared, changed
 
 
 def clean_posts(posts: pd.DataFrame, options: CleaningOptions) -> tuple[pd.DataFrame, dict[str, int]]:

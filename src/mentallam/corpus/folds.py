@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -17,6 +18,12 @@ from mentallam.seeds import dev_split_seed
 logger = logging.getLogger(__name__)
 
 PARTS = ("train", "dev", "held_out")
+# A part of more than this many times the share that equal parts would have is uneven.
+_UNEVEN = 1.25
+# A fold of this many times the equal share is allowed whatever folds.max_share says: two folds are seldom equal.
+_ALWAYS_ALLOWED = 1.5
+# How many criteria a warning names.
+_NAMED = 10
 
 
 class FoldOptions(BaseModel):
@@ -29,6 +36,8 @@ class FoldOptions(BaseModel):
             for (ignore).
         near_duplicate_threshold: From which similarity on two posts are nearly the same; see `duplicates`.
         dev_splits: 1/dev_splits of a fold's training posts become its dev part.
+        max_share: The largest share of all posts that one fold may hold out; 1.5 times the equal share is always
+            allowed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +47,21 @@ class FoldOptions(BaseModel):
     duplicates: Literal["group", "report", "ignore"] = "group"
     near_duplicate_threshold: float = Field(default=0.8, ge=0.5, le=1)
     dev_splits: int = Field(ge=2)
+    max_share: float = Field(default=0.5, gt=0, le=1)
+
+
+class FoldBalance(TypedDict):
+    """The fold that holds out the most posts: its number, its posts, their share of all, and the share of equal folds.
+
+    It is uneven if its share is more than 1.25 times the equal one, unless that is only because few posts do not divide
+    evenly.
+    """
+
+    fold: int
+    posts: int
+    share: float
+    equal_share: float
+    uneven: bool
 
 
 class FoldSplit(TypedDict):
@@ -72,15 +96,17 @@ def make_folds(
         data_hash: Hash of the data, kept in each fold.
 
     Raises:
-        MentallamError: There are too few groups for so many folds.
+        MentallamError: There are too few groups for so many folds, or one fold would hold out most of the posts.
     """
     # Sorted, so that the folds depend on the data and the seed alone.
     pairs = pairs.sort_values(["post_id", "criterion_id"], ignore_index=True)
     pairs = pairs.assign(group=pairs["post_id"].map(groups.set_index("post_id")["group"]))
     _warn_of_rare_criteria(pairs, n_folds)
     folds: list[FoldSplit] = []
-    for fold, (rest, held_out) in enumerate(_split(pairs, n_folds, options.seed)):
-        train, dev = next(_split(pairs.iloc[rest], options.dev_splits, dev_split_seed(options.seed, fold)))
+    for fold, (rest, held_out) in enumerate(_split(pairs, n_folds, options.seed, "folds (MENTALLAM_CV_FOLDS)")):
+        seed, purpose = dev_split_seed(options.seed, fold), f"dev splits of fold {fold} (folds.dev_splits)"
+        dev_splits = _split(pairs.iloc[rest], options.dev_splits, seed, purpose)
+        train, dev = _most_even(pairs.iloc[rest], dev_splits, options.dev_splits)
         parts = {
             "train": pairs.iloc[rest[train]],
             "dev": pairs.iloc[rest[dev]],
@@ -101,10 +127,120 @@ def make_folds(
                 "label_distribution": {name: _labels(part) for name, part in parts.items()},
             }
         )
+    _check_balance(folds, groups, options)
     return folds
 
 
-def _split(pairs: pd.DataFrame, n_splits: int, seed: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+def fold_balance(folds: Sequence[FoldSplit]) -> FoldBalance:
+    """Return how much of the posts the largest fold holds out."""
+    sizes = [len(fold["held_out"]) for fold in folds]
+    posts = max(sizes)
+    return {
+        "fold": sizes.index(posts),
+        "posts": posts,
+        "share": posts / sum(sizes),
+        "equal_share": 1 / len(folds),
+        "uneven": posts > _largest_even_part(sum(sizes), len(folds)),
+    }
+
+
+def parts_without_positives(folds: Sequence[FoldSplit]) -> dict[str, list[int]]:
+    """Return for each part the folds in which it holds no positive pair."""
+    return {part: [fold["fold"] for fold in folds if not _count(fold, part, "positive")] for part in PARTS}
+
+
+def check_parts(folds: Sequence[FoldSplit], posts: pd.DataFrame) -> None:
+    """Refuse folds in which nothing can be learnt, chosen or scored, and warn of parts without a positive pair.
+
+    Nothing can if a part is one text, once or in copies, or if all training pairs have the same label.
+
+    Args:
+        folds: All folds of these posts.
+        posts: post_id, text (cleaned).
+
+    Raises:
+        MentallamError: The message names the fold and the part.
+    """
+    # A number for each text, since comparing numbers needs no copies of texts.
+    codes, _ = pd.factorize(posts["text"])
+    text = dict(zip(posts["post_id"], codes.tolist(), strict=True))
+    for label in ("positive", "negative"):
+        if not any(_count(fold, "held_out", label) for fold in folds):
+            raise MentallamError(f"No pair is labelled as {label}: there is nothing to learn; check the labels")
+    for fold in folds:
+        for part in PARTS:
+            post_ids: list[str] = fold[part]  # type: ignore[literal-required]
+            if len({text[post_id] for post_id in post_ids}) < 2:
+                held = f"{len(post_ids)} copies of one text" if len(post_ids) > 1 else "one post"
+                raise MentallamError(
+                    f"Fold {fold['fold']}: the {_shown(part)} part is {held} ({post_ids[0]}); use fewer folds "
+                    "(MENTALLAM_CV_FOLDS) or dev splits (folds.dev_splits), or more posts of different texts"
+                )
+        for label in ("positive", "negative"):
+            if not _count(fold, "train", label):
+                raise MentallamError(
+                    f"Fold {fold['fold']}: the train part holds no {label} pair, so nothing can be learnt; use another "
+                    f"folds.seed, or more posts with {label} pairs"
+                )
+    without = {part: numbers for part, numbers in parts_without_positives(folds).items() if numbers}
+    if without:
+        logger.warning(
+            "Some parts hold no positive pair, so recall and F1 of them say nothing: %s",
+            "; ".join(f"{_shown(part)} of fold {', '.join(map(str, numbers))}" for part, numbers in without.items()),
+        )
+
+
+def _count(fold: FoldSplit, part: str, label: str) -> int:
+    return sum(labels[label] for labels in fold["label_distribution"][part].values())
+
+
+def _shown(part: str) -> str:
+    return part.replace("_", "-")
+
+
+def _check_balance(folds: Sequence[FoldSplit], groups: pd.DataFrame, options: FoldOptions) -> None:
+    """Warn of an uneven fold, and refuse one that holds out more than `options.max_share` of the posts."""
+    balance = fold_balance(folds)
+    if not balance["uneven"]:
+        return
+    in_fold = groups[groups["post_id"].isin(folds[balance["fold"]]["held_out"])]["group"].value_counts()
+    told = (
+        f"Fold {balance['fold']} holds out {balance['posts']} of {len(groups)} posts, {balance['share']:.0%} instead "
+        f"of {balance['equal_share']:.0%} (its largest group, {in_fold.index[0]}, has {in_fold.iloc[0]})"
+    )
+    if balance["share"] <= max(options.max_share, _ALWAYS_ALLOWED * balance["equal_share"]):
+        logger.warning("%s", told)
+        return
+    enough = math.ceil(100 * balance["share"]) / 100
+    ungrouped = "folds.group_by=post_id" if options.group_by == "author" else "folds.duplicates=report"
+    raise MentallamError(
+        f"{told}: that is more than folds.max_share allows; leave out posts of that group, use fewer "
+        f"folds (MENTALLAM_CV_FOLDS) or {ungrouped}, or allow it: folds.max_share={enough}"
+    )
+
+
+def _most_even(
+    pairs: pd.DataFrame, splits: Iterable[tuple[NDArray[np.intp], NDArray[np.intp]]], n_splits: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the first split whose second part is not uneven, or the one in which it is the smallest.
+
+    A large group is mostly dealt to the first split. If it is larger than a part, it is rather learnt from than chosen
+    on.
+    """
+    post, posts = pd.factorize(pairs["post_id"])
+    sized = [(len(np.unique(post[second])), (first, second)) for first, second in splits]
+    even = (split for size, split in sized if size <= _largest_even_part(len(posts), n_splits))
+    return next(even, min(sized, key=lambda split: split[0])[1])
+
+
+def _largest_even_part(n_posts: int, n_parts: int) -> float:
+    """Return how many posts a part may have without being uneven; few posts do not divide evenly."""
+    return max(_UNEVEN * n_posts / n_parts, math.ceil(n_posts / n_parts))
+
+
+def _split(
+    pairs: pd.DataFrame, n_splits: int, seed: int, what: str
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     group, groups = pd.factorize(pairs["group"])
     criterion, _ = pd.factorize(pairs["criterion_id"], sort=True)
     label_class = 2 * criterion + pairs["label"].to_numpy()
@@ -112,15 +248,16 @@ def _split(pairs: pd.DataFrame, n_splits: int, seed: int) -> Iterator[tuple[NDAr
     group = np.random.RandomState(seed).permutation(len(groups))[group]
     counts = np.bincount(group * (label_class.max() + 1) + label_class, minlength=len(groups) * (label_class.max() + 1))
     counts = counts.reshape(len(groups), -1)
+    if n_splits < 2:
+        raise MentallamError(f"{n_splits} {what}: there must be at least 2")
+    fold_of_group = group
+    if enough := n_splits <= len(groups):
+        fold_of_group = _deal(np.ascontiguousarray(counts[:, counts.any(axis=0)], dtype=float), n_splits)
     # A fold that stays empty is as good as none.
-    enough = 2 <= n_splits <= len(groups)
-    fold_of_group = (
-        _deal(np.ascontiguousarray(counts[:, counts.any(axis=0)], dtype=float), n_splits) if enough else group
-    )
     if not enough or len(np.unique(fold_of_group)) < n_splits:
         raise MentallamError(
-            f"{len(groups)} groups are too few for {n_splits} folds or dev splits; use fewer "
-            "(CV_FOLDS at least 2, folds.dev_splits) or more posts."
+            f"{len(groups)} groups ({pairs['post_id'].nunique()} posts) are too few for {n_splits} {what}; use fewer, "
+            "or more posts: near duplicates are one group, and under folds.group_by=author an author's posts"
         )
     fold = fold_of_group[group]
     return ((np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in range(n_splits))
@@ -163,7 +300,7 @@ def _warn_of_rare_criteria(pairs: pd.DataFrame, n_folds: int) -> None:
         logger.warning(
             "Criteria with positives in fewer groups than the %d folds, so some folds hold none: %s",
             n_folds,
-            ", ".join(rare),
+            ", ".join(rare[:_NAMED]) + (f" and {len(rare) - _NAMED} more" if len(rare) > _NAMED else ""),
         )
 
 

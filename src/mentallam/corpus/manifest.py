@@ -78,6 +78,7 @@ def build_manifest(
     cleaning: CleaningOptions,
     folds: FoldOptions,
     posts_cleaned: dict[str, int],
+    placeholder_posts: dict[str, int],
 ) -> Manifest:
     """Return the manifest.
 
@@ -87,16 +88,20 @@ def build_manifest(
         cleaning: How the posts were cleaned.
         folds: How the posts were grouped.
         posts_cleaned: From `cleaning.clean_posts`.
+        placeholder_posts: From `placeholders.leave_out_placeholders`.
     """
     hashes = {name: frame_hash(frames[name], keys) for name, keys in KEYS.items()}
     chosen = options(cleaning, folds)
-    content = {"format": source["format"], "options": chosen, "frames": {name: hashes[name] for name in _HASHED}}
+    # What the placeholders left out shows in the frames.
+    hashed = {**chosen, "cleaning": cleaning.model_dump(exclude={"placeholders"})}
+    content = {"format": source["format"], "options": hashed, "frames": {name: hashes[name] for name in _HASHED}}
     return {
         "data_hash": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
         "source": source,
         "options": chosen,
         "counts": {
             "posts": len(frames["posts"]),
+            "placeholder_posts": sum(placeholder_posts.values()),
             "criteria": len(frames["criteria"]),
             "pairs": len(frames["pairs"]),
             "positive_pairs": int(frames["pairs"]["label"].sum()),
@@ -109,8 +114,11 @@ def build_manifest(
 
 
 def options(cleaning: CleaningOptions, folds: FoldOptions) -> dict[str, Any]:
-    """Return the options that shape the data; how the folds are dealt out (seed, dev_splits) does not."""
-    return {"cleaning": cleaning.model_dump(), "folds": folds.model_dump(exclude={"seed", "dev_splits"})}
+    """Return the options that shape the data; how the folds are dealt out (seed, dev_splits, max_share) does not."""
+    return {
+        "cleaning": cleaning.model_dump(mode="json"),
+        "folds": folds.model_dump(exclude={"seed", "dev_splits", "max_share"}),
+    }
 
 
 def frame_hash(frame: pd.DataFrame, keys: list[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from mentallam.corpus.folds import FoldOptions, FoldSplit
+from mentallam.corpus.folds import FoldOptions, FoldSplit, fold_balance, parts_without_positives
 from mentallam.corpus.groups import group_posts
 from mentallam.corpus.lengths import length_summary, words_per_post
 
@@ -29,6 +29,7 @@ def describe(
     pairs: pd.DataFrame,
     folds: Sequence[FoldSplit],
     cleaning_counts: dict[str, int],
+    placeholder_counts: dict[str, int],
     checked_counts: dict[str, Any],
     label: CorpusLabel,
     options: FoldOptions,
@@ -43,6 +44,7 @@ def describe(
         pairs: post_id, criterion_id, label, explicit_negative.
         folds: All folds of these pairs.
         cleaning_counts: From `cleaning.clean_posts`.
+        placeholder_counts: From `placeholders.leave_out_placeholders`.
         checked_counts: From `pairs.check_counts`.
         label: Name of the corpus, and whether it is synthetic.
         options: How the posts were grouped.
@@ -71,12 +73,15 @@ def describe(
         "annotations": annotation_counts,
         "words_per_post": length_summary(words_per_post(posts["text"])),
         "posts_cleaned": cleaning_counts,
+        "placeholder_posts": placeholder_counts,
         "counts": checked_counts,
         "folds": {
             "n_folds": folds[0]["n_folds"],
             "seed": folds[0]["seed"],
             "group_by": folds[0]["group_by"],
             "held_out_posts": [len(fold["held_out"]) for fold in folds],
+            "balance": fold_balance(folds),
+            "without_positives": parts_without_positives(folds),
             "stratification": _stratification(folds),
         },
         "duplicates": {

@@ -1,6 +1,5 @@
 """Decision thresholds: from which probability on a pair counts as matched."""
 
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +9,6 @@ from scipy.ndimage import uniform_filter1d
 from sklearn.metrics import f1_score, precision_recall_curve
 
 from mentallam.evaluation.checks import Labels, Probabilities, checked_pairs
-
-logger = logging.getLogger(__name__)
 
 GRID: Probabilities = np.arange(101) / 100
 """0.00, 0.01, ..., 1.00: the candidates of every threshold choice."""
@@ -102,16 +99,13 @@ def best_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: ThresholdR
 
     Returns:
         The threshold, a multiple of 0.01, and its F1. Without a positive pair no threshold is better than
-        another: then 0.5 and 0.0, and a warning is logged.
+        another: then 0.5 and 0.0.
 
     Raises:
         MentallamError: No pair, or a value out of range.
     """
     labels, probabilities = checked_pairs(labels, probabilities)
     if not labels.any():
-        logger.warning(
-            "No pair is positive, so no threshold is better than another; %s is used.", NO_POSITIVES_THRESHOLD
-        )
         return ThresholdChoice(NO_POSITIVES_THRESHOLD, 0.0)
     score = _score(sweep(labels, probabilities), rule)
     # Different scores differ by more than 1 / (2n)^2, equal ones by rounding only.

@@ -24,7 +24,14 @@ STATISTICS = {
     "words_per_post": {"mean": 4.0, "min": 3, "q25": 3.0, "q50": 4.0, "q75": 5.0, "max": 6},
     "counts": {"expected": {"posts": 9, "criteria": 9, "pairs": 81}, "found": {}, "override_reason": "a <b>test</b>"},
     "annotations": {"rows": 9, "special_case": 4, "contradictory": 2},
-    "folds": {"n_folds": 2, "seed": 42, "group_by": "post_id"},
+    "placeholder_posts": {"[removed]": 1200, "[<b>gone</b>]": 34},
+    "folds": {
+        "n_folds": 2,
+        "seed": 42,
+        "group_by": "post_id",
+        "balance": {"fold": 1, "posts": 3, "share": 0.75, "equal_share": 0.5, "uneven": True},
+        "without_positives": {"train": [], "dev": [], "held_out": [0, 1]},
+    },
     "n_authors": 2,
     "n_authors_straddling_folds": 1,
 }
@@ -193,17 +200,24 @@ def test_the_page_tells_the_figures(page: str) -> None:
         "Tokens of big were not counted: its <tokenizer> is not here.",
         "by 50.0 percentage points: criterion A, fold 1",
         "Some fold holds out no positive of: A, C.",
+        "Placeholders of deleted posts, left out of posts and pairs: 1,234 ([removed] 1,200, [<b>gone</b>] 34).",
+        "The largest fold, 1, holds out 3 posts: 75.0% of all, where equal folds would have 50.0%.",
+        "No positive pair at all in the held-out part of fold 0, 1.",
     ):
         assert words in text
     assert "128" not in text
 
 
 def test_a_corpus_of_people_is_not_marked_synthetic() -> None:
-    statistics = {**STATISTICS, "synthetic": False, "annotations": {"rows": 0}}
+    folds = {"n_folds": 2, "seed": 42, "group_by": "post_id"}
+    statistics = {**STATISTICS, "synthetic": False, "annotations": {"rows": 0}, "placeholder_posts": {}, "folds": folds}
     facts = audit_facts(POSTS, CRITERIA, PAIRS, FOLDS, statistics, [])
     text = Page(render(facts, audit_figures(facts))).text
     assert "SYNTHETIC" not in text
     assert "SPECIAL_CASE" not in text
+    assert "Placeholders" not in text
+    assert "The largest fold" not in text
+    assert "No positive pair at all" not in text
 
 
 def test_the_page_loads_nothing(page: str) -> None:

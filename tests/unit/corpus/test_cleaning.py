@@ -1,10 +1,14 @@
 import hashlib
+import re
+import sys
+import unicodedata
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mentallam.corpus import cleaning
 from mentallam.corpus.cleaning import STEPS, CleaningOptions, clean_posts, clean_text, prepare_text
 from mentallam.errors import MentallamError
 
@@ -27,6 +31,24 @@ PIECES = st.sampled_from(
         "e\u0301",
         "\u00c3\u00a9",
         "ok",
+        "&copy=",
+        "&notit;",
+        "&zwj;",
+        "\u200d",
+        "\u200c",
+        "\u0645",
+        "\u094d",
+        "\U0001f469",
+        "\ufe0f",
+        "\u2642",
+        "\U0001f3f4",
+        "\U000e0067\U000e0062\U000e0065",
+        "\U000e007f",
+        "\u00bd",
+        "\u2075",
+        "u/",
+        "@",
+        "me.org/",
     ]
 )
 
@@ -47,6 +69,79 @@ def test_steps(text: str, cleaned: str, steps: set[str]) -> None:
     assert clean_text(text) == (cleaned, steps)
 
 
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("see a.org/?a=1&copy=2&lt=3&amp", "see a.org/?a=1&copy=2&lt=3&amp"),
+        ("a.org/?a=1&amp;copy=2", "a.org/?a=1&copy=2"),
+        ("&notit; &copy2; &nosuch; &; &#; &#x;", "&notit; &copy2; &nosuch; &; &#; &#x;"),
+        ("&copy;&#169;&#xA9;&#XA9;&frac12;&AMP;", "\u00a9\u00a9\u00a9\u00a9\u00bd&"),
+        ("&amp;amp;lt;", "<"),
+    ],
+)
+def test_entities_end_in_a_semicolon(text: str, cleaned: str) -> None:
+    assert clean_text(text)[0] == cleaned
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467",  # a family
+        "\U0001f469\U0001f3fd\u200d\U0001f4bb \u2764\ufe0f\u200d\U0001f525",  # skin tone, variation selector
+        "\U0001f642\u200d\u2194\ufe0f",  # a mathematical symbol as emoji
+        "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",  # the flag of England
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian, "I want"
+        "\u06f2\u06f0\u200c\u0633\u0627\u0644\u0647 CD\u200c\u0647\u0627",  # after digits, and after Latin letters
+        "\u0915\u094d\u200d\u0937 \u09b0\u200d\u09cd\u09af",  # before and after a mark
+        "\u00a9 1\u00bd 2\u2154 10\u2075 H\u2082O x\u00b2 x\u00b3 x\u00b9",
+    ],
+)
+def test_what_shapes_words_emoji_and_numbers_stays(text: str) -> None:
+    assert clean_text(text) == (text, set())
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("\u200dsad\u200c", "sad"),
+        ("s\u200da\u200cd, 1\u200d2, e\u200d\u00e9, +\u200d+", "sad, 12, e\u00e9, ++"),
+        ("\u0645\u200c \u200c\u0645 \u200d.\u0645", "\u0645 \u0645 .\u0645"),
+        ("\u0645\u200c\u200d\u200c\u0645", "\u0645\u200c\u0645"),
+        ("\u0645\u200b\u200c\u0645", "\u0645\u200c\u0645"),
+        ("\U0001f642\u200d", "\U0001f642"),
+        ("\u200d\U0001f642", "\U0001f642"),
+        ("\U0001f642\u200dx", "\U0001f642x"),
+        ("x\u200d\U0001f642", "x\U0001f642"),
+        ("\U0001f642\u200d\ufe0f", "\U0001f642\ufe0f"),
+        ("hi\U000e0068\U000e0069", "hi"),  # words in tags are hidden from people, not from a model
+        ("\U0001f3f4\U000e0067\U000e0062\U000e007f", "\U0001f3f4"),
+        ("\U0001f3f4" + 7 * "\U000e0067" + "\U000e007f", "\U0001f3f4"),
+        ("\u200fabc\u200e \u202eabc\u202c \u2067abc\u2069", "abc abc abc"),
+        ("a\u00adb\ufeffc\x00d\u200be\u2060f\x7fg", "abcdefg"),
+    ],
+)
+def test_what_is_invisible_goes(text: str, cleaned: str) -> None:
+    assert clean_text(text)[0] == cleaned
+
+
+def test_raised_digits_and_fractions_are_all_known() -> None:
+    def is_raised(character: str) -> bool:
+        kind = unicodedata.decomposition(character).partition(" ")[0]
+        return kind == "<fraction>" or (kind in ("<super>", "<sub>") and unicodedata.digit(character, None) is not None)
+
+    raised = {character for number in range(sys.maxunicode + 1) if is_raised(character := chr(number))}
+    assert {"\u00bd", "\u2075"} < raised
+    assert {found for found in map(chr, range(sys.maxunicode + 1)) if re.fullmatch(f"[{cleaning._RAISED}]", found)} == (
+        raised
+    )
+
+
+@pytest.mark.parametrize("word", ["a", "\u00e9", "\u0645\u200c\u0645", "\U0001f469\u200d\U0001f4bb", "&amp;"])
+def test_a_very_long_word(word: str) -> None:
+    text = word * (300_000 // len(word))
+    assert clean_text(text)[0] == text.replace("&amp;", "&")
+
+
 @given(st.one_of(st.text(), st.lists(PIECES).map("".join)))
 def test_idempotent(text: str) -> None:
     cleaned, _ = clean_text(text)
@@ -57,6 +152,12 @@ def test_idempotent(text: str) -> None:
 def test_reports_a_step_exactly_if_the_text_changed(text: str) -> None:
     cleaned, steps = clean_text(text)
     assert bool(steps) == (cleaned != text)
+
+
+def test_joiners_that_masking_uncovers_go() -> None:
+    text = "\u0645\u200c212-555-0123\u200c\u0645"
+    assert clean_text(text) == (text, set())
+    assert prepare_text(text, mask=True) == ("\u0645[PHONE]\u0645", {"masked_phone", "invisible_characters"})
 
 
 @given(st.one_of(st.text(), st.text(st.sampled_from("ab &;.\t\n\x00\u200b")), st.lists(PIECES).map("".join)))

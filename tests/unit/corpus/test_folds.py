@@ -3,6 +3,7 @@ import logging
 import re
 import warnings
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,18 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
 from mentallam.corpus import folds as corpus_folds
-from mentallam.corpus.folds import PARTS, FoldOptions, FoldSplit, _deal, make_folds
+from mentallam.corpus.folds import (
+    PARTS,
+    FoldOptions,
+    FoldSplit,
+    _check_balance,
+    _deal,
+    _most_even,
+    check_parts,
+    fold_balance,
+    make_folds,
+    parts_without_positives,
+)
 from mentallam.corpus.groups import author_of, group_posts
 from mentallam.errors import MentallamError
 
@@ -62,7 +74,7 @@ def test_properties(pairs: pd.DataFrame, options: FoldOptions, n_folds: int, ali
     try:
         folds = make_folds(pairs, grouped, options, n_folds, "hash")
     except MentallamError as error:  # rightly so where links have left a fold fewer groups than dev splits
-        n_groups, n_splits = map(int, re.findall(r"\d+", error.message)[:2])
+        n_groups, n_splits = map(int, re.findall(r"(\d+) groups .* for (\d+) ", error.message)[0])
         assert n_groups < n_splits
         return
     group = dict(zip(grouped["post_id"], grouped["group"], strict=True))
@@ -187,8 +199,181 @@ def test_positives_of_one_author_are_one_group(caplog: pytest.LogCaptureFixture)
 )
 def test_too_few_groups_or_folds(n_posts: int, n_folds: int, dev_splits: int) -> None:
     pairs = pairs_of({f"p{number}": [number % 2] for number in range(n_posts)})
-    with pytest.raises(MentallamError, match="groups are too few"):
+    with pytest.raises(MentallamError, match="are too few|at least 2"):
         folds_of(pairs, OPTIONS.model_copy(update={"dev_splits": dev_splits}), n_folds, "hash")
+
+
+def test_too_few_groups_are_told_from_too_few_posts() -> None:
+    pairs = pairs_of({f"s_{number // 5}_{number}": [number % 2] for number in range(20)})
+    by_author = OPTIONS.model_copy(update={"group_by": "author"})
+    with pytest.raises(MentallamError, match=r"^4 groups \(20 posts\) are too few for 5 folds \(MENTALLAM_CV_FOLDS\);"):
+        folds_of(pairs, by_author, 5)
+    with pytest.raises(MentallamError, match=r"^3 groups \(15 posts\) are too few for 5 dev splits of fold 0 \(folds"):
+        folds_of(pairs, by_author, 4)
+    with pytest.raises(MentallamError, match=r"^1 folds \(MENTALLAM_CV_FOLDS\): there must be at least 2$"):
+        folds_of(pairs, by_author, 1)
+
+
+def test_a_warning_names_ten_criteria(caplog: pytest.LogCaptureFixture) -> None:
+    folds_of(pairs_of({f"p{number:02}": [number % 2] + [int(number == 7)] * 10 for number in range(30)}), OPTIONS, 5)
+    assert caplog.messages[0].count(" (1)") == 10
+    assert caplog.messages[0].endswith(" (1)")
+    caplog.clear()
+    folds_of(pairs_of({f"p{number:02}": [number % 2] + [int(number == 7)] * 13 for number in range(30)}), OPTIONS, 5)
+    assert caplog.messages[0].count(" (1)") == 10
+    assert caplog.messages[0].endswith(" (1) and 3 more")
+
+
+def by_one_author(n_of_author: int, n_posts: int = 60) -> pd.DataFrame:
+    """Every third post is positive; one author wrote the first posts, the others one each."""
+    authors = [0] * n_of_author + list(range(1, n_posts - n_of_author + 1))
+    return pairs_of({f"s_{author}_{number:02}": [int(number % 3 == 0)] for number, author in enumerate(authors)})
+
+
+AUTHORS = FoldOptions(seed=42, group_by="author", dev_splits=5)
+
+
+def test_one_author_with_most_posts_is_refused() -> None:
+    with pytest.raises(MentallamError) as caught:
+        folds_of(by_one_author(50), AUTHORS, 5)
+    assert caught.value.message == (
+        "Fold 0 holds out 50 of 60 posts, 83% instead of 20% (its largest group, 0, has 50): that is more than "
+        "folds.max_share allows; leave out posts of that group, use fewer folds (MENTALLAM_CV_FOLDS) or "
+        "folds.group_by=post_id, or allow it: folds.max_share=0.84"
+    )
+    folds_of(by_one_author(50), AUTHORS.model_copy(update={"max_share": 0.84}), 5)
+    folds_of(by_one_author(50), OPTIONS, 5)
+
+
+def test_copies_of_one_post_are_refused_like_one_author() -> None:
+    pairs = pairs_of({f"p{number:02}": [int(number % 3 == 0)] for number in range(60)})
+    links = pd.DataFrame([("p00", f"p{number:02}") for number in range(1, 40)], columns=["post_id", "duplicate_of"])
+    with pytest.raises(MentallamError, match=r"its largest group, p00, has 40\).* or folds.duplicates=report"):
+        make_folds(pairs, groups_of(pairs, "post_id", links), OPTIONS, 5, "hash")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "outcome"),
+    [
+        ([12, 15, 11, 11, 11], ""),  # a quarter is 1.25 times a fifth
+        ([12, 16, 11, 11, 10], "warned"),
+        ([10, 30, 10, 5, 5], "warned"),  # half
+        ([10, 31, 9, 5, 5], "refused"),
+        ([22, 38], "warned"),
+        ([23, 37], ""),  # 1.25 times a half are 37.5
+        ([15, 45], "warned"),  # three quarters are 1.5 times a half
+        ([14, 46], "refused"),
+    ],
+)
+def test_bounds_of_balance(sizes: list[int], outcome: str, caplog: pytest.LogCaptureFixture) -> None:
+    post_ids = np.array([f"p{number}" for number in range(60)])
+    folds: list[Any] = [
+        {"fold": fold, "held_out": part.tolist()} for fold, part in enumerate(np.split(post_ids, np.cumsum(sizes)[:-1]))
+    ]
+    largest = {"fold": 1, "posts": sizes[1], "share": sizes[1] / 60, "equal_share": 1 / len(sizes)}
+    assert fold_balance(folds) == {**largest, "uneven": bool(outcome)}
+    # Of fold 1 all but one are of author b; the other folds are one of author a each.
+    group = [
+        f"a{fold}" if fold != 1 else ("b" if number else "c") for fold, n in enumerate(sizes) for number in range(n)
+    ]
+    groups = pd.DataFrame({"post_id": post_ids, "group": group})
+    share = f"{100 * sizes[1] / 60:.0f}% instead of {100 / len(sizes):.0f}%"
+    told = f"Fold 1 holds out {sizes[1]} of 60 posts, {share} (its largest group, b, has {sizes[1] - 1})"
+    if outcome == "refused":
+        with pytest.raises(MentallamError, match=re.escape(f"{told}: that is more than folds.max_share allows")):
+            _check_balance(folds, groups, AUTHORS)
+        _check_balance(folds, groups, AUTHORS.model_copy(update={"max_share": 0.78}))
+    else:
+        _check_balance(folds, groups, AUTHORS)
+    assert caplog.messages == ([told] if outcome else [])
+
+
+def test_few_posts_need_not_divide_evenly(caplog: pytest.LogCaptureFixture) -> None:
+    folds = folds_of(pairs_of({f"p{number}": [1] for number in range(7)}), OPTIONS, 5)
+    assert fold_balance(folds) == {"fold": 0, "posts": 2, "share": 2 / 7, "equal_share": 0.2, "uneven": False}
+    assert "holds out" not in caplog.text
+    assert len(folds[4]["dev"]) == 2  # of six posts, dealt out to five
+
+
+def test_the_largest_group_is_learnt_from_rather_than_chosen_on() -> None:
+    """It is dealt first, so to the first split, which would be the dev part."""
+    for fold in folds_of(by_one_author(20), AUTHORS, 5)[1:]:
+        assert sum(post.startswith("s_0_") for post in fold["train"]) == 20
+        assert 5 <= len(fold["dev"]) <= 12
+
+
+def test_of_dev_parts_that_are_all_uneven_the_smallest_is_taken() -> None:
+    sizes = iter([12, 4, 9])
+    pairs = pd.DataFrame({"post_id": [f"p{number}" for number in range(25)]})
+    parts = np.split(np.arange(25), [12, 16])
+    splits = [(np.setdiff1d(np.arange(25), part), part) for part in parts]
+    assert [len(part) for part in parts] == list(sizes)
+    assert _most_even(pairs, splits, 3)[1].tolist() == [12, 13, 14, 15]  # the first that is not uneven
+    assert _most_even(pairs, [splits[0], splits[2]], 5)[1].tolist() == list(range(16, 25))
+    assert _most_even(pairs, [splits[2], splits[0]], 5)[1].tolist() == list(range(16, 25))
+
+
+def checked(labels: dict[str, list[int]], texts: dict[str, str], n_folds: int = 5, dev_splits: int = 5) -> None:
+    options = OPTIONS.model_copy(update={"dev_splits": dev_splits})
+    posts = pd.DataFrame([(post_id, texts.get(post_id, post_id)) for post_id in labels], columns=["post_id", "text"])
+    check_parts(folds_of(pairs_of(labels), options, n_folds), posts)
+
+
+ALTERNATING = {f"p{number:02}": [number % 2] for number in range(30)}
+
+
+def test_parts_that_can_be_learnt_and_scored_pass(caplog: pytest.LogCaptureFixture) -> None:
+    checked(ALTERNATING, {})
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("part", "n_posts"), [("dev", 5), ("held_out", 6), ("train", 19)])
+def test_a_part_that_is_one_text_is_refused(part: str, n_posts: int) -> None:
+    fold = folds_of(pairs_of(ALTERNATING), OPTIONS, 5)[0]
+    copies: list[str] = fold[part]  # type: ignore[literal-required]
+    assert len(copies) == n_posts
+    named = part.replace("_", "-")
+    with pytest.raises(
+        MentallamError, match=f"^Fold 0: the {named} part is {n_posts} copies of one text \\({copies[0]}"
+    ):
+        checked(ALTERNATING, dict.fromkeys(copies, "the same"))
+    checked(ALTERNATING, dict.fromkeys(copies[1:], "the same"))
+
+
+def test_a_part_of_one_post_is_refused() -> None:
+    labels = {f"p{number}": [number % 2] for number in range(7)}
+    with pytest.raises(MentallamError, match=r"^Fold \d: the (dev|held-out) part is one post \(p\d\); use fewer folds"):
+        checked(labels, {})
+    checked({f"p{number}": [number % 2] for number in range(8)}, {}, n_folds=2, dev_splits=2)
+
+
+@pytest.mark.parametrize(("label", "name"), [(0, "positive"), (1, "negative")])
+def test_labels_that_are_all_the_same_are_refused(label: int, name: str) -> None:
+    with pytest.raises(MentallamError, match=f"^No pair is labelled as {name}: there is nothing to learn"):
+        checked({post_id: [label] for post_id in ALTERNATING}, {})
+    rest = {post_id: [label] for post_id in ALTERNATING if post_id != "p07"}
+    with pytest.raises(MentallamError, match=f"^Fold \\d: the train part holds no {name} pair"):
+        checked({**rest, "p07": [1 - label]}, {})
+
+
+def test_parts_without_positives_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    labels = {post_id: [int(post_id in ("p03", "p11", "p25"))] for post_id in ALTERNATING}
+    folds = folds_of(pairs_of(labels), OPTIONS, 5)
+    without = parts_without_positives(folds)
+    assert without["train"] == []
+    for part in ("dev", "held_out"):
+        assert without[part] == [
+            fold["fold"]
+            for fold in folds
+            if not {"p03", "p11", "p25"} & set(fold[part])  # type: ignore[literal-required]
+        ]
+    caplog.clear()
+    checked(labels, {})
+    told = {part: ", ".join(map(str, without[part])) for part in ("dev", "held_out")}
+    assert caplog.messages[-1] == (
+        "Some parts hold no positive pair, so recall and F1 of them say nothing: "
+        f"dev of fold {told['dev']}; held-out of fold {told['held_out']}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -203,6 +388,8 @@ def test_too_few_groups_or_folds(n_posts: int, n_folds: int, dev_splits: int) ->
         {"duplicates": "drop"},
         {"near_duplicate_threshold": 0.4},
         {"near_duplicate_threshold": 1.1},
+        {"max_share": 0},
+        {"max_share": 1.01},
     ],
 )
 def test_options_are_checked(change: dict[str, object]) -> None:

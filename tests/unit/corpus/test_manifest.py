@@ -29,12 +29,13 @@ FRAMES = {
 PLAIN = CleaningOptions(mask=False)
 FOLDS = FoldOptions(seed=42, group_by="post_id", dev_splits=5)
 COUNTS = {"any": 1}
+PLACEHOLDERS = {"[removed]": 3, "[deleted]": 4}
 
 
 def manifest_of(
     corpus: Corpus, frames: dict[str, pd.DataFrame], cleaning: CleaningOptions = PLAIN, folds: FoldOptions = FOLDS
 ) -> Manifest:
-    return build_manifest(corpus.source, frames, cleaning, folds, COUNTS)
+    return build_manifest(corpus.source, frames, cleaning, folds, COUNTS, PLACEHOLDERS)
 
 
 def test_a_column_is_hashed_as_documented() -> None:
@@ -94,7 +95,15 @@ def test_data_hash_depends_on_the_options_that_shape_the_data(corpus: Corpus) ->
         hash_of(near_duplicate_threshold=0.9),
     ]
     assert len(set(hashes)) == len(hashes)
-    assert hash_of(seed=1, dev_splits=2) == hash_of()  # other folds of the same data
+    assert hash_of(seed=1, dev_splits=2, max_share=0.9) == hash_of()  # other folds of the same data
+    assert hash_of(CleaningOptions(mask=False, placeholders=())) == hash_of()  # the posts themselves are hashed
+
+
+def test_options_are_those_that_a_change_of_which_needs_new_data(corpus: Corpus) -> None:
+    assert manifest_of(corpus, FRAMES)["options"] == {
+        "cleaning": {"mask": False, "placeholders": list(PLAIN.placeholders)},
+        "folds": {"group_by": "post_id", "duplicates": "group", "near_duplicate_threshold": 0.8},
+    }
 
 
 def test_manifest_lists_files_counts_and_versions(corpus: Corpus, folder: Path) -> None:
@@ -107,7 +116,9 @@ def test_manifest_lists_files_counts_and_versions(corpus: Corpus, folder: Path) 
         for name in ("redsm5_posts.csv", "redsm5_annotations.csv", "criteria.csv")
         for content in [(folder / name).read_bytes()]
     ]
-    assert manifest["counts"] == {"posts": 2, "criteria": 2, "pairs": 3, "positive_pairs": 1, "groups": 2}
+    assert manifest["counts"] == {
+        "posts": 2, "placeholder_posts": 7, "criteria": 2, "pairs": 3, "positive_pairs": 1, "groups": 2
+    }  # fmt: skip
     assert manifest["posts_cleaned"] == COUNTS
     assert {"mentallam", "ftfy", "scikit-learn", "pandas"} <= manifest["versions"].keys()
     assert str(folder) not in json.dumps(manifest)

@@ -33,6 +33,7 @@ def statistics_of(
         corpus.pairs,
         folds,
         cleaning_counts,
+        {"[removed]": 2},
         counts,
         LABEL,
         options,
@@ -53,6 +54,11 @@ def test_figures_of_the_sample(sample: Corpus) -> None:
     assert found["counts"]["override_reason"] == "a test"
     assert found["folds"]["held_out_posts"] == [12, 12, 11, 13, 12]
     assert found["posts_cleaned"]["any"] > 0
+    assert found["placeholder_posts"] == {"[removed]": 2}
+    assert found["folds"]["balance"] == {
+        "fold": 3, "posts": 13, "share": 13 / 60, "equal_share": 0.2, "uneven": False
+    }  # fmt: skip
+    assert found["folds"]["without_positives"] == {"train": [], "dev": [], "held_out": []}
     assert len(found["data_hash"]) == 64
 
 

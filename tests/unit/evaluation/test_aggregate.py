@@ -97,7 +97,7 @@ def test_a_fold_with_one_label_only_is_left_out_of_the_mean_roc_auc(
 ) -> None:
     folds[1]["label"] = np.int8(0)
     summary = summarised(folds)
-    assert "No pair is positive" in caplog.text
+    assert not caplog.records
     defined = [sk.roc_auc_score(folds[k]["label"], folds[k]["probability"]) for k in (0, 2, 3, 4)]
     assert summary["folds"][1]["roc_auc"] is None and summary["folds"][1]["f1_same_fold"] == 0
     assert summary["metrics"]["roc_auc"] == {

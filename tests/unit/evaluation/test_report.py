@@ -169,6 +169,21 @@ def test_pairs_without_a_label_are_told(render: Render, summary: dict[str, Any])
     assert " 7 pairs of these posts and criteria have no label" in render()
 
 
+def test_placeholders_and_uneven_folds_are_told(render: Render, data_statistics: dict[str, Any]) -> None:
+    balance = {"fold": 1, "posts": 25, "share": 25 / 60, "equal_share": 0.2, "uneven": False}
+    data_statistics |= {"placeholder_posts": {}}
+    data_statistics["folds"] |= {"balance": balance, "without_positives": {"train": [], "dev": [], "held_out": []}}
+    for words in ("placeholders", "uneven", "no positive pair"):
+        assert words not in render()
+    data_statistics["placeholder_posts"] = {"[removed]": 20, "[deleted]": 3}
+    balance["uneven"] = True
+    data_statistics["folds"]["without_positives"] |= {"dev": [0], "held_out": [2, 3]}
+    report = render()
+    assert " 23 posts were placeholders of deleted posts (`[removed]`, `[deleted]`) and were left out" in report
+    assert " fold 1 holds out 42 % of the posts instead of 20 %" in report
+    assert " Fold 2, 3 holds out no positive pair: precision, recall and F1 count as 0 there" in report
+
+
 def test_a_criterion_without_a_name_is_called_by_its_id(render: Render, summary: dict[str, Any]) -> None:
     assert tables(render())["criterion"][1][0] == "A.1 DEPRESSED_MOOD"
     summary["per_criterion"][0]["symptom"] = "A.1"

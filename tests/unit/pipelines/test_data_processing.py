@@ -40,12 +40,16 @@ class KeptDataset(MemoryDataset):
 
 
 def run(
-    params: dict[str, object], n_folds: int, folder: Path = ROOT / "data/01_raw/sample", **others: object
+    params: dict[str, object],
+    n_folds: int,
+    folder: Path = ROOT / "data/01_raw/sample",
+    format: str = "redsm5",
+    **others: object,
 ) -> DataCatalog:
     # A base model that is not on this machine: nothing here needs its tokens.
     params |= {"audited_profiles": ["mentallam"], "profile": "tiny", "overrides": "", "base_models": "unused"}
     params |= {"hydra_configs": str(ROOT / "hydra_configs")} | others
-    corpus = read_corpus("redsm5", folder, ROOT / "data/01_raw/dsm5_criteria.csv")
+    corpus = read_corpus(format, folder, ROOT / "data/01_raw/dsm5_criteria.csv" if format == "redsm5" else None)
     inputs = {"corpus": corpus, "params:n_folds": n_folds} | {f"params:{k}": v for k, v in params.items()}
     pipeline = create_pipeline(n_folds)
     catalog = DataCatalog({name: KeptDataset(copy_mode="assign") for name in pipeline.all_outputs()})
@@ -113,6 +117,76 @@ def test_no_sentence_of_a_post_is_in_what_the_audit_saves(base: DataCatalog) -> 
     sentences = {part for text in base["posts"].load()["text"] for part in text.split(". ") if len(part) > 12}
     assert len(saved) == 7 and len(sentences) > 60
     assert not [part for part in sentences for text in saved if part in text]
+
+
+def write_pairs(folder: Path, texts: list[str]) -> Path:
+    """A corpus in the format pairs: every other of its posts matches."""
+    ids = [f"p{number:02}" for number in range(len(texts))]
+    labels = ["yes" if number % 2 else "no" for number in range(len(texts))]
+    tables = {
+        "posts": {"post_id": ids, "post": texts},
+        "criteria": {"criterion_id": ["x"], "criterion": ["People."]},
+        "groundtruth": {"post_id": ids, "criterion_id": "x", "label": labels},
+    }
+    for name, columns in tables.items():
+        pd.DataFrame(columns).to_csv(folder / f"{name}.csv", index=False)
+    return folder
+
+
+def post_of(number: int) -> str:
+    return " ".join(f"word{number}of{place}" for place in range(20))
+
+
+def test_placeholders_are_counted_and_in_no_fold(tmp_path: Path) -> None:
+    texts = [post_of(number) if number % 3 else "[removed]" for number in range(60)]
+    params = parameters("pairs")
+    params["expectation"] = Expectation(posts=60, criteria=1, pairs=60)  # of the corpus as read
+    catalog = run(params, 5, write_pairs(tmp_path, texts), "pairs")
+    kept = [f"p{number:02}" for number in range(60) if number % 3]
+    for name in ("posts", "pairs", "groups"):
+        assert catalog[name].load()["post_id"].tolist() == kept
+    assert sorted(post for fold in range(5) for post in catalog[f"fold_{fold}_split"].load()["held_out"]) == kept
+    found = catalog["data_statistics"].load()
+    assert (found["n_posts"], found["n_pairs"], found["placeholder_posts"]) == (40, 40, {"[removed]": 20})
+    assert found["counts"]["found"]["posts"] == 60
+    assert catalog["data_manifest"].load()["counts"]["placeholder_posts"] == 20
+    assert "left out of posts and pairs: 20 ([removed] 20)" in catalog["data_audit"].load()
+
+
+def test_folds_of_placeholders_that_are_kept_are_refused(tmp_path: Path) -> None:
+    """The copies are one group: where they are not held out they are the dev part, or most of the training posts."""
+    texts = [post_of(number) if number % 3 else "[removed]" for number in range(60)]
+    params = parameters("pairs") | {"cleaning": CleaningOptions(mask=False, placeholders=())}
+    folder = write_pairs(tmp_path, texts)
+    kept = run(params, 5, folder, "pairs")
+    assert kept["data_statistics"].load()["placeholder_posts"] == {}
+    assert len(kept["posts"].load()) == 60
+    pd.DataFrame({"post_id": [f"p{number:02}" for number in range(60)], "post": "[removed]"}).to_csv(
+        folder / "posts.csv", index=False
+    )
+    with pytest.raises(MentallamError, match=r"^1 groups \(60 posts\) are too few for 5 folds"):
+        run(params, 5, folder, "pairs")
+
+
+def test_labels_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
+    folder = write_pairs(tmp_path, [post_of(number) for number in range(40)])
+    labels = (folder / "groundtruth.csv").read_text(encoding="utf-8")
+    (folder / "groundtruth.csv").write_text(labels.replace("yes", "no"), encoding="utf-8")
+    with pytest.raises(MentallamError, match="No pair is labelled as positive"):
+        run(parameters("pairs"), 5, folder, "pairs")
+
+
+@pytest.mark.parametrize(("handling", "straddling"), [("group", 0), ("report", 4), ("ignore", 0)])
+def test_near_duplicates_share_a_fold_if_they_are_grouped(tmp_path: Path, handling: str, straddling: int) -> None:
+    texts = [post_of(number // 2) + f" end{number}" if number < 16 else post_of(number) for number in range(40)]
+    params = parameters("pairs")
+    params["folds"] = FoldOptions(seed=42, group_by="post_id", dev_splits=5, duplicates=handling)  # type: ignore[arg-type]
+    catalog = run(params, 5, write_pairs(tmp_path, texts), "pairs")
+    groups = catalog["groups"].load()["group"]
+    assert groups.nunique() == (32 if handling == "group" else 40)
+    found = catalog["data_statistics"].load()["duplicates"]
+    assert (found["sets"], found["posts"]) == ((0, 0) if handling == "ignore" else (8, 16))
+    assert (found["sets_straddling_folds"] >= straddling) if straddling else found["sets_straddling_folds"] == 0
 
 
 def test_number_of_folds_is_an_argument() -> None:

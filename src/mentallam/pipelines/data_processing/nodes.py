@@ -10,10 +10,10 @@ import pandas as pd
 
 from mentallam import config
 from mentallam.classifier.lengths import token_statistics
-from mentallam.corpus import audit, cleaning, duplicates, groups, manifest, pairs, schemas, statistics
+from mentallam.corpus import audit, cleaning, duplicates, groups, manifest, pairs, placeholders, schemas, statistics
 from mentallam.corpus.audit_plots import audit_figures
 from mentallam.corpus.cleaning import CleaningOptions
-from mentallam.corpus.folds import FoldOptions, FoldSplit, make_folds
+from mentallam.corpus.folds import FoldOptions, FoldSplit, check_parts, make_folds
 from mentallam.corpus.manifest import Manifest, Source
 from mentallam.corpus.pairs import Expectation
 from mentallam.corpus.readers import Corpus
@@ -37,11 +37,18 @@ def clean_posts(written_posts: pd.DataFrame, options: CleaningOptions) -> tuple[
     return schemas.validate(posts, schemas.POSTS), cleaning_counts
 
 
+def leave_out_placeholders(
+    cleaned_posts: pd.DataFrame, checked_pairs: pd.DataFrame, criteria: pd.DataFrame, options: CleaningOptions
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:
+    """Return the posts and pairs without placeholders of deleted posts, and how many posts each placeholder was."""
+    return placeholders.leave_out_placeholders(cleaned_posts, checked_pairs, criteria, options)
+
+
 def check_counts(
-    read_pairs: pd.DataFrame, posts: pd.DataFrame, criteria: pd.DataFrame, expectation: Expectation
+    read_pairs: pd.DataFrame, written_posts: pd.DataFrame, criteria: pd.DataFrame, expectation: Expectation
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return the pairs once their counts are what the profile expects, and the counts."""
-    return read_pairs, pairs.check_counts(posts, criteria, read_pairs, expectation)
+    """Return the pairs once the corpus as read has the counts that the profile expects, and the counts."""
+    return read_pairs, pairs.check_counts(written_posts, criteria, read_pairs, expectation)
 
 
 def group_posts(posts: pd.DataFrame, options: FoldOptions) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -61,17 +68,25 @@ def build_manifest(
     cleaning_options: CleaningOptions,
     fold_options: FoldOptions,
     cleaning_counts: dict[str, int],
+    placeholder_counts: dict[str, int],
 ) -> Manifest:
     """Return the content of manifest.json."""
     frames = {"posts": posts, "criteria": criteria, "pairs": pair_table, "groups": post_groups}
-    return manifest.build_manifest(source, frames, cleaning_options, fold_options, cleaning_counts)
+    return manifest.build_manifest(source, frames, cleaning_options, fold_options, cleaning_counts, placeholder_counts)
 
 
 def assign_folds(
-    pair_table: pd.DataFrame, post_groups: pd.DataFrame, data_manifest: Manifest, options: FoldOptions, n_folds: int
+    posts: pd.DataFrame,
+    pair_table: pd.DataFrame,
+    post_groups: pd.DataFrame,
+    data_manifest: Manifest,
+    options: FoldOptions,
+    n_folds: int,
 ) -> list[FoldSplit]:
     """Return one split per fold."""
-    return make_folds(pair_table, post_groups, options, n_folds, data_manifest["data_hash"])
+    folds = make_folds(pair_table, post_groups, options, n_folds, data_manifest["data_hash"])
+    check_parts(folds, posts)
+    return folds
 
 
 def describe_data(
@@ -80,6 +95,7 @@ def describe_data(
     criteria: pd.DataFrame,
     pair_table: pd.DataFrame,
     cleaning_counts: dict[str, int],
+    placeholder_counts: dict[str, int],
     checked_counts: dict[str, Any],
     label: CorpusLabel,
     options: FoldOptions,
@@ -88,7 +104,17 @@ def describe_data(
 ) -> dict[str, Any]:
     """Return the figures of data_statistics.json."""
     return statistics.describe(
-        annotation_counts, posts, criteria, pair_table, folds, cleaning_counts, checked_counts, label, options, links
+        annotation_counts,
+        posts,
+        criteria,
+        pair_table,
+        folds,
+        cleaning_counts,
+        placeholder_counts,
+        checked_counts,
+        label,
+        options,
+        links,
     )
 
 

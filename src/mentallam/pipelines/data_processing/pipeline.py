@@ -13,8 +13,8 @@ def create_pipeline(n_folds: int) -> Pipeline:
         f"params:{name}" for name in ("audited_profiles", "profile", "overrides", "hydra_configs", "base_models")
     ]
     described = [
-        *("annotation_counts", "posts", "criteria", "pairs", "cleaning_counts", "checked_counts"),
-        *("params:corpus_label", "params:folds", "duplicates"),
+        *("annotation_counts", "posts", "criteria", "pairs", "cleaning_counts", "placeholder_counts"),
+        *("checked_counts", "params:corpus_label", "params:folds", "duplicates"),
     ]
     return Pipeline(
         [
@@ -27,28 +27,34 @@ def create_pipeline(n_folds: int) -> Pipeline:
             Node(
                 nodes.clean_posts,
                 ["written_posts", "params:cleaning"],
-                ["posts", "cleaning_counts"],
+                ["cleaned_posts", "cleaning_counts"],
                 name="clean_posts",
             ),
             Node(
                 nodes.check_counts,
-                ["read_pairs", "posts", "criteria", "params:expectation"],
-                ["pairs", "checked_counts"],
+                ["read_pairs", "written_posts", "criteria", "params:expectation"],
+                ["checked_pairs", "checked_counts"],
                 name="check_counts",
+            ),
+            Node(
+                nodes.leave_out_placeholders,
+                ["cleaned_posts", "checked_pairs", "criteria", "params:cleaning"],
+                ["posts", "pairs", "placeholder_counts"],
+                name="leave_out_placeholders",
             ),
             Node(nodes.group_posts, ["posts", "params:folds"], ["groups", "duplicates"], name="group_posts"),
             Node(
                 nodes.build_manifest,
                 [
                     *("corpus_source", "posts", "criteria", "pairs", "groups"),
-                    *("params:cleaning", "params:folds", "cleaning_counts"),
+                    *("params:cleaning", "params:folds", "cleaning_counts", "placeholder_counts"),
                 ],
                 "data_manifest",
                 name="build_manifest",
             ),
             Node(
                 nodes.assign_folds,
-                ["pairs", "groups", "data_manifest", "params:folds", "params:n_folds"],
+                ["posts", "pairs", "groups", "data_manifest", "params:folds", "params:n_folds"],
                 folds,
                 name="assign_folds",
             ),
