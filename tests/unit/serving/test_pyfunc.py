@@ -134,12 +134,12 @@ def test_a_model_config_at_loading_counts(model: Path, tmp_path: Path, base_mode
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"text": [SECRET, " "]}, "the input row 2: the text is empty"),
-        ({"text": [SECRET, "x"], "post_id": ["a", "a"]}, "the input row 2: post_id a has two texts"),
+        ({"text": [SECRET, " "]}, "the input, row 2: the text is empty"),
+        ({"text": [SECRET, "x"], "post_id": ["a", "a"]}, "the input, row 2: post_id 'a' has two texts"),
         ({"text": [SECRET], "criterion_id": ["A.99"]}, "unknown criterion A.99; this model knows A.1, A.4, A.6"),
         ({"body": [SECRET]}, "the input has no column text; it needs text, and may have post_id and criterion_id"),
         ({"text": [SECRET, 17]}, "the input has a text that is no string"),
-        ({"text": [SECRET, "x"], "post_id": [1, 1]}, "the input row 2: post_id 1 has two texts"),
+        ({"text": [SECRET, "x"], "post_id": [1, 1]}, "the input, rows 1, 2: post_id must be a string"),
     ],
 )
 def test_bad_input_is_named_without_its_text(
