@@ -17,7 +17,7 @@ from mentallam.errors import MentallamError
 # At most one word that does not end like a sentence.
 _IDENTIFIER = re.compile(r"\s*(\w([\w.:/-]*\w)?)?\s*")
 # At most two, short ones; a column of texts has more than a few of them.
-_LABEL = re.compile(r"[+-]?\w([\w.:/-]*\w)?( \w([\w.:/-]*\w)?)?")
+_LABEL = re.compile(r"([+-]?\w([\w.:/-]*\w)?( \w([\w.:/-]*\w)?)?)?")
 _LONGEST_LABEL, _FEW_LABELS = 20, 10
 _NAMED_ROWS = 5
 

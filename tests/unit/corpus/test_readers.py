@@ -274,6 +274,120 @@ def test_labels_may_be_integers_where_there_are_any(folder: Path, ending: str) -
     assert_same(read(folder), plain)
 
 
+def write_labels(folder: Path, yes: object, no: object, ending: str = ".csv") -> None:
+    """Write the labels of the corpus in other words."""
+    path = folder / "groundtruth.csv"
+    frame = pd.read_csv(path, dtype=str)
+    frame["label"] = frame["label"].str.lower().map({"yes": yes, "1": yes, "no": no, "0": no})
+    path.unlink()
+    if ending == ".parquet":
+        frame.to_parquet(path.with_suffix(ending))
+    elif ending == ".jsonl":
+        frame.to_json(path.with_suffix(ending), orient="records", lines=True)
+    else:
+        frame.to_csv(path, index=False)
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"),
+    [("TRUE", "FALSE"), ("true", "False"), ("1.0", "0.0"), (True, False), (1.0, 0.0), (1, 0), ("YES", "0")],
+)
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_labels_in_other_words(pairs_folder: Path, yes: object, no: object, ending: str) -> None:
+    plain = read_pairs(pairs_folder)
+    write_labels(pairs_folder, yes, no, ending)
+    assert_same(read_pairs(pairs_folder), plain)
+
+
+@pytest.mark.parametrize(
+    ("yes", "no", "label_values"),
+    [("Matched", "unmatched", "matched:unmatched"), ("1", "2", "1:2"), ("no", "yes", "no:yes")],
+)
+def test_label_values_name_the_labels(pairs_folder: Path, yes: str, no: str, label_values: str) -> None:
+    plain = read_pairs(pairs_folder)
+    write_labels(pairs_folder, yes, no)
+    assert_same(read_corpus("pairs", pairs_folder, label_values=label_values), plain)
+    path = pairs_folder / "groundtruth.csv"
+    path.write_text(path.read_text().replace(f"p1,social,{yes}", "p1,social,TRUE"))
+    with pytest.raises(MentallamError, match="row 2: label must be one of .*; seen besides: 'true'"):
+        read_corpus("pairs", pairs_folder, label_values=label_values)
+
+
+@pytest.mark.parametrize(
+    ("yes", "no", "seen"),
+    [
+        (
+            "matched",
+            "not matched",
+            "seen besides: 'matched', 'not matched'; map two others with --params label_values=",
+        ),
+        ("0.5", "-1", "seen besides: '-1', '0.5'"),
+        (0.5, 0.0, "seen besides: '0.5'"),
+        (2, 0, "seen besides: '2'"),
+        (f"a {SECRET} post here", "no", "seen besides: (a value of 17 characters)"),
+        (f"{SECRET}.", "no", "seen besides: (a value of 6 characters)"),
+    ],
+)
+def test_other_labels_are_shown_and_texts_are_not(pairs_folder: Path, yes: object, no: object, seen: str) -> None:
+    write_labels(pairs_folder, yes, no)
+    with pytest.raises(MentallamError) as caught:
+        read_pairs(pairs_folder)
+    assert seen in caught.value.message
+    assert SECRET not in caught.value.message
+
+
+def test_many_other_labels_are_texts(pairs_folder: Path) -> None:
+    words = [f"{SECRET} {number}" for number in range(12)]
+    rows = "".join(f"p{number},social,{word}\n" for number, word in enumerate(words))
+    (pairs_folder / "groundtruth.csv").write_text(f"post_id,criterion_id,label\n{rows}")
+    with pytest.raises(MentallamError) as caught:
+        read_pairs(pairs_folder)
+    assert "rows 2, 3, 4, 5, 6 and 7 more: label must be one of yes, no" in caught.value.message
+    assert SECRET not in caught.value.message
+
+
+@pytest.mark.parametrize("label_values", ["matched", "a:b:c", ":no", "yes:", "Yes:yes", "", 62])
+def test_label_values_that_are_no_two_words(pairs_folder: Path, label_values: object) -> None:
+    with pytest.raises(MentallamError, match="label_values of the corpus is .*: write it as POSITIVE:NEGATIVE"):
+        read_corpus("pairs", pairs_folder, label_values=label_values)  # type: ignore[arg-type]
+
+
+def test_headings_of_a_dump(pairs_folder: Path) -> None:
+    plain = read_pairs(pairs_folder)
+    path = pairs_folder / "posts.csv"
+    path.write_text(path.read_text().replace("post_id,post", "id,SelfText"))
+    with pytest.raises(
+        MentallamError, match=r"found 'id', 'SelfText'; .*columns\.post_id=HEADING,columns\.text=HEADING"
+    ):
+        read_pairs(pairs_folder)
+    columns = {"post_id": "id", "text": "selftext"}
+    assert_same(read_corpus("pairs", pairs_folder, columns=columns), plain)
+    truth = pairs_folder / "groundtruth.csv"
+    truth.write_text(truth.read_text().replace("post_id,criterion_id,label", "id,topic,status"))
+    columns |= {"criterion_id": "topic", "label": "status"}
+    assert_same(read_corpus("pairs", pairs_folder, columns=columns), plain)
+    with pytest.raises(
+        MentallamError, match=r"columns\.criterion names no column that is read: use one of post_id, text"
+    ):
+        read_corpus("pairs", pairs_folder, columns={"criterion": "wording"})
+
+
+def test_white_space_around_a_criterion_is_no_wording(pairs_folder: Path) -> None:
+    plain = read_pairs(pairs_folder)
+    path = pairs_folder / "criteria.csv"
+    path.write_text(path.read_text().replace("criterion_id,", "criterion_id, ").replace("physical,", "physical, "))
+    assert_same(read_pairs(pairs_folder), plain)
+
+
+def test_a_blank_line_is_no_row(folder: Path) -> None:
+    plain = read(folder)
+    path = folder / POSTS
+    path.write_bytes(path.read_bytes().replace(b"A second one.\r\n", b"A second one.\r\n\r\n"))
+    assert_same(read(folder), plain)
+    path.write_bytes(path.read_bytes().replace(b"A third.", b""))
+    assert "row 5: text is empty" in refused(folder)
+
+
 def test_two_files_for_one_are_refused(folder: Path) -> None:
     (folder / "redsm5_posts.jsonl").touch()
     assert "redsm5_posts.csv, redsm5_posts.jsonl: which one counts?" in refused(folder)
