@@ -24,6 +24,8 @@ class CorpusDataset(AbstractDataset[None, Corpus]):
         folder: Where they lie.
         criteria: The criteria's file; the format `pairs` finds it in the folder without.
         missing_pairs: For the format `pairs`: `allowed` if not every post is labelled for every criterion.
+        columns: For the format `pairs`: headings of the files that are not the usual ones, by column.
+        label_values: For the format `pairs`: `POSITIVE:NEGATIVE`, what the labels are called in the file.
         metadata: For plugins.
     """
 
@@ -34,9 +36,12 @@ class CorpusDataset(AbstractDataset[None, Corpus]):
         folder: str,
         criteria: str | None = None,
         missing_pairs: str = "refused",
+        columns: dict[str, Any] | None = None,
+        label_values: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._format, self._folder, self._criteria, self._missing_pairs = format, folder, criteria, missing_pairs
+        self._columns, self._label_values = columns, label_values
         self.metadata = metadata
 
     @property
@@ -46,7 +51,9 @@ class CorpusDataset(AbstractDataset[None, Corpus]):
 
     def load(self) -> Corpus:
         """Reads the corpus, strictly; see `corpus.readers.read_corpus`."""
-        return read_corpus(self._format, self._folder, self._criteria, self._missing_pairs)
+        return read_corpus(
+            self._format, self._folder, self._criteria, self._missing_pairs, self._columns, self._label_values
+        )
 
     def save(self, data: None) -> None:
         """Refuses: a corpus is never written by a run."""

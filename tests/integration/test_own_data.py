@@ -1,4 +1,4 @@
-"""Somebody's own posts and criteria through all four pipelines, by configuration alone."""
+"""Somebody's own posts and criteria through all four pipelines, by configuration alone: other headings, odd ids."""
 
 import json
 from pathlib import Path
@@ -10,9 +10,27 @@ from tests.integration.conftest import Workspace
 
 TOPICS = {
     "sleep": ("I lay awake until the birds began", "The afternoon was fine"),
-    "money": ("The rent is due and the account is empty", "My shift went by without a word"),
-    "friends": ("Nobody has called me for weeks", "We cooked at the neighbours' and laughed"),
+    "NA": ("The rent is due and the account is empty", "My shift went by without a word"),
+    "1e5": ("Nobody has called me for weeks", "We cooked at the neighbours' and laughed"),
 }
+# What pandas, YAML or a spreadsheet would take for something else.
+ODD_IDS = [
+    "0012",
+    "12",
+    "1e5",
+    "NA",
+    "N/A",
+    "nan",
+    "null",
+    "None",
+    "true",
+    "-5",
+    "=1+1",
+    "inf",
+    "café",
+    "a/b",
+    "2024-01-05",
+]
 
 
 def write_corpus(folder: Path, n_posts: int = 40) -> pd.DataFrame:
@@ -22,11 +40,14 @@ def write_corpus(folder: Path, n_posts: int = 40) -> pd.DataFrame:
     for number in range(n_posts):
         chosen = [bool(number >> bit & 1) for bit in range(3)]
         words = [TOPICS[topic][not yes] for topic, yes in zip(TOPICS, chosen, strict=True)]
-        posts.append((f"p{number}", ". ".join([*words, f"That was day {number * number}, {number} to go"])))
-        labels += [(f"p{number}", topic, "yes" if yes else "no") for topic, yes in zip(TOPICS, chosen, strict=True)]
+        post_id = ODD_IDS[number] if number < len(ODD_IDS) else f"p{number}"
+        posts.append((post_id, ". ".join([*words, f"That was day {number * number}, {number} to go"])))
+        labels += [
+            (post_id, topic, "matched" if yes else "UNMATCHED") for topic, yes in zip(TOPICS, chosen, strict=True)
+        ]
     criteria = [(topic, f"The writer speaks of {topic}.") for topic in TOPICS]
     truth = pd.DataFrame(labels, columns=["post_id", "criterion_id", "label"])
-    pd.DataFrame(posts, columns=["post_id", "post"]).to_csv(folder / "posts.csv", index=False)
+    pd.DataFrame(posts, columns=["ID", "selftext"]).to_csv(folder / "posts.csv")
     pd.DataFrame(criteria, columns=["criterion_id", "criterion"]).to_csv(folder / "criteria.csv", index=False)
     truth.to_csv(folder / "groundtruth.csv", index=False)
     return truth
@@ -35,11 +56,13 @@ def write_corpus(folder: Path, n_posts: int = 40) -> pd.DataFrame:
 def test_own_posts_and_criteria_go_through_all_pipelines(empty: Workspace, tmp_path: Path) -> None:
     truth = write_corpus(tmp_path / "corpus")
     own = {"env": "pairs", "corpus_dir": str(tmp_path / "corpus"), "corpus_label": {"name": "diaries"}}
-    empty.run("data_processing", **own, folds={"dev_splits": 4})
+    headings = {"columns": {"text": "selftext", "post_id": "id"}}
+    files = {**own, **headings, "label_values": "matched:unmatched"}
+    empty.run("data_processing", **files, folds={"dev_splits": 4})
     # The upper of its two layers alone, so that training begins with hidden states that were saved.
-    empty.run("cv_training", **own, overrides="experiment=tiny training.max_epochs=1 adapter.top_layers=1")
+    empty.run("cv_training", **files, overrides="experiment=tiny training.max_epochs=1 adapter.top_layers=1")
     empty.run("reporting", **own)
-    empty.run("inference", **own, input=str(tmp_path / "corpus" / "posts.csv"))
+    empty.run("inference", **own, **headings, input=str(tmp_path / "corpus" / "posts.csv"))
 
     states = load_file(empty.data / "06_models" / "frozen_states.safetensors")
     assert set(states) == {f"1/{post_id}" for post_id in truth["post_id"]}
@@ -49,10 +72,11 @@ def test_own_posts_and_criteria_go_through_all_pipelines(empty: Workspace, tmp_p
     table = pd.read_parquet(empty.data / "07_model_output" / "oof_predictions.parquet")
     merged = table.merge(truth, on=["post_id", "criterion_id"], suffixes=("", "_written"), validate="one_to_one")
     assert len(merged) == 120
-    assert (merged["label"].map({1: "yes", 0: "no"}) == merged["label_written"]).all()
-    asked = pd.read_json(empty.data / "07_model_output" / "predictions.jsonl", lines=True)
-    assert set(asked["criterion_id"]) == set(TOPICS)
-    assert len(asked) == 120
+    assert (merged["label"].map({1: "matched", 0: "UNMATCHED"}) == merged["label_written"]).all()
+    lines = (empty.data / "07_model_output" / "predictions.jsonl").read_text().splitlines()
+    asked = {(line["post_id"], line["criterion_id"]) for line in map(json.loads, lines)}
+    assert asked == set(zip(truth["post_id"], truth["criterion_id"], strict=True))
+    assert len(lines) == 120
     [experiment] = [one for one in empty.client().search_experiments() if one.name.endswith("-pairs")]
     runs = empty.client().search_runs([experiment.experiment_id])
     assert len(runs) == 1 + 5

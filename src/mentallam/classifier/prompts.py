@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from mentallam.config import PromptConfig
+from mentallam.corpus.checks import is_identifier, shown
 from mentallam.errors import MentallamError
 
 
@@ -99,7 +100,9 @@ class Prompter:
         asked = list(self.criteria) if criterion_ids is None else list(criterion_ids)
         unknown = sorted(set(asked) - set(self.criteria))
         if unknown:
-            raise MentallamError(f"unknown criterion {', '.join(unknown)}; this model knows {', '.join(self.criteria)}")
+            # In a file whose columns are shifted a post's text stands there.
+            named = ", ".join(name if is_identifier(name) else shown(name) for name in unknown)
+            raise MentallamError(f"unknown criterion {named}; this model knows {', '.join(self.criteria)}")
         post = self._ids(self._before + text)
         prefix = self._begin + post[: self.post_tokens] + self._tail
         suffixes = [self._suffixes[criterion_id] for criterion_id in asked]

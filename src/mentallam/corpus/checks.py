@@ -16,29 +16,42 @@ from mentallam.errors import MentallamError
 
 # At most one word that does not end like a sentence.
 _IDENTIFIER = re.compile(r"\s*(\w([\w.:/-]*\w)?)?\s*")
+# At most two, short ones; a column of texts has more than a few of them.
+_LABEL = re.compile(r"([+-]?\w([\w.:/-]*\w)?( \w([\w.:/-]*\w)?)?)?")
+_LONGEST_LABEL, _FEW_LABELS = 20, 10
+_NAMED_ROWS = 5
 
 
-def refuse_blank(frame: pd.DataFrame, column: str, path: Path) -> None:
-    """Refuse a row in which `column` holds white space at most."""
-    blank = frame[column].str.strip() == ""
-    if blank.any():
-        raise MentallamError(
-            f"{path}, row {first_row(blank)}: {column} is empty ({blank.sum()} such rows); fill it in or remove the "
-            "row."
-        )
+def refuse_blank(frame: pd.DataFrame, column: str, path: Path | str) -> None:
+    """Refuse rows in which `column` holds white space at most."""
+    refuse_rows(frame[column].str.strip() == "", f"{column} is empty; fill it in or remove the row", path)
 
 
-def refuse_bad_ids(frame: pd.DataFrame, column: str, path: Path) -> None:
-    """Refuse an id that is blank, has white space around it, or an invisible character in it."""
+def refuse_bad_ids(frame: pd.DataFrame, column: str, path: Path | str) -> None:
+    """Refuse ids that are blank, have white space around them, or an invisible character in them."""
     refuse_blank(frame, column, path)
     ids = arrow_strings(frame[column])
     sound = pc.and_(pc.utf8_is_printable(ids), pc.equal(pc.utf8_trim_whitespace(ids), ids))
-    odd = pd.Series(~np.asarray(sound), index=frame.index)
-    if odd.any():
-        raise MentallamError(
-            f"{path}, row {first_row(odd)}: {column} has white space around it or an invisible character in it; "
-            "remove that."
-        )
+    refuse_rows(
+        pd.Series(~np.asarray(sound), index=frame.index),
+        f"{column} has white space around it or an invisible character in it; remove that",
+        path,
+    )
+
+
+def refuse_rows(faulty: pd.Series[bool], message: str, path: Path | str) -> None:
+    """Refuse the rows for which `faulty` is true, if any: their numbers are its index."""
+    if faulty.any():
+        raise MentallamError(f"{path}, {named_rows(faulty)}: {message}")
+
+
+def named_rows(faulty: pd.Series[bool]) -> str:
+    """Return the numbers of the rows for which `faulty` is true: "row 4", or "rows 4, 9 and 3 more"."""
+    rows = faulty.index[faulty.to_numpy(bool)].tolist()
+    if len(rows) == 1:
+        return f"row {rows[0]}"
+    first, n_more = listed(map(str, rows[:_NAMED_ROWS])), len(rows) - _NAMED_ROWS
+    return f"rows {first} and {n_more} more" if n_more > 0 else f"rows {first}"
 
 
 def refuse_duplicates(frame: pd.DataFrame, columns: list[str], path: Path) -> None:
@@ -49,17 +62,30 @@ def refuse_duplicates(frame: pd.DataFrame, columns: list[str], path: Path) -> No
         values = frame.loc[row, columns]
         earlier = first_row((frame[columns] == values).all(axis=1))
         named = " and ".join(f"{name} {shown(str(value))}" for name, value in values.items())
-        raise MentallamError(f"{path}, row {row}: {named} is already in row {earlier}; keep one of them.")
+        raise MentallamError(f"{path}, row {row}: {named} is already in row {earlier}; keep one of them")
 
 
-def refuse_others(frame: pd.DataFrame, column: str, allowed: Sequence[str], path: Path) -> None:
-    """Refuse values beside the allowed ones, and list those that were seen."""
+def refuse_others(
+    frame: pd.DataFrame, column: str, allowed: Sequence[str], path: Path, way_out: str | None = None
+) -> None:
+    """Refuse values beside the allowed ones, and list those that were seen.
+
+    Args:
+        frame: The table.
+        column: Its column.
+        allowed: What it may hold.
+        path: The file.
+        way_out: What else the user can do. With one, the column is one of free labels, which are shown as such.
+    """
     other = ~_is_in(frame[column], pd.Series(allowed, dtype="str"))
     if other.any():
         seen = sorted(frame[column][other].unique())
-        raise MentallamError(
-            f"{path}, row {first_row(other)}: {column} must be one of {listed(allowed)}; seen besides: "
-            f"{listed(_shown_label(value, allowed) for value in seen[:10])}{', ...' if len(seen) > 10 else ''}."
+        values = _shown_labels(seen) if way_out else [_shown_value(value, allowed) for value in seen]
+        refuse_rows(
+            other,
+            f"{column} must be one of {listed(allowed)}; seen besides: {listed(values[:_FEW_LABELS])}"
+            f"{', ...' if len(seen) > _FEW_LABELS else ''}{f'; {way_out}' if way_out else ''}",
+            path,
         )
 
 
@@ -67,10 +93,11 @@ def refuse_unknown(frame: pd.DataFrame, column: str, known: pd.Series[str], path
     """Refuse ids that another table does not have."""
     unknown = ~_is_in(frame[column], known)
     if unknown.any():
-        row = first_row(unknown)
-        raise MentallamError(
-            f"{path}, row {row}: {column} {shown(str(frame.loc[row, column]))} is not in {known_path.name}; add it "
-            "there or remove the rows that name it."
+        first = str(frame.loc[first_row(unknown), column])
+        refuse_rows(
+            unknown,
+            f"{column} {shown(first)} is not in {known_path.name}; add it there or remove the rows that name it",
+            path,
         )
 
 
@@ -91,18 +118,37 @@ def first_row(mask: pd.Series[bool]) -> int:
     return int(mask.index.to_numpy()[mask.to_numpy().argmax()])
 
 
-def _shown_label(value: str, allowed: Sequence[str]) -> str:
-    """Return a misspelt label for a message: what resembles no label may be a word of a post (a shifted column)."""
+def _shown_value(value: str, allowed: Sequence[str]) -> str:
+    """Return a misspelt value for a message; what resembles no allowed one may be a post's (a shifted column)."""
     resembles = len(value) <= 40 and (
         value == value.upper() or get_close_matches(value.strip().upper(), [*map(str.upper, allowed)])
     )
-    return shown(value) if resembles else f"(a value of {len(value)} characters)"
+    return shown(value) if resembles else _described(value)
+
+
+def _shown_labels(values: Sequence[str]) -> list[str]:
+    """Return labels for a message: long ones, and more than a few, may be the texts of a shifted column."""
+    are_labels = len(values) <= _FEW_LABELS
+    return [
+        repr(value)
+        if are_labels and len(value) <= _LONGEST_LABEL and _LABEL.fullmatch(value.strip())
+        else _described(value)
+        for value in values
+    ]
 
 
 def shown(value: str) -> str:
     """Return an identifier for a message; what may be a post's text (a shifted column) is only described."""
-    is_identifier = len(value) <= 40 and _IDENTIFIER.fullmatch(value)
-    return repr(value) if is_identifier else f"(a value of {len(value)} characters)"
+    return repr(value) if is_identifier(value) else _described(value)
+
+
+def is_identifier(value: str) -> bool:
+    """Tell whether a value looks like an id or a heading: at most one word of at most 40 characters."""
+    return len(value) <= 40 and _IDENTIFIER.fullmatch(value) is not None
+
+
+def _described(value: str) -> str:
+    return f"(a value of {len(value)} characters)"
 
 
 def listed(values: Iterable[str]) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +12,18 @@ import pyarrow.compute as pc
 
 from mentallam.corpus.checks import (
     arrow_strings,
-    first_row,
     refuse_bad_ids,
     refuse_blank,
     refuse_duplicates,
     refuse_others,
+    refuse_rows,
     refuse_unknown,
     shown,
 )
+from mentallam.corpus.layouts import Layout, chosen_headings
 from mentallam.corpus.manifest import Source, describe_source
 from mentallam.corpus.pairs import grid_cells, pairs_of_annotations, pairs_of_labels
-from mentallam.corpus.tables import Layout, find_table, read_table
+from mentallam.corpus.tables import find_table, read_table
 from mentallam.errors import MentallamError
 
 POST_COLUMNS = ("post_id", "text")
@@ -31,17 +32,19 @@ CRITERION_COLUMNS = ("criterion_id", "symptom", "criterion")
 # Sentences that matter clinically and belong to none of the nine criteria; they never become pairs.
 SPECIAL_CASE = "SPECIAL_CASE"
 # What a label may be in the pairs format, in capitals or not.
-LABEL_WORDS = {"yes": 1, "no": 0, "1": 1, "0": 0}
+LABEL_WORDS = {"yes": 1, "no": 0, "1": 1, "0": 0, "true": 1, "false": 0, "1.0": 1, "0.0": 0}
+# Columns of posts and groundtruth whose heading the user may choose.
+MAPPABLE_COLUMNS = ("post_id", "text", "author", "criterion_id", "label")
 
 REDSM5_POSTS, REDSM5_ANNOTATIONS = "redsm5_posts", "redsm5_annotations"
 REDSM5_SOURCE = (
-    f"Put {REDSM5_POSTS}.csv and {REDSM5_ANNOTATIONS}.csv into that folder: the ReDSM5 corpus comes from its authors "
+    f"put {REDSM5_POSTS}.csv and {REDSM5_ANNOTATIONS}.csv into that folder: the ReDSM5 corpus comes from its authors "
     "(Bao, Perez and Parapar, CIKM 2025, arXiv 2508.03399) after signing their agreement, the synthetic "
-    "sample from `python -m mentallam.corpus.synthetic --out FOLDER`, the synthetic twin from `make twin`."
+    "sample from `python -m mentallam.corpus.synthetic --out FOLDER`, the synthetic twin from `make twin`"
 )
 PAIRS_SOURCE = (
-    "Put posts.csv (post_id, post), criteria.csv (criterion_id, criterion) and groundtruth.csv (post_id, criterion_id, "
-    "label) into that folder; docs/your-own-data.md shows how."
+    "put posts.csv (post_id, post), criteria.csv (criterion_id, criterion) and groundtruth.csv (post_id, criterion_id, "
+    "label) into that folder; docs/your-own-data.md shows how"
 )
 
 
@@ -66,8 +69,28 @@ class Corpus:
     source: Source
 
 
+@dataclass(frozen=True)
+class PairsOptions:
+    """How the files of the format `pairs` differ from the usual.
+
+    Attributes:
+        missing_allowed: Pairs may lack a label; every post and every criterion has one even so.
+        columns: By column of `MAPPABLE_COLUMNS`, its heading in the file.
+        label_words: What a label may be, in small letters, and what it means.
+    """
+
+    missing_allowed: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
+    label_words: Mapping[str, int] = field(default_factory=lambda: LABEL_WORDS)
+
+
 def read_corpus(
-    format: str, folder: str | Path, criteria: str | Path | None = None, missing_pairs: str = "refused"
+    format: str,
+    folder: str | Path,
+    criteria: str | Path | None = None,
+    missing_pairs: str = "refused",
+    columns: Mapping[str, object] | None = None,
+    label_values: str | None = None,
 ) -> Corpus:
     """Read the corpus in `folder`. Each of its files may be .csv, .parquet or .jsonl.
 
@@ -76,18 +99,33 @@ def read_corpus(
         folder: Folder that holds the corpus files.
         criteria: The criteria's file; `pairs` takes the one in its folder by default.
         missing_pairs: For `pairs`: `refused`, or `allowed` if not every post is labelled for every criterion.
+        columns: For `pairs`: by column of `MAPPABLE_COLUMNS`, its heading in the file if that is another.
+        label_values: For `pairs`: `POSITIVE:NEGATIVE`, what the labels are called in the file.
 
     Raises:
-        MentallamError: The format is unknown, a file is missing, or a file is not what its schema says.
+        MentallamError: The format or an option is unknown, a file is missing, or a file is not what its schema says.
     """
     if format not in READERS:
-        raise MentallamError(f"Corpus format {format!r} is unknown: use one of {', '.join(READERS)}.")
+        raise MentallamError(f"Corpus format {format!r} is unknown: use one of {', '.join(READERS)}")
     if missing_pairs not in ("refused", "allowed"):
-        raise MentallamError(f"missing_pairs of the corpus is {missing_pairs!r}: use refused or allowed.")
-    return READERS[format](Path(folder), None if criteria is None else Path(criteria), missing_pairs == "allowed")
+        raise MentallamError(f"missing_pairs of the corpus is {missing_pairs!r}: use refused or allowed")
+    words = LABEL_WORDS if label_values is None else _label_words(label_values)
+    options = PairsOptions(missing_pairs == "allowed", chosen_headings(columns, MAPPABLE_COLUMNS), words)
+    return READERS[format](Path(folder), None if criteria is None else Path(criteria), options)
 
 
-def read_redsm5(folder: Path, criteria_path: Path | None, missing_allowed: bool) -> Corpus:
+def _label_words(label_values: object) -> dict[str, int]:
+    words = [word.strip().lower() for word in str(label_values).split(":")]
+    # YAML reads 1:2 as the number 62.
+    if not isinstance(label_values, str) or len(words) != 2 or not all(words) or words[0] == words[1]:
+        raise MentallamError(
+            f"label_values of the corpus is {label_values!r}: write it as POSITIVE:NEGATIVE, in quotes where both are "
+            "numbers"
+        )
+    return {words[0]: 1, words[1]: 0}
+
+
+def read_redsm5(folder: Path, criteria_path: Path | None, options: PairsOptions) -> Corpus:
     """Read ReDSM5: posts, and annotated sentences.
 
     The same sentence may be annotated twice for one symptom, even with both statuses: the pair's label is the
@@ -96,17 +134,20 @@ def read_redsm5(folder: Path, criteria_path: Path | None, missing_allowed: bool)
     Args:
         folder: Folder with redsm5_posts and redsm5_annotations.
         criteria_path: CSV with `CRITERION_COLUMNS`. Beside its symptoms only SPECIAL_CASE is allowed.
-        missing_allowed: Nothing can be missing here: a pair without annotations is negative.
+        options: None has a meaning here: a pair without annotations is negative, and headings and labels are fixed.
 
     Raises:
         MentallamError: A file is missing or faulty, or an option makes no sense for this format.
     """
-    if criteria_path is None or missing_allowed:
-        raise MentallamError("A corpus of the format redsm5 needs the option criteria, and takes no missing_pairs.")
-    criteria = _read_criteria(criteria_path, CRITERION_COLUMNS, "It comes with the project, one criterion per row.")
+    if criteria_path is None or options != PairsOptions():
+        raise MentallamError(
+            "A corpus of the format redsm5 needs the option criteria, and takes no missing_pairs, columns and "
+            "label_values"
+        )
+    criteria = _read_criteria(criteria_path, CRITERION_COLUMNS, "it comes with the project, one criterion per row")
 
     posts_path = find_table(folder, REDSM5_POSTS, REDSM5_SOURCE)
-    posts = _read_posts(posts_path, "text", REDSM5_SOURCE)
+    posts = _read_posts(posts_path, Layout(POST_COLUMNS, POST_COLUMNS, REDSM5_SOURCE, optional=("author",)))
 
     path = find_table(folder, REDSM5_ANNOTATIONS, REDSM5_SOURCE)
     wanted = ("post_id", "sentence_id", "DSM5_symptom", "status")
@@ -114,8 +155,7 @@ def read_redsm5(folder: Path, criteria_path: Path | None, missing_allowed: bool)
     refuse_bad_ids(annotations, "sentence_id", path)
     # A pair's evidence is a list of such ids with spaces between.
     spaced = annotations["sentence_id"].str.contains(r"\s")
-    if spaced.any():
-        raise MentallamError(f"{path}, row {first_row(spaced)}: sentence_id has white space in it; remove that.")
+    refuse_rows(spaced, "sentence_id has white space in it; remove that", path)
     for column, allowed in (("DSM5_symptom", [*criteria["symptom"], SPECIAL_CASE]), ("status", ["0", "1"])):
         refuse_others(annotations, column, allowed, path)
     refuse_unknown(annotations, "post_id", posts["post_id"], path, posts_path)
@@ -134,13 +174,13 @@ def read_redsm5(folder: Path, criteria_path: Path | None, missing_allowed: bool)
     return Corpus(posts, criteria, pairs, counts, source)
 
 
-def read_pairs(folder: Path, criteria_path: Path | None, missing_allowed: bool) -> Corpus:
+def read_pairs(folder: Path, criteria_path: Path | None, options: PairsOptions) -> Corpus:
     """Read posts, criteria and a label for each pair: the format for anybody's task.
 
     Args:
         folder: Folder with posts, groundtruth and, unless `criteria_path` is given, criteria.
         criteria_path: The criteria's file.
-        missing_allowed: Whether pairs may lack a label; every post and every criterion has one even so.
+        options: How the files differ from the usual.
 
     Raises:
         MentallamError: A file is missing or faulty.
@@ -150,23 +190,37 @@ def read_pairs(folder: Path, criteria_path: Path | None, missing_allowed: bool) 
     criteria.insert(1, "symptom", criteria["criterion_id"])
 
     posts_path = find_table(folder, "posts", PAIRS_SOURCE)
-    posts = _read_posts(posts_path, "post", PAIRS_SOURCE)
+    layout = Layout(
+        POST_COLUMNS,
+        POST_COLUMNS,
+        PAIRS_SOURCE,
+        optional=("author",),
+        headings={"text": ("post",)},
+        mappable=("post_id", "text", "author"),
+    )
+    posts = _read_posts(posts_path, layout.mapped(options.columns))
 
     path = find_table(folder, "groundtruth", PAIRS_SOURCE)
     columns = ("post_id", "criterion_id", "label")
-    labels = read_table(path, Layout(columns, columns, PAIRS_SOURCE, integers=("label",)))
+    layout = Layout(columns, columns, PAIRS_SOURCE, labels=("label",), mappable=columns)
+    headings = dict(options.columns)
+    # The posts of a dump have its headings; the labels that somebody gave them may have the usual one.
+    if (post_id := headings.pop("post_id", None)) is not None:
+        layout = replace(layout, headings={"post_id": (post_id, "post_id")})
+    labels = read_table(path, layout.mapped(headings))
     labels["label"] = labels["label"].str.lower()
-    refuse_others(labels, "label", list(LABEL_WORDS), path)
+    way_out = "map two others with --params label_values=POSITIVE:NEGATIVE"
+    refuse_others(labels, "label", list(options.label_words), path, way_out)
     refuse_unknown(labels, "post_id", posts["post_id"], path, posts_path)
     refuse_unknown(labels, "criterion_id", criteria["criterion_id"], path, criteria_path)
-    labels["label"] = labels["label"].map(LABEL_WORDS)
+    labels["label"] = labels["label"].map(options.label_words)
     refuse_duplicates(labels, ["post_id", "criterion_id"], path)
-    _refuse_missing_labels(labels, posts, criteria, missing_allowed, path)
+    _refuse_missing_labels(labels, posts, criteria, options.missing_allowed, path)
     source = describe_source("pairs", folder, [posts_path, path, criteria_path])
     return Corpus(posts, criteria, pairs_of_labels(posts, criteria, labels), {}, source)
 
 
-READERS: dict[str, Callable[[Path, Path | None, bool], Corpus]] = {"redsm5": read_redsm5, "pairs": read_pairs}
+READERS: dict[str, Callable[[Path, Path | None, PairsOptions], Corpus]] = {"redsm5": read_redsm5, "pairs": read_pairs}
 
 
 def read_criteria(path: Path) -> pd.DataFrame:
@@ -175,7 +229,7 @@ def read_criteria(path: Path) -> pd.DataFrame:
     Raises:
         MentallamError: The file is missing or faulty.
     """
-    return _read_criteria(path, ("criterion_id", "criterion"), "One criterion per row.")
+    return _read_criteria(path, ("criterion_id", "criterion"), "one criterion per row")
 
 
 def _read_criteria(path: Path, columns: tuple[str, ...], source: str) -> pd.DataFrame:
@@ -184,21 +238,22 @@ def _read_criteria(path: Path, columns: tuple[str, ...], source: str) -> pd.Data
         refuse_bad_ids(criteria, column, path)
         refuse_duplicates(criteria, [column], path)
     refuse_blank(criteria, "criterion", path)
+    # A space behind each comma of a file is no part of the wording, which a prompt takes as it is.
+    criteria["criterion"] = criteria["criterion"].str.strip()
     return criteria.reset_index(drop=True)
 
 
-def _read_posts(path: Path, text: str, source: str) -> pd.DataFrame:
-    """Read post_id, the column that holds the text, and the author if there is such a column."""
-    columns = ("post_id", text)
-    posts = read_table(path, Layout(columns, columns, source, optional=("author",)))
+def _read_posts(path: Path, layout: Layout) -> pd.DataFrame:
+    """Read post_id, text, and the author if there is such a column."""
+    posts = read_table(path, layout)
     refuse_bad_ids(posts, "post_id", path)
     refuse_bad_ids(posts.dropna(), "author", path)
-    refuse_blank(posts, text, path)
+    refuse_blank(posts, "text", path)
     refuse_duplicates(posts, ["post_id"], path)
     # How a file ends its lines is no property of the text, and may change with every copy.
-    texts = pc.replace_substring(arrow_strings(posts[text]), "\r\n", "\n")
+    texts = pc.replace_substring(arrow_strings(posts["text"]), "\r\n", "\n")
     texts = pc.replace_substring(texts, "\r", "\n")
-    posts = posts.drop(columns=text).assign(text=texts.to_pandas().array)
+    posts["text"] = texts.to_pandas().array
     return posts[["post_id", "text", "author"]].reset_index(drop=True)
 
 
@@ -216,7 +271,7 @@ def _refuse_missing_labels(
         if not has_labels.all():
             raise MentallamError(
                 f"{path} has no label for {name} {shown(ids[has_labels.argmin()])} ({(~has_labels).sum()} such); add "
-                "labels, or remove it from its file."
+                "labels, or remove it from its file"
             )
     n_missing = is_labelled.size - len(labels)
     if n_missing and not missing_allowed:
@@ -224,5 +279,5 @@ def _refuse_missing_labels(
         raise MentallamError(
             f"{path} lacks a label for {n_missing} pairs, the first is post_id {shown(posts['post_id'][post])} and "
             f"criterion_id {shown(criteria['criterion_id'][criterion])}; add them, or say `missing_pairs: allowed` "
-            "in the catalog's entry corpus."
+            "in the catalog's entry corpus"
         )

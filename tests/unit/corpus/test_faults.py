@@ -115,7 +115,7 @@ def csv_faults(rows: Rows) -> Iterator[tuple[str, bytes, int | None]]:
     yield "lines and texts in CR", clean.replace(b"\n", b"\r"), None
     yield "blank lines at the end", clean + b"\n\r\n\n", None
     yield "a line of spaces at the end", clean + b"  \n", len(rows) + 1
-    yield "a blank line", csv_bytes([*rows[:2], [], *rows[2:]]), 3
+    yield "a blank line", csv_bytes([*rows[:2], [], *rows[2:]]), None
     yield "no line break at the end", clean[:-1], None
 
     yield "everything quoted", csv_bytes(rows, quoting=csv.QUOTE_ALL), None
@@ -254,7 +254,7 @@ def jsonl_faults(rows: Rows) -> Iterator[tuple[str, bytes, int | None]]:
     yield "no line break at the end", clean.rstrip(b"\n"), None
     yield "keys in another order", "".join(json.dumps(dict(reversed(o.items()))) + "\n" for o in objects).encode(), None
     yield "a further key", "".join(json.dumps(o | {"more": [1, {"a": 2}]}) + "\n" for o in objects).encode(), None
-    yield "a blank line", with_second("\n" + lines[1]), 2
+    yield "a blank line", with_second("\n" + lines[1]), None
     yield "one array", json.dumps(objects).encode(), 1
     yield "indented", json.dumps(objects[0], indent=2).encode(), 1
     yield "an array in a row", with_second(json.dumps(list(objects[1].items()))), 2
@@ -286,7 +286,9 @@ def jsonl_faults(rows: Rows) -> Iterator[tuple[str, bytes, int | None]]:
             "huge": "9" * 5_000,
         }  # fmt: skip
         for what, value in values.items():
-            yield f"{name} {what}", with_second(json.dumps(others)[:-1] + f', "{name}": {value}}}'), 2
+            # A label may be one of these: the count of labels tells that it is another one.
+            row = None if name == "label" and what in ("true", "float") else 2
+            yield f"{name} {what}", with_second(json.dumps(others)[:-1] + f', "{name}": {value}}}'), row
 
 
 def faults() -> Iterator[Fault]:
@@ -373,7 +375,7 @@ def test_fault(fault: Fault, clean: dict[str, Corpus], tmp_path: Path) -> None:
         assert fault.row is None or f"row {fault.row}:" in message
     else:
         OUTCOMES["read identically"] += 1
-        # Cleaning undoes this one, whatever was read.
-        cleaned = fault.name == "UTF-8 taken for cp1252"
+        # Cleaning undoes these, whatever was read.
+        cleaned = fault.name in ("UTF-8 taken for cp1252", "spaces behind commas")
         assert content_of(found, cleaned) == content_of(clean[fault.format], cleaned)
         assert fault.row is None

@@ -80,7 +80,7 @@ def test_column_order_and_further_columns_do_not_matter(folder: Path) -> None:
         (POSTS, lambda text: " \n", ["redsm5_posts.csv is empty"]),
         (ANNOTATIONS, lambda text: text.split("\r\n")[0] + "\n", ["annotations.csv is empty below its header"]),
         (POSTS, replaced("text", "post"), ["lacks the column text", "found 'post_id', 'post'"]),
-        (ANNOTATIONS, replaced("DSM5_symptom,status", "symptom,Status"), ["column DSM5_symptom, status"]),
+        (ANNOTATIONS, replaced("DSM5_symptom,status", "symptom,Status"), ["DSM5_symptom", "'symptom', 'Status'"]),
         (POSTS, lambda text: text.split("\r\n", 1)[1], ["lacks the column post_id, text", "names none of them"]),
         (POSTS, replaced("post_id,text", "post_id,text,text"), ["row 1", "text occurs twice"]),
         (ANNOTATIONS, replaced("ANHEDONIA", "ANEDONIA"), ["row 4", "FATIGUE, SPECIAL_CASE", "'ANEDONIA'"]),
@@ -91,7 +91,7 @@ def test_column_order_and_further_columns_do_not_matter(folder: Path) -> None:
         (ANNOTATIONS, replaced("FATIGUE,1", "FATIGUE,1.0"), ["row 3", "status", "'1.0'"]),
         (POSTS, replaced("s_2_7", "s_1_1"), ["row 4", "post_id 's_1_1' is already in row 2"]),
         (POSTS, replaced("s_1_2", " "), ["row 3", "post_id is empty"]),
-        (POSTS, replaced("A third.", " \u00a0"), ["row 4", "text is empty (1 such rows)"]),
+        (POSTS, replaced("A third.", " \u00a0"), ["row 4", "text is empty"]),
         (ANNOTATIONS, replaced("s_2_7,", "s_2_8,"), ["row 5", "post_id 's_2_8' is not in redsm5_posts.csv"]),
         (ANNOTATIONS, replaced("s_2_7_1", ""), ["row 5", "sentence_id is empty"]),
         (ANNOTATIONS, replaced("s_2_7_1", "s_2_7 1"), ["row 5", "sentence_id has white space in it"]),
@@ -100,7 +100,6 @@ def test_column_order_and_further_columns_do_not_matter(folder: Path) -> None:
         (POSTS, lambda text: text[:-3], ["does not end with a line break"]),
         (POSTS, appended("s_3_1"), ["row 5", "1 values", "2 columns"]),
         (POSTS, appended("s_3_1,one, two"), ["row 5", "3 values", "2 columns"]),
-        (POSTS, replaced("A second one.\r\n", "A second one.\r\n\r\n"), ["row 4", "0 values"]),
         (POSTS, appended('s_3_1,"never closed'), ["row 5", "not valid CSV"]),
         (POSTS, appended('s_3_1,"closed" too early'), ["row 5", "not valid CSV"]),
         (POSTS, appended('s_3_1,opened "too late"'), ["row 5", "a quote within a value that is not quoted"]),
@@ -108,7 +107,7 @@ def test_column_order_and_further_columns_do_not_matter(folder: Path) -> None:
         (CRITERIA, replaced("A.6", "A.2"), ["criteria.csv, row 3", "criterion_id 'A.2' is already in row 2"]),
         (CRITERIA, replaced("FATIGUE", "ANHEDONIA"), ["criteria.csv, row 3", "symptom 'ANHEDONIA'"]),
         (CRITERIA, replaced("Tired.", ""), ["criteria.csv, row 3", "criterion is empty"]),
-        (CRITERIA, replaced("A.6,FATIGUE,Tired.\r\n", ""), ["redsm5_annotations.csv, row 2", "'FATIGUE'"]),
+        (CRITERIA, replaced("A.6,FATIGUE,Tired.\r\n", ""), ["redsm5_annotations.csv, rows 2, 3", "'FATIGUE'"]),
     ],
 )  # fmt: skip
 def test_faults_name_file_row_and_the_way_out(
@@ -136,7 +135,7 @@ def test_bad_byte_behind_a_quote_that_was_never_closed(folder: Path) -> None:
 def test_utf16_is_refused(folder: Path) -> None:
     path = folder / POSTS
     path.write_bytes(path.read_bytes().decode().encode("utf-16"))
-    assert "row 1: not UTF-8" in refused(folder)
+    assert "is UTF-16, not UTF-8" in refused(folder)
 
 
 def test_missing_file_says_what_to_get_and_where_to_put_it(folder: Path) -> None:
@@ -162,7 +161,7 @@ def test_missing_folder_and_missing_criteria(folder: Path, tmp_path: Path) -> No
 def test_folder_in_place_of_a_file(folder: Path) -> None:
     (folder / POSTS).unlink()
     (folder / POSTS).mkdir()
-    assert "cannot be read" in refused(folder)
+    assert "can't be read" in refused(folder)
 
 
 def test_swapped_columns_do_not_show_text(folder: Path) -> None:
@@ -221,7 +220,7 @@ def test_the_pairs_format(pairs_folder: Path) -> None:
         ("groundtruth", appended("p2,social,1"), ["row 8", "post_id 'p2' and criterion_id 'social'", "row 4"]),
         ("groundtruth", replaced("p3", "p4"), ["row 6", "'p4' is not in posts.csv"]),
         ("groundtruth", replaced("physical", "fysical"), ["row 3", "'fysical' is not in criteria.csv"]),
-        ("groundtruth", replaced("yes", "true"), ["row 2", "label must be one of yes, no, 1, 0", "4 characters"]),
+        ("groundtruth", replaced("yes", "maybe"), ["row 2", "label must be one of yes, no, 1, 0", "'maybe'"]),
         ("groundtruth", replaced("yes", "yes "), ["row 2", "label must be one of", "'yes '"]),
         ("groundtruth", replaced("label", "status"), ["groundtruth.csv lacks the column label"]),
         ("posts", appended("p4,Nobody labelled me."), ["no label for post_id 'p4'"]),
@@ -275,6 +274,120 @@ def test_labels_may_be_integers_where_there_are_any(folder: Path, ending: str) -
     assert_same(read(folder), plain)
 
 
+def write_labels(folder: Path, yes: object, no: object, ending: str = ".csv") -> None:
+    """Write the labels of the corpus in other words."""
+    path = folder / "groundtruth.csv"
+    frame = pd.read_csv(path, dtype=str)
+    frame["label"] = frame["label"].str.lower().map({"yes": yes, "1": yes, "no": no, "0": no})
+    path.unlink()
+    if ending == ".parquet":
+        frame.to_parquet(path.with_suffix(ending))
+    elif ending == ".jsonl":
+        frame.to_json(path.with_suffix(ending), orient="records", lines=True)
+    else:
+        frame.to_csv(path, index=False)
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"),
+    [("TRUE", "FALSE"), ("true", "False"), ("1.0", "0.0"), (True, False), (1.0, 0.0), (1, 0), ("YES", "0")],
+)
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_labels_in_other_words(pairs_folder: Path, yes: object, no: object, ending: str) -> None:
+    plain = read_pairs(pairs_folder)
+    write_labels(pairs_folder, yes, no, ending)
+    assert_same(read_pairs(pairs_folder), plain)
+
+
+@pytest.mark.parametrize(
+    ("yes", "no", "label_values"),
+    [("Matched", "unmatched", "matched:unmatched"), ("1", "2", "1:2"), ("no", "yes", "no:yes")],
+)
+def test_label_values_name_the_labels(pairs_folder: Path, yes: str, no: str, label_values: str) -> None:
+    plain = read_pairs(pairs_folder)
+    write_labels(pairs_folder, yes, no)
+    assert_same(read_corpus("pairs", pairs_folder, label_values=label_values), plain)
+    path = pairs_folder / "groundtruth.csv"
+    path.write_text(path.read_text().replace(f"p1,social,{yes}", "p1,social,TRUE"))
+    with pytest.raises(MentallamError, match="row 2: label must be one of .*; seen besides: 'true'"):
+        read_corpus("pairs", pairs_folder, label_values=label_values)
+
+
+@pytest.mark.parametrize(
+    ("yes", "no", "seen"),
+    [
+        (
+            "matched",
+            "not matched",
+            "seen besides: 'matched', 'not matched'; map two others with --params label_values=",
+        ),
+        ("0.5", "-1", "seen besides: '-1', '0.5'"),
+        (0.5, 0.0, "seen besides: '0.5'"),
+        (2, 0, "seen besides: '2'"),
+        (f"a {SECRET} post here", "no", "seen besides: (a value of 17 characters)"),
+        (f"{SECRET}.", "no", "seen besides: (a value of 6 characters)"),
+    ],
+)
+def test_other_labels_are_shown_and_texts_are_not(pairs_folder: Path, yes: object, no: object, seen: str) -> None:
+    write_labels(pairs_folder, yes, no)
+    with pytest.raises(MentallamError) as caught:
+        read_pairs(pairs_folder)
+    assert seen in caught.value.message
+    assert SECRET not in caught.value.message
+
+
+def test_many_other_labels_are_texts(pairs_folder: Path) -> None:
+    words = [f"{SECRET} {number}" for number in range(12)]
+    rows = "".join(f"p{number},social,{word}\n" for number, word in enumerate(words))
+    (pairs_folder / "groundtruth.csv").write_text(f"post_id,criterion_id,label\n{rows}")
+    with pytest.raises(MentallamError) as caught:
+        read_pairs(pairs_folder)
+    assert "rows 2, 3, 4, 5, 6 and 7 more: label must be one of yes, no" in caught.value.message
+    assert SECRET not in caught.value.message
+
+
+@pytest.mark.parametrize("label_values", ["matched", "a:b:c", ":no", "yes:", "Yes:yes", "", 62])
+def test_label_values_that_are_no_two_words(pairs_folder: Path, label_values: object) -> None:
+    with pytest.raises(MentallamError, match="label_values of the corpus is .*: write it as POSITIVE:NEGATIVE"):
+        read_corpus("pairs", pairs_folder, label_values=label_values)  # type: ignore[arg-type]
+
+
+def test_headings_of_a_dump(pairs_folder: Path) -> None:
+    plain = read_pairs(pairs_folder)
+    path = pairs_folder / "posts.csv"
+    path.write_text(path.read_text().replace("post_id,post", "id,SelfText"))
+    with pytest.raises(
+        MentallamError, match=r"found 'id', 'SelfText'; .*columns\.post_id=HEADING,columns\.text=HEADING"
+    ):
+        read_pairs(pairs_folder)
+    columns = {"post_id": "id", "text": "selftext"}
+    assert_same(read_corpus("pairs", pairs_folder, columns=columns), plain)
+    truth = pairs_folder / "groundtruth.csv"
+    truth.write_text(truth.read_text().replace("post_id,criterion_id,label", "id,topic,status"))
+    columns |= {"criterion_id": "topic", "label": "status"}
+    assert_same(read_corpus("pairs", pairs_folder, columns=columns), plain)
+    with pytest.raises(
+        MentallamError, match=r"columns\.criterion names no column that is read: use one of post_id, text"
+    ):
+        read_corpus("pairs", pairs_folder, columns={"criterion": "wording"})
+
+
+def test_white_space_around_a_criterion_is_no_wording(pairs_folder: Path) -> None:
+    plain = read_pairs(pairs_folder)
+    path = pairs_folder / "criteria.csv"
+    path.write_text(path.read_text().replace("criterion_id,", "criterion_id, ").replace("physical,", "physical, "))
+    assert_same(read_pairs(pairs_folder), plain)
+
+
+def test_a_blank_line_is_no_row(folder: Path) -> None:
+    plain = read(folder)
+    path = folder / POSTS
+    path.write_bytes(path.read_bytes().replace(b"A second one.\r\n", b"A second one.\r\n\r\n"))
+    assert_same(read(folder), plain)
+    path.write_bytes(path.read_bytes().replace(b"A third.", b""))
+    assert "row 5: text is empty" in refused(folder)
+
+
 def test_two_files_for_one_are_refused(folder: Path) -> None:
     (folder / "redsm5_posts.jsonl").touch()
     assert "redsm5_posts.csv, redsm5_posts.jsonl: which one counts?" in refused(folder)
@@ -284,7 +397,7 @@ def test_two_files_for_one_are_refused(folder: Path) -> None:
     ("arguments", "expected"),
     [
         (("redsm5", "folder", None), "needs the option criteria"),
-        (("redsm5", "folder", "criteria.csv", "allowed"), "takes no missing_pairs"),
+        (("redsm5", "folder", "criteria.csv", "allowed"), "takes no missing_pairs, columns and label_values"),
         (("pairs", "folder", None, "maybe"), "missing_pairs of the corpus is 'maybe': use refused or allowed"),
         (("pairs", "folder", "criteria.txt"), "criteria.txt ends in .txt: it must be one of .csv, .parquet, .jsonl"),
         (("pairs", "nowhere"), "nowhere/criteria.csv is missing"),

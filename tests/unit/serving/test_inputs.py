@@ -63,7 +63,7 @@ def test_csv(read: Any, content: str, rows: list[Row]) -> None:
     [
         (jsonl({"text": "foo"}, {"text": "bar"}), [("1", "foo", None), ("2", "bar", None)]),
         (jsonl({"post": "foo", "post_id": "a"}), [("a", "foo", None)]),
-        (jsonl({"post_id": 7, "text": "foo"}, {"text": "bar"}), [("7", "foo", None), ("2", "bar", None)]),
+        (jsonl({"post_id": "7", "text": "foo"}, {"text": "bar"}), [("7", "foo", None), ("2", "bar", None)]),
         (jsonl({"text": "foo", "criterion_id": "A.4"}, {"text": "bar"}), [("1", "foo", "A.4"), ("2", "bar", None)]),
         (jsonl({"text": "foo", "criterion_id": None, "post_id": None}), [("1", "foo", None)]),
         ("\n" + jsonl({"text": "foo"}) + "\n" + jsonl({"text": "bar"}), [("2", "foo", None), ("4", "bar", None)]),
@@ -92,40 +92,42 @@ def test_txt(read: Any, content: str, rows: list[Row]) -> None:
     ("name", "content", "words"),
     [
         # CSV
-        ("p.csv", f"id,body\na,{SECRET}\n", ["no column text", "post_id and criterion_id"]),
+        ("p.csv", f"id,body\na,{SECRET}\n", ["lacks the column text", "found 'id', 'body'", "columns.text=HEADING"]),
         ("p.csv", f"post_id,text\na,fine\nb,{SECRET}, with a comma\n", ["row 3", "3 values", "2 columns", "quote"]),
         ("p.csv", f"text\nfine\n\n{SECRET}, with a comma\n", ["row 4", "2 values", "1 columns"]),
         ("p.csv", f"post_id,text\n{SECRET}\n", ["row 2", "1 values"]),
-        ("p.csv", f'text\nfine\n"{SECRET}\n', ["row 3", "no valid CSV", "quotes"]),
-        ("p.csv", f'text\n"{SECRET}" and more\n', ["row 2", "no valid CSV", "quotes"]),
-        ("p.csv", f"text,text\n{SECRET},{SECRET}\n", ["two columns text"]),
+        ("p.csv", f'text\nfine\n"{SECRET}\n', ["row 3", "not valid CSV", "quotes"]),
+        ("p.csv", f'text\n"{SECRET}" and more\n', ["row 2", "not valid CSV", "quotes"]),
+        ("p.csv", f"text,text\n{SECRET},{SECRET}\n", ["the column text occurs twice"]),
         ("p.csv", f'post_id,text\na,{SECRET}\nb,""\n', ["row 3", "the text is empty"]),
         ("p.csv", f"post_id,text\na,{SECRET}\nb,  \n", ["row 3", "the text is empty"]),
         ("p.csv", f"post_id,text\na,{SECRET}\nb,\u200b\n", ["row 3", "the text is empty"]),
-        ("p.csv", f"post_id,text\na,{SECRET}\na,other\n", ["row 3", "post_id a has two texts"]),
-        ("p.csv", "post_id,text\n", ["holds no post"]),
+        ("p.csv", f"post_id,text\na,{SECRET}\na,other\n", ["row 3", "post_id 'a' has two texts"]),
+        ("p.csv", "post_id,text\n", ["is empty below its header"]),
         # JSON lines
-        ("p.jsonl", jsonl({"text": "fine"}) + f'{{"text": "{SECRET}"\n', ["row 2", "no JSON"]),
-        ("p.jsonl", "\n\n" + f'{{"text": {SECRET}}}\n', ["row 3", "no JSON"]),
+        ("p.jsonl", jsonl({"text": "fine"}) + f'{{"text": "{SECRET}"\n', ["row 2", "not valid JSON"]),
+        ("p.jsonl", "\n\n" + f'{{"text": {SECRET}}}\n', ["row 3", "not valid JSON"]),
         ("p.jsonl", f'"{SECRET}"\n', ["row 1", "no JSON object"]),
         ("p.jsonl", f'["{SECRET}"]\n', ["row 1", "no JSON object"]),
         ("p.jsonl", jsonl({"text": [SECRET]}), ["row 1", "text must be a string"]),
         ("p.jsonl", jsonl({"text": SECRET, "criterion_id": 4}), ["row 1", "criterion_id must be a string"]),
         ("p.jsonl", jsonl({"text": "fine", "post_id": {"of": SECRET}}), ["row 1", "post_id must be a string"]),
+        ("p.jsonl", jsonl({"text": SECRET, "post_id": True}), ["row 1", "post_id must be a string; put it in quotes"]),
+        ("p.jsonl", jsonl({"text": SECRET, "post_id": 7}), ["row 1", "post_id must be a string; put it in quotes"]),
         ("p.jsonl", jsonl({"text": SECRET}, {"text": ""}), ["row 2", "the text is empty"]),
         ("p.jsonl", jsonl({"text": SECRET}, {"text": None}), ["row 2", "the text is empty"]),
         ("p.jsonl", jsonl({"text": SECRET}, {"post_id": "a"}), ["row 2", "the text is empty"]),
-        ("p.jsonl", jsonl({"body": SECRET}), ["no column text"]),
+        ("p.jsonl", jsonl({"body": SECRET}), ["lacks the column text", "found 'body'"]),
         ("p.jsonl", f'{{"text": "{SECRET} \\ud800"}}\n', ["row 1", "valid Unicode"]),
-        ("p.jsonl", "[" * 100_000, ["row 1", "no JSON"]),
+        ("p.jsonl", "[" * 100_000, ["row 1", "not valid JSON"]),
         ("p.jsonl", jsonl({"text": SECRET, "post_id": "a"}, {"text": "x", "post_id": "a"}), ["row 2", "two texts"]),
         # any
         ("p.csv", "", ["is empty", "at least one post"]),
         ("p.jsonl", " \n\n", ["is empty"]),
         ("p.txt", "\n", ["is empty"]),
-        ("p.txt", f"{SECRET}\n".encode() + b"\xff\xfe", ["not UTF-8", "byte 20"]),
-        ("p.csv", f"text\n{SECRET}\n".encode("utf-16"), ["not UTF-8", "byte 0"]),
-        ("p.docx", SECRET, ["ends in .docx", ".csv, .jsonl or .txt"]),
+        ("p.txt", f"{SECRET}\n".encode() + b"\xff\xfe", ["row 2: not UTF-8"]),
+        ("p.csv", f"text\n{SECRET}\n".encode("utf-16"), ["is UTF-16, not UTF-8"]),
+        ("p.docx", SECRET, ["ends in .docx", ".csv, .parquet, .jsonl, .txt"]),
         ("posts", SECRET, ["ends in nothing"]),
     ],
 )
@@ -171,6 +173,6 @@ def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path: Path, monkeypatch
     def refuse(*_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(MentallamError, match=r"posts\.csv can't be read \(Permission denied\)"):
         read_posts(str(tmp_path / "posts.csv"))

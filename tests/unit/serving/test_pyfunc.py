@@ -134,15 +134,15 @@ def test_a_model_config_at_loading_counts(model: Path, tmp_path: Path, base_mode
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"text": [SECRET, " "]}, "the input row 2: the text is empty"),
-        ({"text": [SECRET, "x"], "post_id": ["a", "a"]}, "the input row 2: post_id a has two texts"),
+        ({"text": [SECRET, " "]}, "the input, row 2: the text is empty"),
+        ({"text": [SECRET, "x"], "post_id": ["a", "a"]}, "the input, row 2: post_id 'a' has two texts"),
         ({"text": [SECRET], "criterion_id": ["A.99"]}, "unknown criterion A.99; this model knows A.1, A.4, A.6"),
         ({"body": [SECRET]}, "the input has no column text; it needs text, and may have post_id and criterion_id"),
-        ({"text": [SECRET, 17]}, "the input row 2: text must be a string"),
-        ({"text": [SECRET, "x"], "post_id": ["1", 2]}, "the input row 2: post_id must be a string"),
-        ({"text": [SECRET, "x"], "post_id": ["1", True]}, "the input row 2: post_id must be a string"),
-        ({"text": [SECRET, "x"], "criterion_id": ["A.1", 1.5]}, "the input row 2: criterion_id must be a string"),
-        ({"text": [SECRET, "x"], "post_id": ["1", None]}, "the input row 2 has no post_id; give all posts one"),
+        ({"text": [SECRET, 17]}, "the input, row 2: text must be a string"),
+        ({"text": [SECRET, "x"], "post_id": ["1", 2]}, "the input, row 2: post_id must be a string"),
+        ({"text": [SECRET, "x"], "post_id": ["1", True]}, "the input, row 2: post_id must be a string"),
+        ({"text": [SECRET, "x"], "criterion_id": ["A.1", 1.5]}, "the input, row 2: criterion_id must be a string"),
+        ({"text": [SECRET, "x"], "post_id": ["1", None]}, "the input, row 2: post_id is missing; give all posts one"),
         ({"text": [SECRET, "x"], "post_id": [1, 2]}, "Failed to enforce model input schema"),
     ],
 )
@@ -224,9 +224,9 @@ def test_ids_come_back_from_the_server_as_they_went_in(server: TestClient) -> No
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (f"post_id,text\nNA,{SECRET}\n", "has no post_id; give all posts one"),
+        (f"post_id,text\nNA,{SECRET}\n", "post_id is missing; give all posts one"),
         (f"post_id,body\n1,{SECRET}\n", "the input has no column text"),
-        (f"post_id,text\n1,{SECRET}\n2,\n", "the input row 2: the text is empty"),
+        (f"post_id,text\n1,{SECRET}\n2,\n", "the input, row 2: the text is empty"),
     ],
 )
 def test_the_server_refuses_in_a_sentence_without_the_text(server: TestClient, content: str, words: str) -> None:

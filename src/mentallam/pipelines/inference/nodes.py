@@ -11,9 +11,9 @@ from mentallam.serving import inputs
 from mentallam.serving.predictor import Predictor
 
 
-def read_posts(path: str | None) -> pd.DataFrame:
-    """Return the posts to predict on."""
-    return inputs.read_posts(path)
+def read_posts(path: str | None, columns: dict[str, str | None]) -> pd.DataFrame:
+    """Return the posts to predict on; `columns` holds headings that are not the usual ones."""
+    return inputs.read_posts(path, columns)
 
 
 def compose_inference_config(hydra_configs: str, profile: str, overrides: str) -> dict[str, Any]:

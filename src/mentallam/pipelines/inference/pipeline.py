@@ -9,7 +9,7 @@ def create_pipeline() -> Pipeline:
     """Create the inference pipeline."""
     return Pipeline(
         [
-            Node(nodes.read_posts, "params:input", "input_posts", name="read_posts"),
+            Node(nodes.read_posts, ["params:input", "params:columns"], "input_posts", name="read_posts"),
             Node(
                 nodes.compose_inference_config,
                 ["params:hydra_configs", "params:profile", "params:overrides"],

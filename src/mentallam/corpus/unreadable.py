@@ -1,0 +1,118 @@
+"""Name the cause where a file is not what its ending says: another format, encoding or separator."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from contextlib import suppress
+from io import StringIO
+from pathlib import Path
+
+from mentallam.errors import MentallamError
+
+SAVE_AS_UTF8 = 'save it as UTF-8 ("CSV UTF-8" in Excel)'
+_SPREADSHEET = 'save its sheet as "CSV UTF-8"'
+_WAY_OUT = {
+    ".xlsx": _SPREADSHEET,
+    ".xls": _SPREADSHEET,
+    ".ods": _SPREADSHEET,
+    ".tsv": "save it as .csv, with commas between the columns",
+    ".json": "write one object per line, and end its name in .jsonl",
+    ".ndjson": "end its name in .jsonl",
+    ".gz": "unpack it",
+    ".zip": "unpack it",
+}
+# First bytes, what they belong to, and what to do.
+_SIGNATURES = (
+    (b"PK\x03\x04", "is an Excel workbook or another ZIP archive", _SPREADSHEET),
+    (b"\xd0\xcf\x11\xe0", "is an Excel workbook", _SPREADSHEET),
+    (b"PAR1", "is a Parquet file", "end its name in .parquet"),
+    (b"\x1f\x8b", "is compressed with gzip", "unpack it"),
+    (b"\xff\xfe", "is UTF-16, not UTF-8", SAVE_AS_UTF8),
+    (b"\xfe\xff", "is UTF-16, not UTF-8", SAVE_AS_UTF8),
+)
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_HEAD = 4096
+
+
+def refuse_other_format(path: Path) -> None:
+    """Refuse a file of text whose first bytes belong to another format or encoding.
+
+    Raises:
+        MentallamError: They do.
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    for signature, what, way_out in _SIGNATURES:
+        if head.startswith(signature):
+            raise MentallamError(f"{path} {what}; {way_out}")
+    # UTF-16 without a byte order mark: every other byte of plain English is zero, and no other.
+    few, many = sorted((head[::2].count(0), head[1::2].count(0)))
+    if many > len(head) / 4 and few < many / 4:
+        raise MentallamError(f"{path} is probably UTF-16, not UTF-8; {SAVE_AS_UTF8}")
+    if head.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")) and path.suffix.lower() != ".txt":
+        raise MentallamError(f"{path} is a web page; download the file itself")
+
+
+def other_separator(path: Path, headings: Iterable[str]) -> str | None:
+    """Return a sentence if a CSV separates its columns by something else than commas.
+
+    Args:
+        path: The file.
+        headings: Headings of which the first line must hold one, in small letters: a semicolon alone may be text.
+    """
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        line = file.readline(_HEAD).strip().casefold()
+    if line.startswith("sep="):
+        return (
+            f"{path}, row 1: Excel's line {line[:5].strip()} names a separator; remove that line, and separate the "
+            "columns by commas"
+        )
+    wanted = set(headings)
+    for separator, name in _SEPARATORS.items():
+        if len(parts := line.split(separator)) > 1 and wanted.intersection(part.strip(' "') for part in parts):
+            return (
+                f"{path}: {name} separate its columns; save it with commas (docs/your-own-data.md says how), or as "
+                ".jsonl or .parquet"
+            )
+    return None
+
+
+def ending_advice(path: Path) -> str:
+    """Return what to do with a file of such an ending, as `; DO THAT`, or nothing."""
+    way_out = _WAY_OUT.get(path.suffix.lower())
+    return f"; {way_out}" if way_out else ""
+
+
+def beside(path: Path) -> str:
+    """Return a clause about what lies beside a missing file under the same name but for capitals and ending."""
+    stem = f"{path.stem}.".casefold()
+    with suppress(OSError, ValueError):  # no such folder, or a text that is no possible name
+        near = sorted(other for other in path.parent.iterdir() if other.name.casefold().startswith(stem))
+        if near:
+            return f"; its folder holds {', '.join(other.name for other in near)}{ending_advice(near[0])}"
+    return ""
+
+
+def bad_bytes(path: Path) -> MentallamError:
+    """Return the refusal of a file that is not UTF-8, with the row of the first such byte."""
+    data = path.read_bytes()
+    try:
+        data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # error.object lacks the byte order mark that error.start does not count.
+        before = error.object[: error.start].decode()
+        is_csv = path.suffix.lower() == ".csv"
+        lines = csv.reader(StringIO(before + "|", newline="")) if is_csv else StringIO(before + "|")
+        row = 0
+        with suppress(csv.Error):
+            for _ in lines:
+                row += 1
+        try:
+            data.decode("cp1252")
+            guess = ", but perhaps Windows-1252"
+        except UnicodeDecodeError:
+            guess = ""
+        return MentallamError(f"{path}, row {max(row, 1)}: not UTF-8{guess}; {SAVE_AS_UTF8}")
+    raise AssertionError("called for a file without a fault")
