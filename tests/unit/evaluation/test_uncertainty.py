@@ -12,6 +12,7 @@ from mentallam.evaluation.uncertainty import (
     compare_tables,
     estimate_uncertainty,
     paired,
+    protocol_intervals,
     seed_spread,
 )
 from mentallam.evaluation.weighted import METRICS
@@ -155,6 +156,46 @@ def test_the_folds_of_the_second_table_may_differ(
 ) -> None:
     expected = compare_tables(oof, baseline, options)
     assert compare_tables(oof, baseline.assign(fold=4 - baseline["fold"]), options) == expected
+
+
+def test_the_scale_of_a_models_scores_has_no_say_in_a_test_of_its_ranking(
+    oof: pd.DataFrame, baseline: pd.DataFrame, options: UncertaintyOptions
+) -> None:
+    """Groups are exchanged between models of unlike scales, which must not be ranked by the scale they come from."""
+    squeezed = baseline.assign(probability=0.01 * baseline["probability"])
+    expected, found = (compare_tables(oof, table, options)["difference"] for table in (baseline, squeezed))
+    for metric in ("roc_auc", "average_precision"):
+        assert found[metric] == pytest.approx(expected[metric])
+    assert found["brier"]["estimate"] != pytest.approx(expected["brier"]["estimate"])
+
+
+def test_a_resample_that_cannot_tell_is_left_out_and_never_counts_as_zero(
+    oof: pd.DataFrame, options: UncertaintyOptions
+) -> None:
+    """Perfect predictions have an F1 of 1 wherever there is one; fold 0 has a single group with a positive pair."""
+    lonely = oof.loc[oof["label"] == 1, "group"].iloc[0]
+    oof.loc[(oof["fold"] == 0) & (oof["group"] != lonely), "label"] = 0
+    oof = oof.assign(prediction=oof["label"], probability=oof["label"].astype(float))
+    chance = pytest.approx(np.exp(-1), abs=0.1)  # that a group stays out of a resample
+    found = protocol_intervals(oof, options)
+    for protocol in ("honest", "cross_fitted", "same_fold"):
+        mean = found[protocol]["f1_mean"]
+        assert (mean["estimate"], mean["low"], mean["high"]) == pytest.approx((1.0, 1.0, 1.0))
+        assert mean["undefined"] == chance
+        assert found[protocol]["f1"] == {"estimate": 1.0, "low": 1.0, "high": 1.0, "undefined": 0.0}
+    optimism = found["selection_optimism"]
+    assert (optimism["low"], optimism["high"], optimism["undefined"]) == (0.0, 0.0, chance)
+    # The only positive group of all: now the pooled figures are undefined as often.
+    oof = oof.assign(label=oof["label"].where(oof["group"] == lonely, 0))
+    oof = oof.assign(prediction=oof["label"], probability=oof["label"].astype(float))
+    compared = compare_tables(oof, oof, options)
+    spread = seed_spread({"42": oof, "43": oof}, options)["metrics"]
+    for metric in ("f1", "precision", "recall", "macro_f1", "balanced_accuracy", "mcc", "roc_auc", "average_precision"):
+        for figure in (compared["first"][metric], compared["second"][metric], spread[metric]):
+            assert figure["undefined"] == chance, metric
+            assert figure["low"] == figure["high"] > 0, metric
+        assert compared["difference"][metric]["undefined"] == chance
+    assert protocol_intervals(oof, options)["honest"]["f1"]["undefined"] == chance
 
 
 @pytest.mark.parametrize(
