@@ -15,7 +15,6 @@ from mentallam.classifier.prompts import PostExample
 from mentallam.classifier.scoring import score_pairs, sigmoid
 from mentallam.errors import MentallamError
 
-
 pytestmark = pytest.mark.usefixtures("only_new_garbage")
 
 
