@@ -9,8 +9,10 @@ from mentallam.errors import MentallamError
 from mentallam.evaluation.metrics import criterion_metrics, pair_metrics
 from mentallam.evaluation.resampling import UncertaintyOptions, holm
 from mentallam.evaluation.uncertainty import (
+    METHOD,
     compare_tables,
     estimate_uncertainty,
+    f1_intervals,
     paired,
     protocol_intervals,
     seed_spread,
@@ -49,6 +51,65 @@ def test_every_estimate_lies_in_its_interval(uncertainty: dict[str, Any]) -> Non
     for interval in found:
         assert interval["low"] <= interval["estimate"] <= interval["high"]
     assert all(own["low"] < own["high"] for own in uncertainty["headline"].values())
+
+
+def test_it_says_how_and_of_what_it_was_drawn(
+    uncertainty: dict[str, Any], oof: pd.DataFrame, baseline: pd.DataFrame, options: UncertaintyOptions
+) -> None:
+    for found in (uncertainty, compare_tables(oof, baseline, options)):
+        assert found["method"] == {**METHOD, "resamples": 200, "confidence": 0.95, "seed": 42}
+        assert (found["n_groups"], found["n_pairs"]) == (60, 540)
+
+
+def test_less_confidence_makes_every_interval_narrower(
+    uncertainty: dict[str, Any], oof: pd.DataFrame, baseline: pd.DataFrame, options: UncertaintyOptions
+) -> None:
+    unsure = options.model_copy(update={"confidence": 0.5})
+
+    def intervals(found: Any) -> list[tuple[float, float]]:
+        if isinstance(found, dict):
+            own = [(found["low"], found["high"])] if "low" in found else []
+            return own + [pair for value in found.values() for pair in intervals(value)]
+        return [pair for value in found for pair in intervals(value)] if isinstance(found, list) else []
+
+    tables = {"a": oof, "b": baseline}
+    for wide, narrow in (
+        (uncertainty, estimate_uncertainty(oof, {"tfidf": baseline}, unsure)),
+        (compare_tables(oof, baseline, options), compare_tables(oof, baseline, unsure)),
+        (seed_spread(tables, options), seed_spread(tables, unsure)),
+    ):
+        pairs = list(zip(intervals(wide), intervals(narrow), strict=True))
+        assert len(pairs) > 10
+        for (low, high), (inner_low, inner_high) in pairs:
+            assert low <= inner_low <= inner_high <= high
+            assert high - low > inner_high - inner_low or high == low
+
+
+def test_an_interval_is_that_of_its_own_metric_and_criterion(
+    uncertainty: dict[str, Any], oof: pd.DataFrame, options: UncertaintyOptions
+) -> None:
+    """A criterion's interval is the headline's of a table that holds nothing else; draws are those of the same seed."""
+    table = oof[oof["criterion_id"] == "A.4"]
+    own = estimate_uncertainty(table, {}, options)
+    assert uncertainty["per_criterion"][3]["f1"] == pytest.approx(own["headline"]["f1"])
+    assert own["headline"]["macro_f1"] == pytest.approx(own["headline"]["f1"])
+    positive = int(table["label"].sum())
+    assert own["per_criterion"] == [{"criterion_id": "A.4", "n_positive": positive, "f1": own["headline"]["f1"]}]
+
+
+def test_figures_get_the_intervals_of_f1_that_are_defined(uncertainty: dict[str, Any]) -> None:
+    nothing = {"estimate": None, "low": None, "high": None, "undefined": 1.0}
+    uncertainty["per_criterion"][2]["f1"] = nothing
+    uncertainty["baselines"]["prior_only"]["headline"]["f1"] = nothing
+    found = f1_intervals(uncertainty)
+    assert list(found) == ["all_negative", "all_positive", "tfidf", "model"]
+    assert found["tfidf"] == {"all": uncertainty["baselines"]["tfidf"]["headline"]["f1"]}
+    assert found["model"] == {
+        "all": uncertainty["headline"]["f1"],
+        **{f"A.{number}": uncertainty["per_criterion"][number - 1]["f1"] for number in (1, 2, 4, 5, 6, 7, 8, 9)},
+    }
+    uncertainty["headline"]["f1"] = nothing
+    assert list(f1_intervals(uncertainty)["model"]) == ["A.1", "A.2", "A.4", "A.5", "A.6", "A.7", "A.8", "A.9"]
 
 
 def test_it_survives_json(uncertainty: dict[str, Any]) -> None:
@@ -221,10 +282,34 @@ def test_a_missing_column_is_an_error_naming_it(oof: pd.DataFrame) -> None:
         paired(oof, oof.drop(columns="group"), "tfidf")
 
 
+def test_the_second_table_comes_in_the_order_of_the_first(oof: pd.DataFrame, baseline: pd.DataFrame) -> None:
+    first = oof.sample(frac=1, random_state=5)
+    aligned = paired(first, baseline, "tfidf")
+    assert aligned.index.tolist() == list(range(540))
+    for column in ("post_id", "criterion_id", "group", "label"):
+        assert aligned[column].tolist() == first[column].tolist()
+    pd.testing.assert_frame_equal(
+        aligned.sort_values(["post_id", "criterion_id"], ignore_index=True),
+        baseline.sort_values(["post_id", "criterion_id"], ignore_index=True),
+    )
+
+
+def test_a_pair_that_stands_twice_in_the_first_table_is_an_error(oof: pd.DataFrame) -> None:
+    with pytest.raises(MentallamError, match=r"post 's_0_0' and criterion 'A\.6' stands twice in the first table"):
+        paired(pd.concat([oof, oof[5:6]]), oof, "tfidf")
+
+
+def test_two_groups_are_enough(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
+    two = oof[oof["group"].isin(["s_0_0", "s_0_1"])]
+    compared = compare_tables(two, two, options)
+    assert compared["n_groups"] == 2 and compared["first"]["accuracy"]["low"] is not None
+
+
 def test_one_group_is_too_few(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
     oof = oof[oof["group"] == "s_0_0"]
-    with pytest.raises(MentallamError, match="two groups or more"):
-        compare_tables(oof, oof, options)
+    for refused in (compare_tables, lambda first, _, options: protocol_intervals(first, options)):
+        with pytest.raises(MentallamError, match="two groups or more"):
+            refused(oof, oof, options)
 
 
 def test_the_spread_between_seeds_is_not_the_bootstraps(
