@@ -19,7 +19,7 @@ RESULTS = Path("mutants/src/mentallam")
 EQUIVALENT = Path(__file__).parent / "equivalent.yml"
 WANTED = 90  # per cent of the mutants of a module that are not equivalent
 
-# Exit codes of pytest under mutmut: all tests passed, none was collected, and mutmut's own for a mutant no test reaches.
+# Exit codes under mutmut: all tests passed, none was collected, and none reaches the mutant.
 _NOT_CAUGHT = {0, 5, 33}
 
 
@@ -86,12 +86,10 @@ def main() -> int:
     print("\n| module | mutants | caught | equivalent | survived | caught of those not equivalent |")
     print("| --- | --- | --- | --- | --- | --- |")
     short = []
-    for module, count in sorted(of_module.items()) + [("all", sum(of_module.values(), Counter()))]:
+    for module, count in [*sorted(of_module.items()), ("all", sum(of_module.values(), Counter()))]:
         share = 100 * count["caught"] / (count["caught"] + count["survived"])
-        print(
-            f"| {module} | {count.total()} | {count['caught']} | {count['equivalent']} | {count['survived']} ", end=""
-        )
-        print(f"| {share:.1f} % |")
+        kinds = " | ".join(str(count[kind]) for kind in ("caught", "equivalent", "survived"))
+        print(f"| {module} | {count.total()} | {kinds} | {share:.1f} % |")
         short += [module] if share < WANTED else []
     for module, function, line in sorted(reasons.keys() - used):
         print(f"equivalent.yml lists a mutant of {module}.{function} that is caught or no longer made: {line}")
