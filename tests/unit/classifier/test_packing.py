@@ -88,7 +88,7 @@ posts = st.lists(
 
 
 @given(posts)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_packing_places_every_token_once(lengths: list[tuple[int, list[int]]]) -> None:
     tokens = iter(range(1, 1000))
     examples = [
@@ -136,3 +136,29 @@ def test_batched_scores_equal_single_ones(
         "s_2_1", "Tired. So tired that the dishes have been in the sink since Monday, and I just look at them.", ["A.6"]
     )
     assert abs(score_pairs(model, [alone], 1)[0] - together[-1]) < 1e-5
+
+
+def example(prefix: int, suffixes: list[int], labels: list[int], states: torch.Tensor | None = None) -> PostExample:
+    ids = [str(k) for k in range(len(suffixes))]
+    return PostExample("s", [1] * prefix, False, ids, [[2] * length for length in suffixes], labels, states)
+
+
+def test_a_batch_says_where_each_post_lies() -> None:
+    batch = pack([example(2, [1, 3], [0, 1]), example(1, [2], [])])
+    assert [post[:5] for post in batch["packing"]] == [(0, 2, 6, 2, 3), (6, 7, 9, 1, 2)]
+    assert [post.cells.tolist() for post in batch["packing"]] == [[0, 3, 4, 5], [0, 1]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 2, 3, 4, 0, 1, 2]]
+    assert batch["pool_index"].tolist() == [2, 5, 8]
+    assert batch["labels"].tolist() == [0, 1, -100]  # a pair without a label has no loss
+    for name in ("input_ids", "position_ids", "pool_index", "labels"):
+        assert batch[name].dtype == torch.int64  # type: ignore[literal-required]
+
+
+def test_states_go_in_only_where_every_post_has_them() -> None:
+    first, second = torch.randn(3, 4), torch.randn(5, 4)
+    posts = [example(2, [1], [1], first), example(1, [2, 2], [0, 0], second)]
+    states = pack(posts)["inputs_embeds"]
+    assert states is not None and states.shape == (1, 8, 4)
+    assert torch.equal(states[0], torch.cat([first, second]))
+    assert pack([posts[0], example(1, [2], [0])])["inputs_embeds"] is None
+    assert pack([example(1, [2], [0])])["inputs_embeds"] is None

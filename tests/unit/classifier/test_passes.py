@@ -1,4 +1,6 @@
+import gc
 import logging
+import weakref
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +14,8 @@ from mentallam.classifier.passes import passes, run_in_passes
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs
 from mentallam.errors import MentallamError
+
+pytestmark = pytest.mark.usefixtures("only_new_garbage")
 
 GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:125] DefaultCPUAllocator: can't allocate memory: you tried to ...")
@@ -82,6 +86,63 @@ def test_a_single_post_that_does_not_fit_is_one_sentence() -> None:
     assert error.value.message == (
         "post s_2 (41 tokens with its 2 criteria) does not fit into memory by itself: buy memory"
     )
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "words"), [([5], "15 tokens with its 1 criterion"), ([], "10 tokens"), ([5, 5], "2 criteria")]
+)
+def test_the_size_of_a_post_that_does_not_fit_is_told(suffixes: list[int], words: str) -> None:
+    def run(chosen: list[int]) -> None:
+        raise MemoryError
+
+    with pytest.raises(MentallamError, match=rf"^post s_1 \(([^)]*){words}\) does not fit"):
+        run_in_passes([post("s_1", 10, suffixes)], 64, run, "")
+
+
+def test_the_smallest_budget_is_one_token() -> None:
+    budgets: list[int] = []
+
+    def run(chosen: list[int]) -> None:
+        budgets.append(len(chosen))
+        if len(chosen) > 1:
+            raise MemoryError
+
+    assert run_in_passes([post(str(number), 1, []) for number in range(3)], 3, run, "") == 1
+    assert budgets == [3, 1, 1, 1]
+
+
+def test_a_post_alone_in_its_pass_is_not_run_again_where_a_later_one_fails() -> None:
+    """The error names the post of the pass that broke, not one that had ended."""
+
+    def run(chosen: list[int]) -> None:
+        if chosen == [2]:
+            raise MemoryError
+
+    with pytest.raises(MentallamError, match=r"^post c \(3 tokens\)"):
+        run_in_passes([post("a", 5, []), post("b", 4, []), post("c", 3, [])], 1, run, "")
+
+
+def test_what_a_broken_pass_held_is_freed_before_the_next() -> None:
+    class Tensor:
+        pass
+
+    broken: list[weakref.ref[Tensor]] = []
+    found: list[bool] = []
+
+    def run(chosen: list[int]) -> None:
+        found.append(any(reference() for reference in broken))
+        if len(chosen) > 1:
+            tensor = Tensor()
+            tensor.itself = tensor  # type: ignore[attr-defined]  # freed by the garbage collector alone
+            broken.append(weakref.ref(tensor))
+            raise MemoryError
+
+    gc.disable()
+    try:
+        run_in_passes([post("a", 2, []), post("b", 1, [])], 3, run, "")
+    finally:
+        gc.enable()
+    assert len(broken) == 1 and found == [False, False, False]
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:

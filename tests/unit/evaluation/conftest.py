@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict
-from types import SimpleNamespace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,50 +50,69 @@ DATA_STATISTICS: dict[str, Any] = {
 Folds = list[pd.DataFrame]
 
 
+class Once:
+    """The unspoilt frames and what follows from them, each made when a test first asks for it."""
+
+    @cached_property
+    def criteria(self) -> pd.DataFrame:
+        ids = [f"A.{number}" for number in range(1, 10)]
+        wording = [f"wording of {criterion_id}" for criterion_id in ids]
+        return pd.DataFrame({"criterion_id": ids, "symptom": SYMPTOMS, "criterion": wording})
+
+    @cached_property
+    def folds(self) -> Folds:
+        return [_fold(fold, self.criteria, np.random.default_rng(fold)) for fold in range(5)]
+
+    @cached_property
+    def oof(self) -> pd.DataFrame:
+        return pd.concat(self.folds, ignore_index=True)
+
+    @cached_property
+    def baseline(self) -> pd.DataFrame:
+        return worse(self.oof)
+
+    @cached_property
+    def baselines(self) -> pd.DataFrame:
+        return pd.concat([_baseline(self.oof, name, seed) for seed, name in enumerate(("tfidf", "embedding"))])
+
+    @cached_property
+    def cv_outcome(self) -> dict[str, Any]:
+        return _outcome(self.folds)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        summary = summarise(self.oof, self.cv_outcome, DATA_STATISTICS, self.criteria)
+        return {**summary, "learned_baselines": summarise_baselines(self.baselines, self.oof, self.criteria)}
+
+    @cached_property
+    def uncertainty(self) -> dict[str, Any]:
+        return {**estimate_uncertainty(self.oof, {"tfidf": self.baseline}, OPTIONS), "seeds": None}
+
+
 @pytest.fixture(scope="session")
-def once() -> SimpleNamespace:
-    """The unspoilt frames and what follows from them, made once; the fixtures below hand out copies."""
-    ids = [f"A.{number}" for number in range(1, 10)]
-    wording = [f"wording of {criterion_id}" for criterion_id in ids]
-    criteria = pd.DataFrame({"criterion_id": ids, "symptom": SYMPTOMS, "criterion": wording})
-    folds = [_fold(fold, criteria, np.random.default_rng(fold)) for fold in range(5)]
-    oof = pd.concat(folds, ignore_index=True)
-    cv_outcome = _outcome(folds)
-    summary = summarise(oof, cv_outcome, DATA_STATISTICS, criteria)
-    baselines = pd.concat([_baseline(oof, name, seed) for seed, name in enumerate(("tfidf", "embedding"))])
-    summary["learned_baselines"] = summarise_baselines(baselines, oof, criteria)
-    baseline = worse(oof)
-    uncertainty = {**estimate_uncertainty(oof, {"tfidf": baseline}, OPTIONS), "seeds": None}
-    return SimpleNamespace(
-        criteria=criteria,
-        folds=folds,
-        oof=oof,
-        baseline=baseline,
-        baselines=baselines,
-        cv_outcome=cv_outcome,
-        summary=summary,
-        uncertainty=uncertainty,
-    )
+def once() -> Once:
+    """Made once; the fixtures below hand out copies."""
+    return Once()
 
 
 @pytest.fixture
-def criteria(once: SimpleNamespace) -> pd.DataFrame:
+def criteria(once: Once) -> pd.DataFrame:
     return deepcopy(once.criteria)
 
 
 @pytest.fixture
-def folds(once: SimpleNamespace) -> Folds:
+def folds(once: Once) -> Folds:
     """Five folds of twelve posts with nine criteria each, predicted well but not perfectly."""
     return deepcopy(once.folds)
 
 
 @pytest.fixture
-def oof(once: SimpleNamespace) -> pd.DataFrame:
+def oof(once: Once) -> pd.DataFrame:
     return deepcopy(once.oof)
 
 
 @pytest.fixture
-def baseline(once: SimpleNamespace) -> pd.DataFrame:
+def baseline(once: Once) -> pd.DataFrame:
     """The same pairs as `oof`, scored worse."""
     return deepcopy(once.baseline)
 
@@ -104,30 +123,30 @@ def options() -> UncertaintyOptions:
 
 
 @pytest.fixture
-def uncertainty(once: SimpleNamespace) -> dict[str, Any]:
+def uncertainty(once: Once) -> dict[str, Any]:
     """What reporting says of `oof` and `baseline`."""
     return deepcopy(once.uncertainty)
 
 
 @pytest.fixture
-def baselines(once: SimpleNamespace) -> pd.DataFrame:
+def baselines(once: Once) -> pd.DataFrame:
     """Two baselines on the pairs of `oof`, the second worse than the first."""
     return deepcopy(once.baselines)
 
 
 @pytest.fixture
-def cv_outcome(once: SimpleNamespace) -> dict[str, Any]:
+def cv_outcome(once: Once) -> dict[str, Any]:
     """What the training leaves for `folds`."""
     return deepcopy(once.cv_outcome)
 
 
 @pytest.fixture
-def summary(once: SimpleNamespace) -> dict[str, Any]:
+def summary(once: Once) -> dict[str, Any]:
     return deepcopy(once.summary)
 
 
 @pytest.fixture
-def summarised(once: SimpleNamespace) -> Callable[[Folds], dict[str, Any]]:
+def summarised(once: Once) -> Callable[[Folds], dict[str, Any]]:
     """Summary of other folds, with the outcome that belongs to them."""
     return lambda folds: summarise(pd.concat(folds), _outcome(folds), DATA_STATISTICS, once.criteria)
 

@@ -13,10 +13,12 @@ from mentallam.evaluation.aggregate import (
     aggregate_folds,
     best_fold,
     fold_metrics,
+    protocol_metrics,
     summarise,
     threshold_summary,
 )
 from mentallam.evaluation.decision import describe
+from mentallam.evaluation.protocols import protocol_predictions
 from mentallam.evaluation.thresholds import GRID, best_threshold, predict_labels
 
 Folds = list[pd.DataFrame]
@@ -176,3 +178,17 @@ def test_the_threshold_summary_names_its_rule(oof: pd.DataFrame, summary: dict[s
     assert thresholds["calibration"]["2"] == {"slope": 1.0, "intercept": 0.0}
     assert thresholds["by_criterion"]["2"] == {}
     assert (thresholds["mean"], thresholds["std"]) == (pytest.approx(0.46), pytest.approx(0.0474, abs=1e-4))
+
+
+def test_each_protocols_figures_are_those_of_its_predictions(oof: pd.DataFrame) -> None:
+    metrics = {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}
+    found = protocol_metrics(oof)
+    predictions = protocol_predictions(oof)
+    assert list(found) == list(predictions)
+    for protocol, prediction in predictions.items():
+        decided = oof.assign(prediction=prediction)
+        for name, score in metrics.items():
+            assert found[protocol]["pooled"][name] == score(oof["label"], prediction)
+            folds = [score(own["label"], own["prediction"]) for _, own in decided.groupby("fold")]
+            assert found[protocol]["mean"][name]["mean"] == pytest.approx(np.mean(folds))
+            assert found[protocol]["mean"][name]["std"] == pytest.approx(np.std(folds, ddof=1))

@@ -2,7 +2,7 @@ import logging
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
@@ -101,7 +101,6 @@ def test_labels_without_an_error_have_a_finite_slope(method: str) -> None:
     assert fitted.probabilities([-3.0])[0] > 0.02
 
 
-@settings(deadline=None)  # the first fit of a process takes longer than the others
 @given(
     st.lists(st.tuples(st.booleans(), st.floats(-20, 20)), min_size=2, max_size=60),
     st.sampled_from(["none", "temperature", "platt"]),
@@ -140,3 +139,36 @@ def test_equal_probabilities_share_a_bin() -> None:
 
 def test_the_error_of_one_bin_by_hand() -> None:
     assert expected_calibration_error([1, 0, 0, 0], [0.4] * 4, bins=1) == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize("shift", [-30.0, 1000.0])
+def test_a_constant_in_all_logits_is_taken_out_by_the_intercept(shift: float) -> None:
+    labels, logits = drawn(0.7, -0.5, n=500)
+    fitted, shifted = fit_calibration("platt", labels, logits), fit_calibration("platt", labels, logits + shift)
+    assert shifted.slope == pytest.approx(fitted.slope, rel=1e-9)
+    assert shifted.probabilities(logits + shift) == pytest.approx(fitted.probabilities(logits), abs=1e-9)
+
+
+@pytest.mark.parametrize("method", ["temperature", "platt"])
+def test_logits_of_a_small_type_are_calculated_with_in_full(method: str) -> None:
+    labels, logits = drawn(0.7, -0.5, n=100)
+    single = logits.astype(np.float32)
+    assert fit_calibration(method, labels, single) == fit_calibration(method, labels, single.astype(np.float64))
+    probabilities = Calibration(0.7, 0.1).probabilities(single)
+    assert probabilities.dtype == np.float64
+    assert probabilities.tolist() == Calibration(0.7, 0.1).probabilities(single.astype(np.float64)).tolist()
+
+
+@pytest.mark.parametrize("size", [1.0, 40.0])
+def test_the_shift_of_an_order_upside_down_is_found_wherever_the_logits_are(size: float) -> None:
+    logits = size * np.array([-2.0, -1.0, 1.0, 2.0, 2.0]) / 2
+    fitted = fit_calibration("platt", [1, 1, 0, 0, 0], logits)
+    assert fitted.probabilities(logits).mean() == pytest.approx((2 * 0.75 + 3 * 0.2) / 5)
+
+
+@pytest.mark.parametrize("method", ["temperature", "platt"])
+def test_equal_logits_rank_no_better_than_chance(method: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The slope of such logits is 0, which would make every pair of any other dev split equal, too."""
+    with caplog.at_level(logging.WARNING):
+        assert fit_calibration(method, [0, 1, 0], [2.0, 2.0, 2.0]).slope == 1.0
+    assert "the slope stays 1" in caplog.text

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mentallam.config import DecisionConfig
 from mentallam.evaluation.calibration import Calibration, fit_calibration
 from mentallam.evaluation.decision import Decision, Thresholds, choose_thresholds, describe, fit_decision
-from mentallam.evaluation.thresholds import best_threshold
+from mentallam.evaluation.thresholds import ThresholdRule, best_threshold
 
 PLAN = DecisionConfig()
 
@@ -84,9 +84,70 @@ def test_saved_and_read_back_it_is_the_same(
     assert Decision.from_dict(decision.to_dict()) == decision
 
 
-def test_the_description_names_what_was_chosen() -> None:
-    plan = describe(PLAN)
-    assert plan.startswith("probabilities Platt-scaled; one threshold for all criteria, by F1 on the inner dev split")
-    words = describe(DecisionConfig("none", "per_criterion", min_recall=0.9, smoothing=3, prior_strength=4.0))
-    for part in ("not calibrated", "a threshold per criterion", "4 matched", "recall of 0.9 or more", "over 3 steps"):
-        assert part in words
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            PLAN,
+            "probabilities Platt-scaled; one threshold for all criteria, by F1 on the inner dev split, "
+            "grid 0.00-1.00 step 0.01",
+        ),
+        (
+            replace(PLAN, calibration="temperature", beta=0.5),
+            "probabilities scaled by a temperature; one threshold for all criteria, by F0.5 on the inner dev split, "
+            "grid 0.00-1.00 step 0.01",
+        ),
+        (
+            DecisionConfig("none", "per_criterion", min_recall=0.9, smoothing=3, prior_strength=4.0),
+            "probabilities not calibrated; a threshold per criterion, drawn to the common one as if that rested on 4 "
+            "matched pairs, by precision at a recall of 0.9 or more on the inner dev split, grid 0.00-1.00 step 0.01, "
+            "smoothed over 3 steps on either side",
+        ),
+    ],
+)
+def test_the_description_names_what_was_chosen(options: DecisionConfig, words: str) -> None:
+    assert describe(options) == words
+
+
+def test_each_pair_is_decided_at_its_criterions_threshold() -> None:
+    decision = Decision(Calibration(2.0, 1.0), Thresholds(0.5, {"b": 0.9}))
+    pairs = pd.DataFrame({"criterion_id": ["a", "b", "b"], "logit": [0.0, 0.0, 3.0], "post_id": ["s", "s", "t"]})
+    decided = decision.decide(pairs)
+    assert list(decided) == ["criterion_id", "logit", "post_id", "probability", "threshold", "prediction"]
+    assert decided["probability"].tolist() == pytest.approx(1 / (1 + np.exp([-1, -1, -7])))
+    assert decided["threshold"].tolist() == [0.5, 0.9, 0.9]
+    assert decided["prediction"].tolist() == [1, 0, 1]
+
+
+def test_thresholds_are_numbers_even_where_a_file_held_integers() -> None:
+    assert Thresholds(0, {"b": 1}).of(["a", "b"]).dtype == np.float64
+
+
+def test_thresholds_per_criterion_are_fitted_on_the_calibrated_probabilities_of_the_criterion(
+    dev: pd.DataFrame,
+) -> None:
+    options = replace(PLAN, scope="per_criterion", prior_strength=0.0)
+    decision = fit_decision(dev, options)
+    for criterion in "abc":
+        own = dev[dev["criterion_id"] == criterion]
+        probabilities = decision.calibration.probabilities(own["logit"])
+        assert decision.thresholds.by_criterion[criterion] == best_threshold(own["label"], probabilities).threshold
+
+
+@pytest.mark.parametrize("rule", [ThresholdRule(beta=3.0), ThresholdRule(min_recall=1.0), ThresholdRule(smoothing=9)])
+def test_the_rule_of_the_options_chooses_every_threshold(dev: pd.DataFrame, rule: ThresholdRule) -> None:
+    probabilities = Calibration().probabilities(dev["logit"])
+    options = replace(
+        PLAN,
+        scope="per_criterion",
+        prior_strength=0.0,
+        beta=rule.beta,
+        min_recall=rule.min_recall,
+        smoothing=rule.smoothing,
+    )
+    chosen = choose_thresholds(dev["criterion_id"], dev["label"], probabilities, options)
+    plan = choose_thresholds(dev["criterion_id"], dev["label"], probabilities, replace(PLAN, scope="per_criterion"))
+    assert chosen.common == best_threshold(dev["label"], probabilities, rule).threshold != plan.common
+    own = dev["criterion_id"] == "a"
+    assert chosen.by_criterion["a"] == best_threshold(dev["label"][own], probabilities[own], rule).threshold
+    assert chosen.by_criterion["a"] != best_threshold(dev["label"][own], probabilities[own]).threshold

@@ -96,3 +96,14 @@ def test_two_pairs_of_a_label_are_enough(truth: pd.DataFrame, caplog: pytest.Log
     positive = own.index[own["label"] == 1][:2]
     assert len(audit_labels(own.assign(label=own.index.isin(positive).astype(int)))) < len(own)
     assert not caplog.records
+
+
+def test_a_label_that_the_model_is_seldom_sure_of_is_not_the_most_suspicious() -> None:
+    """Of this criterion's matches the model is as sure as 0.45, of its other pairs 0.97: 0.02 and 0.3 are doubted alike
+    by the probability alone, but only one of the two is far from what the model says of such labels."""
+    matched, unmatched = [0.45] * 18 + [0.05, 0.02], [0.03] * 176 + [0.5, 0.6, 0.62, 0.7]
+    oof = pd.DataFrame({"label": [1] * 20 + [0] * 180, "probability": matched + unmatched, "criterion_id": "A.1"})
+    found = audit_labels(oof.assign(post_id=[f"s_{number}_0" for number in range(200)], fold=0))
+    assert found["probability"].tolist() == [0.7, 0.62, 0.6, 0.02]
+    # The shift of the two labels against each other, and nothing else: cleanlab's adjusted self-confidence.
+    assert found["quality"].iloc[-1] > 0.3

@@ -9,6 +9,7 @@ from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import expected_calibration_error
 from mentallam.evaluation.metrics import (
     criterion_metrics,
+    criterion_name,
     held_out_metrics,
     macro_f1,
     mean_and_std,
@@ -118,3 +119,8 @@ def test_the_spread_of_too_few_values_is_none() -> None:
 def test_macro_f1_leaves_out_criteria_without_a_positive_pair() -> None:
     rows = [{"f1": 0.5, "n_positive": 3}, {"f1": 0.0, "n_positive": 0}, {"f1": 0.7, "n_positive": 9}]
     assert macro_f1(rows) == {"mean": pytest.approx(0.6), "std": pytest.approx(0.1414, abs=1e-4), "n": 2}
+
+
+def test_a_criterion_is_called_by_its_id_and_by_its_name_if_that_says_more() -> None:
+    assert criterion_name({"criterion_id": "A.1", "symptom": "DEPRESSED_MOOD"}) == "A.1 DEPRESSED_MOOD"
+    assert criterion_name({"criterion_id": "A.1", "symptom": "A.1"}) == "A.1"

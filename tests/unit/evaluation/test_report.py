@@ -8,6 +8,7 @@ import yaml
 
 from mentallam.evaluation.figures import REPORT_FIGURES
 from mentallam.evaluation.report import render_report
+from tests.unit.seen import tables
 
 BANNER = "SYNTHETIC DATA: these numbers say nothing about people"
 
@@ -24,13 +25,6 @@ def render(
 ) -> Render:
     """Renders with the fixtures as the test has changed them by then."""
     return lambda: render_report(summary, uncertainty, data_statistics, training_config, criteria)
-
-
-def tables(report: str) -> dict[str, list[list[str]]]:
-    """Cells of every Markdown table by its first heading, the header first, without its ruler."""
-    blocks = re.findall(r"(?:^\|.*\|\n)+", report, flags=re.MULTILINE)
-    rows = [[re.split(r" *(?<!\\)\| *", line)[1:-1] for line in block.splitlines()] for block in blocks]
-    return {header[0]: [header, *body] for header, _, *body in rows}
 
 
 def test_synthetic_data_are_announced_before_any_number(render: Render, summary: dict[str, Any]) -> None:

@@ -9,9 +9,12 @@ from mentallam.errors import MentallamError
 from mentallam.evaluation.metrics import criterion_metrics, pair_metrics
 from mentallam.evaluation.resampling import UncertaintyOptions, holm
 from mentallam.evaluation.uncertainty import (
+    METHOD,
     compare_tables,
     estimate_uncertainty,
+    f1_intervals,
     paired,
+    protocol_intervals,
     seed_spread,
 )
 from mentallam.evaluation.weighted import METRICS
@@ -48,6 +51,65 @@ def test_every_estimate_lies_in_its_interval(uncertainty: dict[str, Any]) -> Non
     for interval in found:
         assert interval["low"] <= interval["estimate"] <= interval["high"]
     assert all(own["low"] < own["high"] for own in uncertainty["headline"].values())
+
+
+def test_it_says_how_and_of_what_it_was_drawn(
+    uncertainty: dict[str, Any], oof: pd.DataFrame, baseline: pd.DataFrame, options: UncertaintyOptions
+) -> None:
+    for found in (uncertainty, compare_tables(oof, baseline, options)):
+        assert found["method"] == {**METHOD, "resamples": 200, "confidence": 0.95, "seed": 42}
+        assert (found["n_groups"], found["n_pairs"]) == (60, 540)
+
+
+def test_less_confidence_makes_every_interval_narrower(
+    uncertainty: dict[str, Any], oof: pd.DataFrame, baseline: pd.DataFrame, options: UncertaintyOptions
+) -> None:
+    unsure = options.model_copy(update={"confidence": 0.5})
+
+    def intervals(found: Any) -> list[tuple[float, float]]:
+        if isinstance(found, dict):
+            own = [(found["low"], found["high"])] if "low" in found else []
+            return own + [pair for value in found.values() for pair in intervals(value)]
+        return [pair for value in found for pair in intervals(value)] if isinstance(found, list) else []
+
+    tables = {"a": oof, "b": baseline}
+    for wide, narrow in (
+        (uncertainty, estimate_uncertainty(oof, {"tfidf": baseline}, unsure)),
+        (compare_tables(oof, baseline, options), compare_tables(oof, baseline, unsure)),
+        (seed_spread(tables, options), seed_spread(tables, unsure)),
+    ):
+        pairs = list(zip(intervals(wide), intervals(narrow), strict=True))
+        assert len(pairs) > 10
+        for (low, high), (inner_low, inner_high) in pairs:
+            assert low <= inner_low <= inner_high <= high
+            assert high - low > inner_high - inner_low or high == low
+
+
+def test_an_interval_is_that_of_its_own_metric_and_criterion(
+    uncertainty: dict[str, Any], oof: pd.DataFrame, options: UncertaintyOptions
+) -> None:
+    """A criterion's interval is the headline's of a table that holds nothing else; draws are those of the same seed."""
+    table = oof[oof["criterion_id"] == "A.4"]
+    own = estimate_uncertainty(table, {}, options)
+    assert uncertainty["per_criterion"][3]["f1"] == pytest.approx(own["headline"]["f1"])
+    assert own["headline"]["macro_f1"] == pytest.approx(own["headline"]["f1"])
+    positive = int(table["label"].sum())
+    assert own["per_criterion"] == [{"criterion_id": "A.4", "n_positive": positive, "f1": own["headline"]["f1"]}]
+
+
+def test_figures_get_the_intervals_of_f1_that_are_defined(uncertainty: dict[str, Any]) -> None:
+    nothing = {"estimate": None, "low": None, "high": None, "undefined": 1.0}
+    uncertainty["per_criterion"][2]["f1"] = nothing
+    uncertainty["baselines"]["prior_only"]["headline"]["f1"] = nothing
+    found = f1_intervals(uncertainty)
+    assert list(found) == ["all_negative", "all_positive", "tfidf", "model"]
+    assert found["tfidf"] == {"all": uncertainty["baselines"]["tfidf"]["headline"]["f1"]}
+    assert found["model"] == {
+        "all": uncertainty["headline"]["f1"],
+        **{f"A.{number}": uncertainty["per_criterion"][number - 1]["f1"] for number in (1, 2, 4, 5, 6, 7, 8, 9)},
+    }
+    uncertainty["headline"]["f1"] = nothing
+    assert list(f1_intervals(uncertainty)["model"]) == ["A.1", "A.2", "A.4", "A.5", "A.6", "A.7", "A.8", "A.9"]
 
 
 def test_it_survives_json(uncertainty: dict[str, Any]) -> None:
@@ -157,6 +219,46 @@ def test_the_folds_of_the_second_table_may_differ(
     assert compare_tables(oof, baseline.assign(fold=4 - baseline["fold"]), options) == expected
 
 
+def test_the_scale_of_a_models_scores_has_no_say_in_a_test_of_its_ranking(
+    oof: pd.DataFrame, baseline: pd.DataFrame, options: UncertaintyOptions
+) -> None:
+    """Groups are exchanged between models of unlike scales, which must not be ranked by the scale they come from."""
+    squeezed = baseline.assign(probability=0.01 * baseline["probability"])
+    expected, found = (compare_tables(oof, table, options)["difference"] for table in (baseline, squeezed))
+    for metric in ("roc_auc", "average_precision"):
+        assert found[metric] == pytest.approx(expected[metric])
+    assert found["brier"]["estimate"] != pytest.approx(expected["brier"]["estimate"])
+
+
+def test_a_resample_that_cannot_tell_is_left_out_and_never_counts_as_zero(
+    oof: pd.DataFrame, options: UncertaintyOptions
+) -> None:
+    """Perfect predictions have an F1 of 1 wherever there is one; fold 0 has a single group with a positive pair."""
+    lonely = oof.loc[oof["label"] == 1, "group"].iloc[0]
+    oof.loc[(oof["fold"] == 0) & (oof["group"] != lonely), "label"] = 0
+    oof = oof.assign(prediction=oof["label"], probability=oof["label"].astype(float))
+    chance = pytest.approx(np.exp(-1), abs=0.1)  # that a group stays out of a resample
+    found = protocol_intervals(oof, options)
+    for protocol in ("honest", "cross_fitted", "same_fold"):
+        mean = found[protocol]["f1_mean"]
+        assert (mean["estimate"], mean["low"], mean["high"]) == pytest.approx((1.0, 1.0, 1.0))
+        assert mean["undefined"] == chance
+        assert found[protocol]["f1"] == {"estimate": 1.0, "low": 1.0, "high": 1.0, "undefined": 0.0}
+    optimism = found["selection_optimism"]
+    assert (optimism["low"], optimism["high"], optimism["undefined"]) == (0.0, 0.0, chance)
+    # The only positive group of all: now the pooled figures are undefined as often.
+    oof = oof.assign(label=oof["label"].where(oof["group"] == lonely, 0))
+    oof = oof.assign(prediction=oof["label"], probability=oof["label"].astype(float))
+    compared = compare_tables(oof, oof, options)
+    spread = seed_spread({"42": oof, "43": oof}, options)["metrics"]
+    for metric in ("f1", "precision", "recall", "macro_f1", "balanced_accuracy", "mcc", "roc_auc", "average_precision"):
+        for figure in (compared["first"][metric], compared["second"][metric], spread[metric]):
+            assert figure["undefined"] == chance, metric
+            assert figure["low"] == figure["high"] > 0, metric
+        assert compared["difference"][metric]["undefined"] == chance
+    assert protocol_intervals(oof, options)["honest"]["f1"]["undefined"] == chance
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -180,10 +282,34 @@ def test_a_missing_column_is_an_error_naming_it(oof: pd.DataFrame) -> None:
         paired(oof, oof.drop(columns="group"), "tfidf")
 
 
+def test_the_second_table_comes_in_the_order_of_the_first(oof: pd.DataFrame, baseline: pd.DataFrame) -> None:
+    first = oof.sample(frac=1, random_state=5)
+    aligned = paired(first, baseline, "tfidf")
+    assert aligned.index.tolist() == list(range(540))
+    for column in ("post_id", "criterion_id", "group", "label"):
+        assert aligned[column].tolist() == first[column].tolist()
+    pd.testing.assert_frame_equal(
+        aligned.sort_values(["post_id", "criterion_id"], ignore_index=True),
+        baseline.sort_values(["post_id", "criterion_id"], ignore_index=True),
+    )
+
+
+def test_a_pair_that_stands_twice_in_the_first_table_is_an_error(oof: pd.DataFrame) -> None:
+    with pytest.raises(MentallamError, match=r"post 's_0_0' and criterion 'A\.6' stands twice in the first table"):
+        paired(pd.concat([oof, oof[5:6]]), oof, "tfidf")
+
+
+def test_two_groups_are_enough(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
+    two = oof[oof["group"].isin(["s_0_0", "s_0_1"])]
+    compared = compare_tables(two, two, options)
+    assert compared["n_groups"] == 2 and compared["first"]["accuracy"]["low"] is not None
+
+
 def test_one_group_is_too_few(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
     oof = oof[oof["group"] == "s_0_0"]
-    with pytest.raises(MentallamError, match="two groups or more"):
-        compare_tables(oof, oof, options)
+    for refused in (compare_tables, lambda first, _, options: protocol_intervals(first, options)):
+        with pytest.raises(MentallamError, match="two groups or more"):
+            refused(oof, oof, options)
 
 
 def test_the_spread_between_seeds_is_not_the_bootstraps(

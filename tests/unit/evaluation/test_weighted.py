@@ -71,7 +71,7 @@ def scikit_learns(rows: pd.DataFrame, has_positives: set[str]) -> dict[str, floa
         }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(tables())
 def test_weights_give_what_scikit_learn_gives_on_the_rows_drawn(
     drawn: tuple[pd.DataFrame, NDArray[np.int64], NDArray[np.int64]],

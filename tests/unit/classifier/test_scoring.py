@@ -1,0 +1,118 @@
+"""Scores by a model that reads a pair's logits off its last token: what is left is the path from posts to logits."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mentallam.classifier import scoring
+from mentallam.classifier.prompts import PostExample
+from mentallam.classifier.scoring import score_pairs, sigmoid
+from mentallam.errors import MentallamError
+
+pytestmark = pytest.mark.usefixtures("only_new_garbage")
+
+
+class LastToken(torch.nn.Module):
+    """Says "yes" with 3 times a pair's last token and "no" with 1 time, so that a pair's logit is twice the token."""
+
+    def __init__(self, room: int = 1000) -> None:
+        super().__init__()
+        self.factors = torch.nn.Parameter(torch.tensor([1.0, 3.0]))
+        self.room = room
+        self.seen: list[SimpleNamespace] = []
+
+    def forward(self, input_ids: torch.Tensor, pool_index: torch.Tensor, **batch: Any) -> SimpleNamespace:
+        if input_ids.shape[1] > self.room:
+            raise MemoryError
+        self.seen.append(
+            SimpleNamespace(training=self.training, tokens=input_ids.shape[1], grad=torch.is_grad_enabled())
+        )
+        return SimpleNamespace(logits=input_ids[0, pool_index, None] * self.factors)
+
+
+def post(name: str, prefix: int, last: list[int], criteria: list[str] | None = None) -> PostExample:
+    """A post whose pairs end with these tokens."""
+    return PostExample(name, [0] * prefix, False, criteria or [str(k) for k in last], [[0, k] for k in last], [])
+
+
+@pytest.fixture
+def posts() -> list[PostExample]:
+    return [post("s_1", 3, [1, 2]), post("s_2", 30, [3]), post("s_3", 10, [4, 5, 6]), post("s_4", 1, [7])]
+
+
+@pytest.mark.parametrize("tokens_per_pass", [1, 20, 1000])
+def test_a_pairs_logit_is_its_yes_minus_its_no_in_the_order_of_the_examples(
+    posts: list[PostExample], tokens_per_pass: int
+) -> None:
+    scores = score_pairs(LastToken(), posts, tokens_per_pass)
+    assert scores.tolist() == [2, 4, 6, 8, 10, 12, 14]
+    assert scores.dtype == np.float64
+
+
+def test_the_budget_says_how_many_posts_go_through_at_once(posts: list[PostExample]) -> None:
+    sizes = {}
+    for tokens_per_pass in (1, 35, 1000):
+        score_pairs(model := LastToken(), posts, tokens_per_pass)
+        sizes[tokens_per_pass] = [own.tokens for own in model.seen]
+    assert sizes == {1: [32, 16, 7, 3], 35: [32, 26], 1000: [58]}
+
+
+def test_no_post_has_no_score() -> None:
+    scores = score_pairs(LastToken(), [], 10)
+    assert scores.shape == (0,) and scores.dtype == np.float64
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_posts_are_scored_without_dropout_and_gradients_and_the_model_stays_as_it_was(
+    posts: list[PostExample], training: bool
+) -> None:
+    model = LastToken().train(training)
+    score_pairs(model, posts, 35)
+    assert [(own.training, own.grad) for own in model.seen] == [(False, False)] * 2
+    assert model.training == training and torch.is_grad_enabled()
+
+
+def test_a_lack_of_memory_takes_smaller_passes_and_changes_no_score(
+    posts: list[PostExample], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = LastToken(room=32)
+    with caplog.at_level(logging.WARNING):
+        assert score_pairs(model, posts, 64).tolist() == [2, 4, 6, 8, 10, 12, 14]
+    assert [record.args for record in caplog.records] == [(4, 32)]
+
+
+def test_a_post_that_does_not_fit_names_the_ways_out(posts: list[PostExample]) -> None:
+    with pytest.raises(MentallamError) as error:
+        score_pairs(LastToken(room=31), posts, 64)
+    assert error.value.message == (
+        "post s_2 (32 tokens with its 1 criterion) does not fit into memory by itself: ask fewer criteria of it at a "
+        "time, set inference.dtype=bfloat16, or take a machine with more memory"
+    )
+
+
+@pytest.mark.parametrize("words", [None, "scoring"])
+def test_a_progress_bar_counts_posts(
+    posts: list[PostExample], words: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    updates: list[int] = []
+
+    @contextmanager
+    def bar(*what: Any) -> Iterator[SimpleNamespace]:
+        asked.append(what)
+        yield SimpleNamespace(update=updates.append)
+
+    monkeypatch.setattr(scoring, "progress_bar", bar)
+    score_pairs(LastToken(), posts, 35, words)
+    assert asked == [(4, words, "posts")]
+    assert updates == [1, 3]
+
+
+def test_the_probability_is_the_logits_sigmoid() -> None:
+    assert sigmoid(np.array([0.0, np.log(3), -1000, 1000])).tolist() == pytest.approx([0.5, 0.75, 0, 1])
