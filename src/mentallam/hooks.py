@@ -5,13 +5,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import mlflow
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
-from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
 from safetensors import SafetensorError
 
 from mentallam.corpus.cleaning import CleaningOptions
@@ -79,18 +77,12 @@ class ProjectHooks:
         self._saving, self._dataset = True, dataset_name
 
     @hook_impl(trylast=True)
-    def after_pipeline_run(self) -> None:
-        """Parts with the run, so that the next session of this process (a notebook's) doesn't log into it."""
-        _leave_runs("FINISHED")
-
-    @hook_impl(trylast=True)
     def on_pipeline_error(self, error: Exception, run_params: dict[str, Any], catalog: DataCatalog) -> None:
         """Replaces a chain of exceptions by the sentence at its root, if the user can put it right.
 
         Raises:
             MentallamError: That sentence; `kedro run` prints it and exits with code 1.
         """
-        _leave_runs("FAILED")
         chain = list(_chain(error))
         for cause in chain:
             if isinstance(cause, MentallamError):
@@ -185,10 +177,3 @@ def _change_since_folds(pipeline: Pipeline, catalog: DataCatalog, made_here: set
             if result in saved and (before := manifest["options"][part][name]) != value:
                 return f"{part}.{name} has changed from {before} to {value}"
     return None
-
-
-def _leave_runs(status: str) -> None:
-    """Ends what kedro-mlflow left open: it pushes the run once per node, pops one, and remembers its id for ever."""
-    while mlflow.active_run():
-        mlflow.end_run(status)
-    mlflow_hook.run_id = None

@@ -53,12 +53,16 @@ def predict(text: str, criteria: tuple[str, ...], as_json: bool, checkpoint_run:
     from kedro.framework.startup import bootstrap_project
     from kedro.utils import find_kedro_project
 
+    from mentallam.tracking_hooks import connect
+
     project = find_kedro_project(Path.cwd())
     if project is None:
         raise MentallamError("there is no mentallam project here: run `mentallam` in its folder, or in one below it")
     bootstrap_project(project)
     with KedroSession.create(project, env=env) as session:
-        parameters = cast("KedroSession", session).load_context().params  # connects MLflow, too
+        context = cast("KedroSession", session).load_context()
+        connect(context)
+        parameters = context.params
         predictions, wording = _answer(text, criteria, checkpoint_run, parameters)
     if as_json:
         click.echo(json.dumps(predictions.drop(columns="post_id").to_dict("records"), indent=2))
@@ -70,14 +74,14 @@ def _answer(
     text: str, criteria: tuple[str, ...], checkpoint_run: str | None, parameters: dict[str, Any]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     # torch takes seconds to import; a wrong option should not wait for it
-    from mentallam.registry import RegistryOptions, find_checkpoint_run
+    from mentallam.registry import RegistryOptions, find_checkpoint
     from mentallam.serving.predictor import Predictor
 
     # Kedro makes it what the pipelines' nodes say that it is, or leaves the dict.
     registry = RegistryOptions.model_validate(parameters["registry"])
-    run_id = find_checkpoint_run(parameters["tracking_experiment"], checkpoint_run, registry.model)
+    checkpoint = find_checkpoint(parameters["tracking_experiment"], checkpoint_run, registry.model)
     config = compose_inference(Path(parameters["hydra_configs"]), parameters["profile"])
-    predictor = Predictor.from_run(run_id, Path(parameters["base_models"]), config)
+    predictor = Predictor.load([checkpoint], Path(parameters["base_models"]), config)
     asked: list[str | None] = [*dict.fromkeys(criteria)] or [None]
     posts = pd.DataFrame({"post_id": "text", "text": text, "criterion_id": asked}, dtype=object)
     return predictor.predict(posts), predictor.criteria

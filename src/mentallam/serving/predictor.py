@@ -1,5 +1,6 @@
 """Predictions of a trained checkpoint on new posts."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from mentallam.classifier.scoring import score_pairs
 from mentallam.config import InferenceConfig
 from mentallam.corpus.cleaning import prepare_text
 from mentallam.evaluation.decision import Thresholds
-from mentallam.tracking import download_checkpoint
 
 LABEL_WORDS = {1: "yes", 0: "no"}
 
@@ -36,13 +36,14 @@ class Predictor:
         return self._trained.prompter.criteria
 
     @classmethod
-    def from_run(cls, run_id: str, base_models: Path, config: InferenceConfig) -> "Predictor":
-        """Loads the checkpoint of a fold's MLflow run.
+    def load(cls, folders: Sequence[Path], base_models: Path, config: InferenceConfig) -> "Predictor":
+        """Load a checkpoint.
 
         Raises:
-            MentallamError: The run holds no complete checkpoint, or its base model can't be had.
+            MentallamError: The folder holds no complete checkpoint, or its base model can't be had.
         """
-        trained = load_checkpoint(download_checkpoint(run_id), base_models, config.dtype, config.merge_adapter)
+        (folder,) = folders
+        trained = load_checkpoint(folder, base_models, config.dtype, config.merge_adapter)
         return cls(trained, config.tokens_per_pass, config.threshold)
 
     def predict(self, posts: pd.DataFrame, progress: str | None = None) -> pd.DataFrame:
