@@ -13,7 +13,8 @@ from mentallam.tracking_hooks import TrackingHooks
 CV_FOLDS = int(os.environ.get("MENTALLAM_CV_FOLDS", "5"))
 
 HOOKS = (ProjectHooks(), TrackingHooks())
-DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow",)  # TrackingHooks takes its place
+# TrackingHooks takes its place. Kedro compares with the name as it stands in the package's metadata.
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow")
 
 
 CONFIG_LOADER_ARGS = {

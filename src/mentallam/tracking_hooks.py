@@ -60,9 +60,9 @@ class TrackingHooks:
         for name in sorted(pipeline.inputs()):
             if re.fullmatch(r"cv_run|fold_\d+_run", name) and (saved := _saved(catalog, name)):
                 tracking.continue_run(f"{name}.json", saved["run_id"])
-        if "cv_outcome" in pipeline.inputs() and not (run_params["runtime_params"] or {}).get("cv_run_id"):
-            if outcome := _saved(catalog, "cv_outcome"):
-                tracking.writable_run("cv_outcome.json", outcome["cv_run_id"])
+        from_run = (run_params["runtime_params"] or {}).get("cv_run_id")
+        if "cv_outcome" in pipeline.inputs() and not from_run and (outcome := _saved(catalog, "cv_outcome")):
+            tracking.writable_run("cv_outcome.json", outcome["cv_run_id"])
         if "cv_run" in pipeline.all_outputs():
             self._opened_before, self._unsettled = _saved(catalog, "cv_run"), catalog
             atexit.register(self._settle, "KILLED")
@@ -112,9 +112,7 @@ def _config(context: KedroContext) -> KedroMlflowConfig:
     try:
         content = context.config_loader["mlflow"]
     except MissingConfigException:
-        raise MentallamError(
-            "there is no mlflow.yml in the folder of the configuration: take that of conf/base"
-        ) from None
+        raise MentallamError("the configuration has no mlflow.yml: take that of the project's conf/base") from None
     idle = [f"tracking.{key}" for key in content.get("tracking") or {} if key != "experiment"]
     if idle:
         raise MentallamError(

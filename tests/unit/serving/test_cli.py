@@ -45,6 +45,7 @@ def kedro(monkeypatch: pytest.MonkeyPatch, experiment: str, trained: TrainedFold
 
     monkeypatch.setattr("kedro.framework.session.KedroSession", SimpleNamespace(create=create))
     monkeypatch.setattr("kedro.framework.startup.bootstrap_project", lambda path: None)
+    monkeypatch.setattr("mentallam.tracking_hooks.connect", lambda context: None)
     return created
 
 
