@@ -50,15 +50,10 @@ def predict(text: str, criteria: tuple[str, ...], as_json: bool, checkpoint_run:
         raise MentallamError("the text is empty; nothing to compare")
     logging.disable(logging.WARNING)  # standard output is for the answer, from Kedro's import on
     from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-    from kedro.utils import find_kedro_project
 
     from mentallam.tracking_hooks import connect
 
-    project = find_kedro_project(Path.cwd())
-    if project is None:
-        raise MentallamError("there is no mentallam project here: run `mentallam` in its folder, or in one below it")
-    bootstrap_project(project)
+    project = _enter_project()
     with KedroSession.create(project, env=env) as session:
         context = cast("KedroSession", session).load_context()
         connect(context)
@@ -68,6 +63,35 @@ def predict(text: str, criteria: tuple[str, ...], as_json: bool, checkpoint_run:
         click.echo(json.dumps(predictions.drop(columns="post_id").to_dict("records"), indent=2))
     else:
         _print_table(predictions, wording)
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(arguments: tuple[str, ...]) -> None:
+    """Run pipelines as `kedro run` does, with its options; also where the package was installed from a wheel."""
+    from kedro.framework.cli.utils import find_run_command
+
+    _enter_project()
+    find_run_command("mentallam")(list(arguments), prog_name="mentallam run", standalone_mode=False)
+
+
+def _enter_project() -> Path:
+    """Return the project's folder; around an installed package that is the one with its configuration."""
+    from kedro.framework.project import configure_project
+    from kedro.framework.startup import bootstrap_project
+    from kedro.utils import find_kedro_project
+
+    here = Path.cwd()
+    if project := find_kedro_project(here):
+        bootstrap_project(project)
+        return Path(project)
+    if not all((here / name).is_dir() for name in ("conf/base", "hydra_configs")):
+        raise MentallamError(
+            "there is no mentallam project here: run `mentallam` in its folder or in one below it, or, without a "
+            "checkout, in a folder with its conf and hydra_configs"
+        )
+    configure_project("mentallam")
+    return here
 
 
 def _answer(
