@@ -1,7 +1,7 @@
 """How near training on the synthetic twin comes to its ceiling, on the held-out posts of the folds that are trained.
 
-make twin && kedro run --env twin --pipelines cv_training --to-nodes open_cv_run, then `--namespaces fold_0` with the
-run's id in MLFLOW_RUN_ID (docs/contracts/cli.md), or a whole `kedro run --env twin`; then
+make twin && kedro run --env twin --pipelines cv_training --to-nodes open_cv_run, then `--namespaces fold_0`
+(docs/contracts/cli.md), or a whole `kedro run --env twin`; then
 
 python benchmarks/twin_learned.py [FOLD ...]
 """

@@ -6,13 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import mlflow
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
-from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
 from safetensors import SafetensorError
 
 from mentallam.corpus.cleaning import CleaningOptions
@@ -83,8 +81,7 @@ class ProjectHooks:
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
-        """Parts with the run, so that the next session of this process (a notebook's) doesn't log into it."""
-        _leave_runs("FINISHED")
+        """Free the base model."""
         _release_base()
 
     @hook_impl(trylast=True)
@@ -94,7 +91,6 @@ class ProjectHooks:
         Raises:
             MentallamError: That sentence; `kedro run` prints it and exits with code 1.
         """
-        _leave_runs("FAILED")
         _release_base()
         chain = list(_chain(error))
         for cause in chain:
@@ -190,13 +186,6 @@ def _change_since_folds(pipeline: Pipeline, catalog: DataCatalog, made_here: set
             if result in saved and (before := manifest["options"][part].get(name)) != value:
                 return f"{part}.{name} has changed from {before} to {value}"
     return None
-
-
-def _leave_runs(status: str) -> None:
-    """Ends what kedro-mlflow left open: it pushes the run once per node, pops one, and remembers its id for ever."""
-    while mlflow.active_run():
-        mlflow.end_run(status)
-    mlflow_hook.run_id = None
 
 
 def _release_base() -> None:

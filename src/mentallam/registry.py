@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from mlflow.entities.logged_model_status import LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from pydantic import BaseModel, ConfigDict
+from mlflow.models import Model
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from mentallam.errors import MentallamError
-from mentallam.tracking import existing_run, find_fold_run
+from mentallam.tracking import download_checkpoint, existing_run, find_fold_run
 
 CHAMPION = "champion"
 # What MLflow's database takes as a description.
@@ -36,6 +38,13 @@ class RegistryOptions(BaseModel):
     model: str
     use: Use = "best_fold"
     reason: str | None = None
+
+    @field_validator("model")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not name or set(name) & set('/:"'):
+            raise ValueError('a registered model has a name without / and : and "')
+        return name
 
 
 @dataclass(frozen=True)
@@ -95,8 +104,8 @@ def find_champion(name: str) -> ModelVersion | None:
         return None
 
 
-def find_checkpoint_run(experiment: str, checkpoint_run: str | None, name: str) -> str:
-    """The fold's run whose checkpoint shall be used.
+def find_checkpoint(experiment: str, checkpoint_run: str | None, name: str) -> Path:
+    """Return the folder of the checkpoint that shall be used; fetched first where it lies on a server.
 
     Args:
         experiment: As for `tracking.find_fold_run`.
@@ -104,16 +113,19 @@ def find_checkpoint_run(experiment: str, checkpoint_run: str | None, name: str) 
         name: The registered model whose champion that is.
 
     Raises:
-        MentallamError: As `tracking.find_fold_run` and `champion_run`.
+        MentallamError: As `tracking.find_fold_run` and `champion_checkpoint`.
     """
-    return find_fold_run(experiment, champion_run(name) if checkpoint_run == CHAMPION else checkpoint_run)
+    if checkpoint_run == CHAMPION:
+        return champion_checkpoint(name)
+    return download_checkpoint(find_fold_run(experiment, checkpoint_run))
 
 
-def champion_run(name: str) -> str:
-    """The cross-validation's run behind the champion, whose best fold is the champion's model.
+def champion_checkpoint(name: str) -> Path:
+    """Return the folder of the champion's checkpoint: the registered model's copy, whatever became of its runs.
 
     Raises:
-        MentallamError: There is no champion, or it is an ensemble, which has no single checkpoint.
+        MentallamError: There is no champion, its artifacts are gone, or it is an ensemble, which has no single
+            checkpoint.
     """
     champion = find_champion(name)
     if champion is None:
@@ -126,7 +138,15 @@ def champion_run(name: str) -> str:
             f"the champion of {name!r} is an ensemble of folds, and inference takes one checkpoint: load it with "
             f"mlflow.pyfunc.load_model('models:/{name}@{CHAMPION}'), or name a run"
         )
-    return champion.tags["cv_run_id"]
+    try:
+        folder = Path(download_artifacts(f"models:/{name}/{champion.version}"))
+        (checkpoint,) = Model.load(folder).flavors["python_function"]["artifacts"].values()
+    except (MlflowException, OSError):
+        raise MentallamError(
+            f"the files of {name} version {champion.version}, the champion, are gone: register another with `kedro run "
+            f"--pipeline reporting --params registry.reason=...`, or name a run"
+        ) from None
+    return folder / str(checkpoint["path"])
 
 
 def _objection(candidate: Candidate, champion: ModelVersion) -> str | None:
@@ -138,7 +158,7 @@ def _objection(candidate: Candidate, champion: ModelVersion) -> str | None:
 
 
 def _find_version(name: str, cv_run_id: str, use: Use) -> ModelVersion | None:
-    found = MlflowClient().search_model_versions(f"name = '{name}'")
+    found = MlflowClient().search_model_versions(f'name = "{name}"')
     wanted = {"cv_run_id": cv_run_id, "use": use}
     return next((version for version in found if wanted.items() <= version.tags.items()), None)
 
@@ -158,7 +178,7 @@ def _register(
             client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
             raise
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-    if not client.search_registered_models(f"name = '{options.model}'"):
+    if not client.search_registered_models(f'name = "{options.model}"'):
         client.create_registered_model(options.model)
     client.update_registered_model(options.model, description)
     tags = {**candidate.__dict__, "use": options.use}

@@ -1,28 +1,20 @@
 """Kedro settings: hooks, configuration resolvers, and the number of folds."""
 
 import os
-from pathlib import Path
-from urllib.parse import urlsplit
 
 from omegaconf.resolvers import oc
 
+from mentallam import tracking_store
 from mentallam.hooks import ProjectHooks
-
-PROJECT_PATH = Path(__file__).resolve().parents[2]
+from mentallam.project import project_path
+from mentallam.tracking_hooks import TrackingHooks
 
 # The pipeline has one namespace per fold, so their number must be known when it is registered.
 CV_FOLDS = int(os.environ.get("MENTALLAM_CV_FOLDS", "5"))
 
-HOOKS = (ProjectHooks(),)
-
-
-def artifact_location() -> str | None:
-    """Where a new experiment keeps its artifacts: `mlruns/`, or wherever a tracking server keeps them (None).
-
-    A folder of this machine would be of no use to the others that read from the server.
-    """
-    scheme = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", "")).scheme
-    return None if scheme in ("http", "https", "databricks") else str(PROJECT_PATH / "mlruns")
+HOOKS = (ProjectHooks(), TrackingHooks())
+# TrackingHooks takes its place. Kedro compares with the name as it stands in the package's metadata.
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow")
 
 
 CONFIG_LOADER_ARGS = {
@@ -30,10 +22,12 @@ CONFIG_LOADER_ARGS = {
     "default_run_env": "local",
     # Key by key, also within a key: `--params folds.group_by=author` and an environment's file leave the rest as it is.
     "merge_strategy": {"parameters": "soft"},
+    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
     "custom_resolvers": {
         "cv_folds": lambda: CV_FOLDS,
-        "artifact_location": artifact_location,
-        "project_path": lambda: str(PROJECT_PATH),
+        "project_path": lambda: str(project_path()),
+        "tracking_uri": lambda: tracking_store.tracking_uri(project_path()),
+        "artifact_location": lambda: tracking_store.artifact_location(project_path()),
         "oc.env": oc.env,  # Kedro takes it away, and Hydra's own configuration with it
     },
 }

@@ -7,31 +7,37 @@ order, thread or process and still land in the right place.
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunStatus, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
-from mlflow.utils.time import get_current_time_millis
 
 from mentallam.errors import MentallamError
+from mentallam.tracking_store import local_path
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 # A bar per small file would fill the log.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+# The tag of the nodes that read or write runs; others leave the store alone.
+NEEDS_TRACKING = "tracking"
+
+# System tags, as MLflow documents them.
+PARENT_RUN_TAG = "mlflow.parentRunId"
+_NOTE_TAG = "mlflow.note.content"
+_DATASET_CONTEXT_TAG = "mlflow.data.context"
 
 BEST_RUN_TAG = "mentallam.best_run_id"
 CHECKPOINT = "checkpoint"
@@ -63,7 +69,7 @@ class Run:
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
         """Logs figures of one step; those that are undefined (None) are left out."""
-        now = get_current_time_millis()
+        now = time.time_ns() // 1_000_000
         defined = [Metric(name, value, now, step) for name, value in metrics.items() if value is not None]
         self._client.log_batch(self.run_id, metrics=defined)
 
@@ -87,7 +93,7 @@ class Run:
             source=json.dumps({"uri": source}),
             profile=json.dumps(dict(counts)),
         )
-        tags = [InputTag(MLFLOW_DATASET_CONTEXT, "training")]
+        tags = [InputTag(_DATASET_CONTEXT_TAG, "training")]
         self._client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
 
     def log_dict(self, content: Mapping[str, Any], path: str) -> None:
@@ -116,44 +122,47 @@ class Run:
     def artifact_address(self, path: str) -> str:
         """Where an artifact lies: a path on this machine (relative to the working directory if below it), or a URI."""
         uri = f"{self._client.get_run(self.run_id).info.artifact_uri}/{path}"
-        if urlsplit(uri).scheme not in ("", "file"):
+        local = local_path(uri)
+        if local is None:
             return uri
-        local = Path(local_file_uri_to_path(uri))
         return str(local.relative_to(Path.cwd())) if local.is_relative_to(Path.cwd()) else str(local)
 
     def link_folds(self, experiment_id: str, fold_runs: Mapping[int, str]) -> None:
         """Names the folds' runs in tags, and in a note that MLflow's page shows as links."""
         links = [f"- [fold {fold}](#/experiments/{experiment_id}/runs/{run_id})" for fold, run_id in fold_runs.items()]
         self.set_tags({f"mentallam.fold_{fold}_run_id": run_id for fold, run_id in fold_runs.items()})
-        self.set_tags({MLFLOW_RUN_NOTE: "\n".join(["Folds of this cross-validation:", "", *links])})
+        self.set_tags({_NOTE_TAG: "\n".join(["Folds of this cross-validation:", "", *links])})
 
     def finish(self, status: str = "FINISHED") -> None:
         """Closes the run."""
         self._client.set_terminated(self.run_id, status)
 
 
-def open_cv_run(name: str) -> dict[str, str]:
-    """The parent run as data: the run that kedro-mlflow opened for this pipeline, whose name is all that it would have.
+def open_cv_run(name: str, experiment: str) -> dict[str, str]:
+    """Open the run of a cross-validation and return it as data; folds in any process find it by that.
 
     Args:
-        name: What the run is called from now on.
+        name: The run's name.
+        experiment: The MLflow experiment that it belongs to.
 
     Raises:
-        MentallamError: Tracking is switched off for this pipeline.
+        MentallamError: There is no such experiment.
     """
-    active = mlflow.active_run()
-    if active is None:
+    client = MlflowClient()
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
         raise MentallamError(
-            "no MLflow run is open, and cv_training needs one: take it off tracking.disable_tracking in mlflow.yml"
+            f"tracking_experiment={experiment} is no MLflow experiment: give tracking.experiment.name in mlflow.yml "
+            f"the same value"
         )
-    MlflowClient().update_run(active.info.run_id, name=name)
-    return {"run_id": active.info.run_id, "experiment_id": active.info.experiment_id}
+    run = client.create_run(found.experiment_id, run_name=name)
+    return {"run_id": run.info.run_id, "experiment_id": found.experiment_id}
 
 
 def open_fold_run(cv_run: Mapping[str, str], fold: int) -> dict[str, str]:
     """A new child of the cross-validation's run, as data."""
-    tags = {MLFLOW_PARENT_RUN_ID: cv_run["run_id"], MLFLOW_RUN_NAME: f"fold_{fold}", "mentallam.fold": str(fold)}
-    child = MlflowClient().create_run(cv_run["experiment_id"], tags=tags)
+    tags = {PARENT_RUN_TAG: cv_run["run_id"], "mentallam.fold": str(fold)}
+    child = MlflowClient().create_run(cv_run["experiment_id"], tags=tags, run_name=f"fold_{fold}")
     return {"run_id": child.info.run_id, "experiment_id": cv_run["experiment_id"]}
 
 
@@ -190,46 +199,46 @@ def system_metrics(run_id: str, interval: float) -> Iterator[None]:
 
 
 def find_fold_run(experiment: str, run_id: str | None = None) -> str:
-    """The fold whose checkpoint shall be used.
+    """Return the run of the fold whose checkpoint shall be used.
 
     Args:
         experiment: MLflow experiment in which the latest run is looked for.
         run_id: A fold's run, or a cross-validation's run for its best fold; None for the latest cross-validation
             of which all folds finished.
 
-    Returns:
-        The fold's run id.
-
     Raises:
         MentallamError: There is no such run, or it holds no checkpoint.
     """
     client = MlflowClient()
-    if run_id is None:
-        found = client.get_experiment_by_name(experiment)
-        runs = (
-            []
-            if found is None
-            else client.search_runs(
-                [found.experiment_id],
-                f"tags.`{BEST_RUN_TAG}` LIKE '%'",
-                order_by=["attributes.start_time DESC"],
-                max_results=1,
-            )
-        )
-        if not runs:
-            raise MentallamError(
-                f"no trained model yet in the MLflow experiment {experiment!r}: run `kedro run --pipeline cv_training` "
-                f"first, with the same --env"
-            )
-        return str(runs[0].data.tags[BEST_RUN_TAG])
-    chosen = str(existing_run("checkpoint_run", run_id).data.tags.get(BEST_RUN_TAG, run_id))
-    if not client.list_artifacts(chosen, CHECKPOINT):
+    named = _latest_cv_run(experiment) if run_id is None else existing_run("checkpoint_run", run_id)
+    option = f"checkpoint_run={named.info.run_id}"
+    chosen = str(named.data.tags.get(BEST_RUN_TAG, named.info.run_id))
+    try:
         status = client.get_run(chosen).info.status
+        found = client.list_artifacts(chosen, CHECKPOINT)
+    except MlflowException:
         raise MentallamError(
-            f"checkpoint_run={run_id} (status {status}) holds no checkpoint; name a fold's run or a finished "
-            f"cross-validation"
+            f"the run {chosen} of the best fold of {option} is gone: name another run as checkpoint_run, or champion "
+            f"for the registered model, which keeps its checkpoint itself"
+        ) from None
+    if not found:
+        raise MentallamError(
+            f"{option} (status {status}) holds no checkpoint; name a fold's run or a finished cross-validation"
         )
     return chosen
+
+
+def _latest_cv_run(experiment: str) -> MlflowRun:
+    client = MlflowClient()
+    found = client.get_experiment_by_name(experiment)
+    tagged, latest = f"tags.`{BEST_RUN_TAG}` LIKE '%'", ["attributes.start_time DESC"]
+    runs = client.search_runs([found.experiment_id], tagged, order_by=latest, max_results=1) if found else []
+    if not runs:
+        raise MentallamError(
+            f"no trained model yet in the MLflow experiment {experiment!r}: run `kedro run --pipeline cv_training` "
+            f"first, with the same --env"
+        )
+    return runs[0]
 
 
 def download_checkpoint(run_id: str) -> Path:
@@ -267,7 +276,7 @@ def find_report_inputs(run_id: str, option: str = "cv_run_id") -> dict[str, str]
         MentallamError: There is no such run, it is a fold's, or nothing was saved to it.
     """
     run = existing_run(option, run_id)
-    if parent := run.data.tags.get(MLFLOW_PARENT_RUN_ID):
+    if parent := run.data.tags.get(PARENT_RUN_TAG):
         raise MentallamError(f"{option}={run_id} is a fold's run; name its cross-validation's: {option}={parent}")
     found = MlflowClient().list_artifacts(run_id, REPORT_INPUTS)
     if not found:
@@ -299,6 +308,43 @@ def existing_run(option: str, run_id: str) -> MlflowRun:
         raise MentallamError(
             f"{option}={run_id} is no run in this tracking database; its runs are listed by `kedro mlflow ui`"
         ) from None
+
+
+def writable_run(option: str, run_id: str) -> MlflowRun:
+    """Return the run of that id, which can be written to.
+
+    Raises:
+        MentallamError: There is none, or it is deleted; the message names where the id comes from.
+    """
+    run = existing_run(option, run_id)
+    if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
+        raise MentallamError(
+            f"{option}={run_id} is deleted: restore it with `mlflow runs restore --run-id {run_id}`, or train again"
+        )
+    return run
+
+
+def continue_run(option: str, run_id: str) -> None:
+    """Have a cross-validation that was opened before go on, if it is not finished.
+
+    Args:
+        option: Where the id comes from, for the message.
+        run_id: The cross-validation's run, or a fold's.
+
+    Raises:
+        MentallamError: There is no such run, it is deleted, or its cross-validation is finished.
+    """
+    run = writable_run(option, run_id)
+    if parent := run.data.tags.get(PARENT_RUN_TAG):
+        run = writable_run(option, parent)
+    finished = run.info.status == RunStatus.to_string(RunStatus.FINISHED)
+    if finished and BEST_RUN_TAG in run.data.tags:
+        raise MentallamError(
+            f"{option}={run_id} belongs to a finished cross-validation, which is not written to again: open a new one "
+            f"with `kedro run --pipeline cv_training --to-nodes open_cv_run`"
+        )
+    if run.info.status != RunStatus.to_string(RunStatus.RUNNING):
+        MlflowClient().update_run(run.info.run_id, status=RunStatus.to_string(RunStatus.RUNNING))
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

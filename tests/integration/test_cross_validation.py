@@ -179,11 +179,26 @@ def test_reporting_alone_gives_the_same_report(trained: Workspace, summary: dict
     assert again == summary
 
 
-def test_one_fold_again_in_a_process_of_its_own(trained: Workspace, summary: dict) -> None:
-    before = json.loads((trained.data / "07_model_output" / "folds" / "fold_2_result.json").read_text())
-    done = trained.kedro("--pipelines", "cv_training", "--namespaces", "fold_2", MLFLOW_RUN_ID=summary["cv_run_id"])
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    after = json.loads((trained.data / "07_model_output" / "folds" / "fold_2_result.json").read_text())
-    assert after["run_id"] != before["run_id"]
-    assert after["metrics"] == before["metrics"]  # same seed, same machine, same result
-    assert trained.client().get_run(after["run_id"]).data.tags["mlflow.parentRunId"] == summary["cv_run_id"]
+def test_a_fold_in_a_process_of_its_own_finds_its_cross_validation(trained: Workspace, empty: Workspace) -> None:
+    for part in (("--to-nodes", "open_cv_run"), ("--namespaces", "fold_2")):
+        done = empty.kedro("--pipelines", "cv_training", *part, MLFLOW_RUN_ID="left over")
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    here, there = (
+        json.loads((workspace.data / "07_model_output" / "folds" / "fold_2_result.json").read_text())
+        for workspace in (empty, trained)
+    )
+    assert here["metrics"] == there["metrics"]  # same seed, same machine, same result
+    cv_run = json.loads((empty.data / "06_models" / "cv_run.json").read_text())
+    runs = {run.info.run_id: run for run in empty.client().search_runs([cv_run["experiment_id"]])}
+    assert runs.keys() == {cv_run["run_id"], here["run_id"]}  # and no run of no use
+    assert runs[here["run_id"]].data.tags["mlflow.parentRunId"] == cv_run["run_id"]
+    assert runs[cv_run["run_id"]].info.status == "RUNNING"
+
+
+def test_a_finished_cross_validation_is_not_written_to_again(trained: Workspace, summary: dict) -> None:
+    before = trained.client().get_run(summary["cv_run_id"]).to_dictionary()
+    for part in (("--namespaces", "fold_2"), ("--from-nodes", "close_cv_run")):
+        done = trained.kedro("--pipelines", "cv_training", *part, MLFLOW_RUN_ID=summary["cv_run_id"])
+        assert done.returncode == 1
+        assert "belongs to a finished cross-validation" in done.stderr.strip().splitlines()[-1]
+    assert trained.client().get_run(summary["cv_run_id"]).to_dictionary() == before

@@ -89,6 +89,15 @@ def test_inference_before_training(empty: Workspace, tmp_path: Path, refused: Ca
     refused(empty, "inference", "no trained model yet", "cv_training", input=f"{tmp_path}/post.txt")
 
 
+def test_a_server_that_is_away_stops_only_what_needs_it(
+    empty: Workspace, refused: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workspace, "environment", {**empty.environment, "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"})
+    empty.run("data_processing")
+    sentence = ("tracking store http://127.0.0.1:1 can't be used", "refused", "MLFLOW_TRACKING_URI")
+    refused(empty, "compare", *sentence, first="feed", second="beef")
+
+
 def test_reporting_before_training(empty: Workspace, refused: Callable[..., None]) -> None:
     refused(empty, "reporting", "run `kedro run --pipeline cv_training --env test` first")
 

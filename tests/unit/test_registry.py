@@ -1,14 +1,15 @@
+import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 
 from mentallam.errors import MentallamError
-from mentallam.registry import Candidate, RegistryOptions, champion_run, find_champion, offer
+from mentallam.registry import Candidate, RegistryOptions, champion_checkpoint, find_champion, find_checkpoint, offer
 from mentallam.tracking import open_cv_run
 
 CARD = "# Model card"
@@ -26,9 +27,7 @@ def candidate(experiment: str) -> Callable[..., Candidate]:
     """A new cross-validation."""
 
     def new(f1: float, data_hash: str = HASH) -> Candidate:
-        mlflow.set_experiment(experiment)
-        with mlflow.start_run():
-            run_id = open_cv_run("a study")["run_id"]
+        run_id = open_cv_run("a study", experiment)["run_id"]
         return Candidate(run_id, data_hash, True, f1, 0.9)
 
     return new
@@ -142,15 +141,47 @@ def test_a_model_that_cannot_be_written_leaves_the_registry_as_it_was(
     assert "version 1 is the champion now" in offer(first, options, CARD, save_model)
 
 
-def test_the_champions_run_is_found(options: RegistryOptions, candidate: Callable[..., Candidate]) -> None:
+def save_pyfunc(folder: Path, model_id: str) -> None:
+    """What MLflow writes of a model with one checkpoint."""
+    (folder / "artifacts" / "fold_2").mkdir(parents=True)
+    (folder / "artifacts" / "fold_2" / "mentallam.json").write_text("{}")
+    flavor = {"artifacts": {"fold_2": {"path": "artifacts/fold_2", "uri": "/where/it/was"}}}
+    Model(model_id=model_id, flavors={"python_function": flavor}).save(folder / "MLmodel")
+
+
+def test_the_champions_checkpoint_is_the_registered_models_own(
+    options: RegistryOptions, candidate: Callable[..., Candidate], experiment: str, tmp_path: Path
+) -> None:
     with pytest.raises(MentallamError, match="there is no champion yet of the registered model .*--pipeline reporting"):
-        champion_run(options.model)
+        champion_checkpoint(options.model)
     first = candidate(0.4)
-    offer(first, options, CARD, save_model)
-    assert champion_run(options.model) == first.cv_run_id
-    offer(replace(first, f1=0.5), options.model_copy(update={"use": "ensemble", "reason": "x"}), CARD, save_model)
+    offer(first, options, CARD, save_pyfunc)
+    MlflowClient().delete_run(first.cv_run_id)
+    checkpoint = find_checkpoint(experiment, "champion", options.model)
+    assert (checkpoint.name, (checkpoint / "mentallam.json").is_file()) == ("fold_2", True)
+
+    shutil.rmtree(tmp_path / "mlruns")
+    with pytest.raises(MentallamError, match=r"the files of .* version 1, the champion, are gone: .*registry\.reason"):
+        champion_checkpoint(options.model)
+
+
+def test_an_ensemble_has_no_single_checkpoint(options: RegistryOptions, candidate: Callable[..., Candidate]) -> None:
+    offer(candidate(0.4), options.model_copy(update={"use": "ensemble"}), CARD, save_model)
     with pytest.raises(MentallamError, match="is an ensemble of folds, and inference takes one checkpoint"):
-        champion_run(options.model)
+        champion_checkpoint(options.model)
+
+
+def test_a_name_with_an_apostrophe_is_a_name(options: RegistryOptions, candidate: Callable[..., Candidate]) -> None:
+    quoted = RegistryOptions(model=f"o'neill {options.model}")
+    first = candidate(0.4)
+    assert "version 1 is the champion now" in offer(first, quoted, CARD, save_model)
+    assert "is the champion already" in offer(first, quoted, CARD, never)
+
+
+@pytest.mark.parametrize("name", ["a/b", "b:c", 'a "b"', ""])
+def test_a_name_that_mlflow_refuses_is_refused_at_once(name: str) -> None:
+    with pytest.raises(ValueError, match="a registered model has a name without / and : and"):
+        RegistryOptions(model=name)
 
 
 def test_a_misspelt_option_is_refused() -> None:

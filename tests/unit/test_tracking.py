@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +12,7 @@ import mlflow
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
+from mlflow.utils import mlflow_tags
 from plotly.graph_objects import Figure
 
 from mentallam.errors import MentallamError
@@ -18,6 +20,7 @@ from mentallam.tracking import (
     BEST_RUN_TAG,
     CHECKPOINT,
     Run,
+    continue_run,
     download_checkpoint,
     failing,
     find_fold_run,
@@ -27,18 +30,18 @@ from mentallam.tracking import (
     open_cv_run,
     open_fold_run,
     system_metrics,
+    writable_run,
 )
 
 
 @pytest.fixture
 def cv_run(experiment: str) -> dict[str, str]:
-    return start_cv_run(experiment)
+    return open_cv_run("a study", experiment)
 
 
-def start_cv_run(experiment: str) -> dict[str, str]:
-    mlflow.set_experiment(experiment)
-    with mlflow.start_run():
-        return open_cv_run("a study")
+def gc(database: str, run_id: str) -> None:
+    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", database, "--run-ids", run_id]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def checkpoint_of(run: Run, folder: Path) -> Path:
@@ -62,15 +65,72 @@ def finish(experiment: str, tmp_path: Path) -> Callable[[dict[str, str]], str]:
     return finish
 
 
-def test_the_parent_is_the_run_that_is_open(experiment: str) -> None:
+def test_a_cross_validation_has_a_new_run_whatever_is_open(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow.set_experiment(experiment)
-    with mlflow.start_run() as run:
-        assert open_cv_run("a study") == {"run_id": run.info.run_id, "experiment_id": run.info.experiment_id}
+    with mlflow.start_run() as other:
+        monkeypatch.setenv("MLFLOW_RUN_ID", other.info.run_id)
+        first, second = open_cv_run("a study", experiment), open_cv_run("a study", experiment)
+    assert len({first["run_id"], second["run_id"], other.info.run_id}) == 3
+    run = MlflowClient().get_run(first["run_id"])
+    assert (run.info.run_name, run.info.status) == ("a study", "RUNNING")
+    assert run.info.experiment_id == first["experiment_id"] == other.info.experiment_id
 
 
-def test_without_an_open_run_the_way_out_is_named(experiment: str) -> None:
-    with pytest.raises(MentallamError, match=r"no MLflow run is open.*tracking\.disable_tracking in mlflow\.yml"):
-        open_cv_run("a study")
+def test_an_unknown_experiment_is_one_sentence(experiment: str) -> None:
+    with pytest.raises(MentallamError, match=r"tracking_experiment=nope is no MLflow experiment: .* in mlflow\.yml"):
+        open_cv_run("a study", "nope")
+
+
+def test_tags_are_those_of_mlflow(cv_run: dict[str, str]) -> None:
+    run = Run(open_fold_run(cv_run, 0)["run_id"])
+    run.link_folds("1", {0: "feed"})
+    run.log_data_input("corpus", "ab", "sample", {})
+    saved = MlflowClient().get_run(run.run_id)
+    assert saved.data.tags[mlflow_tags.MLFLOW_PARENT_RUN_ID] == cv_run["run_id"]
+    assert mlflow_tags.MLFLOW_RUN_NOTE in saved.data.tags
+    assert saved.inputs.dataset_inputs[0].tags[0].key == mlflow_tags.MLFLOW_DATASET_CONTEXT
+
+
+def test_a_finished_cross_validation_is_not_continued(
+    cv_run: dict[str, str], finish: Callable[[dict[str, str]], str]
+) -> None:
+    continue_run("cv_run.json", cv_run["run_id"])
+    fold_run = finish(cv_run)
+    continue_run("fold_0_run.json", fold_run)  # all folds are there, and the cross-validation is not closed
+    Run(cv_run["run_id"]).finish()
+    for option, run_id in (("cv_run.json", cv_run["run_id"]), ("fold_0_run.json", fold_run)):
+        with pytest.raises(MentallamError, match=rf"{option}={run_id} belongs to a finished .*--to-nodes open_cv_run"):
+            continue_run(option, run_id)
+
+
+@pytest.mark.parametrize("status", ["FAILED", "KILLED", "FINISHED"])
+def test_a_cross_validation_that_broke_off_goes_on(cv_run: dict[str, str], status: str) -> None:
+    Run(cv_run["run_id"]).finish(status)
+    continue_run("cv_run.json", cv_run["run_id"])
+    assert MlflowClient().get_run(cv_run["run_id"]).info.status == "RUNNING"
+
+
+def test_a_run_that_is_gone_or_deleted_is_one_sentence(cv_run: dict[str, str]) -> None:
+    fold_run = open_fold_run(cv_run, 0)["run_id"]
+    with pytest.raises(MentallamError, match=r"cv_run\.json=feed is no run in this tracking database"):
+        continue_run("cv_run.json", "feed")
+    MlflowClient().delete_run(cv_run["run_id"])
+    with pytest.raises(MentallamError, match=rf"=.* is deleted: restore it with .*--run-id {cv_run['run_id']}`"):
+        continue_run("fold_0_run.json", fold_run)
+    with pytest.raises(MentallamError, match="is deleted: restore it"):
+        writable_run("cv_outcome.json", cv_run["run_id"])
+
+
+def test_a_best_fold_that_is_gone_is_one_sentence(
+    cv_run: dict[str, str], experiment: str, tracking_database: str, finish: Callable[[dict[str, str]], str]
+) -> None:
+    fold_run = finish(cv_run)
+    MlflowClient().delete_run(fold_run)
+    assert find_fold_run(experiment) == fold_run  # still in the bin
+    gc(tracking_database, fold_run)
+    for run_id in (None, cv_run["run_id"]):
+        with pytest.raises(MentallamError, match=rf"{fold_run} of the best fold of checkpoint_run={cv_run['run_id']}"):
+            find_fold_run(experiment, run_id)
 
 
 def test_children_carry_the_parents_tag(cv_run: dict[str, str]) -> None:
@@ -78,12 +138,14 @@ def test_children_carry_the_parents_tag(cv_run: dict[str, str]) -> None:
     client = MlflowClient()
     for fold, child in enumerate(children):
         run = client.get_run(child["run_id"])
-        assert run.data.tags[MLFLOW_PARENT_RUN_ID] == cv_run["run_id"]
-        assert run.data.tags[MLFLOW_RUN_NAME] == f"fold_{fold}"
+        assert run.data.tags[mlflow_tags.MLFLOW_PARENT_RUN_ID] == cv_run["run_id"]
+        assert run.data.tags[mlflow_tags.MLFLOW_RUN_NAME] == f"fold_{fold}"
         assert run.data.tags["mentallam.fold"] == str(fold)
         assert run.info.experiment_id == cv_run["experiment_id"] == child["experiment_id"]
         assert run.info.status == "RUNNING"
-    found = client.search_runs([cv_run["experiment_id"]], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{cv_run['run_id']}'")
+    found = client.search_runs(
+        [cv_run["experiment_id"]], f"tags.`{mlflow_tags.MLFLOW_PARENT_RUN_ID}` = '{cv_run['run_id']}'"
+    )
     assert {run.info.run_id for run in found} == {child["run_id"] for child in children}
     assert mlflow.active_run() is None
 
@@ -169,26 +231,26 @@ def test_the_parent_links_to_its_children(cv_run: dict[str, str]) -> None:
     for fold, run_id in children.items():
         assert tags[f"mentallam.fold_{fold}_run_id"] == run_id
         link = f"[fold {fold}](#/experiments/{cv_run['experiment_id']}/runs/{run_id})"
-        assert link in tags[MLFLOW_RUN_NOTE]
+        assert link in tags[mlflow_tags.MLFLOW_RUN_NOTE]
 
 
 def test_the_default_is_the_best_fold_of_the_latest_finished_cross_validation(
     experiment: str, finish: Callable[[dict[str, str]], str]
 ) -> None:
-    first = finish(start_cv_run(experiment))
+    first = finish(open_cv_run("a study", experiment))
     assert find_fold_run(experiment) == first
-    second = finish(start_cv_run(experiment))
+    second = finish(open_cv_run("a study", experiment))
     assert find_fold_run(experiment) == second
 
-    unfinished = start_cv_run(experiment)  # newer, and interrupted after its first fold
+    unfinished = open_cv_run("a study", experiment)  # newer, and interrupted after its first fold
     Run(open_fold_run(unfinished, 0)["run_id"]).finish()
     assert find_fold_run(experiment) == second
 
 
 def test_a_run_can_be_named_by_parent_or_child(experiment: str, finish: Callable[[dict[str, str]], str]) -> None:
-    old = start_cv_run(experiment)
+    old = open_cv_run("a study", experiment)
     old_fold = finish(old)
-    new_fold = finish(start_cv_run(experiment))
+    new_fold = finish(open_cv_run("a study", experiment))
     assert find_fold_run(experiment, old["run_id"]) == old_fold
     assert find_fold_run(experiment, old_fold) == old_fold
     assert find_fold_run("another experiment", new_fold) == new_fold
@@ -202,7 +264,7 @@ def test_an_unknown_run_is_one_sentence(experiment: str) -> None:
 
 def test_a_run_without_a_checkpoint_is_one_sentence(cv_run: dict[str, str], experiment: str) -> None:
     fold_run = open_fold_run(cv_run, 0)["run_id"]
-    for run_id, status in ((cv_run["run_id"], "FINISHED"), (fold_run, "RUNNING")):
+    for run_id, status in ((cv_run["run_id"], "RUNNING"), (fold_run, "RUNNING")):
         with pytest.raises(MentallamError, match=rf"checkpoint_run={run_id} \(status {status}\) holds no checkpoint"):
             find_fold_run(experiment, run_id)
 
@@ -281,7 +343,7 @@ def test_what_a_report_is_made_from_comes_back_as_it_was(cv_run: dict[str, str])
 
 def test_a_run_that_nothing_can_be_reported_from_is_one_sentence(cv_run: dict[str, str]) -> None:
     run_id = cv_run["run_id"]
-    with pytest.raises(MentallamError, match=rf"first={run_id} \(status FINISHED\) holds nothing that a report could"):
+    with pytest.raises(MentallamError, match=rf"first={run_id} \(status RUNNING\) holds nothing that a report could"):
         find_report_inputs(run_id, "first")
     fold_run = open_fold_run(cv_run, 0)["run_id"]
     with pytest.raises(MentallamError, match=f"is a fold's run; name its cross-validation's: cv_run_id={run_id}"):

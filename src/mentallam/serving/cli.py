@@ -50,15 +50,14 @@ def predict(text: str, criteria: tuple[str, ...], as_json: bool, checkpoint_run:
         raise MentallamError("the text is empty; nothing to compare")
     logging.disable(logging.WARNING)  # standard output is for the answer, from Kedro's import on
     from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-    from kedro.utils import find_kedro_project
 
-    project = find_kedro_project(Path.cwd())
-    if project is None:
-        raise MentallamError("there is no mentallam project here: run `mentallam` in its folder, or in one below it")
-    bootstrap_project(project)
+    from mentallam.tracking_hooks import connect
+
+    project = _enter_project()
     with KedroSession.create(project, env=env) as session:
-        parameters = cast("KedroSession", session).load_context().params  # connects MLflow, too
+        context = cast("KedroSession", session).load_context()
+        connect(context)
+        parameters = context.params
         predictions, wording = _answer(text, criteria, checkpoint_run, parameters)
     if as_json:
         click.echo(json.dumps(predictions.drop(columns="post_id").to_dict("records"), indent=2))
@@ -66,18 +65,47 @@ def predict(text: str, criteria: tuple[str, ...], as_json: bool, checkpoint_run:
         _print_table(predictions, wording)
 
 
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(arguments: tuple[str, ...]) -> None:
+    """Run pipelines as `kedro run` does, with its options; also where the package was installed from a wheel."""
+    from kedro.framework.cli.utils import find_run_command
+
+    _enter_project()
+    find_run_command("mentallam")(list(arguments), prog_name="mentallam run", standalone_mode=False)
+
+
+def _enter_project() -> Path:
+    """Return the project's folder; around an installed package that is the one with its configuration."""
+    from kedro.framework.project import configure_project
+    from kedro.framework.startup import bootstrap_project
+    from kedro.utils import find_kedro_project
+
+    here = Path.cwd()
+    if project := find_kedro_project(here):
+        bootstrap_project(project)
+        return Path(project)
+    if not all((here / name).is_dir() for name in ("conf/base", "hydra_configs")):
+        raise MentallamError(
+            "there is no mentallam project here: run `mentallam` in its folder or in one below it, or, without a "
+            "checkout, in a folder with its conf and hydra_configs"
+        )
+    configure_project("mentallam")
+    return here
+
+
 def _answer(
     text: str, criteria: tuple[str, ...], checkpoint_run: str | None, parameters: dict[str, Any]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     # torch takes seconds to import; a wrong option should not wait for it
-    from mentallam.registry import RegistryOptions, find_checkpoint_run
+    from mentallam.registry import RegistryOptions, find_checkpoint
     from mentallam.serving.predictor import Predictor
 
     # Kedro makes it what the pipelines' nodes say that it is, or leaves the dict.
     registry = RegistryOptions.model_validate(parameters["registry"])
-    run_id = find_checkpoint_run(parameters["tracking_experiment"], checkpoint_run, registry.model)
+    checkpoint = find_checkpoint(parameters["tracking_experiment"], checkpoint_run, registry.model)
     config = compose_inference(Path(parameters["hydra_configs"]), parameters["profile"])
-    predictor = Predictor.from_run(run_id, Path(parameters["base_models"]), config)
+    predictor = Predictor.load([checkpoint], Path(parameters["base_models"]), config)
     asked: list[str | None] = [*dict.fromkeys(criteria)] or [None]
     posts = pd.DataFrame({"post_id": "text", "text": text, "criterion_id": asked}, dtype=object)
     return predictor.predict(posts), predictor.criteria

@@ -16,7 +16,6 @@ from mentallam.corpus.cleaning import prepare_text
 from mentallam.errors import MentallamError
 from mentallam.evaluation.decision import Thresholds
 from mentallam.evaluation.thresholds import predict_labels
-from mentallam.tracking import download_checkpoint
 
 LABEL_WORDS = {1: "yes", 0: "no"}
 
@@ -67,15 +66,6 @@ class Predictor:
         finally:
             release_base()  # the models hold what they need of it; merged ones need little
         return cls(folds, config.tokens_per_pass, config.threshold)
-
-    @classmethod
-    def from_run(cls, run_id: str, base_models: Path, config: InferenceConfig) -> "Predictor":
-        """Load the checkpoint of a fold's MLflow run.
-
-        Raises:
-            MentallamError: The run holds no complete checkpoint, or its base model can't be had.
-        """
-        return cls.load([download_checkpoint(run_id)], base_models, config)
 
     def predict(self, posts: pd.DataFrame, progress: str | None = None) -> pd.DataFrame:
         """Compare each post with its criteria.

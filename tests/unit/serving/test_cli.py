@@ -45,6 +45,7 @@ def kedro(monkeypatch: pytest.MonkeyPatch, experiment: str, trained: TrainedFold
 
     monkeypatch.setattr("kedro.framework.session.KedroSession", SimpleNamespace(create=create))
     monkeypatch.setattr("kedro.framework.startup.bootstrap_project", lambda path: None)
+    monkeypatch.setattr("mentallam.tracking_hooks.connect", lambda context: None)
     return created
 
 
@@ -160,3 +161,14 @@ def test_it_is_a_command(python: str) -> None:
     done = subprocess.run([python, "-m", "mentallam", "predict", " "], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.strip() == "Error: the text is empty; nothing to compare"
+
+
+def test_run_is_kedros_own_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    details = CliRunner().invoke(main, ["run", "--help"])
+    assert details.exit_code == 0
+    assert "mentallam run" in details.output and "--namespaces" in details.output
+    monkeypatch.chdir(tmp_path)
+    check_refused(CliRunner().invoke(main, ["run", "--env", "test"]), "no mentallam project here", "hydra_configs")
+    for folder in ("conf/base", "hydra_configs"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert "--namespaces" in CliRunner().invoke(main, ["run", "--help"]).output

@@ -3,7 +3,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +15,6 @@ from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
 from mentallam.serving.predictor import Predictor
-from mentallam.tracking import CHECKPOINT, Run
 from tests.conftest import CRITERIA
 from tests.unit.conftest import with_threshold
 
@@ -116,27 +114,19 @@ def test_an_unknown_criterion_is_named_and_the_text_is_not(predictor: Predictor)
     assert "arzipan" not in error.value.message
 
 
-def test_it_is_loaded_from_a_run(
-    trained: TrainedFold, experiment: str, tmp_path: Path, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mlflow.set_experiment(experiment)
-    with mlflow.start_run() as run:
-        save_checkpoint(trained, tmp_path / "fold_1")
-        Run(run.info.run_id).log_folder(tmp_path / "fold_1", CHECKPOINT)
+def test_it_is_loaded_from_a_checkpoint(trained: TrainedFold, tmp_path: Path, tiny_config: Config) -> None:
+    save_checkpoint(trained, tmp_path / "fold_1")
     post = posts(("a", "I am tired.", None))
     expected = Predictor([trained], 1).predict(post)
     for changes in ({}, {"merge_adapter": True}):
         config = replace(tiny_config.inference, **changes)
-        loaded = Predictor.from_run(run.info.run_id, Path(trained.base.folder).parent, config)
+        loaded = Predictor.load([tmp_path / "fold_1"], Path(trained.base.folder).parent, config)
         pd.testing.assert_frame_equal(loaded.predict(post), expected, atol=1e-5)
 
 
-def test_a_run_without_a_checkpoint_is_one_sentence(experiment: str, tmp_path: Path, tiny_config: Config) -> None:
-    mlflow.set_experiment(experiment)
-    with mlflow.start_run() as run:
-        pass
+def test_a_folder_without_a_checkpoint_is_one_sentence(tmp_path: Path, tiny_config: Config) -> None:
     with pytest.raises(MentallamError, match="holds no complete checkpoint"):
-        Predictor.from_run(run.info.run_id, tmp_path, tiny_config.inference)
+        Predictor.load([tmp_path], tmp_path, tiny_config.inference)
 
 
 def test_tokens_per_pass_change_nothing_but_speed(trained: TrainedFold) -> None:

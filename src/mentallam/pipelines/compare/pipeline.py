@@ -3,14 +3,15 @@
 from kedro.pipeline import Node, Pipeline
 
 from mentallam.pipelines.compare import nodes
+from mentallam.tracking import NEEDS_TRACKING
 
 
 def create_pipeline() -> Pipeline:
     """Wire the comparison of two tracked cross-validations; nothing else is read."""
     return Pipeline(
         [
-            Node(nodes.load_first, "params:first", "first_run", name="load_first"),
-            Node(nodes.load_second, "params:second", "second_run", name="load_second"),
+            Node(nodes.load_first, "params:first", "first_run", name="load_first", tags=NEEDS_TRACKING),
+            Node(nodes.load_second, "params:second", "second_run", name="load_second", tags=NEEDS_TRACKING),
             Node(
                 nodes.compare_runs,
                 ["first_run", "second_run", "params:uncertainty"],

@@ -75,18 +75,19 @@ def open_cv_run(
     data_manifest: dict[str, Any],
     baseline_predictions: pd.DataFrame,
     frozen_states: dict[str, Tensor],
+    experiment: str,
 ) -> dict[str, str]:
     """Return the parent run of this cross-validation, which says what is known before the first fold."""
-    cv_run = tracking.open_cv_run(f"{base_model['name']} on {data_statistics['corpus']}")
-    run = tracking.Run(cv_run["run_id"])
-    _log_start(run, training_config, base_model, data_statistics, data_manifest)
-    run.log_metrics({f"data_{name}": count for name, count in data_manifest["counts"].items()})
-    if frozen_states:
-        run.log_metrics({"frozen_states_gb": sum(state.nbytes for state in frozen_states.values()) / 1e9})
-    run.log_dict(data_manifest, "data_manifest.json")
-    for name, metrics in baseline_fold_metrics(baseline_predictions).items():
-        for metric, values in metrics.items():
-            run.log_metrics({f"baseline_{name}_{metric}_{part}": values[part] for part in ("mean", "std")})
+    cv_run = tracking.open_cv_run(f"{base_model['name']} on {data_statistics['corpus']}", experiment)
+    with tracking.failing(cv_run["run_id"]) as run:
+        _log_start(run, training_config, base_model, data_statistics, data_manifest)
+        run.log_metrics({f"data_{name}": count for name, count in data_manifest["counts"].items()})
+        if frozen_states:
+            run.log_metrics({"frozen_states_gb": sum(state.nbytes for state in frozen_states.values()) / 1e9})
+        run.log_dict(data_manifest, "data_manifest.json")
+        for name, metrics in baseline_fold_metrics(baseline_predictions).items():
+            for metric, values in metrics.items():
+                run.log_metrics({f"baseline_{name}_{metric}_{part}": values[part] for part in ("mean", "std")})
     return cv_run
 
 
@@ -211,9 +212,10 @@ def close_cv_run(cv_run: dict[str, str], *fold_results: dict[str, Any]) -> dict[
     }
 
 
-def keep_report_inputs(cv_outcome: dict[str, Any], **others: pd.DataFrame | dict[str, Any]) -> None:
-    """Save what reporting reads to the parent run."""
-    tracking.keep_report_inputs(cv_outcome["cv_run_id"], {"cv_outcome": cv_outcome, **others})
+def keep_report_inputs(cv_run: dict[str, str], **report_inputs: pd.DataFrame | dict[str, Any]) -> None:
+    """Save what reporting reads to the parent run, and close it."""
+    tracking.keep_report_inputs(cv_run["run_id"], report_inputs)
+    tracking.Run(cv_run["run_id"]).finish()
 
 
 def _log_start(
@@ -224,7 +226,7 @@ def _log_start(
     data_manifest: dict[str, Any],
 ) -> None:
     """What is known before training starts, the same for the parent and each child."""
-    run.log_params({**training_config, "base_model": {**base_model, "folder": None}})
+    run.log_params({**training_config, "base_model": {**base_model, "folder": None}, **data_manifest["options"]})
     run.log_dict(training_config, "training_config.yaml")
     run.log_dict(data_statistics, "data_statistics.json")
     run.log_dict(environment.package_versions(), "package_versions.json")

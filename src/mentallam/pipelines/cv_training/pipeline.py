@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from kedro.pipeline import Node, Pipeline
 
 from mentallam.pipelines.cv_training import nodes
+from mentallam.tracking import NEEDS_TRACKING
 
 
 def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
@@ -54,9 +55,11 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
                     *("training_config", "base_model", "data_statistics", "data_manifest"),
                     # With these `--to-nodes open_cv_run` leaves whatever the folds take.
                     *("baseline_predictions", "frozen_states"),
+                    "params:tracking_experiment",
                 ],
                 "cv_run",
                 name="open_cv_run",
+                tags=NEEDS_TRACKING,
             ),
             *folds,
             Node(
@@ -64,12 +67,14 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
                 ["cv_run", *(f"fold_{fold}_result" for fold in range(n_folds))],
                 "cv_outcome",
                 name="close_cv_run",
+                tags=NEEDS_TRACKING,
             ),
             Node(
                 nodes.keep_report_inputs,
-                {name: name for name in sorted({*report_inputs, "cv_outcome"})},
+                {name: name for name in sorted({*report_inputs, "cv_outcome", "cv_run"})},
                 None,
                 name="keep_report_inputs",
+                tags=NEEDS_TRACKING,
             ),
         ]
     )
@@ -90,6 +95,7 @@ def _fold(fold: int) -> list[Node]:
                 *(f"{own}_dev_predictions", f"{own}_history"),
             ],
             name="train",
+            tags=NEEDS_TRACKING,
             namespace=own,
         ),
         Node(
@@ -100,6 +106,7 @@ def _fold(fold: int) -> list[Node]:
             ],
             [f"{own}_predictions", f"{own}_result"],
             name="evaluate",
+            tags=NEEDS_TRACKING,
             namespace=own,
         ),
     ]

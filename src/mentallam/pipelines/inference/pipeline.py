@@ -3,6 +3,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from mentallam.pipelines.inference import nodes
+from mentallam.tracking import NEEDS_TRACKING
 
 
 def create_pipeline() -> Pipeline:
@@ -17,14 +18,15 @@ def create_pipeline() -> Pipeline:
                 name="compose_inference_config",
             ),
             Node(
-                nodes.choose_checkpoint,
+                nodes.find_checkpoint,
                 ["params:tracking_experiment", "params:checkpoint_run", "params:registry.model"],
-                "serving_run",
+                "serving_checkpoint",
                 name="choose_checkpoint",
+                tags=NEEDS_TRACKING,
             ),
             Node(
                 nodes.predict,
-                ["input_posts", "inference_config", "serving_run", "params:base_models"],
+                ["input_posts", "inference_config", "serving_checkpoint", "params:base_models"],
                 "predictions",
                 name="predict",
             ),

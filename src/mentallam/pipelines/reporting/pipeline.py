@@ -4,6 +4,7 @@ from kedro.pipeline import Node, Pipeline
 
 from mentallam.evaluation.figures import REPORT_FIGURES
 from mentallam.pipelines.reporting import nodes
+from mentallam.tracking import NEEDS_TRACKING
 
 
 def create_pipeline(n_folds: int) -> Pipeline:
@@ -77,12 +78,14 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 ],
                 outputs=None,
                 name="attach_report",
+                tags=NEEDS_TRACKING,
             ),
             Node(
                 nodes.register_model,
                 inputs=["cv_summary", "training_config", "model_card", "params:registry", "params:base_models"],
                 outputs=None,
                 name="register_model",
+                tags=NEEDS_TRACKING,
             ),
         ]
     )

@@ -1,0 +1,201 @@
+"""Where runs are kept: the project's own database and artifacts, or the store that the environment names.
+
+MLflow records the absolute address of every artifact folder. `follow_move` corrects these addresses after the project's
+folder was moved or copied, so that its runs are found where it is and nothing is written to where it was.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+from urllib.request import url2pathname
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from mentallam.errors import MentallamError
+
+ARTIFACTS = "mlruns"
+
+# Seconds within which a server must answer once, before the work begins; later requests have MLflow's long patience.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+
+# The columns of MLflow's database that hold addresses of artifacts, and what tells the rows of a table apart.
+_ADDRESSES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+
+# MLflow puts the address that it is told into the environment, where it looks as if the user had named it.
+_announced: str | None = None
+
+
+def tracking_uri(project: Path) -> str:
+    """Return the address of the tracking store: that of MLFLOW_TRACKING_URI, or of the project's `mlflow.db`."""
+    return _named_uri() or _database_address(project / "mlflow.db")
+
+
+def artifact_location(project: Path) -> str | None:
+    """Return where a new experiment keeps its artifacts; None leaves it to the tracking server.
+
+    That is the folder of MENTALLAM_ARTIFACTS, or `mlruns/` of the project. A folder of this machine would be of no use
+    to the others that read from a server.
+    """
+    if named := os.environ.get("MENTALLAM_ARTIFACTS"):
+        return named
+    scheme = urlsplit(_named_uri() or "").scheme
+    return None if scheme in ("http", "https", "databricks") else str(project / ARTIFACTS)
+
+
+def announce(uri: str) -> None:
+    """Have MLflow use a store from now on; it is not touched."""
+    global _announced
+    if uri != _named_uri():
+        _announced = uri
+    mlflow.set_tracking_uri(uri)
+
+
+def check_store(uri: str) -> None:
+    """Check that the store answers, once and within seconds.
+
+    Raises:
+        MentallamError: It does not; the message says why.
+    """
+    shown = _without_password(uri)
+    try:
+        if uri.startswith("sqlite:"):  # MLflow itself tries for minutes
+            with closing(sqlite3.connect(make_url(uri).database or "", timeout=30)) as database:
+                database.execute("PRAGMA schema_version")
+        with _little_patience():
+            MlflowClient(uri).search_experiments(max_results=1)
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        raise MentallamError(
+            f"the tracking store {shown} can't be used ({_reason(error)}): make it available, or name another in "
+            f"MLFLOW_TRACKING_URI"
+        ) from None
+
+
+def follow_move(uri: str, project: Path) -> None:
+    """Correct the artifacts' addresses in the project's own database where they lie below another folder.
+
+    Args:
+        uri: The store; nothing happens where it is not the project's own database.
+        project: The project's folder.
+
+    Raises:
+        MentallamError: The artifacts are neither below the project nor where the database says, or belong to
+            another project that is still there.
+    """
+    database = project / "mlflow.db"
+    if uri != _database_address(database) or not database.is_file():
+        return
+    try:
+        with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+            for root in _moved_roots(connection, project):
+                _replace_root(connection, root, project / ARTIFACTS)
+    except sqlite3.Error as error:
+        raise MentallamError(
+            f"{database} can't be changed ({error}), and names a folder that its artifacts are no longer in: check "
+            f"its rights, then run this again"
+        ) from None
+
+
+def local_path(address: str) -> Path | None:
+    """Return the path that an artifact's address stands for; None if it is not on this machine."""
+    parts = urlsplit(address)
+    if parts.scheme == "file":
+        return Path(url2pathname(parts.path))
+    return Path(address) if address.startswith("/") else None
+
+
+def _named_uri() -> str | None:
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    return named if named and named != _announced else None
+
+
+def _database_address(database: Path) -> str:
+    """Return MLflow's address of an SQLite file; quoted only where it must be, since people read and type it."""
+    path = str(database)
+    if not {"?", "%"} & set(path):
+        return f"sqlite:///{path}"
+    # Slashes, too: MLflow makes the parent folder of what stands here, before anything is unquoted.
+    address = f"sqlite:///{quote(path, safe='')}"
+    if make_url(address).database != path:  # SQLAlchemy before 2.1
+        raise MentallamError(
+            f"the project's folder {database.parent} has a ? or % in its name, which this version of SQLAlchemy can't "
+            f"open a database in: rename the folder, install sqlalchemy>=2.1, or set MLFLOW_TRACKING_URI"
+        )
+    return address
+
+
+@contextmanager
+def _little_patience() -> Iterator[None]:
+    """Have MLflow give up soon, unless the user said how long it shall try."""
+    added = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def _without_password(uri: str) -> str:
+    parts = urlsplit(uri)
+    return uri.replace(f"{parts.netloc}", parts.netloc.rpartition("@")[2], 1) if "@" in parts.netloc else uri
+
+
+def _reason(error: Exception) -> str:
+    root: BaseException = error
+    while cause := root.__cause__ or root.__context__:
+        root = cause
+    text = str(getattr(root, "orig", None) or root).strip().partition("\n")[0]
+    return text or type(root).__name__
+
+
+def _moved_roots(connection: sqlite3.Connection, project: Path) -> set[Path]:
+    """Return the folders that the database names and whose content lies in the project's `mlruns` now."""
+    runs: dict[Path, list[str]] = {}
+    for run_id, address in connection.execute("SELECT run_uuid, artifact_uri FROM runs"):
+        if path := local_path(address):
+            runs.setdefault(path.parents[1], []).append(run_id)
+    for (address,) in connection.execute("SELECT artifact_location FROM experiments WHERE name != 'Default'"):
+        if path := local_path(address):
+            runs.setdefault(path, [])
+    here = project / ARTIFACTS
+    return {root for root, run_ids in runs.items() if root != here and _has_moved(root, run_ids, here)}
+
+
+def _has_moved(root: Path, run_ids: list[str], here: Path) -> bool:
+    if any((here / run_id).is_dir() for run_id in run_ids):
+        return True
+    if root.is_dir():
+        if (root.parent / "mlflow.db").is_file():
+            raise MentallamError(
+                f"{here.parent / 'mlflow.db'} keeps its artifacts in {root}, which belongs to another project: copy "
+                f"that folder to {here}, or remove mlflow.db to begin anew"
+            )
+        return False
+    if run_ids:
+        raise MentallamError(
+            f"{here.parent / 'mlflow.db'} keeps its artifacts in {root}, which does not exist: make it available, move "
+            f"its content to {here}, or remove mlflow.db to begin anew"
+        )
+    return str(root) != os.environ.get("MENTALLAM_ARTIFACTS")
+
+
+def _replace_root(connection: sqlite3.Connection, old: Path, new: Path) -> None:
+    for table, column in _ADDRESSES:
+        for (address,) in connection.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall():
+            path = local_path(address or "")
+            if path and path.is_relative_to(old):
+                moved = (new / path.relative_to(old)).as_uri()
+                connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (moved, address))
