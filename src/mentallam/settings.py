@@ -6,12 +6,26 @@ from urllib.parse import urlsplit
 
 from omegaconf.resolvers import oc
 
+from mentallam.errors import MentallamError
 from mentallam.hooks import ProjectHooks
 
 PROJECT_PATH = Path(__file__).resolve().parents[2]
 
-# The pipeline has one namespace per fold, so their number must be known when it is registered.
-CV_FOLDS = int(os.environ.get("MENTALLAM_CV_FOLDS", "5"))
+
+def cv_folds() -> int:
+    """Return the number of folds from the variable MENTALLAM_CV_FOLDS; unset or empty means 5.
+
+    The pipeline has one namespace per fold, so their number must be known when it is registered. Kedro imports this
+    module before its commands can show an error as one line, so the variable is read later than that.
+
+    Raises:
+        MentallamError: The variable holds anything but a whole number from 2 on.
+    """
+    given = os.environ.get("MENTALLAM_CV_FOLDS", "").strip() or "5"
+    if not (given.isascii() and given.isdecimal() and int(given) >= 2):
+        raise MentallamError(f"MENTALLAM_CV_FOLDS is {given!r}; it takes a whole number from 2 on, and empty means 5")
+    return int(given)
+
 
 HOOKS = (ProjectHooks(),)
 
@@ -31,7 +45,7 @@ CONFIG_LOADER_ARGS = {
     # Key by key, also within a key: `--params folds.group_by=author` and an environment's file leave the rest as it is.
     "merge_strategy": {"parameters": "soft"},
     "custom_resolvers": {
-        "cv_folds": lambda: CV_FOLDS,
+        "cv_folds": cv_folds,
         "artifact_location": artifact_location,
         "project_path": lambda: str(PROJECT_PATH),
         "oc.env": oc.env,  # Kedro takes it away, and Hydra's own configuration with it
