@@ -30,6 +30,11 @@ def cv_folds() -> int:
 HOOKS = (ProjectHooks(),)
 
 
+def in_project(folder: str) -> str:
+    """Return a folder of the configuration as an absolute path; a relative one is below the project's folder."""
+    return str(PROJECT_PATH / Path(folder).expanduser())
+
+
 def artifact_location() -> str | None:
     """Where a new experiment keeps its artifacts: `mlruns/`, or wherever a tracking server keeps them (None).
 
@@ -47,6 +52,7 @@ CONFIG_LOADER_ARGS = {
     "custom_resolvers": {
         "cv_folds": cv_folds,
         "artifact_location": artifact_location,
+        "in_project": in_project,
         "project_path": lambda: str(PROJECT_PATH),
         "oc.env": oc.env,  # Kedro takes it away, and Hydra's own configuration with it
     },
