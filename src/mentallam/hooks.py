@@ -19,12 +19,13 @@ from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from yaml import YAMLError
 
-from mentallam import config, run_checks
+from mentallam import run_checks
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
-from mentallam.corpus.manifest import KEYS, find_changed_file, frame_hash, options
-from mentallam.datasets import CorpusDataset, ReportInputDataset
+from mentallam.corpus.manifest import find_changed_file
+from mentallam.datasets import CheckpointDataset, CorpusDataset, ReportInputDataset
 from mentallam.errors import MentallamError
+from mentallam.saved_results import change_of_config, change_of_data, change_of_fold
 from mentallam.tracking import find_report_inputs
 
 # Read by the settings; those that configuration files read are found there.
@@ -101,6 +102,7 @@ class ProjectHooks:
             compared |= {"cleaning", "folds"}
         if _CONFIG in wanted:
             compared |= _check_config(given, bool(pipeline.all_outputs() & made_by_training), catalog, env)
+        _check_folds(wanted - made_here, catalog, env)
         run_checks.check_read(given, pipeline, pipelines, self._interpolated | compared)
 
     @hook_impl
@@ -256,13 +258,11 @@ def _check_config(given: dict[str, Any], trains: bool, catalog: DataCatalog, env
     composing = next(node for node in pipelines["cv_training"].nodes if _CONFIG in node.outputs)
     names = {name.removeprefix("params:") for name in composing.inputs}
     if trains or names & given.keys():
-        saved = config.to_dict(config.from_dict(_load(catalog, _CONFIG, env)))
         now = composing.func(*map(catalog.load, composing.inputs))
-        if difference := run_checks.first_difference(saved, now):
-            key, before, after = difference
+        if change := change_of_config(_load(catalog, _CONFIG, env), now):
             raise MentallamError(
-                f"{key} was {before!r} when {_CONFIG} was saved and is {after!r} now: give the same overrides as then, "
-                f"or run `kedro run --pipeline cv_training{env}` with the new ones"
+                f"{change} since {_CONFIG} was saved: give the same overrides as then, or run `kedro run --pipeline "
+                f"cv_training{env}` with the new ones"
             )
     return names
 
@@ -273,24 +273,46 @@ def _change_since_folds(made_now: set[str], catalog: DataCatalog, made_here: set
     assert isinstance(corpus, CorpusDataset)
     if changed := find_changed_file(manifest, corpus.folder):
         return f"{changed} has changed"
-    saved = sorted(name for name in made_here - made_now if catalog.exists(name))
-    for name in saved:
-        if name in KEYS and frame_hash(_load(catalog, name, env), KEYS[name]) != manifest["frames"][name]:
-            return f"the dataset {name} has changed"
-        carries_hash = name == "data_statistics" or name.endswith("_split")
-        if carries_hash and _load(catalog, name, env)["data_hash"] != manifest["data_hash"]:
-            return f"other data have been prepared than those of {name}"
-    folds = FoldOptions.model_validate(catalog.load("params:folds"))
-    for split in (_load(catalog, name, env) for name in saved if name.endswith("_split")):
-        for name, value in folds.model_dump(include={"seed", "dev_splits"}).items():
-            if split[name] != value:
-                return f"folds.{name} has changed from {split[name]} to {value}"
-    chosen = options(CleaningOptions.model_validate(catalog.load("params:cleaning")), folds)
-    for part, result in (("cleaning", "posts"), ("folds", "groups")):
-        for name, value in chosen[part].items():
-            if result in saved and (before := manifest["options"][part][name]) != value:
-                return f"{part}.{name} has changed from {before} to {value}"
-    return None
+    return change_of_data(
+        manifest,
+        {name for name in made_here - made_now if catalog.exists(name)},
+        lambda name: _load(catalog, name, env),
+        CleaningOptions.model_validate(catalog.load("params:cleaning")),
+        FoldOptions.model_validate(catalog.load("params:folds")),
+        catalog.load("params:n_folds"),
+    )
+
+
+def _check_folds(taken: set[str], catalog: DataCatalog, env: str) -> None:
+    """Refuse results of a fold that was trained with other data, another split or another configuration.
+
+    Raises:
+        MentallamError: The message names the fold and what has changed.
+    """
+    for fold in sorted(_folds(taken)):
+        parts = {part: f"fold_{fold}_{part}" for part in ("split", "checkpoint", "dev_predictions", "predictions")}
+        there = {part: name for part, name in parts.items() if catalog.exists(name)}
+        if parts["predictions"] not in taken:  # they are made again
+            there.pop("predictions", None)
+        if "split" not in there or not catalog.exists(_CONFIG):
+            continue
+        checkpoint = catalog[parts["checkpoint"]]
+        assert isinstance(checkpoint, CheckpointDataset)
+        posts = {
+            part: {*_load(catalog, there[part], env)["post_id"]} if part in there else None
+            for part in ("dev_predictions", "predictions")
+        }
+        change = change_of_fold(
+            _load(catalog, there["split"], env),
+            _load(catalog, _CONFIG, env),
+            checkpoint.facts() if "checkpoint" in there else None,
+            posts["dev_predictions"],
+            posts["predictions"],
+        )
+        if change:
+            raise MentallamError(
+                f"{change} since fold {fold} was trained: run `kedro run --pipeline cv_training{env}` again"
+            )
 
 
 def _leave_runs(status: str) -> None:

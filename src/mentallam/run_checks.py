@@ -177,17 +177,6 @@ def check_read(
         )
 
 
-def first_difference(saved: Any, wanted: Any, path: str = "") -> tuple[str, Any, Any] | None:
-    """Return the dotted key of the first value that differs, with both values; None where all are equal."""
-    if isinstance(saved, Mapping) and isinstance(wanted, Mapping):
-        found = (
-            first_difference(saved.get(key), wanted.get(key), f"{path}.{key}" if path else str(key))
-            for key in [*wanted, *(key for key in saved if key not in wanted)]
-        )
-        return next((difference for difference in found if difference), None)
-    return None if saved == wanted else (path, saved, wanted)
-
-
 def check_choices(option: str, named: Iterable[str], known: Iterable[str]) -> None:
     """Refuse a name on the command line that the project does not have.
 
