@@ -6,6 +6,7 @@ are the schema: an unknown key, an unknown group or a value of the wrong type st
 
 import shlex
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -239,9 +241,25 @@ def from_dict(saved: dict[str, Any]) -> Config:
 
 def _words(overrides: str | None) -> list[str]:
     try:
-        return shlex.split(str(overrides or ""))  # str: Kedro reads `overrides=3` as a number
+        return [_quoted(word) for word in shlex.split(str(overrides or ""))]
     except ValueError as error:
         raise MentallamError(f"overrides={overrides!r} can't be split into words ({error}); check its quotes") from None
+
+
+def _quoted(word: str) -> str:
+    """Return the override as Hydra's grammar can read it.
+
+    The grammar takes no `#`, `=` or `~` in a value, and no letter outside ASCII, unless the value is quoted. The split
+    into words has removed such quotes.
+    """
+    key, equals, value = word.partition("=")
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    parser = OverridesParser.create()
+    for candidate in (word, f"{key}='{escaped}'") if equals else (word,):
+        with suppress(HydraException):
+            parser.parse_override(candidate)
+            return candidate
+    raise MentallamError(f"overrides={word} can't be read: Hydra takes key=value, +key=value or ~key")
 
 
 def _typed(plain: Any) -> Config:

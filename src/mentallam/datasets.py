@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,11 @@ class CheckpointDataset(AbstractDataset["TrainedFold", "TrainedFold"]):
         from mentallam.classifier.checkpoint import save_checkpoint
 
         save_checkpoint(data, self._folder)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the checkpoint says about itself, without its weights."""
+        facts: dict[str, Any] = json.loads((self._folder / "mentallam.json").read_text(encoding="utf-8"))
+        return facts
 
     def _exists(self) -> bool:
         return (find_folder(self._folder) / "mentallam.json").is_file()

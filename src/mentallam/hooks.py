@@ -1,60 +1,84 @@
 """What happens around a run: errors become one sentence, missing inputs name the command that makes them."""
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
+from kedro.config import MissingConfigException, OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
+from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
+from yaml import YAMLError
 
+from mentallam import run_checks
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
-from mentallam.corpus.manifest import KEYS, find_changed_file, frame_hash, options
-from mentallam.datasets import CorpusDataset, ReportInputDataset
+from mentallam.corpus.manifest import find_changed_file
+from mentallam.datasets import CheckpointDataset, CorpusDataset, ReportInputDataset
 from mentallam.errors import MentallamError
 from mentallam.runners import refuse_threads
+from mentallam.saved_results import change_of_config, change_of_data, change_of_fold
 from mentallam.tracking import find_report_inputs
+
+# Read by the settings; those that configuration files read are found there.
+_VARIABLES = ("MENTALLAM_CV_FOLDS",)
+_CONFIG = "training_config"
 
 
 class ProjectHooks:
     """Hooks of this project."""
 
+    _interpolated: frozenset[str] = frozenset()  # runtime parameters that the configuration files read
     _saving, _dataset = False, ""  # what the run does with a dataset at the moment, or did last, and with which
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
-        """Refuses an environment without a folder, which Kedro would read as an empty one.
+        """Refuse what no run can use: an unknown environment, name or value, before anything is connected to.
 
         Raises:
-            MentallamError: The message names the environments that exist.
+            MentallamError: The message names what was given, and what is allowed.
         """
-        conf = Path(context.project_path) / "conf"
-        if context.env and not (conf / context.env).is_dir():
-            known = ", ".join(sorted(folder.name for folder in conf.iterdir() if folder.is_dir()))
-            raise MentallamError(f"--env {context.env}: there is no folder conf/{context.env}; there are: {known}")
+        folders = _environment_folders(context)
+        run_checks.check_variables(os.environ, _VARIABLES, folders)
+        self._interpolated = frozenset(run_checks.interpolated_names(folders))
+        _check_selection()
+        types = run_checks.parameter_types(pipelines)
+        if folders:  # the names that an archive or a remote folder interpolates are not known
+            run_checks.check_names(context.config_loader.runtime_params, types, self._interpolated)
+        try:
+            parameters = context.config_loader["parameters"]
+        except (MissingConfigException, OmegaConfBaseException, YAMLError, ValueError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise MentallamError(f"the parameters can't be read: {reason}") from None
+        run_checks.check_unread_keys(parameters, types)
+        run_checks.check_values(parameters, types)
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Stops at once if an input is missing that another pipeline would make, or fits the corpus no longer.
+        """Stop at once if an input is missing or no longer fits, or if a given parameter would change nothing.
 
-        With `cv_run_id` these inputs come from that run's artifacts instead, and nothing in the data folder is asked.
+        With `cv_run_id` the inputs come from that run's artifacts instead, and nothing in the data folder is asked.
 
         Raises:
-            MentallamError: The message names the input or what has changed, and the command that comes first.
+            MentallamError: The message names the input, the parameter or what has changed, and the way out.
         """
         refuse_threads(run_params, pipeline.all_outputs())
+        given = run_params["runtime_params"] or {}
         made_here = pipelines["data_processing"].all_outputs()
         made_by_training = made_here | pipelines["cv_training"].all_outputs()
         wanted = pipeline.inputs() & made_by_training
-        if cv_run_id := (run_params["runtime_params"] or {}).get("cv_run_id"):
+        if cv_run_id := given.get("cv_run_id"):
             if not wanted or pipeline.all_outputs() & made_by_training:
                 raise MentallamError("cv_run_id reports a finished run again: it goes with `--pipeline reporting`")
+            run_checks.check_read(given, pipeline, pipelines, self._interpolated)
             _take_from_run(str(cv_run_id), wanted, catalog)
             return
         if wanted & made_here:
@@ -64,10 +88,23 @@ class ProjectHooks:
         if missing:
             maker = "data_processing" if made_here.issuperset(missing) else "cv_training"
             raise MentallamError(f"{missing[0]} does not exist yet: run `kedro run --pipeline {maker}{env}` first")
-        if wanted & made_here and (change := _change_since_folds(pipeline, catalog, made_here, env)):
-            raise MentallamError(
-                f"{change} since the folds were made: run `kedro run --pipeline data_processing{env}` to make them anew"
-            )
+        made_now = pipeline.all_outputs()
+        if run_params["only_missing_outputs"]:
+            kept = {name for name in made_now & made_by_training if catalog.exists(name)}
+            _check_records(kept, made_here, catalog)
+            wanted, made_now = wanted | kept, set()
+        compared: set[str] = set()
+        if wanted & made_here:
+            if change := _change_since_folds(made_now, catalog, made_here, env):
+                raise MentallamError(
+                    f"{change} since the folds were made: run `kedro run --pipeline data_processing{env}` to make them "
+                    f"anew"
+                )
+            compared |= {"cleaning", "folds"}
+        if _CONFIG in wanted:
+            compared |= _check_config(given, bool(pipeline.all_outputs() & made_by_training), catalog, env)
+        _check_folds(wanted - made_here, catalog, env)
+        run_checks.check_read(given, pipeline, pipelines, self._interpolated | compared)
 
     @hook_impl
     def before_dataset_loaded(self, dataset_name: str) -> None:
@@ -161,31 +198,122 @@ def _folds(names: Iterable[str]) -> set[str]:
     return {found[1] for name in names if (found := re.match(r"fold_(\d+)_", name))}
 
 
-def _change_since_folds(pipeline: Pipeline, catalog: DataCatalog, made_here: set[str], env: str) -> str | None:
-    """Says what no longer is as data_manifest has it, of what this run takes as it was saved."""
+def _environment_folders(context: KedroContext) -> list[Path]:
+    """Return the folders of the configuration that the run reads; none where it is an archive or remote."""
+    loader = context.config_loader
+    assert isinstance(loader, OmegaConfigLoader)
+    conf = Path(loader.conf_source)
+    if not conf.is_dir():
+        return []
+    if context.env and not (conf / context.env).is_dir():
+        known = ", ".join(sorted(folder.name for folder in conf.iterdir() if folder.is_dir()))
+        raise MentallamError(f"--env {context.env}: there is no folder conf/{context.env}; there are: {known}")
+    names = (loader.base_env, context.env or loader.default_run_env)
+    return [conf / name for name in dict.fromkeys(names) if (conf / name).is_dir()]
+
+
+def _check_selection() -> None:
+    """Refuse a pipeline, node, namespace or dataset on the command line that does not exist."""
+    command = click.get_current_context(silent=True)
+    options = command.params if command else {}
+    names = [name for name in (options.get("pipeline"), *(options.get("pipelines") or ())) if isinstance(name, str)]
+    run_checks.check_choices("--pipelines", names, pipelines)
+    if "node_names" not in options:  # another command than `kedro run`
+        return
+    chosen = sum((pipelines[name] for name in names or ["__default__"]), Pipeline([]))
+    nodes = {node.name for node in chosen.nodes}
+    for option in ("node_names", "from_nodes", "to_nodes"):
+        run_checks.check_choices("--nodes" if option == "node_names" else _spelt(option), options[option], nodes)
+    for option in ("from_inputs", "to_outputs"):
+        run_checks.check_choices(_spelt(option), options[option], chosen.datasets())
+    namespaces = {node.namespace for node in chosen.nodes if node.namespace}
+    run_checks.check_choices("--namespaces", options["namespaces"], namespaces)
+
+
+def _spelt(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
+
+
+def _check_records(kept: set[str], made_here: set[str], catalog: DataCatalog) -> None:
+    """Refuse to keep results whose record is gone, since nothing says what they were made from."""
+    for record, results in (("data_manifest", kept & made_here), (_CONFIG, kept - made_here)):
+        if results and not catalog.exists(record):
+            raise MentallamError(
+                f"{min(results)} exists without {record}, which says how it was made: run this without "
+                f"--only-missing-outputs"
+            )
+
+
+def _check_config(given: dict[str, Any], trains: bool, catalog: DataCatalog, env: str) -> set[str]:
+    """Compare the saved configuration, which the run takes, with what the parameters say now.
+
+    Reporting describes what was trained, so without one of these parameters on the command line it needs no
+    comparison.
+
+    Returns:
+        The parameters that make the configuration.
+
+    Raises:
+        MentallamError: The message names the first key that differs.
+    """
+    composing = next(node for node in pipelines["cv_training"].nodes if _CONFIG in node.outputs)
+    names = {name.removeprefix("params:") for name in composing.inputs}
+    if trains or names & given.keys():
+        now = composing.func(*map(catalog.load, composing.inputs))
+        if change := change_of_config(_load(catalog, _CONFIG, env), now):
+            raise MentallamError(
+                f"{change} since {_CONFIG} was saved: give the same overrides as then, or run `kedro run --pipeline "
+                f"cv_training{env}` with the new ones"
+            )
+    return names
+
+
+def _change_since_folds(made_now: set[str], catalog: DataCatalog, made_here: set[str], env: str) -> str | None:
+    """Return the first difference between what this run takes as it was saved and data_manifest, or None."""
     manifest, corpus = _load(catalog, "data_manifest", env), catalog["corpus"]
     assert isinstance(corpus, CorpusDataset)
     if changed := find_changed_file(manifest, corpus.folder):
         return f"{changed} has changed"
-    made_now = pipeline.all_outputs()
-    saved = sorted(name for name in made_here - made_now if catalog.exists(name))
-    for name in saved:
-        if name in KEYS and frame_hash(_load(catalog, name, env), KEYS[name]) != manifest["frames"][name]:
-            return f"the dataset {name} has changed"
-        carries_hash = name == "data_statistics" or name.endswith("_split")
-        if carries_hash and _load(catalog, name, env)["data_hash"] != manifest["data_hash"]:
-            return f"other data have been prepared than those of {name}"
-    folds = FoldOptions.model_validate(catalog.load("params:folds"))
-    for split in (_load(catalog, name, env) for name in saved if name.endswith("_split")):
-        for name, value in folds.model_dump(include={"seed", "dev_splits"}).items():
-            if split[name] != value:
-                return f"folds.{name} has changed from {split[name]} to {value}"
-    chosen = options(CleaningOptions.model_validate(catalog.load("params:cleaning")), folds)
-    for part, result in (("cleaning", "posts"), ("folds", "groups")):
-        for name, value in chosen[part].items():
-            if result in saved and (before := manifest["options"][part].get(name)) != value:
-                return f"{part}.{name} has changed from {before} to {value}"
-    return None
+    return change_of_data(
+        manifest,
+        {name for name in made_here - made_now if catalog.exists(name)},
+        lambda name: _load(catalog, name, env),
+        CleaningOptions.model_validate(catalog.load("params:cleaning")),
+        FoldOptions.model_validate(catalog.load("params:folds")),
+        catalog.load("params:n_folds"),
+    )
+
+
+def _check_folds(taken: set[str], catalog: DataCatalog, env: str) -> None:
+    """Refuse results of a fold that was trained with other data, another split or another configuration.
+
+    Raises:
+        MentallamError: The message names the fold and what has changed.
+    """
+    for fold in sorted(_folds(taken)):
+        parts = {part: f"fold_{fold}_{part}" for part in ("split", "checkpoint", "dev_predictions", "predictions")}
+        there = {part: name for part, name in parts.items() if catalog.exists(name)}
+        if parts["predictions"] not in taken:  # they are made again
+            there.pop("predictions", None)
+        if "split" not in there or not catalog.exists(_CONFIG):
+            continue
+        checkpoint = catalog[parts["checkpoint"]]
+        assert isinstance(checkpoint, CheckpointDataset)
+        posts = {
+            part: {*_load(catalog, there[part], env)["post_id"]} if part in there else None
+            for part in ("dev_predictions", "predictions")
+        }
+        change = change_of_fold(
+            _load(catalog, there["split"], env),
+            _load(catalog, _CONFIG, env),
+            checkpoint.facts() if "checkpoint" in there else None,
+            posts["dev_predictions"],
+            posts["predictions"],
+        )
+        if change:
+            raise MentallamError(
+                f"{change} since fold {fold} was trained: run `kedro run --pipeline cv_training{env}` again"
+            )
 
 
 def _release_base() -> None:

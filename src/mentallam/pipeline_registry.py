@@ -3,15 +3,16 @@
 from kedro.pipeline import Pipeline
 
 from mentallam.pipelines import compare, cv_training, data_processing, inference, memory_plan, reporting
-from mentallam.settings import CV_FOLDS
+from mentallam.settings import cv_folds
 
 
 def register_pipelines() -> dict[str, Pipeline]:
     """Pipelines by name; cv_training makes its own folds, so that they always fit the data."""
-    data = data_processing.create_pipeline(CV_FOLDS)
-    report = reporting.create_pipeline(CV_FOLDS)
+    n_folds = cv_folds()
+    data = data_processing.create_pipeline(n_folds)
+    report = reporting.create_pipeline(n_folds)
     report_inputs = {name for name in report.inputs() if not name.startswith("params:")}
-    training = data + cv_training.create_pipeline(CV_FOLDS, report_inputs)
+    training = data + cv_training.create_pipeline(n_folds, report_inputs)
     return {
         "__default__": training + report,
         "data_processing": data,

@@ -1,20 +1,40 @@
 """Kedro settings: hooks, configuration resolvers, and the number of folds."""
 
 import os
+from pathlib import Path
 
 from omegaconf.resolvers import oc
 
 from mentallam import tracking_store
+from mentallam.errors import MentallamError
 from mentallam.hooks import ProjectHooks
 from mentallam.project import project_path
 from mentallam.tracking_hooks import TrackingHooks
 
-# The pipeline has one namespace per fold, so their number must be known when it is registered.
-CV_FOLDS = int(os.environ.get("MENTALLAM_CV_FOLDS", "5"))
+
+def cv_folds() -> int:
+    """Return the number of folds from the variable MENTALLAM_CV_FOLDS; unset or empty means 5.
+
+    The pipeline has one namespace per fold, so their number must be known when it is registered. Kedro imports this
+    module before its commands can show an error as one line, so the variable is read later than that.
+
+    Raises:
+        MentallamError: The variable holds anything but a whole number from 2 on.
+    """
+    given = os.environ.get("MENTALLAM_CV_FOLDS", "").strip() or "5"
+    if not (given.isascii() and given.isdecimal() and int(given) >= 2):
+        raise MentallamError(f"MENTALLAM_CV_FOLDS is {given!r}; it takes a whole number from 2 on, and empty means 5")
+    return int(given)
+
 
 HOOKS = (ProjectHooks(), TrackingHooks())
 # TrackingHooks takes its place. Kedro compares with the name as it stands in the package's metadata.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow")
+
+
+def in_project(folder: str) -> str:
+    """Return a folder of the configuration as an absolute path; a relative one is below the project's folder."""
+    return str(project_path() / Path(folder).expanduser())
 
 
 CONFIG_LOADER_ARGS = {
@@ -24,7 +44,8 @@ CONFIG_LOADER_ARGS = {
     "merge_strategy": {"parameters": "soft"},
     "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
     "custom_resolvers": {
-        "cv_folds": lambda: CV_FOLDS,
+        "cv_folds": cv_folds,
+        "in_project": in_project,
         "project_path": lambda: str(project_path()),
         "tracking_uri": lambda: tracking_store.tracking_uri(project_path()),
         "artifact_location": lambda: tracking_store.artifact_location(project_path()),

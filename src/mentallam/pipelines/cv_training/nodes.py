@@ -25,7 +25,7 @@ from mentallam.evaluation.metrics import held_out_metrics, pair_metrics
 from mentallam.seeds import training_seed
 
 
-def compose_training_config(hydra_configs: str, profile: str, overrides: str) -> dict[str, Any]:
+def compose_training_config(hydra_configs: str, profile: str, overrides: str | None) -> dict[str, Any]:
     """Return the resolved Hydra configuration of this run; folds take it, they never compose."""
     return config.to_dict(config.compose_config(Path(hydra_configs), profile, overrides))
 

@@ -123,7 +123,7 @@ def count_tokens(
     criteria: pd.DataFrame,
     audited_profiles: Sequence[str],
     profile: str,
-    overrides: str,
+    overrides: str | None,
     hydra_configs: str,
     base_models: str,
 ) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ def read_posts(path: str | None, columns: dict[str, str | None]) -> pd.DataFrame
     return inputs.read_posts(path, columns)
 
 
-def compose_inference_config(hydra_configs: str, profile: str, overrides: str) -> dict[str, Any]:
+def compose_inference_config(hydra_configs: str, profile: str, overrides: str | None) -> dict[str, Any]:
     """Return the `inference` group of the Hydra configuration; the rest is the checkpoint's own."""
     return asdict(config.compose_inference(Path(hydra_configs), profile, overrides))
 

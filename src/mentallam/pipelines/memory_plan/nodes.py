@@ -17,7 +17,7 @@ def read_criteria(criteria_file: str) -> pd.DataFrame:
 
 
 def plan_memory(
-    criteria: pd.DataFrame, hydra_configs: str, profile: str, overrides: str, base_models: str
+    criteria: pd.DataFrame, hydra_configs: str, profile: str, overrides: str | None, base_models: str
 ) -> dict[str, Any]:
     """Return the memory of a training step as configured, and print it as a table."""
     composed = config.compose_config(Path(hydra_configs), profile, overrides)

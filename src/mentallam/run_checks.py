@@ -1,0 +1,316 @@
+"""Checks before a run: every given parameter takes effect or is refused with one sentence."""
+
+import difflib
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import yaml
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from mentallam.config import Config
+from mentallam.errors import MentallamError
+
+_PREFIX = "params:"
+_MISSING = object()
+# What pydantic says in other words than the rest of this project.
+_ALLOWED = {
+    **dict.fromkeys(("bool_type", "bool_parsing"), "it takes true or false"),
+    **dict.fromkeys(("float_type", "float_parsing"), "it takes a number"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "it takes a whole number"),
+    **dict.fromkeys(
+        ("sequence_str", "list_type", "is_instance_of"),
+        "it takes a list, as in [a, b], which --params can't carry: set it in the environment's parameters_*.yml",
+    ),
+}
+_INTERPOLATED = re.compile(r"\$\{\s*runtime_params:\s*([\w.]+)")
+_VARIABLE = re.compile(r"\$\{\s*oc\.env:\s*(MENTALLAM_\w+)")
+
+
+def parameter_types(pipelines: Mapping[str, Pipeline]) -> dict[str, Any]:
+    """Return the annotation of each parameter that a node reads, by the parameter's dotted name.
+
+    A parameter without an annotation has the type `Any`.
+    """
+    types: dict[str, Any] = {}
+    for node in (node for pipeline in pipelines.values() for node in pipeline.nodes):
+        if names := list(_parameters(node)):
+            hints = get_type_hints(node.func)
+            # Kedro lists inputs in the order of the arguments, also where they are given by keyword.
+            arguments = dict(zip(node.inputs, inspect.signature(node.func).parameters, strict=False))
+            types |= {name: hints.get(arguments.get(_PREFIX + name, ""), Any) for name in names}
+    return types
+
+
+def interpolated_names(folders: Iterable[Path]) -> set[str]:
+    """Return the names that configuration files read through `${runtime_params:NAME}`.
+
+    Args:
+        folders: The folders of the environments that the run reads.
+    """
+    return _found(_INTERPOLATED, folders)
+
+
+def check_variables(variables: Iterable[str], known: Iterable[str], folders: Iterable[Path]) -> None:
+    """Refuse a misspelt variable of the environment.
+
+    Args:
+        variables: Names of all variables that are set.
+        known: Those that the settings read.
+        folders: As for `interpolated_names`; their files may read others.
+
+    Raises:
+        MentallamError: A variable's name is close to one of this project's.
+    """
+    known = {*known, *_found(_VARIABLE, folders)}
+    for name in sorted(set(variables) - known):
+        if name.startswith("MENTALLAM_") and (close := difflib.get_close_matches(name, known, n=1, cutoff=0.8)):
+            raise MentallamError(f"nothing reads the variable {name}: did you mean {close[0]}")
+
+
+def check_names(given: Mapping[str, Any], types: Mapping[str, Any], interpolated: Iterable[str]) -> None:
+    """Refuse a runtime parameter that no pipeline and no configuration file reads.
+
+    Args:
+        given: The runtime parameters, nested.
+        types: From `parameter_types`, of all pipelines.
+        interpolated: From `interpolated_names`.
+
+    Raises:
+        MentallamError: The message names the parameter and the closest one that is read.
+    """
+    read = {*types, *interpolated}
+    for path, value in _leaves(given):
+        name = ".".join(path)
+        if dotted := next((key for key in path if "." in key), None):
+            raise MentallamError(
+                f"the parameter {dotted} has a dot in its key: nest it, as in {_nested(dotted)}, or use --params"
+            )
+        if any(_covers(known, name) or _covers(name, known) for known in read):
+            continue
+        if hydra_key := _hydra_key(path):
+            raise MentallamError(
+                f"{name} belongs to the Hydra configuration: "
+                f'write --params "overrides={hydra_key}={_shown(value)}" instead'
+            )
+        raise MentallamError(f"nothing reads the parameter {name}{_did_you_mean(name, _all_names(read, types))}")
+
+
+def check_values(parameters: Mapping[str, Any], types: Mapping[str, Any]) -> None:
+    """Refuse a value that does not fit what the nodes say they take, from a file or the command line.
+
+    Args:
+        parameters: The parameters, nested, with the runtime parameters in them.
+        types: From `parameter_types`, of all pipelines.
+
+    Raises:
+        MentallamError: The message names the first such key, its value and what is allowed.
+    """
+    for name, annotation in sorted(types.items()):
+        value: Any = parameters
+        for key in name.split("."):
+            value = value.get(key, _MISSING) if isinstance(value, Mapping) else _MISSING
+        if value is _MISSING:
+            continue
+        # Kedro builds the models itself, and leniently; nothing converts the plain values.
+        strict = _model(annotation) is None
+        try:
+            TypeAdapter(annotation).validate_python(value, strict=strict)
+        except ValidationError as error:
+            raise MentallamError(_sentence(name, value, annotation, error)) from None
+
+
+def check_unread_keys(parameters: Mapping[str, Any], types: Mapping[str, Any]) -> None:
+    """Refuse a misspelt key in the configuration files.
+
+    A key that no pipeline reads may serve other keys of the same files, so only one that is close to a known name is
+    refused.
+
+    Raises:
+        MentallamError: The message names the key and the closest one.
+    """
+    for key in parameters:
+        if any(_covers(name, key) or _covers(key, name) for name in types):
+            continue
+        if close := difflib.get_close_matches(key, {name.partition(".")[0] for name in types}, n=1, cutoff=0.8):
+            raise MentallamError(f"no pipeline reads the parameter {key}: did you mean {close[0]}")
+
+
+def check_read(
+    given: Mapping[str, Any],
+    pipeline: Pipeline,
+    pipelines: Mapping[str, Pipeline],
+    effective: Iterable[str],
+) -> None:
+    """Refuse a runtime parameter that none of the chosen nodes reads.
+
+    Args:
+        given: The runtime parameters, nested; each is known, see `check_names`.
+        pipeline: The nodes that are about to run.
+        pipelines: All pipelines by name, for the message.
+        effective: Names that take effect without a node of `pipeline`: those that configuration files read, and those
+            that were compared with what is saved.
+
+    Raises:
+        MentallamError: The message names the parameter and the nodes that read it.
+    """
+    here = {name for node in pipeline.nodes for name in _parameters(node)} | set(effective)
+    for path, _ in _leaves(given):
+        name = ".".join(path)
+        if any(_covers(read, name) or _covers(name, read) for read in here):
+            continue
+        readers = {
+            pipeline_name: nodes
+            for pipeline_name, candidate in pipelines.items()
+            if pipeline_name != "__default__" and (nodes := _readers(candidate, name))
+        }
+        pipeline_name, nodes = min(readers.items(), key=lambda item: len(pipelines[item[0]].nodes))
+        raise MentallamError(
+            f"{name} would change nothing in this run: {_listed(nodes)} of the pipeline {pipeline_name} "
+            f"{'reads' if len(nodes) == 1 else 'read'} it, and "
+            f"{'is' if len(nodes) == 1 else 'are'} not among the chosen nodes"
+        )
+
+
+def check_choices(option: str, named: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse a name on the command line that the project does not have.
+
+    Raises:
+        MentallamError: The message names the closest one, or all.
+    """
+    known = sorted(known)
+    for name in named:
+        if name not in known:
+            raise MentallamError(f"{option} {name}: there is no such name{_did_you_mean(name, known)}")
+
+
+def _found(pattern: re.Pattern[str], folders: Iterable[Path]) -> set[str]:
+    return {name for folder in folders for text in _strings(folder) for name in pattern.findall(text)}
+
+
+def _strings(folder: Path) -> Iterator[str]:
+    """Yield all strings in the configuration files of a folder; comments are none."""
+    for file in sorted(folder.rglob("*")):
+        if file.suffix in (".yml", ".yaml", ".json"):
+            try:
+                yield from _strings_in(yaml.safe_load(file.read_text(encoding="utf-8")))
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                mark = getattr(error, "problem_mark", None)
+                line = f" line {mark.line + 1}" if mark else ""
+                raise MentallamError(f"{file}{line} is not valid YAML; check its indents, quotes and colons") from None
+
+
+def _strings_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings_in(part)
+
+
+def _parameters(node: Node) -> Iterator[str]:
+    return (name.removeprefix(_PREFIX) for name in node.inputs if name.startswith(_PREFIX))
+
+
+def _readers(pipeline: Pipeline, name: str) -> list[str]:
+    return [
+        node.name
+        for node in pipeline.nodes
+        if any(_covers(read, name) or _covers(name, read) for read in _parameters(node))
+    ]
+
+
+def _covers(whole: str, part: str) -> bool:
+    return part == whole or part.startswith(f"{whole}.")
+
+
+def _leaves(given: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in given.items():
+        here = (*path, str(key))
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, here)
+        else:
+            yield here, value
+
+
+def _nested(dotted: str) -> str:
+    *groups, last = dotted.split(".")
+    return "".join(f"{group}: {{" for group in groups) + f"{last}: ..." + "}" * len(groups)
+
+
+def _hydra_key(path: tuple[str, ...]) -> str | None:
+    """Return the key of the Hydra configuration that a name stands for, or None."""
+    hints = get_type_hints(Config)
+    if path[0] in hints:
+        return ".".join(path)
+    if len(path) > 1:
+        return None
+    keys = (f"{group.name}.{key.name}" for group in fields(Config) for key in fields(hints[group.name]))
+    return next((key for key in keys if key.endswith(f".{path[0]}")), None)
+
+
+def _all_names(read: Iterable[str], types: Mapping[str, Any]) -> set[str]:
+    """Return the readable names, with the keys of those that are models."""
+    below = {f"{name}.{key}" for name, kind in types.items() if (model := _model(kind)) for key in model.model_fields}
+    return {*read, *below}
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    kinds = (annotation, *get_args(annotation))
+    return next((kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, BaseModel)), None)
+
+
+def _sentence(name: str, value: Any, annotation: Any, error: ValidationError) -> str:
+    """Return one sentence about the first thing that is wrong with a parameter's value."""
+    first = error.errors(include_url=False)[0]
+    inner = [str(part) for part in first["loc"]]
+    key, given = ".".join([name, *inner]), first["input"]
+    if first["type"] == "extra_forbidden":
+        model = _model(annotation)
+        known = {f"{name}.{field}" for field in model.model_fields} if model else set()
+        return f"nothing reads the parameter {key}{_did_you_mean(key, known)}"
+    if first["type"] == "missing":
+        return f"the parameter {key} has no value: set it in the environment's parameters_*.yml"
+    if first["type"] == "string_type":
+        return f"{key} is read as {_kind(given)}, but takes text: quote it, as in --params \"{key}='...'\""
+    allowed = _ALLOWED.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+    if first["type"] == "literal_error":
+        allowed = f"it takes {first['ctx']['expected']}"
+    return f"{key} is {_named(given)}; {allowed.replace('Input should be', 'it must be', 1)}"
+
+
+def _kind(value: Any) -> str:
+    kinds = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
+    return kinds.get(type(value), "nothing")
+
+
+def _named(value: Any) -> str:
+    """Return a value for a message; several words may be a post's text, and are not repeated."""
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, str) and len(value.split()) > 1:
+        return f"a text of {len(value.split())} words"
+    return repr(value)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    by_leaf = [candidate for candidate in known if candidate.rpartition(".")[2] == name]
+    if close := by_leaf or difflib.get_close_matches(name, known, n=1):
+        return f": did you mean {close[0]}"
+    return f"; there are: {', '.join(known)}" if len(known) <= 30 else " in this environment"
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]

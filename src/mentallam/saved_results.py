@@ -1,0 +1,98 @@
+"""What a run takes as it was saved: whether it still belongs to the data and parameters of now."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from mentallam.config import from_dict, to_dict
+from mentallam.corpus.cleaning import CleaningOptions
+from mentallam.corpus.folds import FoldOptions, FoldSplit
+from mentallam.corpus.manifest import KEYS, Manifest, frame_hash, options
+
+Load = Callable[[str], Any]
+"""Returns a saved dataset by its name."""
+
+
+def change_of_data(
+    manifest: Manifest, saved: Iterable[str], load: Load, cleaning: CleaningOptions, folds: FoldOptions, n_folds: int
+) -> str | None:
+    """Return the first difference between saved results of data_processing and what they should be, or None.
+
+    Args:
+        manifest: The data's record.
+        saved: Names of the results that are taken as they are.
+        load: Returns one of them.
+        cleaning: How posts are cleaned now.
+        folds: How posts are dealt out now.
+        n_folds: Number of folds now.
+    """
+    saved = sorted(saved)
+    for name in saved:
+        if name in KEYS and frame_hash(load(name), KEYS[name]) != manifest["frames"][name]:
+            return f"the dataset {name} has changed"
+        carries_hash = name == "data_statistics" or name.endswith("_split")
+        if carries_hash and load(name)["data_hash"] != manifest["data_hash"]:
+            return f"other data have been prepared than those of {name}"
+    dealt = {**folds.model_dump(include={"seed", "dev_splits"}), "n_folds": n_folds}
+    for split in (load(name) for name in saved if name.endswith("_split")):
+        for name, value in dealt.items():
+            if split[name] != value:
+                key = "MENTALLAM_CV_FOLDS" if name == "n_folds" else f"folds.{name}"
+                return f"{key} has changed from {split[name]} to {value}"
+    chosen = options(cleaning, folds)
+    for part, result in (("cleaning", "posts"), ("folds", "groups")):
+        for name, value in chosen[part].items():
+            if {result, "data_manifest"} & {*saved} and (before := manifest["options"][part].get(name)) != value:
+                return f"{part}.{name} has changed from {before} to {value}"
+    return None
+
+
+def change_of_config(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Return the first difference between a saved Hydra configuration and one that was composed now, or None.
+
+    Raises:
+        MentallamError: The saved configuration does not fit this version.
+    """
+    difference = _first_difference(to_dict(from_dict(dict(saved))), now)
+    return _changed(*difference) if difference else None
+
+
+def change_of_fold(
+    split: FoldSplit,
+    training_config: Mapping[str, Any],
+    facts: Mapping[str, Any] | None,
+    dev_posts: set[str] | None,
+    held_out_posts: set[str] | None,
+) -> str | None:
+    """Return what a trained fold was made with and is another now, or None.
+
+    Args:
+        split: The fold's posts.
+        training_config: The configuration of the cross-validation.
+        facts: What the fold's checkpoint says about itself; None if there is no checkpoint any more.
+        dev_posts: Ids in the saved dev predictions; None if there are none.
+        held_out_posts: Ids in the saved held-out predictions; None if there are none.
+    """
+    if facts is not None and facts["origin"]["data_hash"] != split["data_hash"]:
+        return "the data have changed"
+    # Training may have taken a part of the dev split only.
+    if dev_posts is not None and not dev_posts <= {*split["dev"]}:
+        return "its dev split has changed"
+    if held_out_posts is not None and held_out_posts != {*split["held_out"]}:
+        return "its held-out posts have changed"
+    if facts is not None and (difference := _first_difference(facts["config"], training_config)):
+        return _changed(*difference)
+    return None
+
+
+def _changed(key: str, before: Any, after: Any) -> str:
+    return f"{key} has changed from {before!r} to {after!r}"
+
+
+def _first_difference(saved: Any, now: Any, path: str = "") -> tuple[str, Any, Any] | None:
+    if isinstance(saved, Mapping) and isinstance(now, Mapping):
+        found = (
+            _first_difference(saved.get(key), now.get(key), f"{path}.{key}" if path else str(key))
+            for key in [*now, *(key for key in saved if key not in now)]
+        )
+        return next((difference for difference in found if difference), None)
+    return None if saved == now else (path, saved, now)

@@ -1,0 +1,111 @@
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from mentallam.config import Config, to_dict
+from mentallam.corpus.cleaning import CleaningOptions
+from mentallam.corpus.folds import FoldOptions
+from mentallam.corpus.manifest import build_manifest
+from mentallam.errors import MentallamError
+from mentallam.saved_results import change_of_config, change_of_data, change_of_fold
+
+FRAMES = {
+    "posts": pd.DataFrame({"post_id": ["p1", "p2"], "text": ["a", "b"]}),
+    "criteria": pd.DataFrame({"criterion_id": ["A.1"], "text": ["c"]}),
+    "pairs": pd.DataFrame({"post_id": ["p1", "p2"], "criterion_id": ["A.1", "A.1"], "label": [0, 1]}),
+    "groups": pd.DataFrame({"post_id": ["p1", "p2"], "group": ["p1", "p2"]}),
+}
+CLEANING, FOLDS = CleaningOptions(mask=False), FoldOptions(seed=42, group_by="post_id", dev_splits=5)
+MANIFEST = build_manifest({"format": "redsm5", "folder": "sample", "files": []}, FRAMES, CLEANING, FOLDS, {})
+HASH = MANIFEST["data_hash"]
+SPLIT: Any = {"data_hash": HASH, "seed": 42, "dev_splits": 5, "n_folds": 2, "dev": ["p1"], "held_out": ["p2"]}
+
+
+def changed(
+    saved: dict[str, Any],
+    cleaning: CleaningOptions = CLEANING,
+    folds: FoldOptions = FOLDS,
+    n_folds: int = 2,
+) -> str | None:
+    return change_of_data(MANIFEST, saved, saved.__getitem__, cleaning, folds, n_folds)
+
+
+SAVED = {**FRAMES, "data_manifest": MANIFEST, "fold_0_split": SPLIT, "data_statistics": {"data_hash": HASH}}
+
+
+def test_what_fits() -> None:
+    assert changed(SAVED) is None
+    assert changed({}, CleaningOptions(mask=True), n_folds=7) is None  # all is made again
+
+
+@pytest.mark.parametrize(
+    ("check", "sentence"),
+    [
+        (
+            lambda: changed({**SAVED, "posts": FRAMES["posts"].assign(text="x")}),
+            "the dataset posts has changed",
+        ),
+        (
+            lambda: changed({**SAVED, "data_statistics": {"data_hash": "other"}}),
+            "other data have been prepared than those of data_statistics",
+        ),
+        (lambda: changed(SAVED, folds=FOLDS.model_copy(update={"seed": 7})), "folds.seed has changed from 42 to 7"),
+        (lambda: changed(SAVED, n_folds=3), "MENTALLAM_CV_FOLDS has changed from 2 to 3"),
+        (
+            lambda: changed(SAVED, cleaning=CleaningOptions(mask=True)),
+            "cleaning.mask has changed from False to True",
+        ),
+        (
+            # `--only-missing-outputs` would make the posts again, and keep a manifest that says otherwise.
+            lambda: changed({"data_manifest": MANIFEST}, cleaning=CleaningOptions(mask=True)),
+            "cleaning.mask has changed from False to True",
+        ),
+    ],
+)
+def test_what_has_changed_is_named(check: Callable[[], str | None], sentence: str) -> None:
+    assert check() == sentence
+
+
+def test_a_configuration_that_has_changed(tiny_config: Config) -> None:
+    now = to_dict(tiny_config)
+    assert change_of_config(now, now) is None
+    older = {**now, "training": {key: value for key, value in now["training"].items() if key != "deterministic"}}
+    assert change_of_config(older, now) is None  # a key that came later has its default
+    saved = {**now, "training": {**now["training"], "max_epochs": 77}}
+    expected = f"training.max_epochs has changed from 77 to {tiny_config.training.max_epochs}"
+    assert change_of_config(saved, now) == expected
+    with pytest.raises(MentallamError, match="doesn't fit this version"):
+        change_of_config({**now, "of_another_version": 1}, now)
+
+
+CONFIG = {"training": {"max_epochs": 3}}
+FACTS = {"origin": {"data_hash": HASH}, "config": CONFIG}
+
+
+def test_a_fold_that_fits() -> None:
+    assert change_of_fold(SPLIT, CONFIG, FACTS, {"p1"}, {"p2"}) is None
+    assert change_of_fold(SPLIT, CONFIG, None, None, None) is None
+    assert change_of_fold(SPLIT, CONFIG, FACTS, set(), {"p2"}) is None  # a sample of the dev split
+
+
+@pytest.mark.parametrize(
+    ("facts", "dev", "held_out", "sentence"),
+    [
+        ({**FACTS, "origin": {"data_hash": "other"}}, {"p1"}, {"p2"}, "the data have changed"),
+        (FACTS, {"p2"}, {"p2"}, "its dev split has changed"),
+        (FACTS, {"p1"}, {"p1"}, "its held-out posts have changed"),
+        (FACTS, {"p1"}, set(), "its held-out posts have changed"),
+        (
+            {**FACTS, "config": {"training": {"max_epochs": 1}}},
+            {"p1"},
+            {"p2"},
+            "training.max_epochs has changed from 1 to 3",
+        ),
+    ],
+)
+def test_a_fold_of_other_data_folds_or_configuration(
+    facts: dict[str, Any], dev: set[str], held_out: set[str], sentence: str
+) -> None:
+    assert change_of_fold(SPLIT, CONFIG, facts, dev, held_out) == sentence
