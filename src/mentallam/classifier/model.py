@@ -20,7 +20,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from mentallam.classifier import attention
 from mentallam.classifier.compiling import compile_layers
-from mentallam.classifier.dora import use_fast_adapters
+from mentallam.classifier.dora import start_magnitudes, use_fast_adapters
 from mentallam.classifier.packing import Packing
 from mentallam.classifier.weights import BaseModel, quiet_loading
 from mentallam.config import AdapterConfig, Config
@@ -227,6 +227,7 @@ def add_adapter(model: PackedLlamaForSequenceClassification, adapter: AdapterCon
         ) from None
     assert isinstance(adapted, PeftModel)
     use_fast_adapters(adapted)
+    start_magnitudes(adapted)
     return adapted
 
 
