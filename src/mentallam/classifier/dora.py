@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, cast
 import torch
 import torch.nn.functional as functional
 from peft import PeftModel
-from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora.variants import DoraLinearVariant
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
