@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from peft.tuners.lora.layer import LoraLayer
+from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 

@@ -8,6 +8,10 @@ it has an exact form that never builds a matrix of W's size:
 
 This module gives PEFT's own LoRA layers, with or without DoRA, another forward. Parameters, names, saving, loading and
 merging stay PEFT's, so a checkpoint is an ordinary PEFT checkpoint.
+
+Magnitude m, norm and their ratio, the direction, are float32 whatever the dtype of the weights, since training moves
+most directions by less than bfloat16 can tell from 1. For the same reason the direction is applied before the sum of
+base and adapter is rounded to the activations' dtype (docs/adr/0019).
 """
 
 import logging
@@ -17,7 +21,7 @@ from typing import Any, NamedTuple, cast
 import torch
 import torch.nn.functional as functional
 from peft import PeftModel
-from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora.variants import DoraLinearVariant
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -62,17 +66,24 @@ class Parts(NamedTuple):
 
 
 class Factors(NamedTuple):
-    """What a layer multiplies with between two optimizer steps, in the activations' dtype.
+    """What a layer multiplies with between two optimizer steps, in the activations' dtype but for the direction.
 
     Attributes:
         a: A, (r, in).
-        scaled_b: s B, (out, r).
-        direction: m / ||W + sBA||, (out,); None for LoRA.
+        b: s B, each row times its direction, (out, r).
+        direction: m / ||W + sBA||, (out,) float32; None for LoRA.
+        excess: direction - 1, (out,); None for LoRA.
     """
 
     a: Tensor
-    scaled_b: Tensor
+    b: Tensor
     direction: Tensor | None
+    excess: Tensor | None
+
+
+def _squared_norm(weight: Tensor) -> Tensor:
+    """||W||^2 per output row, (out,) float32."""
+    return weight.float().square().sum(1)
 
 
 @torch.no_grad()
@@ -123,9 +134,15 @@ class FastLoraLinear(LoraLinear):
     def _in_plain_operations(self, x: Tensor) -> Tensor:
         """For a compiler, which finds the gradient and what to fuse by itself; the norm is there already."""
         weight, _, a, b, magnitude, scaling = self._parts()
-        out = functional.linear(x, weight)
-        out = out + functional.linear(functional.linear(x, a.to(x.dtype)), (b * scaling).to(x.dtype))
-        return out if magnitude is None else out * (magnitude / cast(Tensor, self.norm)).to(x.dtype)
+        out, hidden = functional.linear(x, weight), functional.linear(x, a.to(x.dtype))
+        if magnitude is None:
+            return out + functional.linear(hidden, (b * scaling).to(x.dtype))
+        fixed = magnitude.detach()
+        direction = fixed / cast(Tensor, self.norm)
+        update = functional.linear(hidden, (b * (scaling * direction)[:, None]).to(x.dtype))
+        out = (out * direction + update).to(x.dtype)  # in float32 until here
+        # The output is linear in m. A factor of 1 with that derivative needs nothing kept but the output.
+        return (out * (1 + (magnitude - fixed) / fixed.where(fixed != 0, 1))).to(x.dtype)
 
     def _parts(self) -> Parts:
         adapter = self.active_adapters[0]
@@ -150,7 +167,7 @@ class FastLoraLinear(LoraLinear):
         if parts.magnitude is None or self._norm_of == self._state(parts):
             return None
         if self._squared_norm is None or self._squared_norm_of != parts.weight.data_ptr():
-            self._squared_norm = parts.weight.float().square().sum(1)
+            self._squared_norm = _squared_norm(parts.weight)
             self._squared_norm_of = parts.weight.data_ptr()
         return parts._replace(squared_norm=self._squared_norm)
 
@@ -170,8 +187,12 @@ class FastLoraLinear(LoraLinear):
         if self._factors is None or state != self._factors_of:
             refresh_norms([self])
             _, _, a, b, magnitude, scaling = parts
-            direction = None if magnitude is None else (magnitude / cast(Tensor, self.norm)).to(dtype)
-            self._factors = Factors(a.to(dtype), (b * scaling).to(dtype), direction)
+            if magnitude is None:
+                self._factors = Factors(a.to(dtype), (b * scaling).to(dtype), None, None)
+            else:
+                direction = magnitude / cast(Tensor, self.norm)
+                adapted_b = (b * (scaling * direction)[:, None]).to(dtype)
+                self._factors = Factors(a.to(dtype), adapted_b, direction, (direction - 1).to(dtype))
             self._factors_of = state
         return self._factors
 
@@ -208,9 +229,12 @@ class _AdaptedLinear(torch.autograd.Function):
     ) -> Tensor:
         rows = x.flatten(0, -2)
         hidden = rows @ factors.a.T
-        out = (rows @ weight.T).addmm_(hidden, factors.scaled_b.T)
-        if factors.direction is not None:
-            out.mul_(factors.direction)
+        out = rows @ weight.T
+        if factors.excess is None:
+            out.addmm_(hidden, factors.b.T)
+        else:
+            # All that the adapter adds, which is small, before the one sum that rounds to the output's precision.
+            out.add_((out * factors.excess).addmm_(hidden, factors.b.T))
         # m's gradient needs the output, which mostly lives on anyway; without DoRA none of it is kept.
         ctx.save_for_backward(rows, weight, hidden, magnitude, None if magnitude is None else out)
         ctx.factors, ctx.scaling = factors, scaling
@@ -222,19 +246,40 @@ class _AdaptedLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight, hidden, magnitude, out = ctx.saved_tensors
-        a, scaled_b, direction = ctx.factors
+        factors: Factors = ctx.factors
         dtype_a, dtype_b = ctx.dtypes
         flat = gradient.flatten(0, -2)
-        to_magnitude = None
-        if magnitude is not None:
-            # The output is linear in m, so its derivative by m is output / m; a row of zeros stays one.
-            to_magnitude = (flat * out).sum(0) / magnitude.where(magnitude != 0, 1)
-            flat = flat * direction
-        to_hidden = flat @ scaled_b
-        to_x = (flat @ weight).addmm_(to_hidden, a).view(*gradient.shape[:-1], -1) if ctx.needs_input_grad[0] else None
+        to_hidden = flat @ factors.b
         to_a = (to_hidden.T @ rows).to(dtype_a)
         to_b = (hidden.T @ flat).T.to(dtype_b) * ctx.scaling  # in this order: the other one copies its large operand
+        to_magnitude = None
+        if factors.direction is not None and factors.excess is not None:
+            # The output is linear in m, so its derivative by m is output / m; a row of zeros stays one.
+            to_magnitude = (flat * out).sum(0, dtype=torch.float32) / magnitude.where(magnitude != 0, 1)
+            to_b *= factors.direction[:, None]
+            flat = torch.addcmul(flat, flat, factors.excess)
+        to_x = None
+        if ctx.needs_input_grad[0]:
+            to_x = (flat @ weight).addmm_(to_hidden, factors.a).view(*gradient.shape[:-1], -1)
         return to_x, None, None, to_a, to_b, to_magnitude, None, None
+
+
+@torch.no_grad()
+def start_magnitudes(model: PeftModel) -> None:
+    """Set the magnitudes of fresh adapters to the float32 norms of their weights, so that they change nothing.
+
+    PEFT takes the norm in the weights' dtype. In bfloat16 a row then starts up to 0.4 % off what our float32 norm
+    divides by. Layers that keep PEFT's own forward also keep its norm and its magnitude.
+
+    Args:
+        model: The classifier with fresh adapters, after `use_fast_adapters`.
+    """
+    for module in model.modules():
+        if isinstance(module, FastLoraLinear):
+            parts = module._parts()
+            if parts.magnitude is not None:
+                (norm,) = weight_norms([parts._replace(squared_norm=_squared_norm(parts.weight))])
+                parts.magnitude.copy_(norm)
 
 
 def use_fast_adapters(model: PeftModel) -> int:

@@ -7,7 +7,7 @@ is estimated by a formula, and a change of the attention or of DoRA changes the 
 
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -20,9 +20,9 @@ from peft import PeftModel
 from rich.table import Table
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 from transformers import PreTrainedConfig
 
+from mentallam.classifier.attention import block_mask
 from mentallam.classifier.families import changed
 from mentallam.classifier.model import add_adapter, compute_dtype, empty_base
 from mentallam.classifier.packing import pack
@@ -152,15 +152,22 @@ def longest_posts(config: Config, cache: Path, criteria: Mapping[str, str]) -> t
 
 
 def step_memory(
-    model: PeftModel, examples: Sequence[PostExample], gradient_checkpointing: bool, optimizer_name: str = "adamw"
+    model: PeftModel,
+    examples: Sequence[PostExample],
+    gradient_checkpointing: bool,
+    optimizer_name: str = "adamw",
+    fused_attention: bool = False,
 ) -> StepMemory:
     """Memory of a training step, counted over two passes: a later one finds gradients and optimizer state in place.
+
+    The layers are counted as they run uncompiled, where they need more than compiled ones.
 
     Args:
         model: The classifier on the meta device, fresh.
         examples: Labelled posts of one pass.
         gradient_checkpointing: Keep only each layer's input, and compute the rest again in the backward.
         optimizer_name: adamw or adamw_8bit.
+        fused_attention: Count the block mask as well that compiled layers on a GPU take.
     """
     model.train()
     if gradient_checkpointing:
@@ -178,10 +185,11 @@ def step_memory(
         for _ in range(2):
             before = live.bytes
             batch: dict[str, Any] = send_to_device(packed, "meta")
+            mask = block_mask(batch["packing"], torch.device("meta")) if fused_attention else None
             loss = functional.cross_entropy(model(**batch).logits, batch["labels"])
             after_forward = live.bytes
             loss.backward()
-            del batch, loss
+            del batch, loss, mask
             optimizer.step()
     gradients = sum(_nbytes(parameter.grad) for parameter in _trained(model) if parameter.grad is not None)
     state = sum(
@@ -211,7 +219,15 @@ def _all_layers(
     memories = []
     for some in counted:
         model = empty_classifier(changed(architecture, num_hidden_layers=some), config)
-        memories.append(step_memory(model, examples, gradient_checkpointing, config.training.optimizer))
+        memories.append(
+            step_memory(
+                model,
+                examples,
+                gradient_checkpointing,
+                config.training.optimizer,
+                fused_attention=config.model.compile_on_gpu and config.model.quantization == "none",
+            )
+        )
     if len(memories) == 1:
         return memories[0]
     two, three = (asdict(memory) for memory in memories)
@@ -266,8 +282,8 @@ class _LiveStorages(TorchDispatchMode):
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def add(self, tensor: torch.Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
+        storage = tensor.untyped_storage()  # the same object for all tensors on it, for as long as one is alive
+        key, size = id(storage), storage.nbytes()
         if key in self._known or tensor.device.type != "meta":
             return
 
@@ -281,10 +297,18 @@ class _LiveStorages(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        for tensor in tree_iter(made):
-            if isinstance(tensor, torch.Tensor):
-                self.add(tensor)
+        for tensor in _tensors(made):
+            self.add(tensor)
         return made
+
+
+def _tensors(made: Any) -> Iterator[torch.Tensor]:
+    """What an operation returns: a tensor, or a sequence with tensors in it."""
+    if isinstance(made, torch.Tensor):
+        yield made
+    elif isinstance(made, list | tuple):
+        for part in made:
+            yield from _tensors(part)
 
 
 def empty_classifier(architecture: PreTrainedConfig, config: Config) -> PeftModel:
@@ -292,9 +316,10 @@ def empty_classifier(architecture: PreTrainedConfig, config: Config) -> PeftMode
     with torch.device("meta"):
         base = empty_base(architecture, compute_dtype(config.model.dtype))
         if config.model.quantization == "nf4":
-            for module in base.model.modules():
+            for name, module in list(base.model.named_modules()):
                 if type(module) is nn.Linear:
-                    module.__class__ = _QuantisedLinear
+                    size, bias = (module.in_features, module.out_features), module.bias is not None
+                    base.model.set_submodule(name, _QuantisedLinear(*size, bias, dtype=module.weight.dtype))
         return add_adapter(base, config.adapter)
 
 

@@ -21,7 +21,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from mentallam.classifier import attention
 from mentallam.classifier.compiling import compile_layers
-from mentallam.classifier.dora import use_fast_adapters
+from mentallam.classifier.dora import start_magnitudes, use_fast_adapters
 from mentallam.classifier.families import FAMILIES, changed, did_you_mean
 from mentallam.classifier.loading import UNREADABLE, load_whole, unreadable
 from mentallam.classifier.packing import Packing
@@ -245,6 +245,7 @@ def add_adapter(model: PackedForSequenceClassification, adapter: AdapterConfig) 
     )
     assert isinstance(adapted, PeftModel)
     use_fast_adapters(adapted)
+    start_magnitudes(adapted)
     return adapted
 
 

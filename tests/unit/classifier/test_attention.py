@@ -5,7 +5,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.nn.attention.flex_attention import create_mask
+from torch.nn.attention.flex_attention import create_block_mask, create_mask
 
 from mentallam.classifier import attention
 from mentallam.classifier.packing import Packing, pack
@@ -82,6 +82,45 @@ def test_the_mask_of_the_fused_kernel_is_the_rule(lengths: list[tuple[int, list[
     length = packing[-1].end
     rule = attention.block_mask(packing, torch.device("cpu")).mask_mod
     assert torch.equal(create_mask(rule, None, None, length, length, "cpu")[0, 0], sees(packing, length))
+
+
+@given(posts, st.integers(1, 6))
+@example([(0, [1]), (9, [3, 3, 5]), (11, [5])], 3)
+@settings(max_examples=60, deadline=None)
+def test_the_blocks_of_the_mask_are_those_that_pytorch_finds_pair_by_pair(
+    lengths: list[tuple[int, list[int]]], block: int
+) -> None:
+    packing = pack(with_one_token_everywhere(lengths))["packing"]
+    length = packing[-1].end
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "_BLOCK", block)
+        ours = attention.block_mask(packing, torch.device("cpu"))
+    pytorchs = create_block_mask(ours.mask_mod, None, None, length, length, device="cpu", BLOCK_SIZE=block)
+    assert (ours.seq_lengths, ours.BLOCK_SIZE) == (pytorchs.seq_lengths, pytorchs.BLOCK_SIZE)
+    for kind in ("kv", "full_kv", "q", "full_q"):
+        for name in (f"{kind}_num_blocks", f"{kind}_indices"):
+            found, expected = getattr(ours, name), getattr(pytorchs, name)
+            assert found.dtype == expected.dtype
+            assert torch.equal(found, expected), name
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_fused_attention_equals_plain_where_a_cpu_can_show_it() -> None:
+    """Forward only; the gradient is in tests/gpu. The row has blocks of all kinds: hidden, in part visible, full."""
+    packing = pack(with_one_token_everywhere([(300, [40, 90, 7]), (150, [30, 30])]))["packing"]
+    mask = attention.block_mask(packing, torch.device("cpu"))
+    assert mask.kv_num_blocks.sum() > 6
+    assert mask.full_kv_num_blocks.sum() > 0
+    assert mask.sparsity() > 30
+    torch.manual_seed(0)
+    states = [torch.randn(1, n, packing[-1].end, 16) for n in (4, 2, 2)]
+    fused = torch.compile(attention.shared_prefix_attention)
+    with torch.no_grad():
+        outputs = [
+            f(nn.Identity(), *states, None, packing=p)[0]
+            for f, p in ((fused, mask), (attention.shared_prefix_attention, packing))
+        ]
+    torch.testing.assert_close(*outputs)
 
 
 def test_large_scores_do_not_overflow() -> None:

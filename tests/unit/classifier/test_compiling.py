@@ -96,7 +96,7 @@ def test_compiled_for_a_cpu_once_for_rows_of_any_number_of_posts(tiny_base: Base
     assert (model.base_model.model.compiled, plain.base_model.model.compiled) == (True, False)
     examples = make_examples(prompter)
     for number, posts in enumerate([examples, examples[:1], examples[1:], examples[1:2]]):
-        with torch._dynamo.config.patch(error_on_recompile=number > 0):
+        with torch.compiler.set_stance("fail_on_recompile" if number > 0 else "default"):
             for each in (model.train(), plain.train()):
                 each.zero_grad()
                 batch: dict[str, Any] = dict(pack(posts))

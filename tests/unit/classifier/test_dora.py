@@ -4,13 +4,15 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import Linear as LoraLinear
+from torch import Tensor
 
-from mentallam.classifier.dora import Factors, FastLoraLinear, Parts, use_fast_adapters, weight_norms
+from mentallam.classifier.dora import Factors, FastLoraLinear, Parts, refresh_norms, use_fast_adapters, weight_norms
+from mentallam.classifier.model import build_classifier
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.training import pair_loss
 from mentallam.classifier.weights import BaseModel
-from mentallam.config import compose_config
+from mentallam.config import Config, compose_config
 from tests.conftest import PROJECT
 from tests.unit.classifier.conftest import gradients, make_classifier, make_examples, relative_difference
 
@@ -54,7 +56,7 @@ def test_equals_pefts_own_in_logits_gradients_and_after_ten_steps(
     start = logits_and_loss(ours, examples)[0].detach()
     for step in range(10):
         results = [logits_and_loss(model, examples) for model in (ours, pefts)]
-        assert (results[0][0] - results[1][0]).abs().max() < 1e-4 if step else 1e-5
+        assert (results[0][0] - results[1][0]).abs().max() < (1e-4 if step else 1e-5)
         for _, loss in results:
             loss.backward()
         if step == 0:
@@ -77,6 +79,7 @@ def test_factors_are_kept_until_the_adapter_changes(classifier: tuple[PeftModel,
         norm = (base + scaling * b @ a).norm(dim=1)
         torch.testing.assert_close(layer.norm, norm, rtol=1e-5, atol=0)
         torch.testing.assert_close(factors.direction, magnitude / norm, rtol=1e-5, atol=0)
+        torch.testing.assert_close(factors.excess, magnitude / norm - 1, rtol=0, atol=1e-5)
 
     def factors() -> Factors:
         return layer.factors(torch.float32)
@@ -88,7 +91,79 @@ def test_factors_are_kept_until_the_adapter_changes(classifier: tuple[PeftModel,
         with torch.no_grad():
             trained.mul_(3)
         check(factors())
-    assert layer.factors(torch.bfloat16).a.dtype == torch.bfloat16
+    in_bfloat16 = layer.factors(torch.bfloat16)
+    assert {part.dtype for part in (in_bfloat16.a, in_bfloat16.b, in_bfloat16.excess)} == {torch.bfloat16}
+    assert in_bfloat16.direction.dtype == torch.float32
+
+
+@pytest.fixture
+def in_bfloat16() -> Config:
+    return compose_config(PROJECT / "hydra_configs", "tiny", "model.dtype=bfloat16")
+
+
+def test_a_fresh_adapter_changes_no_row(tiny_base: BaseModel, in_bfloat16: Config) -> None:
+    torch.manual_seed(0)
+    for layer in lora_layers(build_classifier(tiny_base, in_bfloat16)[0]):
+        assert layer.get_base_layer().weight.dtype == torch.bfloat16
+        assert layer.lora_magnitude_vector["default"].weight.dtype == torch.float32
+        factors = layer.factors(torch.bfloat16)
+        assert (factors.direction == 1).all()
+        assert not factors.excess.any()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_thousandth_more_of_a_magnitude_is_seen_in_bfloat16(
+    tiny_base: BaseModel, in_bfloat16: Config, compiled: bool
+) -> None:
+    """Half of what bfloat16 can tell from 1 at best: rounded to it, neither direction nor output would move."""
+    layer = lora_layers(make_classifier(tiny_base, in_bfloat16)[0])[0]
+    layer.lora_B["default"].weight.data.mul_(0.1)  # the adapter's part of the output is small, as in training
+    forward = torch.compile(layer, backend="eager") if compiled else layer
+    magnitude = layer.lora_magnitude_vector["default"].weight
+    x = torch.randn(4096, layer.in_features).bfloat16()
+    outputs = []
+    with torch.no_grad():
+        refresh_norms([layer])
+        magnitude.copy_(layer.norm)
+        for _ in range(2):
+            refresh_norms([layer])
+            outputs.append(forward(x).double())
+            magnitude.mul_(1.001)
+    before, after = outputs
+    seen = (before * after).sum(0) / before.square().sum(0) - 1  # by least squares, a row at a time
+    assert seen.min() > 0.0005
+    assert seen.max() < 0.0015
+
+
+@pytest.mark.parametrize("adapter", ["dora", "lora"])
+def test_in_bfloat16_as_near_to_float32_as_pefts_own(tiny_base: BaseModel, adapter: str) -> None:
+    config = compose_config(PROJECT / "hydra_configs", "tiny", f"adapter={adapter} model.dtype=bfloat16")
+    ours, prompter = make_classifier(tiny_base, config)
+    examples = make_examples(prompter)
+    pefts = with_pefts_own_forward(ours)
+    exact = with_pefts_own_forward(ours).float()  # the same weights
+    found = []
+    for model in (ours, pefts, exact):
+        logits, loss = logits_and_loss(model, examples)
+        loss.backward()
+        found.append((logits.detach(), gradients(model)))
+    assert next(ours.parameters()).dtype == torch.bfloat16
+    assert all(gradient.dtype == torch.float32 for gradient in found[0][1].values())
+    assert len(found[0][1]) == len(found[2][1])
+    pairs = ((found[0], found[2]), (found[1], found[2]), (found[0], found[1]))
+    for our_error, peft_error, apart in zip(*(distances(*pair) for pair in pairs), strict=True):
+        assert 0 < our_error < 1.5 * peft_error
+        assert apart < 2 * peft_error
+
+
+def distances(one: tuple[Tensor, dict[str, Tensor]], other: tuple[Tensor, dict[str, Tensor]]) -> list[float]:
+    """Relative distance of the logits, then of the gradients of A, B, magnitude and head, each as one vector."""
+    kinds = [kind for kind in ("lora_A", "lora_B", "magnitude", "score") if any(kind in name for name in one[1])]
+    pairs = [(one[0], other[0])]
+    for kind in kinds:
+        names = sorted(name for name in one[1] if kind in name)
+        pairs.append(tuple(torch.cat([result[1][name].flatten() for name in names]) for result in (one, other)))
+    return [float((left - right).norm() / right.norm()) for left, right in pairs]
 
 
 def test_leaves_dropout_to_peft(tiny_base: BaseModel, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as functional
-from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig
 
 from mentallam.classifier import memory
+from mentallam.classifier.attention import block_mask
 from mentallam.classifier.memory import empty_classifier, longest_posts, memory_table, plan_memory, step_memory
 from mentallam.classifier.model import build_classifier
 from mentallam.classifier.packing import pack
+from mentallam.classifier.prompts import PostExample
 from mentallam.classifier.weights import BaseModel, load_architecture
 from mentallam.config import Config, compose_config
 from mentallam.errors import MentallamError
@@ -36,9 +37,8 @@ def saved_bytes(model: torch.nn.Module, batch: Any) -> int:
             kept[storage.data_ptr()] = storage
         return tensor
 
-    for tensor in tree_leaves(batch):
-        if isinstance(tensor, torch.Tensor):
-            keep(tensor)
+    for tensor in memory._tensors([*batch.values()]):
+        keep(tensor)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = functional.cross_entropy(model(**batch).logits, batch["labels"])
     assert loss.requires_grad
@@ -128,6 +128,23 @@ def test_a_pass_holds_what_its_budget_allows(tiny_config: Config, tmp_path: Path
     [post, *_], _ = longest_posts(tiny_config, tmp_path, CRITERIA)
     tokens = len(post.prefix) + sum(map(len, post.suffixes))
     assert [posts(budget) for budget in (1, tokens, 2 * tokens, 99 * tokens)] == [1, 1, 2, 4]
+
+
+def test_the_mask_of_fused_attention_is_counted_and_is_not_made_of_pairs_of_tokens(
+    tiny_config: Config, tmp_path: Path
+) -> None:
+    length = 16_384
+    example = PostExample("long", [1] * (length - 200), False, ["a", "b"], [[1] * 100] * 2, [0, 1])
+    live = memory._LiveStorages()
+    with live:
+        mask = block_mask(pack([example])["packing"], torch.device("meta"))
+        assert mask.seq_lengths == (length, length)
+    assert live.peak < 4_000_000 < length**2 / 50
+
+    config = replace(tiny_config, model=replace(tiny_config.model, compile_on_gpu=True))
+    architecture = load_architecture(config.model, tmp_path)[0]
+    counted = [memory._all_layers(architecture, each, [example], False) for each in (tiny_config, config)]
+    assert counted[1].activations - counted[0].activations == live.bytes
 
 
 def test_every_pair_is_as_long_as_allowed(tiny_config: Config, tmp_path: Path) -> None:
