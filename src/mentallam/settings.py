@@ -28,7 +28,7 @@ def cv_folds() -> int:
 
 
 HOOKS = (ProjectHooks(), TrackingHooks())
-# TrackingHooks takes its place. Kedro compares with the name as it stands in the package's metadata.
+# TrackingHooks is its hook. Kedro compares with the name as it stands in the package's metadata.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
@@ -139,7 +140,9 @@ class Run:
 
 
 def open_cv_run(name: str, experiment: str) -> dict[str, str]:
-    """Open the run of a cross-validation and return it as data; folds in any process find it by that.
+    """Return the run of a new cross-validation as data; folds in any process find it by that.
+
+    It is the run that kedro-mlflow has opened for the pipeline; where that is active in another process, a new one.
 
     Args:
         name: The run's name.
@@ -149,6 +152,9 @@ def open_cv_run(name: str, experiment: str) -> dict[str, str]:
         MentallamError: There is no such experiment.
     """
     client = MlflowClient()
+    if active := mlflow.active_run():  # kedro-mlflow's, which has the pipeline's name
+        client.update_run(active.info.run_id, name=name)
+        return {"run_id": active.info.run_id, "experiment_id": active.info.experiment_id}
     found = client.get_experiment_by_name(experiment)
     if found is None:
         raise MentallamError(

@@ -1,7 +1,7 @@
 """What a session does with the tracking store: name it at once, connect only where nodes need it, mark what broke off.
 
-This takes the place of kedro-mlflow's hook, which connects in every session and keeps one active run; its
-configuration (mlflow.yml) and its command `kedro mlflow ui` are used as they are.
+kedro-mlflow's hook opens the run of a cross-validation and logs the nodes' parameters to it. By itself it connects to
+the store in every session and opens a run for every pipeline; here it does so only for nodes that need it.
 """
 
 import atexit
@@ -12,12 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import mlflow
 from kedro.config import MissingConfigException
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
 from kedro_mlflow.config.kedro_mlflow_config import KedroMlflowConfig
+from kedro_mlflow.framework.hooks import MlflowHook
 from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 
@@ -27,9 +29,16 @@ from mentallam.errors import MentallamError
 logger = logging.getLogger(__name__)
 
 
-class TrackingHooks:
-    """Hooks of this project that concern MLflow."""
+# The last node that writes to the run of a cross-validation before it counts as finished.
+_CLOSES_CV_RUN = "keep_report_inputs"
+# Keys of mlflow.yml under tracking that would lead into an old run, or to none.
+_REFUSED = ("disable_tracking", "run")
 
+
+class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untyped
+    """kedro-mlflow's hook, at work only where a cross-validation's run is opened, and clean afterwards."""
+
+    run_id: str | None
     _opened_before, _unsettled = None, None  # cross-validations' runs: the last one's, and the catalog of this one's
 
     # Last in settings.HOOKS and tryfirst: before the hooks that read the configuration or the tracking.
@@ -38,16 +47,19 @@ class TrackingHooks:
         """Read mlflow.yml and tell MLflow where the store is, without touching the store.
 
         Raises:
-            MentallamError: mlflow.yml has an unknown key, or one that has no effect.
+            MentallamError: mlflow.yml has an unknown key, or one that is refused here.
         """
         project.enter(context)
         self._context = context
-        context.mlflow = _config(context)  # type: ignore[attr-defined]  # `kedro mlflow ui` looks here
-        tracking_store.announce(context.mlflow.server.mlflow_tracking_uri)  # type: ignore[attr-defined]
+        self.mlflow_config = _config(context)
+        context.mlflow = self.mlflow_config  # type: ignore[attr-defined]  # `kedro mlflow ui` looks here
+        self._already_active_mlflow = False
+        self._leave_run("FINISHED")
+        tracking_store.announce(self.mlflow_config.server.mlflow_tracking_uri)
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Connect to the store if a node needs it, and refuse to continue a finished cross-validation.
+        """Connect to the store if a node needs it; open a new cross-validation's run, never write to a finished one.
 
         Raises:
             MentallamError: The store can't be used, or a run that is to be written to is finished or gone.
@@ -66,11 +78,14 @@ class TrackingHooks:
         if "cv_run" in pipeline.all_outputs():
             self._opened_before, self._unsettled = _saved(catalog, "cv_run"), catalog
             atexit.register(self._settle, "KILLED")
+            super().before_pipeline_run(run_params, pipeline, catalog)
 
     @hook_impl
-    def after_pipeline_run(self) -> None:
-        """Leave a cross-validation that was only opened as it is: folds in other processes go on with it."""
+    def after_pipeline_run(self, pipeline: Pipeline) -> None:
+        """Close the cross-validation's run; one that was only opened goes on in other processes."""
         self._unsettled = None
+        closed = any(node.name == _CLOSES_CV_RUN for node in pipeline.nodes)
+        self._leave_run("FINISHED" if closed else "RUNNING")
 
     @hook_impl(tryfirst=True)
     def on_pipeline_error(self) -> None:
@@ -78,11 +93,18 @@ class TrackingHooks:
         self._settle("FAILED")
 
     def _settle(self, status: str) -> None:
+        self._leave_run(status)
         catalog, self._unsettled = self._unsettled, None
         opened = _saved(catalog, "cv_run") if catalog else None
         if opened and opened != self._opened_before:
             with suppress(MlflowException):
                 tracking.Run(opened["run_id"]).finish(status)
+
+    def _leave_run(self, status: str) -> None:
+        """End the run that kedro-mlflow made active: it does so once per node, and remembers the run for ever."""
+        while self.run_id and mlflow.active_run():
+            mlflow.end_run(status)
+        self.run_id, self._is_mlflow_enabled = None, False
 
 
 def connect(context: KedroContext) -> None:
@@ -113,10 +135,9 @@ def _config(context: KedroContext) -> KedroMlflowConfig:
         content = context.config_loader["mlflow"]
     except MissingConfigException:
         raise MentallamError("the configuration has no mlflow.yml: take that of the project's conf/base") from None
-    idle = [f"tracking.{key}" for key in content.get("tracking") or {} if key != "experiment"]
-    if idle:
+    if refused := [f"tracking.{key}" for key in content.get("tracking") or {} if key in _REFUSED]:
         raise MentallamError(
-            f"mlflow.yml: {idle[0]} has no effect, since cross-validations open their runs themselves: remove it"
+            f"mlflow.yml: {refused[0]} is refused, since every cross-validation opens a new run: remove it"
         )
     try:
         config = KedroMlflowConfig.model_validate(content)

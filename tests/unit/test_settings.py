@@ -4,6 +4,7 @@ import pytest
 
 from mentallam import settings
 from mentallam.errors import MentallamError
+from mentallam.project import project_path
 
 
 @pytest.mark.parametrize(("given", "folds"), [(None, 5), ("", 5), (" ", 5), ("2", 2), (" 10 ", 10)])
@@ -24,6 +25,6 @@ def test_no_number_of_folds_names_the_variable(monkeypatch: pytest.MonkeyPatch, 
 def test_a_relative_folder_is_below_the_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert settings.in_project("out 2/%25") == str(settings.PROJECT_PATH / "out 2/%25")
+    assert settings.in_project("out 2/%25") == str(project_path() / "out 2/%25")
     assert settings.in_project("/elsewhere") == "/elsewhere"
     assert settings.in_project("~/out") == str(tmp_path / "out")

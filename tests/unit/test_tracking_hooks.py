@@ -9,12 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import mlflow
 import pytest
 from kedro.framework.project import configure_project, pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
+from kedro_mlflow.framework.hooks import MlflowHook
 from mlflow import MlflowClient
 
 from mentallam import project, settings, tracking_hooks
@@ -40,7 +42,15 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.fixture
-def hooks() -> TrackingHooks:
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Pipeline]:
+    """The pipelines for which kedro-mlflow opens a run; it opens none here."""
+    pipelines: list[Pipeline] = []
+    monkeypatch.setattr(MlflowHook, "before_pipeline_run", lambda self, params, pipeline, _: pipelines.append(pipeline))
+    return pipelines
+
+
+@pytest.fixture
+def hooks(opened: list[Pipeline]) -> TrackingHooks:
     hooks = TrackingHooks()
     hooks._context = SimpleNamespace()  # type: ignore[assignment]
     return hooks
@@ -68,6 +78,39 @@ def test_what_tracks_nothing_leaves_the_store_alone(hooks: TrackingHooks, connec
     assert connected == []
     begin(hooks, needing(["posts"]), saved())
     assert len(connected) == 1
+
+
+def test_kedro_mlflow_opens_a_run_for_a_new_cross_validation_only(
+    hooks: TrackingHooks, connected: list[Any], opened: list[Pipeline], cv_run: dict[str, str]
+) -> None:
+    begin(hooks, needing(["cv_run"], "cv_outcome"), saved(cv_run=cv_run))
+    begin(hooks, needing(["posts"], "predictions"), saved())
+    assert opened == []
+    begin(hooks, opening := needing(["posts"], "cv_run"), saved(cv_run=cv_run))
+    assert opened == [opening]
+
+
+@pytest.mark.parametrize(("last", "expected"), [("keep_report_inputs", "FINISHED"), ("close_cv_run", "RUNNING")])
+def test_the_active_run_ends_with_the_pipeline(
+    hooks: TrackingHooks, connected: list[Any], experiment: str, last: str, expected: str
+) -> None:
+    mlflow.set_experiment(experiment)
+    begin(hooks, needing(["posts"], "cv_run"), saved(cv_run=None))
+    hooks.run_id = mlflow.start_run().info.run_id
+    mlflow.start_run(hooks.run_id, nested=True)  # as kedro-mlflow does for each node
+    run = open_cv_run("a study", experiment)
+    assert run["run_id"] == hooks.run_id
+    hooks.after_pipeline_run(Pipeline([Node(nothing, "posts", None, name=last)]))
+    assert (mlflow.active_run(), hooks.run_id, hooks._is_mlflow_enabled) == (None, None, False)
+    assert status(run) == expected
+    assert MlflowClient().get_run(run["run_id"]).info.run_name == "a study"
+
+
+def test_another_active_run_is_left_alone(hooks: TrackingHooks, experiment: str) -> None:
+    mlflow.set_experiment(experiment)
+    with mlflow.start_run() as users:
+        hooks.after_pipeline_run(Pipeline([]))
+        assert mlflow.active_run().info.run_id == users.info.run_id
 
 
 def test_nodes_that_use_mlflow_say_so() -> None:
@@ -125,7 +168,7 @@ def test_what_was_only_opened_stays_open_and_an_interrupt_ends_it(
     catalog = DataCatalog({"cv_run": MemoryDataset()})
     begin(hooks, needing(["posts"], "cv_run"), catalog)
     catalog.save("cv_run", cv_run)
-    hooks.after_pipeline_run()
+    hooks.after_pipeline_run(Pipeline([]))
     hooks._settle("KILLED")  # as at the interpreter's end
     assert status(cv_run) == "RUNNING"
     begin(hooks, needing(["posts"], "cv_run"), saved(cv_run=None))
@@ -142,19 +185,19 @@ def test_a_fold_that_fails_leaves_the_others_run_open(
     assert status(cv_run) == "RUNNING"
 
 
-def test_kedro_mlflows_hook_is_off() -> None:
+def test_kedro_mlflows_hook_is_not_there_twice() -> None:
     assert distribution("kedro-mlflow").metadata["Name"] in settings.DISABLE_HOOKS_FOR_PLUGINS
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"tracking": {"run": {"id": "feed"}}}, r"mlflow\.yml: tracking\.run has no effect"),
-        ({"tracking": {"disable_tracking": {"pipelines": []}}}, r"tracking\.disable_tracking has no effect"),
+        ({"tracking": {"run": {"id": "feed"}}}, r"mlflow\.yml: tracking\.run is refused"),
+        ({"tracking": {"disable_tracking": {"pipelines": []}}}, r"tracking\.disable_tracking is refused"),
         ({"sever": {}}, r"mlflow\.yml: sever: Extra inputs"),
     ],
 )
-def test_keys_without_effect_are_refused(content: dict[str, Any], sentence: str) -> None:
+def test_keys_that_lead_elsewhere_are_refused(content: dict[str, Any], sentence: str) -> None:
     with pytest.raises(MentallamError, match=sentence) as error:
         tracking_hooks._config(SimpleNamespace(config_loader={"mlflow": content}))  # type: ignore[arg-type]
     assert "\n" not in error.value.message
