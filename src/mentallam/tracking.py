@@ -166,7 +166,12 @@ def open_cv_run(name: str, experiment: str) -> dict[str, str]:
 
 
 def open_fold_run(cv_run: Mapping[str, str], fold: int) -> dict[str, str]:
-    """A new child of the cross-validation's run, as data."""
+    """Open a new child of the cross-validation's run and return it as data.
+
+    Raises:
+        MentallamError: The cross-validation is finished, deleted or gone.
+    """
+    continue_run("cv_run.json", cv_run["run_id"])
     tags = {PARENT_RUN_TAG: cv_run["run_id"], "mentallam.fold": str(fold)}
     child = MlflowClient().create_run(cv_run["experiment_id"], tags=tags, run_name=f"fold_{fold}")
     return {"run_id": child.info.run_id, "experiment_id": cv_run["experiment_id"]}

@@ -101,6 +101,8 @@ def test_a_finished_cross_validation_is_not_continued(
     for option, run_id in (("cv_run.json", cv_run["run_id"]), ("fold_0_run.json", fold_run)):
         with pytest.raises(MentallamError, match=rf"{option}={run_id} belongs to a finished .*--to-nodes open_cv_run"):
             continue_run(option, run_id)
+    with pytest.raises(MentallamError, match="belongs to a finished cross-validation"):
+        open_fold_run(cv_run, 0)  # whatever way led here, such as --only-missing-outputs
 
 
 @pytest.mark.parametrize("status", ["FAILED", "KILLED", "FINISHED"])

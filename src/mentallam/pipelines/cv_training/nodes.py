@@ -197,6 +197,7 @@ def close_cv_run(cv_run: dict[str, str], *fold_results: dict[str, Any]) -> dict[
     """Return the outcome of all folds; the parent run gets means, deviations, best fold and links."""
     results = sorted(fold_results, key=lambda result: int(result["fold"]))
     best = next(result for result in results if result["fold"] == best_fold(results))
+    tracking.continue_run("cv_run.json", cv_run["run_id"])
     run = tracking.Run(cv_run["run_id"])
     for metric, values in aggregate_folds(results).items():
         run.log_metrics({f"{metric}_mean": values["mean"], f"{metric}_std": values["std"]})
@@ -214,6 +215,7 @@ def close_cv_run(cv_run: dict[str, str], *fold_results: dict[str, Any]) -> dict[
 
 def keep_report_inputs(cv_run: dict[str, str], **report_inputs: pd.DataFrame | dict[str, Any]) -> None:
     """Save what reporting reads to the parent run, and close it."""
+    tracking.continue_run("cv_run.json", cv_run["run_id"])
     tracking.keep_report_inputs(cv_run["run_id"], report_inputs)
     tracking.Run(cv_run["run_id"]).finish()
 
