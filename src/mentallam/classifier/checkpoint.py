@@ -24,6 +24,7 @@ from mentallam.classifier.model import compute_dtype, load_base
 from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.weights import BaseModel, locate_base_model
 from mentallam.config import Config, from_dict, to_dict
+from mentallam.device import compute_device
 from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
@@ -127,7 +128,7 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
     wanted = compute_dtype(config.model.dtype if dtype == "auto" else dtype)
     model, tokenizer = load_base(base, wanted, config.model.quantization)
     try:
-        adapted = PeftModel.from_pretrained(model, str(folder))
+        adapted = PeftModel.from_pretrained(model, str(folder), torch_device=str(compute_device()))
     except (KeyError, RuntimeError, ValueError, OSError) as error:  # no head; other shapes; no adapter_config.json
         raise MentallamError(f"{folder} doesn't fit its model ({type(error).__name__}); train again") from None
     # save_embedding_layers: else PEFT would ask the hub about the base.

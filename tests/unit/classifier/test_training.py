@@ -454,7 +454,10 @@ def test_the_log_says_how_far_training_is(run: Any, caplog: pytest.LogCaptureFix
 
 def test_a_macs_gpu_is_left_alone(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    # What accelerate and PEFT do there by themselves: it works on a Mac, and they copy to the CPU in the end.
     monkeypatch.setattr(torch.mps, "empty_cache", lambda: None)
+    monkeypatch.setattr("peft.peft_model.infer_device", lambda: "cpu")
+    monkeypatch.setattr("peft.utils.save_and_load.infer_device", lambda: "cpu")
     model, outcome, _ = run(max_epochs=1)
     assert outcome.steps == 3
     assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
