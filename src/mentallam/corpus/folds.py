@@ -171,10 +171,16 @@ def check_parts(folds: Sequence[FoldSplit], posts: pd.DataFrame) -> None:
         for part in PARTS:
             post_ids: list[str] = fold[part]  # type: ignore[literal-required]
             if len({text[post_id] for post_id in post_ids}) < 2:
-                held = f"{len(post_ids)} copies of one text" if len(post_ids) > 1 else "one post"
+                held, way_out = (
+                    ("one post", "use fewer folds (MENTALLAM_CV_FOLDS) or dev splits (folds.dev_splits), or more posts")
+                    if len(post_ids) == 1
+                    else (
+                        f"{len(post_ids)} copies of one text",
+                        "remove copies, or name the text in cleaning.placeholders",
+                    )
+                )
                 raise MentallamError(
-                    f"Fold {fold['fold']}: the {_shown(part)} part is {held} ({post_ids[0]}); use fewer folds "
-                    "(MENTALLAM_CV_FOLDS) or dev splits (folds.dev_splits), or more posts of different texts"
+                    f"Fold {fold['fold']}: the {_shown(part)} part is {held} ({post_ids[0]}); {way_out}"
                 )
         for label in ("positive", "negative"):
             if not _count(fold, "train", label):

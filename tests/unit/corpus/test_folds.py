@@ -334,7 +334,7 @@ def test_a_part_that_is_one_text_is_refused(part: str, n_posts: int) -> None:
     assert len(copies) == n_posts
     named = part.replace("_", "-")
     with pytest.raises(
-        MentallamError, match=f"^Fold 0: the {named} part is {n_posts} copies of one text \\({copies[0]}"
+        MentallamError, match=f"^Fold 0: the {named} part is {n_posts} copies of one text \\({copies[0]}\\); remove"
     ):
         checked(ALTERNATING, dict.fromkeys(copies, "the same"))
     checked(ALTERNATING, dict.fromkeys(copies[1:], "the same"))

@@ -153,8 +153,8 @@ def test_placeholders_are_counted_and_in_no_fold(tmp_path: Path) -> None:
     assert "left out of posts and pairs: 20 ([removed] 20)" in catalog["data_audit"].load()
 
 
-def test_folds_of_placeholders_that_are_kept_are_refused(tmp_path: Path) -> None:
-    """The copies are one group: where they are not held out they are the dev part, or most of the training posts."""
+def test_placeholders_can_be_kept(tmp_path: Path) -> None:
+    """They are copies of one post then, so one group."""
     texts = [post_of(number) if number % 3 else "[removed]" for number in range(60)]
     params = parameters("pairs") | {"cleaning": CleaningOptions(mask=False, placeholders=())}
     folder = write_pairs(tmp_path, texts)
