@@ -1,5 +1,6 @@
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kedro.io import DataCatalog, DatasetError
@@ -49,11 +50,17 @@ def test_options_of_the_pairs_format(tmp_path: Path) -> None:
         "groundtruth": "post_id,criterion_id,label\np1,x,yes\np2,y,no\n",
     }.items():
         (tmp_path / f"{name}.csv").write_text(content)
-    entry = {"corpus": {"type": "mentallam.datasets.CorpusDataset", "format": "pairs", "folder": str(tmp_path)}}
+    entry: dict[str, dict[str, Any]] = {
+        "corpus": {"type": "mentallam.datasets.CorpusDataset", "format": "pairs", "folder": str(tmp_path)}
+    }
     with pytest.raises(DatasetError) as error:
         DataCatalog.from_config(entry).load("corpus")
     assert "`missing_pairs: allowed`" in root_of(error.value).message
     entry["corpus"]["missing_pairs"] = "allowed"
+    assert DataCatalog.from_config(entry).load("corpus").pairs["label"].tolist() == [1, 0]
+    (tmp_path / "posts.csv").write_text("id,selftext\np1,a\np2,b\n")
+    (tmp_path / "groundtruth.csv").write_text("post_id,criterion_id,label\np1,x,hit\np2,y,miss\n")
+    entry["corpus"] |= {"columns": {"text": "selftext", "post_id": "id"}, "label_values": "hit:miss"}
     assert DataCatalog.from_config(entry).load("corpus").pairs["label"].tolist() == [1, 0]
 
 

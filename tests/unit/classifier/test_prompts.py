@@ -116,6 +116,11 @@ def test_an_unknown_criterion_is_named(prompter: Prompter) -> None:
         prompter.example("p", "SECRET", ["A.1", "A.99"])
 
 
+def test_a_text_in_place_of_a_criterion_is_not_shown(prompter: Prompter) -> None:
+    with pytest.raises(MentallamError, match=r"unknown criterion \(a value of 19 characters\); this model knows"):
+        prompter.example("p", "x", ["Marzipan lighthouse"])
+
+
 def test_no_room_for_the_post_is_an_error(prompter: Prompter, tiny_config: Config) -> None:
     head = len(prompter.tokenizer("post: ")["input_ids"])
     needed = tiny_config.model.max_length - prompter.post_tokens + head  # all but the post
