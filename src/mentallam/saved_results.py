@@ -46,13 +46,17 @@ def change_of_data(
     return None
 
 
-def change_of_config(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+def change_of_config(saved: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str | None:
     """Return the first difference between a saved Hydra configuration and one that was composed now, or None.
+
+    Args:
+        saved: None if its file is empty.
+        now: From `config.to_dict`.
 
     Raises:
         MentallamError: The saved configuration does not fit this version.
     """
-    difference = _first_difference(to_dict(from_dict(dict(saved))), now)
+    difference = _first_difference(to_dict(from_dict(dict(saved or {}))), now)
     return _changed(*difference) if difference else None
 
 
