@@ -23,6 +23,7 @@ from mentallam import run_checks
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
 from mentallam.corpus.manifest import find_changed_file
+from mentallam.corpus.statistics import CorpusLabel
 from mentallam.datasets import CheckpointDataset, CorpusDataset, ReportInputDataset
 from mentallam.errors import MentallamError
 from mentallam.saved_results import change_of_config, change_of_data, change_of_fold
@@ -96,12 +97,14 @@ class ProjectHooks:
             running = Pipeline([node for node in pipeline.nodes if not node.outputs or {*node.outputs} - kept])
         compared: set[str] = set()
         if wanted & made_here:
-            if change := _change_since_folds(made_now, catalog, made_here, env):
+            named = "corpus_label" in given
+            label = CorpusLabel.model_validate(catalog.load("params:corpus_label")) if named else None
+            if change := _change_since_folds(made_now, catalog, made_here, env, label):
                 raise MentallamError(
                     f"{change} since the folds were made: run `kedro run --pipeline data_processing{env}` to make them "
                     f"anew"
                 )
-            compared |= {"cleaning", "folds"}
+            compared |= {"cleaning", "folds", "corpus_label"}
         if _CONFIG in wanted:
             compared |= _check_config(given, bool(pipeline.all_outputs() & made_by_training), catalog, env)
         _check_folds(wanted - made_here, catalog, env)
@@ -282,7 +285,9 @@ def _check_config(given: dict[str, Any], trains: bool, catalog: DataCatalog, env
     return names
 
 
-def _change_since_folds(made_now: set[str], catalog: DataCatalog, made_here: set[str], env: str) -> str | None:
+def _change_since_folds(
+    made_now: set[str], catalog: DataCatalog, made_here: set[str], env: str, label: CorpusLabel | None
+) -> str | None:
     """Return the first difference between what this run takes as it was saved and data_manifest, or None."""
     manifest, corpus = _load(catalog, "data_manifest", env), catalog["corpus"]
     assert isinstance(corpus, CorpusDataset)
@@ -295,6 +300,7 @@ def _change_since_folds(made_now: set[str], catalog: DataCatalog, made_here: set
         CleaningOptions.model_validate(catalog.load("params:cleaning")),
         FoldOptions.model_validate(catalog.load("params:folds")),
         catalog.load("params:n_folds"),
+        label,
     )
 
 

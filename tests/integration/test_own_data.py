@@ -34,11 +34,12 @@ def write_corpus(folder: Path, n_posts: int = 40) -> pd.DataFrame:
 
 def test_own_posts_and_criteria_go_through_all_pipelines(empty: Workspace, tmp_path: Path) -> None:
     truth = write_corpus(tmp_path / "corpus")
-    own = {"env": "pairs", "corpus_dir": str(tmp_path / "corpus"), "corpus_label": {"name": "diaries"}}
-    empty.run("data_processing", **own, folds={"dev_splits": 4})
+    named = {"corpus_label": {"name": "diaries"}}
+    own = {"env": "pairs", "corpus_dir": str(tmp_path / "corpus")}
+    empty.run("data_processing", **own, **named, folds={"dev_splits": 4})
     # The upper of its two layers alone, so that training begins with hidden states that were saved.
-    empty.run("cv_training", **own, overrides="experiment=tiny training.max_epochs=1 adapter.top_layers=1")
-    empty.run("reporting", **own)
+    empty.run("cv_training", **own, **named, overrides="experiment=tiny training.max_epochs=1 adapter.top_layers=1")
+    empty.run("reporting", **own, **named)
     empty.run("inference", **own, input=str(tmp_path / "corpus" / "posts.csv"))
 
     states = load_file(empty.data / "06_models" / "frozen_states.safetensors")
