@@ -22,6 +22,7 @@ from mentallam import run_checks
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
 from mentallam.corpus.manifest import find_changed_file
+from mentallam.corpus.statistics import CorpusLabel
 from mentallam.datasets import CheckpointDataset, CorpusDataset, ReportInputDataset
 from mentallam.errors import MentallamError
 from mentallam.runners import refuse_threads
@@ -52,7 +53,8 @@ class ProjectHooks:
         _check_selection()
         types = run_checks.parameter_types(pipelines)
         if folders:  # the names that an archive or a remote folder interpolates are not known
-            run_checks.check_names(context.config_loader.runtime_params, types, self._interpolated)
+            given, conf = context.config_loader.runtime_params, folders[0].parent
+            run_checks.check_names(given, types, self._interpolated, conf)
         try:
             parameters = context.config_loader["parameters"]
         except (MissingConfigException, OmegaConfBaseException, YAMLError, ValueError) as error:
@@ -88,23 +90,26 @@ class ProjectHooks:
         if missing:
             maker = "data_processing" if made_here.issuperset(missing) else "cv_training"
             raise MentallamError(f"{missing[0]} does not exist yet: run `kedro run --pipeline {maker}{env}` first")
-        made_now = pipeline.all_outputs()
+        running, made_now = pipeline, pipeline.all_outputs()
         if run_params["only_missing_outputs"]:
-            kept = {name for name in made_now & made_by_training if catalog.exists(name)}
-            _check_records(kept, made_here, catalog)
+            kept = {name for name in made_now if catalog.exists(name)}
+            _check_records(kept, made_here, made_by_training, catalog, env)
             wanted, made_now = wanted | kept, set()
+            running = Pipeline([node for node in pipeline.nodes if not node.outputs or {*node.outputs} - kept])
         compared: set[str] = set()
         if wanted & made_here:
-            if change := _change_since_folds(made_now, catalog, made_here, env):
+            named = "corpus_label" in given
+            label = CorpusLabel.model_validate(catalog.load("params:corpus_label")) if named else None
+            if change := _change_since_folds(made_now, catalog, made_here, env, label):
                 raise MentallamError(
                     f"{change} since the folds were made: run `kedro run --pipeline data_processing{env}` to make them "
                     f"anew"
                 )
-            compared |= {"cleaning", "folds"}
+            compared |= {"cleaning", "folds", "corpus_label"}
         if _CONFIG in wanted:
             compared |= _check_config(given, bool(pipeline.all_outputs() & made_by_training), catalog, env)
         _check_folds(wanted - made_here, catalog, env)
-        run_checks.check_read(given, pipeline, pipelines, self._interpolated | compared)
+        run_checks.check_read(given, running, pipelines, self._interpolated | compared)
 
     @hook_impl
     def before_dataset_loaded(self, dataset_name: str) -> None:
@@ -207,7 +212,9 @@ def _environment_folders(context: KedroContext) -> list[Path]:
         return []
     if context.env and not (conf / context.env).is_dir():
         known = ", ".join(sorted(folder.name for folder in conf.iterdir() if folder.is_dir()))
-        raise MentallamError(f"--env {context.env}: there is no folder conf/{context.env}; there are: {known}")
+        raise MentallamError(
+            f"--env {context.env}: there is no folder {context.env} in {conf.name}; there are: {known}"
+        )
     names = (loader.base_env, context.env or loader.default_run_env)
     return [conf / name for name in dict.fromkeys(names) if (conf / name).is_dir()]
 
@@ -234,8 +241,19 @@ def _spelt(option: str) -> str:
     return f"--{option.replace('_', '-')}"
 
 
-def _check_records(kept: set[str], made_here: set[str], catalog: DataCatalog) -> None:
-    """Refuse to keep results whose record is gone, since nothing says what they were made from."""
+def _check_records(
+    kept: set[str], made_here: set[str], made_by_training: set[str], catalog: DataCatalog, env: str
+) -> None:
+    """Refuse to keep results if nothing says what they were made from.
+
+    Raises:
+        MentallamError: The message names the result and the way out.
+    """
+    if others := kept - made_by_training:
+        raise MentallamError(
+            f"{min(others)} exists, and nothing says whether it still fits: --only-missing-outputs resumes `kedro run "
+            f"--pipeline cv_training{env}`; run what follows it whole"
+        )
     for record, results in (("data_manifest", kept & made_here), (_CONFIG, kept - made_here)):
         if results and not catalog.exists(record):
             raise MentallamError(
@@ -268,7 +286,9 @@ def _check_config(given: dict[str, Any], trains: bool, catalog: DataCatalog, env
     return names
 
 
-def _change_since_folds(made_now: set[str], catalog: DataCatalog, made_here: set[str], env: str) -> str | None:
+def _change_since_folds(
+    made_now: set[str], catalog: DataCatalog, made_here: set[str], env: str, label: CorpusLabel | None
+) -> str | None:
     """Return the first difference between what this run takes as it was saved and data_manifest, or None."""
     manifest, corpus = _load(catalog, "data_manifest", env), catalog["corpus"]
     assert isinstance(corpus, CorpusDataset)
@@ -281,6 +301,7 @@ def _change_since_folds(made_now: set[str], catalog: DataCatalog, made_here: set
         CleaningOptions.model_validate(catalog.load("params:cleaning")),
         FoldOptions.model_validate(catalog.load("params:folds")),
         catalog.load("params:n_folds"),
+        label,
     )
 
 

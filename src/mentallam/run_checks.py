@@ -73,13 +73,16 @@ def check_variables(variables: Iterable[str], known: Iterable[str], folders: Ite
             raise MentallamError(f"nothing reads the variable {name}: did you mean {close[0]}")
 
 
-def check_names(given: Mapping[str, Any], types: Mapping[str, Any], interpolated: Iterable[str]) -> None:
+def check_names(
+    given: Mapping[str, Any], types: Mapping[str, Any], interpolated: Iterable[str], conf: Path | None = None
+) -> None:
     """Refuse a runtime parameter that no pipeline and no configuration file reads.
 
     Args:
         given: The runtime parameters, nested.
         types: From `parameter_types`, of all pipelines.
         interpolated: From `interpolated_names`.
+        conf: The folder of all environments, for the message.
 
     Raises:
         MentallamError: The message names the parameter and the closest one that is read.
@@ -98,6 +101,9 @@ def check_names(given: Mapping[str, Any], types: Mapping[str, Any], interpolated
                 f"{name} belongs to the Hydra configuration: "
                 f'write --params "overrides={hydra_key}={_shown(value)}" instead'
             )
+        environments = [folder for folder in sorted(conf.iterdir()) if folder.is_dir()] if conf else []
+        if elsewhere := [folder.name for folder in environments if path[0] in interpolated_names([folder])]:
+            raise MentallamError(f"nothing reads the parameter {name} here, but under --env {' or '.join(elsewhere)}")
         raise MentallamError(f"nothing reads the parameter {name}{_did_you_mean(name, _all_names(read, types))}")
 
 
@@ -173,7 +179,7 @@ def check_read(
         raise MentallamError(
             f"{name} would change nothing in this run: {_listed(nodes)} of the pipeline {pipeline_name} "
             f"{'reads' if len(nodes) == 1 else 'read'} it, and "
-            f"{'is' if len(nodes) == 1 else 'are'} not among the chosen nodes"
+            f"{'is' if len(nodes) == 1 else 'are'} not among the nodes that run"
         )
 
 

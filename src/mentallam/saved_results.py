@@ -7,13 +7,20 @@ from mentallam.config import from_dict, to_dict
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions, FoldSplit
 from mentallam.corpus.manifest import KEYS, Manifest, frame_hash, options
+from mentallam.corpus.statistics import CorpusLabel
 
 Load = Callable[[str], Any]
 """Returns a saved dataset by its name."""
 
 
 def change_of_data(
-    manifest: Manifest, saved: Iterable[str], load: Load, cleaning: CleaningOptions, folds: FoldOptions, n_folds: int
+    manifest: Manifest,
+    saved: Iterable[str],
+    load: Load,
+    cleaning: CleaningOptions,
+    folds: FoldOptions,
+    n_folds: int,
+    label: CorpusLabel | None = None,
 ) -> str | None:
     """Return the first difference between saved results of data_processing and what they should be, or None.
 
@@ -24,6 +31,7 @@ def change_of_data(
         cleaning: How posts are cleaned now.
         folds: How posts are dealt out now.
         n_folds: Number of folds now.
+        label: What the corpus is called now; None leaves that as it was.
     """
     saved = sorted(saved)
     for name in saved:
@@ -38,6 +46,11 @@ def change_of_data(
             if split[name] != value:
                 key = "MENTALLAM_CV_FOLDS" if name == "n_folds" else f"folds.{name}"
                 return f"{key} has changed from {split[name]} to {value}"
+    if label is not None and "data_statistics" in saved:
+        statistics = load("data_statistics")
+        before = {"name": statistics["corpus"], "synthetic": statistics["synthetic"]}
+        if difference := _first_difference(before, label.model_dump(), "corpus_label"):
+            return _changed(*difference)
     chosen = options(cleaning, folds)
     for part, result in (("cleaning", "posts"), ("folds", "groups")):
         for name, value in chosen[part].items():
@@ -46,13 +59,17 @@ def change_of_data(
     return None
 
 
-def change_of_config(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+def change_of_config(saved: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str | None:
     """Return the first difference between a saved Hydra configuration and one that was composed now, or None.
+
+    Args:
+        saved: None if its file is empty.
+        now: From `config.to_dict`.
 
     Raises:
         MentallamError: The saved configuration does not fit this version.
     """
-    difference = _first_difference(to_dict(from_dict(dict(saved))), now)
+    difference = _first_difference(to_dict(from_dict(dict(saved or {}))), now)
     return _changed(*difference) if difference else None
 
 

@@ -55,13 +55,14 @@ def write_corpus(folder: Path, n_posts: int = 40) -> pd.DataFrame:
 
 def test_own_posts_and_criteria_go_through_all_pipelines(empty: Workspace, tmp_path: Path) -> None:
     truth = write_corpus(tmp_path / "corpus")
-    own = {"env": "pairs", "corpus_dir": str(tmp_path / "corpus"), "corpus_label": {"name": "diaries"}}
+    named = {"corpus_label": {"name": "diaries"}}
+    own = {"env": "pairs", "corpus_dir": str(tmp_path / "corpus")}
     headings = {"columns": {"text": "selftext", "post_id": "id"}}
     files = {**own, **headings, "label_values": "matched:unmatched"}
-    empty.run("data_processing", **files, folds={"dev_splits": 4})
+    empty.run("data_processing", **files, **named, folds={"dev_splits": 4})
     # The upper of its two layers alone, so that training begins with hidden states that were saved.
-    empty.run("cv_training", **files, overrides="experiment=tiny training.max_epochs=1 adapter.top_layers=1")
-    empty.run("reporting", **own)
+    empty.run("cv_training", **files, **named, overrides="experiment=tiny training.max_epochs=1 adapter.top_layers=1")
+    empty.run("reporting", **own, **named)
     empty.run("inference", **own, **headings, input=str(tmp_path / "corpus" / "posts.csv"))
 
     states = load_file(empty.data / "06_models" / "frozen_states.safetensors")

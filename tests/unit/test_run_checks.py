@@ -193,7 +193,7 @@ def test_a_parameter_that_other_nodes_read_is_refused() -> None:
         run_checks.check_read({"overrides": "x"}, chosen, PIPELINES, {"data_dir"})
     assert caught.value.message == (
         "overrides would change nothing in this run: compose of the pipeline data reads it, and is not among the "
-        "chosen nodes"
+        "nodes that run"
     )
 
 

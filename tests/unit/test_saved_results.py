@@ -8,6 +8,7 @@ from mentallam.config import Config, to_dict
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
 from mentallam.corpus.manifest import build_manifest
+from mentallam.corpus.statistics import CorpusLabel
 from mentallam.errors import MentallamError
 from mentallam.saved_results import change_of_config, change_of_data, change_of_fold
 
@@ -33,6 +34,13 @@ def changed(
 
 
 SAVED = {**FRAMES, "data_manifest": MANIFEST, "fold_0_split": SPLIT, "data_statistics": {"data_hash": HASH}}
+
+
+def test_the_name_of_the_corpus_where_one_is_given() -> None:
+    saved = {"data_statistics": {"data_hash": HASH, "corpus": "diaries", "synthetic": False}}
+    for name, sentence in (("diaries", None), ("other", "corpus_label.name has changed from 'diaries' to 'other'")):
+        label = CorpusLabel(name=name, synthetic=False)
+        assert change_of_data(MANIFEST, saved, saved.__getitem__, CLEANING, FOLDS, 2, label) == sentence
 
 
 def test_what_fits() -> None:
@@ -76,8 +84,9 @@ def test_a_configuration_that_has_changed(tiny_config: Config) -> None:
     saved = {**now, "training": {**now["training"], "max_epochs": 77}}
     expected = f"training.max_epochs has changed from 77 to {tiny_config.training.max_epochs}"
     assert change_of_config(saved, now) == expected
-    with pytest.raises(MentallamError, match="doesn't fit this version"):
-        change_of_config({**now, "of_another_version": 1}, now)
+    for broken in ({**now, "of_another_version": 1}, None):
+        with pytest.raises(MentallamError, match="doesn't fit this version"):
+            change_of_config(broken, now)
 
 
 CONFIG = {"training": {"max_epochs": 3}}

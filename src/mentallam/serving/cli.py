@@ -18,12 +18,27 @@ from mentallam.errors import MentallamError
 NOTICE = "Research screening, never a diagnosis."
 
 
+class _TextCommand(click.Command):
+    """A command whose argument is a text, which may start with a dash."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Tell a text from options: these hold no blank before their value."""
+        if "--" not in args:
+            texts = [word for word in args if word.startswith("-") and len(word.partition("=")[0].split()) > 1]
+            args = [*(word for word in args if word not in texts), *(["--", *texts] if texts else [])]
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            hint = '; a text that starts with a dash goes behind `--`, as in mentallam predict -- "-text"'
+            raise click.NoSuchOption(error.option_name, f"{error.message}{hint}", ctx=ctx) from None
+
+
 @click.group(help=f"Does a post match a criterion, such as DSM-5's of depression? {NOTICE}")
 def main() -> None:
     """Entry point."""
 
 
-@main.command()
+@main.command(cls=_TextCommand)
 @click.argument("text")
 @click.option(
     "--criterion", "criteria", multiple=True, metavar="ID", help="Ask this criterion only, e.g. A.4; repeatable."

@@ -112,6 +112,22 @@ def test_a_dash_reads_standard_input(kedro: dict[str, Any], model: str) -> None:
     assert json.loads(piped.stdout) != json.loads(predict("something else", "--json").stdout)
 
 
+def test_a_text_may_start_with_a_dash(kedro: dict[str, Any], model: str) -> None:
+    for arguments in (["- could not sleep"], ["--json could not sleep"], ["--", "-sleepless"], ["-- not a word"]):
+        result = predict("--json", *arguments, *(["--criterion", "A.4"] if "--" not in arguments else []))
+        assert result.exit_code == 0, (arguments, result.output)
+        assert json.loads(result.stdout) != json.loads(predict("something else", "--json").stdout)
+    text = "- could not sleep"
+    rows = json.loads(predict(text, "--criterion=A.4", "--json").stdout)
+    assert rows == json.loads(predict("-", "--criterion", "A.4", "--json", stdin=text).stdout)
+
+
+def test_one_word_with_a_dash_hints_at_the_way_out(kedro: dict[str, Any]) -> None:
+    result = predict("-sleepless")
+    assert result.exit_code == 2
+    assert "a text that starts with a dash goes behind `--`" in result.stderr
+
+
 def test_the_profile_and_the_project_are_passed_on(kedro: dict[str, Any], model: str) -> None:
     predict("text", "--env", "test")
     assert kedro == {"project_path": PROJECT, "env": "test"}
