@@ -105,8 +105,8 @@ def _packed(query: Tensor, key: Tensor, value: Tensor, scaling: float, packing: 
 def block_mask(packing: Packing, device: torch.device) -> BlockMask:
     """Return who sees whom in the form of PyTorch's flex attention, which skips the blocks of a row that are hidden.
 
-    The blocks are found from the packing. PyTorch's `create_block_mask` would look at every pair of tokens, with about
-    10 bytes for each: 2.7 GB for a row of 16,384 tokens.
+    The blocks are found from the packing. PyTorch's `create_block_mask` looks at every pair of tokens: 2.6 GB for a row
+    of 16,384 (docs/performance.md).
 
     Args:
         packing: How the row's tokens belong together.

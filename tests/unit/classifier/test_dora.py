@@ -1,13 +1,14 @@
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor
 
 from mentallam.classifier.dora import Factors, FastLoraLinear, Parts, refresh_norms, use_fast_adapters, weight_norms
-from mentallam.classifier.model import build_classifier
+from mentallam.classifier.model import build_classifier, load_base
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.training import pair_loss
@@ -154,6 +155,23 @@ def test_in_bfloat16_as_near_to_float32_as_pefts_own(tiny_base: BaseModel, adapt
     for our_error, peft_error, apart in zip(*(distances(*pair) for pair in pairs), strict=True):
         assert 0 < our_error < 1.5 * peft_error
         assert apart < 2 * peft_error
+
+
+def test_pefts_checkpoints_and_ours_are_the_same_files(
+    tiny_base: BaseModel, in_bfloat16: Config, tmp_path: Path
+) -> None:
+    ours, prompter = make_classifier(tiny_base, in_bfloat16)
+    pefts = with_pefts_own_forward(ours)
+    examples = make_examples(prompter)
+    for saved in (ours, pefts):
+        folder = tmp_path / type(lora_layers(saved)[0]).__name__
+        saved.save_pretrained(str(folder))
+        read = PeftModel.from_pretrained(load_base(tiny_base, torch.bfloat16)[0], str(folder)).eval()
+        assert not any(isinstance(layer, FastLoraLinear) for layer in lora_layers(read))
+        with torch.no_grad():
+            for reader in (pefts, ours):
+                assert torch.equal(logits_and_loss(read, examples)[0], logits_and_loss(reader, examples)[0])
+                use_fast_adapters(read)
 
 
 def distances(one: tuple[Tensor, dict[str, Tensor]], other: tuple[Tensor, dict[str, Tensor]]) -> list[float]:
