@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentallam.corpus.pairs import Expectation, check_counts, pairs_of_annotations, pairs_of_labels
+from mentallam.corpus.pairs import Expectation, check_counts, grid_cells, pairs_of_annotations, pairs_of_labels
 from mentallam.corpus.readers import (
     ANNOTATION_COLUMNS,
     CRITERION_COLUMNS,
@@ -117,6 +117,44 @@ def test_what_belongs_to_no_pair_fails(pair: tuple[str, str]) -> None:
         pairs_of_labels(POSTS, CRITERIA, row)
 
 
+ids = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=4, unique=True)
+
+
+@given(ids, ids, st.lists(st.tuples(st.text("ab", max_size=3), st.text("ab", max_size=3)), max_size=8))
+def test_a_pair_stands_in_one_cell_of_the_grid_or_in_none(
+    post_ids: list[str], criterion_ids: list[str], asked: list[tuple[str, str]]
+) -> None:
+    grid = [(post_id, criterion_id) for post_id in post_ids for criterion_id in criterion_ids]
+    asked = [*grid, *asked]
+    cells = grid_cells(
+        *(pd.Series([pair[place] for pair in asked], dtype="str") for place in (0, 1)),
+        pd.DataFrame({"post_id": post_ids}, dtype="str"),
+        pd.DataFrame({"criterion_id": criterion_ids}, dtype="str"),
+    )
+    assert cells.tolist() == [grid.index(pair) if pair in grid else -1 for pair in asked]
+
+
+def test_both_ways_of_labelling_give_columns_of_the_same_types() -> None:
+    posts, criteria = (
+        pd.DataFrame({name: [f"{name}_{number}" for number in range(3)]}, dtype="str")
+        for name in ("post_id", "criterion_id")
+    )
+    rows = pd.DataFrame({"post_id": ["post_id_2", "post_id_1"], "criterion_id": "criterion_id_1"}, dtype="str")
+    annotated = pairs_of_annotations(posts, criteria, rows.assign(sentence_id=["s2", "s1"], status=[1, 0]))
+    labelled = pairs_of_labels(posts, criteria, rows.assign(label=[1, 0]))
+    pd.testing.assert_series_equal(annotated.dtypes, labelled.dtypes)
+    assert annotated.dtypes.astype(str).tolist() == ["str", "str", "int8", "bool", "str"]
+    assert labelled.to_numpy().tolist() == [
+        ["post_id_1", "criterion_id_1", 0, False, ""],
+        ["post_id_2", "criterion_id_1", 1, False, ""],
+    ]
+    assert annotated.iloc[[4, 7]].to_numpy().tolist() == [
+        ["post_id_1", "criterion_id_1", 0, True, ""],
+        ["post_id_2", "criterion_id_1", 1, False, "s2"],
+    ]
+    assert not annotated.drop(index=[4, 7])[["label", "explicit_negative"]].to_numpy().any()
+
+
 def test_two_labels_of_a_pair_fail() -> None:
     rows = pd.DataFrame({"post_id": ["p0", "p0"], "criterion_id": "A.1", "label": [1, 0]})
     with pytest.raises(MentallamError, match="has a label already"):
@@ -154,6 +192,16 @@ def test_other_counts_fail_and_say_how_to_override(corpus: Corpus) -> None:
     assert "3 posts (expected 1484), 6 pairs (expected 13356)" in message
     assert "criteria (expected" not in message
     assert "expectation.override_reason=" in message
+
+
+def test_every_count_that_differs_is_named() -> None:
+    pairs = pd.DataFrame({"label": [1, 1, 0, 0, 0], "explicit_negative": [False, False, True, False, False]})
+    posts, criteria = pd.DataFrame(index=range(5)), pd.DataFrame(index=range(1))
+    found = {"posts": 5, "criteria": 1, "pairs": 5, "positive": 2, "explicit_negative": 1}
+    for name, count in found.items():
+        with pytest.raises(MentallamError, match=f"^The data hold {count} {name} .expected {count + 1}.; if that"):
+            check_counts(posts, criteria, pairs, Expectation.model_validate({**found, name: count + 1}))
+    assert check_counts(posts, criteria, pairs, Expectation.model_validate(found))["found"] == found
 
 
 @pytest.mark.parametrize("reason", ["", None])
