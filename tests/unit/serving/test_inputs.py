@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from mentallam.errors import MentallamError
-from mentallam.serving.inputs import read_posts
+from mentallam.serving.inputs import check_posts, read_posts
 
 SECRET = "Marzipan lighthouse"
 
@@ -176,3 +176,12 @@ def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(MentallamError, match=r"posts\.csv can't be read \(Permission denied\)"):
         read_posts(str(tmp_path / "posts.csv"))
+
+
+@pytest.mark.parametrize("name", ["text", "post_id", "criterion_id"])
+@pytest.mark.parametrize("value", [7, 1.5, True])
+def test_a_value_that_is_no_string_is_refused(name: str, value: object) -> None:
+    rows = pd.DataFrame({"row": [1, 2], "text": "a", "post_id": ["p", "q"], "criterion_id": "A.1"}, dtype=object)
+    rows.loc[1, name] = value
+    with pytest.raises(MentallamError, match=f"^the input, row 2: {name} must be a string$"):
+        check_posts(rows, "the input")
