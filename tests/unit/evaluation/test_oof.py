@@ -35,7 +35,8 @@ def test_the_index_of_a_fold_does_not_matter(folds: Folds) -> None:
 
 
 def test_a_pair_that_occurs_twice_is_an_error_naming_it(folds: Folds) -> None:
-    folds[2] = pd.concat([folds[2], folds[2][:1]])
+    again = folds[2][:1].assign(logit=folds[2]["logit"][0] + 0.01)  # by another model, say
+    folds[2] = pd.concat([folds[2], again])
     with pytest.raises(MentallamError, match=r"'s_2_0' and criterion 'A\.1' was predicted more than once"):
         out_of_fold_table(folds)
 

@@ -125,6 +125,24 @@ def test_counts_are_kept_apart_by_part() -> None:
     np.testing.assert_allclose(f1_of(counts), [[4 / 7, 1], [np.nan, np.nan]])
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_is_not_defined_is_no_warning() -> None:
+    """Weights of groups without a positive pair, without a negative one, and the first without the last two pairs."""
+    pairs = pd.DataFrame({"label": [0, 1, 1], "probability": [0.2, 0.9, 0.4], "prediction": [0, 1, 0]})
+    metrics = WeightedMetrics(pairs.assign(criterion_id=["A.1", "A.1", "A.2"]), [0, 1, 2], 3)
+    values = metrics(np.array([[1.0, 0, 0], [0, 1, 1], [1, 1, 0]]))
+    found = {name: values[:, place].tolist() for place, name in enumerate([*METRICS, *metrics.criteria])}
+    nan = pytest.approx(np.nan, nan_ok=True)
+    assert found["f1"] == [nan, pytest.approx(2 / 3), 1.0]
+    assert found["precision"] == [nan, 1.0, 1.0]
+    assert found["recall"] == [nan, 0.5, 1.0]
+    assert found["accuracy"] == [1.0, 0.5, 1.0]
+    for name in ("balanced_accuracy", "mcc", "roc_auc", "average_precision"):
+        assert found[name] == [nan, nan, 1.0], name
+    assert found["macro_f1"] == [nan, 0.5, nan]
+    assert (found["A.1"], found["A.2"]) == ([nan, 1.0, 1.0], [nan, 0.0, nan])
+
+
 def test_a_broken_table_is_an_error(oof: pd.DataFrame) -> None:
     oof.loc[3, "probability"] = np.nan
     with pytest.raises(MentallamError, match="not a number from 0 to 1"):
