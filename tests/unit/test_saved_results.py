@@ -19,7 +19,7 @@ FRAMES = {
     "groups": pd.DataFrame({"post_id": ["p1", "p2"], "group": ["p1", "p2"]}),
 }
 CLEANING, FOLDS = CleaningOptions(mask=False), FoldOptions(seed=42, group_by="post_id", dev_splits=5)
-MANIFEST = build_manifest({"format": "redsm5", "folder": "sample", "files": []}, FRAMES, CLEANING, FOLDS, {})
+MANIFEST = build_manifest({"format": "redsm5", "folder": "sample", "files": []}, FRAMES, CLEANING, FOLDS, {}, {})
 HASH = MANIFEST["data_hash"]
 SPLIT: Any = {"data_hash": HASH, "seed": 42, "dev_splits": 5, "n_folds": 2, "dev": ["p1"], "held_out": ["p2"]}
 

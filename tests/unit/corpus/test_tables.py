@@ -47,7 +47,7 @@ REFUSED = [
     ("posts.csv", b"post_id,text\np1,fine\np2,\x81\n", 'row 3: not UTF-8; save it as UTF-8 ("CSV UTF-8" in Excel)'),
     ("posts.csv", zipped(), 'is an Excel workbook or another ZIP archive; save its sheet as "CSV UTF-8"'),
     ("posts.csv", parquet(), "is a Parquet file; end its name in .parquet"),
-    ("posts.jsonl", gzip.compress(LINE.encode()), "is compressed with gzip; unpack it"),
+    ("posts.jsonl", gzip.compress(LINE.encode(), mtime=0), "is compressed with gzip; unpack it"),
     ("posts.csv", f"<!DOCTYPE html>\n<p>{SECRET}</p>\n", "is a web page; download the file itself"),
     ("posts.parquet", f"post_id,text\np1,{SECRET}\n", "is no valid Parquet file"),
     ("posts.xlsx", zipped(), 'it must be one of .csv, .parquet, .jsonl, .txt; save its sheet as "CSV UTF-8"'),
