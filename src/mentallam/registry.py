@@ -104,8 +104,8 @@ def find_champion(name: str) -> ModelVersion | None:
         return None
 
 
-def find_checkpoint(experiment: str, checkpoint_run: str | None, name: str) -> Path:
-    """Return the folder of the checkpoint that shall be used; fetched first where it lies on a server.
+def find_checkpoints(experiment: str, checkpoint_run: str | None, name: str) -> list[Path]:
+    """Return the folders of the checkpoints that answer together; fetched first where they lie on a server.
 
     Args:
         experiment: As for `tracking.find_fold_run`.
@@ -113,19 +113,21 @@ def find_checkpoint(experiment: str, checkpoint_run: str | None, name: str) -> P
         name: The registered model whose champion that is.
 
     Raises:
-        MentallamError: As `tracking.find_fold_run` and `champion_checkpoint`.
+        MentallamError: As `tracking.find_fold_run` and `champion_checkpoints`.
     """
     if checkpoint_run == CHAMPION:
-        return champion_checkpoint(name)
-    return download_checkpoint(find_fold_run(experiment, checkpoint_run))
+        return champion_checkpoints(name)
+    return [download_checkpoint(find_fold_run(experiment, checkpoint_run))]
 
 
-def champion_checkpoint(name: str) -> Path:
-    """Return the folder of the champion's checkpoint: the registered model's copy, whatever became of its runs.
+def champion_checkpoints(name: str) -> list[Path]:
+    """Return the folders of the champion's checkpoints: the registered model's copies, whatever became of its runs.
+
+    Returns:
+        One folder, or one per fold if the champion is an ensemble.
 
     Raises:
-        MentallamError: There is no champion, its artifacts are gone, or it is an ensemble, which has no single
-            checkpoint.
+        MentallamError: There is no champion, or its artifacts are gone.
     """
     champion = find_champion(name)
     if champion is None:
@@ -133,20 +135,15 @@ def champion_checkpoint(name: str) -> Path:
             f"there is no champion yet of the registered model {name!r}: run `kedro run --pipeline reporting` first, "
             f"with the same --env"
         )
-    if champion.tags["use"] == "ensemble":
-        raise MentallamError(
-            f"the champion of {name!r} is an ensemble of folds, and inference takes one checkpoint: load it with "
-            f"mlflow.pyfunc.load_model('models:/{name}@{CHAMPION}'), or name a run"
-        )
     try:
         folder = Path(download_artifacts(f"models:/{name}/{champion.version}"))
-        (checkpoint,) = Model.load(folder).flavors["python_function"]["artifacts"].values()
+        checkpoints = Model.load(folder).flavors["python_function"]["artifacts"]
     except (MlflowException, OSError):
         raise MentallamError(
             f"the files of {name} version {champion.version}, the champion, are gone: register another with `kedro run "
             f"--pipeline reporting --params registry.reason=...`, or name a run"
         ) from None
-    return folder / str(checkpoint["path"])
+    return [folder / str(checkpoint["path"]) for _, checkpoint in sorted(checkpoints.items())]
 
 
 def _objection(candidate: Candidate, champion: ModelVersion) -> str | None:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import mlflow
 import pandas as pd
 import pytest
 from mlflow.entities.model_registry import ModelVersion
@@ -74,8 +75,14 @@ def test_reporting_twice_registers_once_and_the_ensemble_takes_a_reason(
     version = champion(trained)
     assert (version.tags["use"], version.tags["reason"]) == ("ensemble", "steadier")
     assert "all 5 folds' models" in version.description
-    with pytest.raises(MentallamError, match="is an ensemble of folds"):
-        trained.run("inference", input="posts.csv", checkpoint_run="champion")
+    posts = trained.folder / "posts.csv"
+    posts.write_text("post_id,text,criterion_id\na,I am tired.,A.6\n")
+    trained.run("inference", input=str(posts), checkpoint_run="champion")
+    (answer,) = pd.read_json(trained.data / "07_model_output" / "predictions.jsonl", lines=True).to_dict("records")
+    model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
+    expected = model.predict(pd.DataFrame({"post_id": ["a"], "text": ["I am tired."], "criterion_id": ["A.6"]}))
+    assert answer["probability"] == pytest.approx(expected["probability"].iloc[0], abs=1e-9)
+    assert answer["run_id"] == outcome["cv_run_id"]
     trained.run("reporting", registry={"reason": "back"})
     assert champion(trained).version == before.version
 

@@ -1,5 +1,6 @@
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -9,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from mentallam.errors import MentallamError
-from mentallam.registry import Candidate, RegistryOptions, champion_checkpoint, find_champion, find_checkpoint, offer
+from mentallam.registry import Candidate, RegistryOptions, champion_checkpoints, find_champion, find_checkpoints, offer
 from mentallam.tracking import open_cv_run
 
 CARD = "# Model card"
@@ -141,34 +142,35 @@ def test_a_model_that_cannot_be_written_leaves_the_registry_as_it_was(
     assert "version 1 is the champion now" in offer(first, options, CARD, save_model)
 
 
-def save_pyfunc(folder: Path, model_id: str) -> None:
-    """What MLflow writes of a model with one checkpoint."""
-    (folder / "artifacts" / "fold_2").mkdir(parents=True)
-    (folder / "artifacts" / "fold_2" / "mentallam.json").write_text("{}")
-    flavor = {"artifacts": {"fold_2": {"path": "artifacts/fold_2", "uri": "/where/it/was"}}}
-    Model(model_id=model_id, flavors={"python_function": flavor}).save(folder / "MLmodel")
+def save_pyfunc(folder: Path, model_id: str, folds: tuple[int, ...] = (2,)) -> None:
+    """What MLflow writes of a model with these folds' checkpoints."""
+    for fold in folds:
+        (folder / "artifacts" / f"fold_{fold}").mkdir(parents=True)
+        (folder / "artifacts" / f"fold_{fold}" / "mentallam.json").write_text("{}")
+    artifacts = {f"fold_{fold}": {"path": f"artifacts/fold_{fold}", "uri": "/where/it/was"} for fold in folds}
+    Model(model_id=model_id, flavors={"python_function": {"artifacts": artifacts}}).save(folder / "MLmodel")
 
 
 def test_the_champions_checkpoint_is_the_registered_models_own(
     options: RegistryOptions, candidate: Callable[..., Candidate], experiment: str, tmp_path: Path
 ) -> None:
     with pytest.raises(MentallamError, match="there is no champion yet of the registered model .*--pipeline reporting"):
-        champion_checkpoint(options.model)
+        champion_checkpoints(options.model)
     first = candidate(0.4)
     offer(first, options, CARD, save_pyfunc)
     MlflowClient().delete_run(first.cv_run_id)
-    checkpoint = find_checkpoint(experiment, "champion", options.model)
+    (checkpoint,) = find_checkpoints(experiment, "champion", options.model)
     assert (checkpoint.name, (checkpoint / "mentallam.json").is_file()) == ("fold_2", True)
 
     shutil.rmtree(tmp_path / "mlruns")
     with pytest.raises(MentallamError, match=r"the files of .* version 1, the champion, are gone: .*registry\.reason"):
-        champion_checkpoint(options.model)
+        champion_checkpoints(options.model)
 
 
-def test_an_ensemble_has_no_single_checkpoint(options: RegistryOptions, candidate: Callable[..., Candidate]) -> None:
-    offer(candidate(0.4), options.model_copy(update={"use": "ensemble"}), CARD, save_model)
-    with pytest.raises(MentallamError, match="is an ensemble of folds, and inference takes one checkpoint"):
-        champion_checkpoint(options.model)
+def test_an_ensemble_has_a_checkpoint_per_fold(options: RegistryOptions, candidate: Callable[..., Candidate]) -> None:
+    save = partial(save_pyfunc, folds=(2, 0, 1))
+    offer(candidate(0.4), options.model_copy(update={"use": "ensemble"}), CARD, save)
+    assert [folder.name for folder in champion_checkpoints(options.model)] == ["fold_0", "fold_1", "fold_2"]
 
 
 def test_a_name_with_an_apostrophe_is_a_name(options: RegistryOptions, candidate: Callable[..., Candidate]) -> None:

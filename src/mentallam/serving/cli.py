@@ -113,14 +113,14 @@ def _answer(
     text: str, criteria: tuple[str, ...], checkpoint_run: str | None, parameters: dict[str, Any]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     # torch takes seconds to import; a wrong option should not wait for it
-    from mentallam.registry import RegistryOptions, find_checkpoint
+    from mentallam.registry import RegistryOptions, find_checkpoints
     from mentallam.serving.predictor import Predictor
 
     # Kedro makes it what the pipelines' nodes say that it is, or leaves the dict.
     registry = RegistryOptions.model_validate(parameters["registry"])
-    checkpoint = find_checkpoint(parameters["tracking_experiment"], checkpoint_run, registry.model)
+    checkpoints = find_checkpoints(parameters["tracking_experiment"], checkpoint_run, registry.model)
     config = compose_inference(Path(parameters["hydra_configs"]), parameters["profile"])
-    predictor = Predictor.load([checkpoint], Path(parameters["base_models"]), config)
+    predictor = Predictor.load(checkpoints, Path(parameters["base_models"]), config)
     asked: list[str | None] = [*dict.fromkeys(criteria)] or [None]
     posts = pd.DataFrame({"post_id": "text", "text": text, "criterion_id": asked}, dtype=object)
     return predictor.predict(posts), predictor.criteria

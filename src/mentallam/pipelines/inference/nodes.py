@@ -21,12 +21,15 @@ def compose_inference_config(hydra_configs: str, profile: str, overrides: str | 
     return asdict(config.compose_inference(Path(hydra_configs), profile, overrides))
 
 
-def find_checkpoint(experiment: str, checkpoint_run: str | None, registered_model: str) -> str:
-    """Return the folder of the checkpoint that is used; fetched first where it lies on a server."""
-    return str(registry.find_checkpoint(experiment, checkpoint_run, registered_model))
+def find_checkpoints(experiment: str, checkpoint_run: str | None, registered_model: str) -> list[str]:
+    """Return the folders of the checkpoints that are used; fetched first where they lie on a server."""
+    return [str(folder) for folder in registry.find_checkpoints(experiment, checkpoint_run, registered_model)]
 
 
-def predict(posts: pd.DataFrame, inference_config: dict[str, Any], checkpoint: str, base_models: str) -> pd.DataFrame:
+def predict(
+    posts: pd.DataFrame, inference_config: dict[str, Any], checkpoints: list[str], base_models: str
+) -> pd.DataFrame:
     """Return one row per post and criterion: ids, answer, probability; never the text."""
-    predictor = Predictor.load([Path(checkpoint)], Path(base_models), config.InferenceConfig(**inference_config))
+    folders = [Path(folder) for folder in checkpoints]
+    predictor = Predictor.load(folders, Path(base_models), config.InferenceConfig(**inference_config))
     return predictor.predict(posts, progress="predict")
