@@ -1,0 +1,106 @@
+"""Private interfaces of dependencies: all are listed in docs/internals.md, and all are there."""
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import PROJECT
+
+SOURCE = PROJECT / "src" / "mentallam"
+ROWS = re.findall(r"^\| `([\w.]+)` \| (.+?) \|", (PROJECT / "docs" / "internals.md").read_text(), flags=re.MULTILINE)
+LISTED = {name: re.findall(r"`([\w/]+\.py)`", places) for name, places in ROWS}
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(SOURCE.rglob("*.py"))}
+
+
+def resolve(name: str) -> Any:
+    """The object of that dotted name; an attribute that instances alone have is found by its annotation."""
+    parts = name.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            annotated = getattr(found, "__annotations__", {})
+            found = annotated[part] if part in annotated else getattr(found, part)
+        return found
+    raise ModuleNotFoundError(name)
+
+
+def private_uses() -> Iterator[tuple[str, str]]:
+    """(file, name) of each import of a private name, and of each private attribute that is not one of ours."""
+    ours = {name for tree in TREES.values() for node in ast.walk(tree) for name in defined(node)}
+    for path, tree in TREES.items():
+        file = path.relative_to(SOURCE).as_posix()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module and not node.module.startswith("mentallam"):
+                for alias in node.names:
+                    if is_private(full := f"{node.module}.{alias.name}"):
+                        yield file, full
+            elif isinstance(node, ast.Attribute) and is_private(node.attr) and node.attr not in ours:
+                yield file, node.attr
+
+
+def is_private(name: str) -> bool:
+    return any(part.startswith("_") and not part.startswith("__") for part in name.split("."))
+
+
+def defined(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
+        yield node.attr
+    elif isinstance(node, ast.ClassDef) or (isinstance(node, ast.Attribute) and node.attr == "_replace"):
+        yield "_replace"  # a NamedTuple's, documented in spite of its name
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_it_is_there(name: str) -> None:
+    try:
+        resolve(name)
+    except (ModuleNotFoundError, AttributeError) as error:
+        pytest.fail(
+            f"{name} is gone from the installed release ({error}), and {', '.join(LISTED[name])} need it: pin an older "
+            "release in constraints.txt and pyproject.toml, or replace it (docs/internals.md)"
+        )
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_it_is_used_where_the_table_says(name: str) -> None:
+    *module, last = name.split(".")
+    assert LISTED[name], "no file is named"
+    for file in LISTED[name]:
+        text = (SOURCE / file).read_text(encoding="utf-8")
+        assert re.search(rf"\b{last}\b", text), f"{file} does not use {name} any more: correct docs/internals.md"
+        assert module[0] in text
+
+
+def test_no_private_name_is_used_that_is_not_listed() -> None:
+    listed = {(file, name) for name, files in LISTED.items() for file in files}
+    by_attribute = {(file, name.rpartition(".")[2]) for file, name in listed}
+    unlisted = [f"{file}: {name}" for file, name in private_uses() if (file, name) not in listed | by_attribute]
+    assert not unlisted, f"not listed in docs/internals.md: {'; '.join(sorted(set(unlisted)))}"
+
+
+def test_a_module_that_is_listed_is_listed_with_all_that_is_taken_from_it() -> None:
+    modules = {name.rpartition(".")[0] for name in LISTED} - {"torch", "torch.Tensor", "torch.nn.Module", "torch.cpu"}
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module in modules:
+                for alias in node.names:
+                    assert f"{node.module}.{alias.name}" in LISTED, path
+
+
+def test_the_check_sees_what_is_gone() -> None:
+    with pytest.raises(AttributeError):
+        resolve("torch.Tensor._vresion")
+    with pytest.raises(AttributeError):
+        resolve("torch._dynamo.exc.Missing")
+    assert isinstance(Path(resolve("torch.utils._python_dispatch").__file__), Path)
