@@ -76,6 +76,9 @@ def test_a_cross_validation_loads_the_base_once_and_leaves_it_as_it_is(
         trained, *_ = fit_fold(
             config, tiny_base, split, posts, criteria, pairs, groups, states, origin, lambda *_, **__: None
         )
+        for name, parameter in trained.model.named_parameters():
+            if "lora_B" in name:  # after so few steps they may be zero, and a merge would change nothing
+                torch.nn.init.normal_(parameter)
         folder = tmp_path / f"fold_{split['fold']}"
         save_checkpoint(trained, folder)
         for merge in (True, False):
