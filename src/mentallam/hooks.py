@@ -106,7 +106,7 @@ class ProjectHooks:
                     f"anew"
                 )
             compared |= {"cleaning", "folds", "corpus_label"}
-        if _CONFIG in wanted:
+        if wanted - made_here and catalog.exists(_CONFIG):  # trained results have it in them
             compared |= _check_config(given, bool(pipeline.all_outputs() & made_by_training), catalog, env)
         _check_folds(wanted - made_here, catalog, env)
         run_checks.check_read(given, running, pipelines, self._interpolated | compared)

@@ -104,6 +104,7 @@ def test_a_fold_that_fits() -> None:
     [
         ({**FACTS, "origin": {"data_hash": "other"}}, {"p1"}, {"p2"}, "the data have changed"),
         (FACTS, {"p2"}, {"p2"}, "its dev split has changed"),
+        (FACTS, {"p1", "p3"}, {"p2"}, "its dev split has changed"),
         (FACTS, {"p1"}, {"p1"}, "its held-out posts have changed"),
         (FACTS, {"p1"}, set(), "its held-out posts have changed"),
         (
