@@ -78,6 +78,17 @@ def test_posts_are_scored_without_dropout_and_gradients_and_the_model_stays_as_i
     assert model.training == training and torch.is_grad_enabled()
 
 
+def test_a_pass_goes_where_the_model_is(posts: list[PostExample]) -> None:
+    """A device that holds no data stands for a GPU; the logits come back on another one than they were asked on."""
+
+    class Elsewhere(LastToken):
+        def forward(self, input_ids: torch.Tensor, pool_index: torch.Tensor, **batch: Any) -> SimpleNamespace:
+            assert {input_ids.device.type, pool_index.device.type, batch["position_ids"].device.type} == {"meta"}
+            return SimpleNamespace(logits=torch.tensor([[0.0, 2.0]]).expand(len(pool_index), 2))
+
+    assert score_pairs(Elsewhere().to("meta"), posts, 1000).tolist() == [2.0] * 7
+
+
 def test_a_lack_of_memory_takes_smaller_passes_and_changes_no_score(
     posts: list[PostExample], caplog: pytest.LogCaptureFixture
 ) -> None:

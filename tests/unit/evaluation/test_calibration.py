@@ -137,6 +137,21 @@ def test_equal_probabilities_share_a_bin() -> None:
     assert expected_calibration_error([0, 1], [0.5, 0.5]) == 0.0
 
 
+@pytest.mark.parametrize(("options", "bins"), [({}, 10), ({"bins": 4}, 4)])
+def test_the_error_is_the_mean_distance_of_equally_large_bins(options: dict[str, int], bins: int) -> None:
+    labels, logits = drawn(0.5, 0.5, n=200)
+    order = np.argsort(logits)
+    parts = np.split(order, bins)
+    probabilities = Calibration().probabilities(logits)
+    expected = np.mean([abs(probabilities[part].mean() - labels[part].mean()) for part in parts])
+    assert expected_calibration_error(labels, probabilities, **options) == pytest.approx(expected)
+
+
+def test_a_bin_counts_as_often_as_it_has_pairs() -> None:
+    """Four pairs of 0.2, of which one is matched, and an unmatched one of 0.9."""
+    assert expected_calibration_error([1, 0, 0, 0, 0], [0.2] * 4 + [0.9]) == pytest.approx((4 * 0.05 + 0.9) / 5)
+
+
 def test_the_error_of_one_bin_by_hand() -> None:
     assert expected_calibration_error([1, 0, 0, 0], [0.4] * 4, bins=1) == pytest.approx(0.15)
 

@@ -89,6 +89,7 @@ def test_the_threshold_itself_counts_as_matched() -> None:
     assert predict_labels([0.36, 0.37, 0.38], 0.37).tolist() == [0, 1, 1]
     assert predict_labels([0.3, 0.3], [0.2, 0.4]).tolist() == [1, 0]
     assert predict_labels(GRID, GRID).all()
+    assert predict_labels([0.3], 0.2).dtype == np.int8
 
 
 def test_float32_probabilities_are_compared_as_float64() -> None:
@@ -102,6 +103,13 @@ def test_float32_probabilities_are_compared_as_float64() -> None:
 def test_the_threshold_is_the_middle_of_the_gap() -> None:
     # Every threshold from 0.21 to 0.80 separates the two labels.
     assert best_threshold([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]) == ThresholdChoice(0.5, 1.0)
+
+
+def test_one_false_alarm_among_many_pairs_is_no_tie() -> None:
+    """F1 is 1 from 0.31 to 0.90 and less by four millionths below."""
+    labels, scores = np.ones(120_001, int), np.full(120_001, 0.9)
+    labels[0], scores[0] = 0, 0.3
+    assert best_threshold(labels, scores).threshold == 0.6
 
 
 def test_of_several_gaps_the_longest_is_taken() -> None:

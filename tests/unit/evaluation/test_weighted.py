@@ -143,6 +143,23 @@ def test_what_is_not_defined_is_no_warning() -> None:
     assert (found["A.1"], found["A.2"]) == ([nan, 1.0, 1.0], [nan, 0.0, nan])
 
 
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.float32])
+def test_counts_do_not_depend_on_the_types_of_what_is_counted(dtype: type) -> None:
+    labels, predictions, part = np.array([0, 1, 1, 0]), np.array([1, 1, 0, 0]), np.array([0, 1, 1, 1])
+    unit = np.array([0, 99, 99, 50])  # times the parts too large for eight bits
+    expected = confusion_sums(labels, predictions, part, unit, 100)
+    small = unit.astype(np.float32 if dtype is np.float32 else np.int8)
+    found = confusion_sums(labels.astype(dtype), predictions.astype(dtype), part.astype(dtype), small, 100)
+    assert found.dtype == np.float64 and np.array_equal(found, expected)
+    pairs = pd.DataFrame({"label": labels.astype(dtype), "prediction": predictions.astype(dtype), "criterion_id": part})
+    pairs["probability"] = [0.3, 0.9, 0.4, 0.1]
+    rank = np.array([2, 4, 3, 1])
+    metrics = WeightedMetrics(pairs, small, 100, rank.astype(np.uint8))
+    assert metrics.criteria == ["0", "1"]  # names, also where a file's ids look like numbers
+    weights = np.ones((1, 100))
+    np.testing.assert_array_equal(metrics(weights), WeightedMetrics(pairs, unit, 100, rank)(weights))
+
+
 def test_a_broken_table_is_an_error(oof: pd.DataFrame) -> None:
     oof.loc[3, "probability"] = np.nan
     with pytest.raises(MentallamError, match="not a number from 0 to 1"):
