@@ -202,3 +202,18 @@ def test_a_finished_cross_validation_is_not_written_to_again(trained: Workspace,
         assert done.returncode == 1
         assert "belongs to a finished cross-validation" in done.stderr.strip().splitlines()[-1]
     assert trained.client().get_run(summary["cv_run_id"]).to_dictionary() == before
+
+
+@pytest.mark.parametrize("options", [["--runner", "ParallelRunner"], ["--async"]])
+def test_another_runner_gives_the_same_predictions(trained: Workspace, empty: Workspace, options: list[str]) -> None:
+    done = empty.kedro("--pipelines", "cv_training", *options)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    for fold in range(5):
+        file = Path("07_model_output", "folds", f"fold_{fold}_predictions.parquet")
+        expected, found = (pd.read_parquet(workspace.data / file) for workspace in (trained, empty))
+        pd.testing.assert_frame_equal(found, expected, check_exact=True)
+    experiment = empty.client().get_experiment_by_name("mentallam-tiny")
+    runs = empty.client().search_runs([experiment.experiment_id])
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert (len(runs), len(children)) == (6, 5)
+    assert {run.info.status for run in runs} == {"FINISHED"}

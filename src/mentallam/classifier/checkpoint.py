@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import torch
 from peft import PeftModel
-from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.lora import Linear as LoraLinear
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
