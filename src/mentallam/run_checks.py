@@ -96,7 +96,10 @@ def check_names(
             )
         if any(_covers(known, name) or _covers(name, known) for known in read):
             continue
-        if hydra_key := _hydra_key(path):
+        known_names = _all_names(read, types)
+        is_key_here = any(known.endswith(f".{name}") for known in known_names)  # folds.seed, besides training.seed
+        hydra_key = _hydra_key(path)
+        if hydra_key and (hydra_key == name or not is_key_here):
             raise MentallamError(
                 f"{name} belongs to the Hydra configuration: "
                 f'write --params "overrides={hydra_key}={_shown(value)}" instead'
@@ -104,7 +107,7 @@ def check_names(
         environments = [folder for folder in sorted(conf.iterdir()) if folder.is_dir()] if conf else []
         if elsewhere := [folder.name for folder in environments if path[0] in interpolated_names([folder])]:
             raise MentallamError(f"nothing reads the parameter {name} here, but under --env {' or '.join(elsewhere)}")
-        raise MentallamError(f"nothing reads the parameter {name}{_did_you_mean(name, _all_names(read, types))}")
+        raise MentallamError(f"nothing reads the parameter {name}{_did_you_mean(name, known_names)}")
 
 
 def check_values(parameters: Mapping[str, Any], types: Mapping[str, Any]) -> None:

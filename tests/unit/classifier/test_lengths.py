@@ -68,5 +68,6 @@ def test_what_cannot_be_counted_is_a_sentence(
 
 
 def test_a_folder_without_a_tokenizer_is_a_sentence(model: ModelConfig, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     found = token_statistics(replace(model, path=str(tmp_path)), tmp_path, POSTS, TABLE)
     assert f"the tokenizer of tiny can't be read from {tmp_path}" in found["not_counted"]
