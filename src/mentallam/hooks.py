@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from yaml import YAMLError
 
-from mentallam import run_checks
+from mentallam import project, run_checks
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
 from mentallam.corpus.manifest import find_changed_file
@@ -28,6 +28,7 @@ from mentallam.errors import MentallamError
 from mentallam.runners import refuse_threads
 from mentallam.saved_results import change_of_config, change_of_data, change_of_fold
 from mentallam.tracking import find_report_inputs
+from mentallam.tracking_hooks import connect
 
 # Read by the settings; those that configuration files read are found there.
 _VARIABLES = ("MENTALLAM_CV_FOLDS",)
@@ -47,6 +48,8 @@ class ProjectHooks:
         Raises:
             MentallamError: The message names what was given, and what is allowed.
         """
+        project.enter(context)
+        self._context = context
         folders = _environment_folders(context)
         run_checks.check_variables(os.environ, _VARIABLES, folders)
         self._interpolated = frozenset(run_checks.interpolated_names(folders))
@@ -81,6 +84,7 @@ class ProjectHooks:
             if not wanted or pipeline.all_outputs() & made_by_training:
                 raise MentallamError("cv_run_id reports a finished run again: it goes with `--pipeline reporting`")
             run_checks.check_read(given, pipeline, pipelines, self._interpolated)
+            connect(self._context)
             _take_from_run(str(cv_run_id), wanted, catalog)
             return
         if wanted & made_here:

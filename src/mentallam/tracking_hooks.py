@@ -23,7 +23,7 @@ from kedro_mlflow.framework.hooks import MlflowHook
 from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 
-from mentallam import project, tracking, tracking_store
+from mentallam import tracking, tracking_store
 from mentallam.errors import MentallamError
 
 logger = logging.getLogger(__name__)
@@ -41,23 +41,21 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
     run_id: str | None
     _opened_before, _unsettled = None, None  # cross-validations' runs: the last one's, and the catalog of this one's
 
-    # Last in settings.HOOKS and tryfirst: before the hooks that read the configuration or the tracking.
-    @hook_impl(tryfirst=True)
+    @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Read mlflow.yml and tell MLflow where the store is, without touching the store.
 
         Raises:
             MentallamError: mlflow.yml has an unknown key, or one that is refused here.
         """
-        project.enter(context)
         self._context = context
         self.mlflow_config = _config(context)
         context.mlflow = self.mlflow_config  # type: ignore[attr-defined]  # `kedro mlflow ui` looks here
         self._already_active_mlflow = False
-        self._leave_run("FINISHED")
+        self._leave_run("FAILED")  # of a session that was stopped before its first node
         tracking_store.announce(self.mlflow_config.server.mlflow_tracking_uri)
 
-    @hook_impl(tryfirst=True)
+    @hook_impl(trylast=True)  # a run is opened when nothing refuses the pipeline any more
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Connect to the store if a node needs it; open a new cross-validation's run, never write to a finished one.
 
@@ -103,7 +101,8 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
     def _leave_run(self, status: str) -> None:
         """End the run that kedro-mlflow made active: it does so once per node, and remembers the run for ever."""
         while self.run_id and mlflow.active_run():
-            mlflow.end_run(status)
+            with suppress(MlflowException):  # in a notebook, the store may be another one by now
+                mlflow.end_run(status)
         self.run_id, self._is_mlflow_enabled = None, False
 
 

@@ -1,5 +1,6 @@
 """A given parameter takes effect or is refused, however the run is started; nothing is trained here."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -211,6 +212,8 @@ def test_saved_results_are_not_taken_for_what_was_asked(
 
 
 def test_the_same_parameters_again_are_no_change(copy: Workspace, kedro_run: Callable[..., str]) -> None:
+    cv_run = json.loads((copy.data / "06_models" / "cv_run.json").read_text())
+    copy.client().update_run(cv_run["run_id"], status="RUNNING")  # a finished one is never written to again
     params = "overrides=adapter.r=8,folds.seed=42,profile=tiny"
     evaluate = ("--pipelines", "cv_training", "--nodes", "fold_2.evaluate")
     assert kedro_run(copy, *evaluate, params=params) == ""
