@@ -108,8 +108,9 @@ def test_every_other_path_is_an_input(
 
 
 def test_a_run_file_is_checked_as_the_command_line_is(
-    empty: Workspace, kedro_run: Callable[..., str], tmp_path: Path
+    empty: Workspace, kedro_run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", empty.environment["MLFLOW_TRACKING_URI"])
     file = tmp_path / "run.yml"
     file.write_text(yaml.safe_dump({"run": {"env": "test", "params": {"folds.seed": 7}}}))
     result = CliRunner().invoke(run, ["--config", str(file)])

@@ -21,7 +21,7 @@ def compose_inference_config(hydra_configs: str, profile: str, overrides: str | 
     return asdict(config.compose_inference(Path(hydra_configs), profile, overrides))
 
 
-def find_checkpoints(experiment: str, checkpoint_run: str | None, registered_model: str) -> list[str]:
+def select_checkpoints(experiment: str, checkpoint_run: str | None, registered_model: str) -> list[str]:
     """Return the folders of the checkpoints that are used; fetched first where they lie on a server."""
     return [str(folder) for folder in registry.find_checkpoints(experiment, checkpoint_run, registered_model)]
 

@@ -18,10 +18,10 @@ def create_pipeline() -> Pipeline:
                 name="compose_inference_config",
             ),
             Node(
-                nodes.find_checkpoints,
+                nodes.select_checkpoints,
                 ["params:tracking_experiment", "params:checkpoint_run", "params:registry.model"],
                 "serving_checkpoints",
-                name="find_checkpoints",
+                name="select_checkpoints",  # after read_posts: Kedro runs what may run at once in the order of names
                 tags=NEEDS_TRACKING,
             ),
             Node(
