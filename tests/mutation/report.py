@@ -54,9 +54,8 @@ def mutants(results: Path) -> Iterator[Mutant]:
                 sys.exit("The last run was interrupted: run make test-mutation again")
             name = key.rsplit(".", 1)[1]
             original = name.rsplit("__mutmut_", 1)[0] + "__mutmut_orig"
-            before, after = (
-                [line.replace(copy, "f") for line in functions[copy]] for copy in (original, name)
-            )  # every copy has a name of its own
+            # Every copy has a name of its own.
+            before, after = ([line.replace(copy, "f") for line in functions[copy]] for copy in (original, name))
             put_in = "\n".join(line[2:].strip() for line in ndiff(before, after) if line.startswith("+ "))
             function = original.removesuffix("__mutmut_orig").removeprefix("x_").split("ǁ")[-1]
             yield Mutant(module, function, put_in, code not in _NOT_CAUGHT)
