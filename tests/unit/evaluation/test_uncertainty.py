@@ -345,6 +345,11 @@ def test_a_metric_that_a_repeat_does_not_define_is_none(oof: pd.DataFrame, optio
     }
 
 
+def test_a_repeat_of_other_pairs_is_named(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
+    with pytest.raises(MentallamError, match="The table of runs/b cannot be compared with the first"):
+        seed_spread({"this run": oof, "runs/a": oof, "runs/b": oof[1:]}, options)
+
+
 def test_one_repeat_shows_no_spread(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
     with pytest.raises(MentallamError, match="two or more"):
         seed_spread({"42": oof}, options)
