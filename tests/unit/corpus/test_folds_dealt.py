@@ -79,6 +79,13 @@ def test_every_class_is_spread_over_the_folds_as_evenly_as_posts_allow(
     assert max(sizes) - min(sizes) <= (2 if n_criteria == 1 else 5)
 
 
+def test_there_may_be_as_many_folds_as_groups() -> None:
+    pairs, groups = table(6, 1, 0.5, 0)
+    folds = make_folds(pairs, groups, FoldOptions(seed=0, group_by="post_id", dev_splits=5), 6, "")
+    assert sorted(post for fold in folds for post in fold["held_out"]) == groups["post_id"].tolist()
+    assert [len(fold["held_out"]) for fold in folds] == [len(fold["dev"]) for fold in folds] == [1] * 6
+
+
 def test_equal_groups_are_dealt_in_turn() -> None:
     assert _deal(np.array([[1.0, 2.0]] * 6), 3).tolist() == [0, 1, 2, 0, 1, 2]
 

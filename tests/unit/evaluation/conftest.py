@@ -89,7 +89,12 @@ class Once:
         return {**estimate_uncertainty(self.oof, {"tfidf": self.baseline}, OPTIONS), "seeds": None}
 
 
-@pytest.fixture(scope="session")
+def _scope(fixture_name: str, config: pytest.Config) -> str:
+    """Anew for each test where mutants are tried: mutmut runs the tests that call the mutant themselves."""
+    return "function" if config.getoption("--hypothesis-profile") == "mutation" else "session"
+
+
+@pytest.fixture(scope=_scope)  # type: ignore[arg-type]
 def once() -> Once:
     """Made once; the fixtures below hand out copies."""
     return Once()

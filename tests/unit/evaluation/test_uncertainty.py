@@ -259,6 +259,30 @@ def test_a_resample_that_cannot_tell_is_left_out_and_never_counts_as_zero(
     assert protocol_intervals(oof, options)["honest"]["f1"]["undefined"] == chance
 
 
+def test_a_fold_without_a_positive_pair_counts_as_zero_in_the_mean_as_in_the_summary(
+    oof: pd.DataFrame, options: UncertaintyOptions
+) -> None:
+    oof.loc[oof["fold"] == 0, "label"] = 0
+    oof = oof.assign(prediction=oof["label"], probability=oof["label"].astype(float))
+    assert protocol_intervals(oof, options)["honest"]["f1_mean"] == {
+        "estimate": 0.8,
+        "low": pytest.approx(0.8),
+        "high": pytest.approx(0.8),
+        "undefined": 0.0,
+    }
+
+
+def test_a_fold_whose_positive_pairs_are_all_missed_is_undefined_where_they_are_not_drawn(
+    oof: pd.DataFrame, options: UncertaintyOptions
+) -> None:
+    lonely = oof.loc[oof["label"] == 1, "group"].iloc[0]
+    oof.loc[(oof["fold"] == 0) & (oof["group"] != lonely), "label"] = 0
+    oof = oof.assign(prediction=oof["label"].where(oof["fold"] != 0, 0), probability=oof["label"].astype(float))
+    mean = protocol_intervals(oof, options)["honest"]["f1_mean"]
+    assert mean["estimate"] == pytest.approx(0.8)
+    assert mean["undefined"] == pytest.approx(np.exp(-1), abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -278,8 +302,15 @@ def test_tables_that_do_not_match_are_refused(oof: pd.DataFrame, change: Any, re
 
 
 def test_a_missing_column_is_an_error_naming_it(oof: pd.DataFrame) -> None:
-    with pytest.raises(MentallamError, match="'group'"):
+    with pytest.raises(MentallamError, match="^The table of tfidf cannot be compared .*: it has no column 'group';"):
         paired(oof, oof.drop(columns="group"), "tfidf")
+
+
+def test_a_table_of_other_pairs_is_named(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
+    with pytest.raises(MentallamError, match="^The table of tfidf cannot be compared .* is only in the first table"):
+        estimate_uncertainty(oof, {"tfidf": oof[1:]}, options)
+    with pytest.raises(MentallamError, match="^The table of the second cannot be compared .* only in the first table"):
+        compare_tables(oof, oof[1:], options)
 
 
 def test_the_second_table_comes_in_the_order_of_the_first(oof: pd.DataFrame, baseline: pd.DataFrame) -> None:
@@ -343,6 +374,11 @@ def test_a_metric_that_a_repeat_does_not_define_is_none(oof: pd.DataFrame, optio
         "high": None,
         "undefined": 1.0,
     }
+
+
+def test_a_repeat_of_other_pairs_is_named(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
+    with pytest.raises(MentallamError, match="The table of runs/b cannot be compared with the first"):
+        seed_spread({"this run": oof, "runs/a": oof, "runs/b": oof[1:]}, options)
 
 
 def test_one_repeat_shows_no_spread(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
