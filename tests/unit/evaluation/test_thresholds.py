@@ -78,6 +78,19 @@ def test_no_grid_point_has_a_higher_smoothed_f1(pairs: list[tuple[int, float]], 
     assert smoothed[round(chosen * 100)] == pytest.approx(smoothed.max())
 
 
+def test_smoothing_averages_over_both_sides() -> None:
+    """F1 is 1 at 0.50, 0.947 below and 0.941 above, so that a lower threshold has the better neighbours."""
+    scores = np.repeat([0.49, 0.505, 0.515], [1, 1, 8])
+    labels = np.repeat([0, 1, 1], [1, 1, 8])
+    assert best_threshold(labels, scores).threshold == 0.5
+    curve = sweep(labels, scores)["f1"].to_numpy()
+    for steps in (1, 2):
+        window = [curve[max(place - steps, 0) : place + steps + 1].mean() for place in range(2, 99)]
+        assert (
+            best_threshold(labels, scores, ThresholdRule(smoothing=steps)).threshold == GRID[2 + int(np.argmax(window))]
+        )
+
+
 def test_smoothing_leaves_a_lonely_peak() -> None:
     labels = [0] * 10 + [1, 0, 1, 1, 1]
     scores = [0.1] * 10 + [0.2, 0.5, 0.51, 0.9, 0.9]

@@ -288,7 +288,10 @@ def test_a_fold_whose_positive_pairs_are_all_missed_is_undefined_where_they_are_
     [
         (lambda table: table[1:], "the pair of post 's_0_0' and criterion 'A.1' is only in the first table"),
         (lambda table: pd.concat([table, table[5:6]]), "stands twice in the table of tfidf"),
-        (lambda table: table.assign(label=1 - table["label"]), "has another label there"),
+        (
+            lambda table: table.assign(label=1 - table["label"]),
+            r"the pair of post 's_0_0' and criterion 'A\.1' has another label there",
+        ),
         (lambda table: table.assign(group=table["group"].replace("s_1_3", "s_1_4")), "'s_1_3' .* has another group"),
         (
             lambda table: pd.concat([table, table[:1].assign(post_id="new")]),
