@@ -153,7 +153,7 @@ def test_counts_do_not_depend_on_the_types_of_what_is_counted(dtype: type) -> No
     assert found.dtype == np.float64 and np.array_equal(found, expected)
     pairs = pd.DataFrame({"label": labels.astype(dtype), "prediction": predictions.astype(dtype), "criterion_id": part})
     pairs["probability"] = [0.3, 0.9, 0.4, 0.1]
-    rank = np.array([2, 4, 3, 1])
+    rank = np.array([1, 3, 2, 0])
     metrics = WeightedMetrics(pairs, small, 100, rank.astype(np.uint8))
     assert metrics.criteria == ["0", "1"]  # names, also where a file's ids look like numbers
     weights = np.ones((1, 100))
