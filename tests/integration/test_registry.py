@@ -87,6 +87,8 @@ def test_reporting_twice_registers_once_and_the_ensemble_takes_a_reason(
     assert champion(trained).version == before.version
 
 
-def test_without_a_registry_nothing_is_registered(empty: Workspace) -> None:
+def test_without_a_registry_nothing_is_registered(empty: Workspace, tmp_path: Path) -> None:
+    posts = tmp_path / "posts.txt"
+    posts.write_text("I am tired.\n")
     with pytest.raises(MentallamError, match="there is no champion yet of the registered model 'mentallam-tiny'"):
-        empty.run("inference", input="posts.csv", checkpoint_run="champion")
+        empty.run("inference", input=str(posts), checkpoint_run="champion")
