@@ -211,8 +211,8 @@ def test_threshold_and_calibration_come_from_the_dev_pairs_by_the_models_rule(
     log_odds = np.log(dev["probability"] / (1 - dev["probability"]))
     slope, intercept = np.polyfit(dev["logit"], log_odds, 1)
     np.testing.assert_allclose(own["probability"], expit(slope * own["logit"] + intercept), atol=1e-6)
-    # At the optimum of Platt's likelihood the probabilities have the targets' sum, and the same weighed by the logits,
-    # which are of the order of ten.
+    # At the optimum of Platt's likelihood the probabilities have the targets' sum, and the same weighed by the logits.
+    # These in units of their spread, in which the solver works and stops.
     n_positive, n_negative = dev["label"].sum(), (1 - dev["label"]).sum()
     target = np.where(dev["label"] == 1, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
     residual = dev["probability"] - target
