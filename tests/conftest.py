@@ -16,26 +16,13 @@ from xdist.scheduler import LoadScopeScheduling
 
 from mentallam.classifier.weights import BaseModel, prepare_base_model
 from mentallam.config import Config, compose_config
+from tests.samples import CRITERIA, POSTS, PROJECT
 
 # How busy the machine is decides no test.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 # A mutant is caught by any example, not only by the smallest.
 settings.register_profile("mutation", settings.get_profile("untimed"), phases=[Phase.explicit, Phase.generate])
-
-PROJECT = Path(__file__).resolve().parents[1]
-SAMPLE = PROJECT / "data" / "01_raw" / "sample"
-
-CRITERIA = {
-    "A.1": "Depressed mood: sad, empty, hopeless.",
-    "A.4": "Insomnia or sleeping too much.",
-    "A.6": "Fatigue or loss of energy nearly every day, whatever else is going on.",
-}
-POSTS = {
-    "s_1_1": "I have not slept for weeks.",
-    "s_1_2": "We went to the lake and I ate three sandwiches. " * 6,
-    "s_2_1": "Tired. So tired that the dishes have been in the sink since Monday, and I just look at them.",
-}
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,5 +1,5 @@
 """`python -m mentallam` is the same as the `mentallam` command."""
 
-from mentallam.serving.cli import main
+from mentallam.serving.command_line import main
 
 main()

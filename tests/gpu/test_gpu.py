@@ -19,8 +19,8 @@ from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.training import pair_loss, train
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config, compose_config
-from tests.conftest import PROJECT
-from tests.unit.classifier.conftest import (
+from tests.samples import PROJECT
+from tests.unit.classifier.builders import (
     gradients,
     make_classifier,
     make_examples,
@@ -28,7 +28,7 @@ from tests.unit.classifier.conftest import (
     relative_difference,
 )
 from tests.unit.classifier.test_dora import with_pefts_own_forward
-from tests.unit.conftest import DECISION, ORIGIN
+from tests.unit.trained_folds import DECISION, ORIGIN
 
 pytestmark = pytest.mark.gpu
 

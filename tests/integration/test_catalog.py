@@ -10,8 +10,8 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
 
-from tests.conftest import PROJECT
-from tests.integration.conftest import Workspace
+from tests.integration.workspace import Workspace
+from tests.samples import PROJECT
 
 ODD_IDS = ["0012", "1e5", "NA", "N/A", "nan", "null", "true", "-5", "=1+1", "1700000000"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from mentallam import tracking
 from mentallam.errors import MentallamError
-from tests.integration.conftest import Workspace
+from tests.integration.workspace import Workspace
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pytest
 from safetensors import safe_open
 
 from mentallam.seeds import training_seed
-from tests.conftest import SAMPLE
-from tests.integration.conftest import Workspace
+from tests.integration.workspace import Workspace
+from tests.samples import SAMPLE
 
 METRICS = ("f1", "precision", "recall", "accuracy", "roc_auc", "f1_same_fold")
 

@@ -9,7 +9,7 @@ import pytest
 
 from mentallam.config import DecisionConfig
 from mentallam.evaluation.decision import Decision, fit_decision
-from tests.integration.conftest import Workspace
+from tests.integration.workspace import Workspace
 
 FOLDS = range(5)
 

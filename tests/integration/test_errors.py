@@ -10,8 +10,8 @@ from kedro.framework.startup import bootstrap_project
 from kedro.runner import ThreadRunner
 
 from mentallam.errors import MentallamError
-from tests.conftest import PROJECT
-from tests.integration.conftest import Workspace
+from tests.integration.workspace import Workspace
+from tests.samples import PROJECT
 
 SECRET = "Marzipan lighthouse"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Workspace
+from tests.integration.workspace import Workspace
 
 FIELDS = {"post_id", "criterion_id", "label", "probability", "threshold", "run_id"}
 SECRET = "Marzipan lighthouse"

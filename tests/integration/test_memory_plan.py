@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tests.integration.conftest import Workspace
+from tests.integration.workspace import Workspace
 
 
 def test_memory_is_planned_without_data_or_weights(empty: Workspace, capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from safetensors.torch import load_file
 
-from tests.integration.conftest import Workspace
+from tests.integration.workspace import Workspace
 
 TOPICS = {
     "sleep": ("I lay awake until the birds began", "The afternoon was fine"),

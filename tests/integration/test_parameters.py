@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 
 from mentallam.cli import run
-from tests.conftest import PROJECT
-from tests.integration.conftest import Workspace
+from tests.integration.workspace import Workspace
+from tests.samples import PROJECT
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from mlflow.entities.model_registry import ModelVersion
 
 from mentallam.errors import MentallamError
-from tests.integration.conftest import Workspace
+from tests.integration.workspace import Workspace
 
 NAME = "mentallam-tiny"
 PREDICT = """

@@ -12,8 +12,8 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from mentallam.errors import MentallamError
-from tests.conftest import PROJECT
-from tests.integration.conftest import Workspace
+from tests.integration.workspace import Workspace
+from tests.samples import PROJECT
 
 WAY_OUT = "since the folds were made: run `kedro run --pipeline data_processing --env test` to make them anew"
 

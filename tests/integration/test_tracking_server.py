@@ -12,8 +12,8 @@ from urllib.request import urlopen
 import pytest
 from mlflow.artifacts import list_artifacts
 
-from tests.conftest import PROJECT
-from tests.integration.conftest import Workspace
+from tests.integration.workspace import Workspace
+from tests.samples import PROJECT
 
 
 @pytest.fixture

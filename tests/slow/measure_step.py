@@ -16,7 +16,7 @@ from mentallam.classifier.training import pair_loss
 from mentallam.classifier.weights import load_architecture, prepare_base_model
 from mentallam.config import compose_config
 from mentallam.corpus.readers import read_criteria
-from tests.conftest import PROJECT
+from tests.samples import PROJECT
 from tests.slow.process_memory import memory, reset_peak
 
 STEPS = 3

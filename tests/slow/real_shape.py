@@ -31,7 +31,7 @@ from mentallam.corpus.readers import read_criteria
 from mentallam.corpus.synthetic_corpus import SAMPLE, generate
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
-from tests.conftest import PROJECT
+from tests.samples import PROJECT
 from tests.slow.process_memory import AnonymousPeak, memory, reset_peak
 
 SHARD = "2GB"

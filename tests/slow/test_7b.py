@@ -13,7 +13,7 @@ import psutil
 import pytest
 from safetensors import safe_open
 
-from tests.conftest import PROJECT
+from tests.samples import PROJECT
 from tests.slow.process_memory import CLEAR_REFS
 
 GB = 10**9

@@ -10,7 +10,7 @@ import pytest
 from mentallam.classifier.memory import ALLOWANCE
 from mentallam.classifier.weights import prepare_base_model
 from mentallam.config import compose_config
-from tests.conftest import PROJECT
+from tests.samples import PROJECT
 from tests.slow.process_memory import CLEAR_REFS
 
 pytestmark = pytest.mark.slow

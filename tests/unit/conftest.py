@@ -1,44 +1,20 @@
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
-import torch
 
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.weights import BaseModel
-from mentallam.config import Config
-from mentallam.evaluation.calibration import Calibration
-from mentallam.evaluation.decision import Decision, Thresholds
-from tests.unit.classifier.conftest import make_classifier
-
-ORIGIN = {
-    "run_id": "fold-run",
-    "cv_run_id": "cv-run",
-    "fold": 1,
-    "seed": 43,
-    "corpus": "synthetic sample",
-    "synthetic": True,
-    "data_hash": "ab" * 32,
-    "mask": False,
-}
-
-
-DECISION = Decision(Calibration(0.9, -0.1), Thresholds(0.37))
-
-
-def with_threshold(trained: TrainedFold, threshold: float) -> TrainedFold:
-    """The same, but for the threshold of all criteria."""
-    return replace(trained, decision=replace(trained.decision, thresholds=Thresholds(threshold)))
-
-
-def make_trained(base: BaseModel, config: Config) -> TrainedFold:
-    """What training would leave: adapters and a head that are not as they start."""
-    model, prompter = make_classifier(base, config)
-    head = model.base_model.model.score.modules_to_save["default"].weight
-    torch.nn.init.normal_(head, std=0.3)
-    return TrainedFold(model, prompter, config, base, DECISION, ORIGIN)
+from mentallam.config import Config, DecisionConfig
+from mentallam.evaluation.aggregate import summarise
+from mentallam.evaluation.resampling import UncertaintyOptions
+from tests.unit.predictions import DATA_STATISTICS, OPTIONS, Folds, Once, outcome_of
+from tests.unit.trained_folds import make_trained
 
 
 @pytest.fixture
@@ -65,3 +41,85 @@ def experiment(tracking_database: str, tmp_path: Path, request: pytest.FixtureRe
     while mlflow.active_run():
         mlflow.end_run()
     mlflow.set_tracking_uri(before)
+
+
+def _scope(fixture_name: str, config: pytest.Config) -> str:
+    """Anew for each test where mutants are tried: mutmut runs the tests that call the mutant themselves."""
+    return "function" if config.getoption("--hypothesis-profile") == "mutation" else "session"
+
+
+@pytest.fixture(scope=_scope)  # type: ignore[arg-type]
+def once() -> Once:
+    """Made once; the fixtures below hand out copies."""
+    return Once()
+
+
+@pytest.fixture
+def criteria(once: Once) -> pd.DataFrame:
+    return deepcopy(once.criteria)
+
+
+@pytest.fixture
+def folds(once: Once) -> Folds:
+    """Five folds of twelve posts with nine criteria each, predicted well but not perfectly."""
+    return deepcopy(once.folds)
+
+
+@pytest.fixture
+def oof(once: Once) -> pd.DataFrame:
+    return deepcopy(once.oof)
+
+
+@pytest.fixture
+def baseline(once: Once) -> pd.DataFrame:
+    """The same pairs as `oof`, scored worse."""
+    return deepcopy(once.baseline)
+
+
+@pytest.fixture
+def options() -> UncertaintyOptions:
+    return OPTIONS
+
+
+@pytest.fixture
+def uncertainty(once: Once) -> dict[str, Any]:
+    """What reporting says of `oof` and `baseline`."""
+    return deepcopy(once.uncertainty)
+
+
+@pytest.fixture
+def baselines(once: Once) -> pd.DataFrame:
+    """Two baselines on the pairs of `oof`, the second worse than the first."""
+    return deepcopy(once.baselines)
+
+
+@pytest.fixture
+def cv_outcome(once: Once) -> dict[str, Any]:
+    """What the training leaves for `folds`."""
+    return deepcopy(once.cv_outcome)
+
+
+@pytest.fixture
+def summary(once: Once) -> dict[str, Any]:
+    return deepcopy(once.summary)
+
+
+@pytest.fixture
+def summarised(once: Once) -> Callable[[Folds], dict[str, Any]]:
+    """Summary of other folds, with the outcome that belongs to them."""
+    return lambda folds: summarise(pd.concat(folds), outcome_of(folds), DATA_STATISTICS, once.criteria)
+
+
+@pytest.fixture
+def data_statistics() -> dict[str, Any]:
+    return deepcopy(DATA_STATISTICS)
+
+
+@pytest.fixture
+def training_config() -> dict[str, Any]:
+    return {
+        "model": {"name": "tiny", "max_length": 96},
+        "adapter": {"use_dora": True, "r": 8},
+        "training": {"learning_rate": 0.001, "select_by": "average_precision", "class_weight": "none"},
+        "decision": asdict(DecisionConfig()),
+    }

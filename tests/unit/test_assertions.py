@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT
+from tests.samples import PROJECT
 
 # Of these the value is true whatever the program does; of a conditional expression it may be one of its branches.
 _NO_CONDITION = (

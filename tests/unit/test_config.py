@@ -6,7 +6,7 @@ import pytest
 
 from mentallam.config import Config, compose_config, compose_inference, from_dict, to_dict
 from mentallam.errors import MentallamError
-from tests.conftest import PROJECT
+from tests.samples import PROJECT
 
 HYDRA = PROJECT / "hydra_configs"
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -4,7 +4,7 @@ from importlib import metadata
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from tests.conftest import PROJECT
+from tests.samples import PROJECT
 
 PYTHONS = ("3.10.0", "3.11.0", "3.11.4", "3.12.0", "3.13.0")
 

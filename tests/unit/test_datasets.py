@@ -9,8 +9,8 @@ from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.scoring import score_pairs
 from mentallam.datasets import CheckpointDataset, CorpusDataset
 from mentallam.errors import MentallamError
-from tests.conftest import PROJECT, SAMPLE
-from tests.unit.classifier.conftest import make_examples
+from tests.samples import PROJECT, SAMPLE
+from tests.unit.classifier.builders import make_examples
 
 CRITERIA_FILE = PROJECT / "data" / "01_raw" / "dsm5_criteria.csv"
 

@@ -18,7 +18,7 @@ from mentallam.corpus.readers import read_corpus
 from mentallam.evaluation.label_audit import audit_labels
 from mentallam.serving.inputs import read_posts
 from mentallam.tracking import find_report_inputs, keep_report_inputs, load_report_input
-from tests.conftest import PROJECT
+from tests.samples import PROJECT
 from tests.unit.corpus.files import write_table
 
 IDS = [

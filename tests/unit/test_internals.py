@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import PROJECT
+from tests.samples import PROJECT
 
 SOURCE = PROJECT / "src" / "mentallam"
 ROWS = re.findall(r"^\| `([\w.]+)` \| (.+?) \|", (PROJECT / "docs" / "internals.md").read_text(), flags=re.MULTILINE)

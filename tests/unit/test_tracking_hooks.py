@@ -23,7 +23,7 @@ from mentallam import project, settings, tracking_hooks
 from mentallam.errors import MentallamError
 from mentallam.tracking import BEST_RUN_TAG, NEEDS_TRACKING, Run, open_cv_run, open_fold_run
 from mentallam.tracking_hooks import TrackingHooks
-from tests.conftest import PROJECT
+from tests.samples import PROJECT
 
 
 def nothing(*names: Any) -> None:

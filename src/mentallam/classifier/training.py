@@ -34,7 +34,7 @@ from mentallam.classifier.prompts import PostExample
 from mentallam.classifier.scoring import score_pairs, sigmoid
 from mentallam.config import TrainConfig
 from mentallam.device import on_gpu
-from mentallam.evaluation.checks import has_one_label
+from mentallam.evaluation.arrays import has_one_label
 from mentallam.evaluation.thresholds import best_threshold
 
 logger = logging.getLogger(__name__)

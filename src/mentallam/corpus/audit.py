@@ -1,27 +1,19 @@
-"""The data audit: what a reviewer would ask of a corpus, in figures and one page, without a word of any post."""
+"""The data audit: what a reviewer would ask of a corpus, as numbers, without a word of any post."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment
 from numpy.typing import NDArray
 
 from mentallam import __version__
 from mentallam.corpus.folds import FoldSplit
 from mentallam.corpus.lengths import length_histogram, words_per_post
-from mentallam.page import drawn, html_environment
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
-TEMPLATE = "audit.html.j2"
 AUTHOR_BUCKETS = ("1", "2", "3", "4", "5", "6-10", "11-20", "21-50", "51+")
-PAIR_LENGTHS_SHOWN = (256, 512, 1024)
 DUPLICATES_SHOWN = 25
 
 
@@ -171,58 +163,3 @@ def _largest(
         return None
     deviation, fold, criterion_id = max(known)
     return {"deviation": deviation, "fold": fold, "criterion_id": criterion_id}
-
-
-def render(facts: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
-    """Return the audit as one HTML page that loads nothing: the library that draws its figures is in it.
-
-    Args:
-        facts: From `audit_facts`.
-        figures: From `audit_plots.audit_figures` of these facts.
-    """
-    return (
-        _environment()
-        .get_template(TEMPLATE)
-        .render(
-            facts,
-            near_duplicates=_listed_duplicates(facts["statistics"].get("duplicates", {})),
-            tokens_shown=[_shown_lengths(own) for own in facts["tokens"] if own["not_counted"] is None],
-            **drawn(figures),
-        )
-    )
-
-
-def _shown_lengths(own: Mapping[str, Any]) -> dict[str, Any]:
-    """One tokenizer's row of the page's table: only the usual lengths of a pair, and the configured one."""
-    lengths = {*PAIR_LENGTHS_SHOWN, own["max_length"]}
-    return {**own, "truncated": [cut for cut in own["truncated"] if cut["max_length"] in lengths]}
-
-
-def _listed_duplicates(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Rows of the page's table: counts, and ids as far as there is room."""
-    return [
-        (name.replace("_", " "), _ids(value) if isinstance(value, list) else str(value))
-        for name, value in found.items()
-    ]
-
-
-def _ids(ids: Sequence[Any]) -> str:
-    more = f" and {len(ids) - DUPLICATES_SHOWN:,} more" if len(ids) > DUPLICATES_SHOWN else ""
-    groups = (", ".join(own) if isinstance(own, list) else str(own) for own in ids[:DUPLICATES_SHOWN])
-    return "; ".join(groups) + more if ids else "none"
-
-
-def _environment() -> Environment:
-    environment = html_environment(Path(__file__).parent)
-    environment.filters.update(number=_number, percent=_percent)
-    return environment
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "unknown"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
-
-
-def _percent(share: float | None) -> str:
-    return "not defined" if share is None else f"{share:.1%}"

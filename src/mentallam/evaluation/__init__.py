@@ -1,4 +1,4 @@
-"""Evaluation: what the predictions on held-out pairs are worth, as numbers, pictures and a report.
+"""Evaluation: what the predictions on held-out pairs are worth, as numbers.
 
 Rooms: `checks` (what every metric asks of its input); `calibration`, `thresholds` and `decision` (from a logit to a
 prediction); `oof` (the out-of-fold table); `metrics`, `protocols`, `slices`, `trivial` and `baselines`; `weighted`,

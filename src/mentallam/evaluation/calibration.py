@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from mentallam.evaluation.checks import Probabilities, checked_labels, checked_pairs
+from mentallam.evaluation.arrays import Probabilities, checked_labels, checked_pairs
 
 logger = logging.getLogger(__name__)
 

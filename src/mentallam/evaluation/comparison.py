@@ -6,11 +6,8 @@ from typing import Any
 import pandas as pd
 
 from mentallam.errors import MentallamError
-from mentallam.evaluation.report import markdown_environment
 from mentallam.evaluation.resampling import UncertaintyOptions
 from mentallam.evaluation.uncertainty import compare_tables
-
-TEMPLATE = "comparison.md.j2"
 
 
 @dataclass(frozen=True)
@@ -59,12 +56,3 @@ def compare_runs(first: ReportedRun, second: ReportedRun, options: UncertaintyOp
         **{name: first.data_statistics[name] for name in ("data_hash", "corpus", "synthetic")},
         **compare_tables(first.oof, second.oof, options),
     }
-
-
-def render_comparison(comparison: dict[str, Any]) -> str:
-    """Write the comparison as Markdown; it holds no word of any post.
-
-    Args:
-        comparison: As `compare_runs` returns it.
-    """
-    return markdown_environment().get_template(TEMPLATE).render(comparison=comparison)

@@ -18,8 +18,8 @@ from sklearn.metrics import (
 )
 
 from mentallam.errors import MentallamError
+from mentallam.evaluation.arrays import checked_labels, checked_pairs
 from mentallam.evaluation.calibration import expected_calibration_error
-from mentallam.evaluation.checks import checked_labels, checked_pairs
 from mentallam.evaluation.thresholds import best_threshold
 
 

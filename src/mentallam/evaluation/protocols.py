@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from mentallam.evaluation.checks import Labels
+from mentallam.evaluation.arrays import Labels
 from mentallam.evaluation.thresholds import best_threshold, predict_labels
 
 

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.ndimage import uniform_filter1d
 from sklearn.metrics import f1_score, precision_recall_curve
 
-from mentallam.evaluation.checks import Labels, Probabilities, checked_pairs
+from mentallam.evaluation.arrays import Labels, Probabilities, checked_pairs
 
 GRID: Probabilities = np.arange(101) / 100
 """0.00, 0.01, ..., 1.00: the candidates of every threshold choice."""

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from mentallam.evaluation.checks import checked_labels, checked_pairs
+from mentallam.evaluation.arrays import checked_labels, checked_pairs
 
 Weights = NDArray[np.float64]
 Values = NDArray[np.float64]

@@ -20,10 +20,10 @@ from mentallam.datasets import CheckpointDataset
 from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
-from tests.conftest import POSTS, PROJECT
-from tests.unit.classifier.conftest import make_classifier, make_examples
+from tests.samples import POSTS, PROJECT
+from tests.unit.classifier.builders import make_classifier, make_examples
 from tests.unit.classifier.test_weights import files_of
-from tests.unit.conftest import DECISION, ORIGIN, make_trained
+from tests.unit.trained_folds import DECISION, ORIGIN, make_trained
 
 OTHER = Decision(Calibration(2.0, 0.5), Thresholds(0.5, {"A.1": 0.25}))
 

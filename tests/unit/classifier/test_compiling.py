@@ -25,9 +25,9 @@ from mentallam.classifier.training import pair_loss
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import compose_config
 from mentallam.errors import MentallamError
-from tests.conftest import CRITERIA, PROJECT
-from tests.unit.classifier.conftest import gradients, make_classifier, make_examples, relative_difference
-from tests.unit.conftest import ORIGIN
+from tests.samples import CRITERIA, PROJECT
+from tests.unit.classifier.builders import gradients, make_classifier, make_examples, relative_difference
+from tests.unit.trained_folds import ORIGIN
 
 
 def rounding_otherwise(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
 from mentallam.errors import MentallamError
-from tests.conftest import CRITERIA, POSTS
+from tests.samples import CRITERIA, POSTS
 
 TEXTS = [*POSTS.values(), "I", "word " * 700]  # the last is more than fits
 IDS = [f"p{number}" for number in range(len(TEXTS))]

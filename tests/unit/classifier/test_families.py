@@ -29,10 +29,10 @@ from mentallam.classifier.training import pair_loss
 from mentallam.classifier.weights import BaseModel, load_architecture, locate_base_model, prepare_base_model
 from mentallam.config import AdapterConfig, Config, ModelConfig, compose_config
 from mentallam.errors import MentallamError
-from tests.conftest import CRITERIA, POSTS, PROJECT
-from tests.unit.classifier.conftest import gradients, make_classifier, make_examples, relative_difference
+from tests.samples import CRITERIA, POSTS, PROJECT
+from tests.unit.classifier.builders import gradients, make_classifier, make_examples, relative_difference
 from tests.unit.classifier.test_packing import check_logits
-from tests.unit.conftest import DECISION, ORIGIN
+from tests.unit.trained_folds import DECISION, ORIGIN
 
 HYDRA = PROJECT / "hydra_configs"
 WINDOW = {"sliding_window": 512}  # as long as the longest pair: never seen

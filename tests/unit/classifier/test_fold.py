@@ -24,8 +24,8 @@ from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
 from mentallam.evaluation.decision import fit_decision
 from mentallam.evaluation.oof import OOF_SCHEMA, out_of_fold_table
-from tests.conftest import CRITERIA
-from tests.unit.conftest import ORIGIN, with_threshold
+from tests.samples import CRITERIA
+from tests.unit.trained_folds import ORIGIN, with_threshold
 
 HELD_OUT = ["s_7_1", "s_8_1", "s_9_1"]
 SPLIT: dict[str, Any] = {

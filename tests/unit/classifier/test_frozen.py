@@ -22,8 +22,8 @@ from mentallam.classifier.training import train
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
 from mentallam.errors import MentallamError
-from tests.conftest import CRITERIA, POSTS
-from tests.unit.classifier.conftest import gradients, make_classifier, relative_difference
+from tests.samples import CRITERIA, POSTS
+from tests.unit.classifier.builders import gradients, make_classifier, relative_difference
 
 
 @pytest.fixture(scope="module")

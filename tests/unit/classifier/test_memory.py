@@ -16,7 +16,7 @@ from mentallam.classifier.prompts import PostExample
 from mentallam.classifier.weights import BaseModel, load_architecture
 from mentallam.config import Config, compose_config
 from mentallam.errors import MentallamError
-from tests.conftest import CRITERIA, PROJECT
+from tests.samples import CRITERIA, PROJECT
 
 HYDRA = PROJECT / "hydra_configs"
 

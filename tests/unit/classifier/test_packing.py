@@ -9,8 +9,8 @@ from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.training import pair_loss
 from mentallam.classifier.weights import BaseModel, prepare_base_model
 from mentallam.config import Config, compose_config
-from tests.conftest import PROJECT
-from tests.unit.classifier.conftest import (
+from tests.samples import PROJECT
+from tests.unit.classifier.builders import (
     gradients,
     make_classifier,
     make_examples,

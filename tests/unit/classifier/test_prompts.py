@@ -10,7 +10,7 @@ from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
 from mentallam.errors import MentallamError
-from tests.conftest import CRITERIA
+from tests.samples import CRITERIA
 
 LONG = " ".join(f"word{number}" for number in range(6990))
 

@@ -18,9 +18,9 @@ from mentallam.classifier.training import train
 from mentallam.classifier.weights import BaseModel, load_architecture
 from mentallam.config import Config
 from mentallam.errors import MentallamError
-from tests.conftest import CRITERIA
-from tests.unit.classifier.conftest import make_classifier, make_examples
-from tests.unit.conftest import DECISION
+from tests.samples import CRITERIA
+from tests.unit.classifier.builders import make_classifier, make_examples
+from tests.unit.trained_folds import DECISION
 
 needs_the_extra = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="the extra `quantization` is not installed"

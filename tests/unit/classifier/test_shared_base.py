@@ -13,15 +13,15 @@ import torch
 from transformers import AutoModelForSequenceClassification, set_seed
 
 from mentallam.classifier import shared_base
-from mentallam.classifier.baselines import fit_baselines
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_checkpoint
 from mentallam.classifier.fold import fit_fold, score_fold
 from mentallam.classifier.frozen import frozen_states
+from mentallam.classifier.learned_baselines import fit_baselines
 from mentallam.classifier.model import load_base
 from mentallam.classifier.shared_base import release_base
 from mentallam.classifier.weights import BaseModel, prepare_base_model
 from mentallam.config import BaselinesConfig, Config, compose_config
-from tests.conftest import PROJECT
+from tests.samples import PROJECT
 from tests.unit.classifier.test_fold import SPLIT, criteria, groups, pairs, posts  # noqa: F401
 
 CPU = torch.device("cpu")

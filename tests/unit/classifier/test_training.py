@@ -26,8 +26,8 @@ from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config, TrainConfig, compose_config
 from mentallam.errors import MentallamError
 from mentallam.evaluation.thresholds import best_threshold
-from tests.conftest import PROJECT
-from tests.unit.classifier.conftest import make_classifier
+from tests.samples import PROJECT
+from tests.unit.classifier.builders import make_classifier
 
 Logged = list[tuple[dict[str, float], int]]
 

@@ -20,7 +20,7 @@ from mentallam.classifier import weights
 from mentallam.classifier.weights import BaseModel, load_tokenizer, locate_base_model, prepare_base_model
 from mentallam.config import Config, ModelConfig, compose_config
 from mentallam.errors import MentallamError
-from tests.conftest import PROJECT
+from tests.samples import PROJECT
 
 TEXTS = ["I have not slept for weeks.", "We went to the lake.", "Tired."]
 

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from mentallam import __version__
-from mentallam.corpus.audit import audit_facts, render
-from mentallam.corpus.audit_plots import audit_figures
+from mentallam.corpus.audit import audit_facts
 from mentallam.corpus.folds import FoldSplit
+from mentallam.reports.audit_figures import audit_figures
+from mentallam.reports.audit_page import render_audit
 from tests.unit.seen import Page
 
 SECRET = "Marzipan"
@@ -103,7 +104,7 @@ def facts() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def page(facts: dict[str, Any]) -> str:
-    return render(facts, audit_figures(facts))
+    return render_audit(facts, audit_figures(facts))
 
 
 def test_counts(facts: dict[str, Any]) -> None:
@@ -154,7 +155,9 @@ def test_authors_who_are_known_in_part_or_not_at_all(facts: dict[str, Any]) -> N
     anonymous = POSTS.assign(author=None)
     facts = audit_facts(anonymous, CRITERIA, PAIRS, FOLDS, {**STATISTICS, "n_authors_straddling_folds": None}, [])
     assert facts["authors"] is None
-    assert "Neither a column nor the ids of the posts name authors" in Page(render(facts, audit_figures(facts))).text
+    assert (
+        "Neither a column nor the ids of the posts name authors" in Page(render_audit(facts, audit_figures(facts))).text
+    )
 
 
 def test_fold_balance(facts: dict[str, Any]) -> None:
@@ -212,7 +215,7 @@ def test_a_corpus_of_people_is_not_marked_synthetic() -> None:
     folds = {"n_folds": 2, "seed": 42, "group_by": "post_id"}
     statistics = {**STATISTICS, "synthetic": False, "annotations": {"rows": 0}, "placeholder_posts": {}, "folds": folds}
     facts = audit_facts(POSTS, CRITERIA, PAIRS, FOLDS, statistics, [])
-    text = Page(render(facts, audit_figures(facts))).text
+    text = Page(render_audit(facts, audit_figures(facts))).text
     assert "SYNTHETIC" not in text
     assert "SPECIAL_CASE" not in text
     assert "Placeholders" not in text
@@ -247,7 +250,7 @@ def test_what_users_write_cannot_become_markup(facts: dict[str, Any], page: str)
 def test_a_statistics_block_about_duplicates_is_shown_whatever_is_in_it() -> None:
     block = {"near_groups": 3, "near": [f"p{n}" for n in range(30)], "pairs": [["p1", EVIL]], "none": []}
     facts = audit_facts(POSTS, CRITERIA, PAIRS, FOLDS, {**STATISTICS, "duplicates": block}, [])
-    text = Page(render(facts, audit_figures(facts))).text
+    text = Page(render_audit(facts, audit_figures(facts))).text
     assert "near groups 3" in text
     assert "p24 and 5 more" in text and "p25" not in text
     assert f"pairs p1, {EVIL}" in text
@@ -263,7 +266,7 @@ def test_any_number_of_criteria_and_no_positives(n_criteria: int) -> None:
     folds = folds_of(pairs, ["s_1_1", "s_1_2"], ["s_2_1", "s_2_2"])
     facts = audit_facts(POSTS.assign(text=["a", "b", "c", "d"]), criteria, pairs, folds, STATISTICS, [])
     assert len(facts["co_occurrence"]["posts"]) == n_criteria
-    text = Page(render(facts, audit_figures(facts))).text
+    text = Page(render_audit(facts, audit_figures(facts))).text
     assert "No two posts have the same cleaned text" in text
     assert f"c{n_criteria - 1}" in text
 
@@ -278,4 +281,4 @@ def test_any_number_of_criteria_and_no_positives(n_criteria: int) -> None:
 def test_only_counts_that_were_expected_are_called_so(expected: dict[str, int | None], words: str) -> None:
     counts = {"expected": expected, "found": {}, "override_reason": None}
     facts = audit_facts(POSTS, CRITERIA, PAIRS, FOLDS, {**STATISTICS, "counts": counts}, [])
-    assert words in Page(render(facts, audit_figures(facts))).text
+    assert words in Page(render_audit(facts, audit_figures(facts))).text

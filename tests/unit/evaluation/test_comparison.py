@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 from mentallam.errors import MentallamError
-from mentallam.evaluation.comparison import ReportedRun, compare_runs, render_comparison
+from mentallam.evaluation.comparison import ReportedRun, compare_runs
 from mentallam.evaluation.metrics import pair_metrics
 from mentallam.evaluation.resampling import UncertaintyOptions
 from mentallam.evaluation.thresholds import predict_labels
+from mentallam.reports.comparison_report import render_comparison
 
 OPTIONS = UncertaintyOptions(resamples=200, confidence=0.9, seed=1)
 

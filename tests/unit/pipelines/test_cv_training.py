@@ -5,7 +5,7 @@ from mentallam.classifier.fold import learnt_from
 from mentallam.config import compose_config, to_dict
 from mentallam.pipelines import reporting
 from mentallam.pipelines.cv_training import create_pipeline, nodes
-from tests.conftest import PROJECT
+from tests.samples import PROJECT
 
 
 def test_baselines_are_fitted_once_before_the_folds_that_processes_may_share() -> None:

@@ -7,7 +7,7 @@ from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from tests.conftest import PROJECT
+from tests.samples import PROJECT
 
 
 @pytest.mark.parametrize("name", ["__default__", "cv_training", "data_processing", "reporting", "inference"])

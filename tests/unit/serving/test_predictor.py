@@ -15,8 +15,8 @@ from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
 from mentallam.serving.predictor import Predictor
-from tests.conftest import CRITERIA
-from tests.unit.conftest import with_threshold
+from tests.samples import CRITERIA
+from tests.unit.trained_folds import with_threshold
 
 SECRET = "Marzipan lighthouse"
 COLUMNS = ["post_id", "criterion_id", "label", "probability", "threshold", "run_id"]

@@ -20,7 +20,7 @@ from mentallam.config import Config
 from mentallam.errors import MentallamError
 from mentallam.serving.predictor import Predictor
 from mentallam.serving.pyfunc import BASE_MODELS, INPUT_EXAMPLE, SIGNATURE, requirements, save_pyfunc
-from tests.unit.conftest import with_threshold
+from tests.unit.trained_folds import with_threshold
 
 SECRET = "Marzipan lighthouse"
 COLUMNS = ["post_id", "criterion_id", "label", "probability", "threshold"]

@@ -8,6 +8,7 @@ from mentallam.evaluation import comparison
 from mentallam.evaluation.comparison import ReportedRun
 from mentallam.evaluation.oof import out_of_fold_table
 from mentallam.evaluation.resampling import UncertaintyOptions
+from mentallam.reports.comparison_report import render_comparison
 
 
 def load_first(run_id: str | None) -> ReportedRun:
@@ -23,7 +24,7 @@ def load_second(run_id: str | None) -> ReportedRun:
 def compare_runs(first: ReportedRun, second: ReportedRun, options: UncertaintyOptions) -> tuple[dict[str, Any], str]:
     """Return the comparison, for programs and for readers."""
     compared = comparison.compare_runs(first, second, options)
-    return compared, comparison.render_comparison(compared)
+    return compared, render_comparison(compared)
 
 
 def _load(option: str, run_id: str | None) -> ReportedRun:

@@ -11,17 +11,17 @@ import pandas as pd
 from torch import Tensor
 
 from mentallam import config, environment, tracking
-from mentallam.classifier import baselines, frozen
+from mentallam.classifier import frozen, learned_baselines
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.fold import deterministic_algorithms, fit_fold, learnt_from, score_fold
 from mentallam.classifier.model import check_adapter
 from mentallam.classifier.weights import BaseModel
 from mentallam.classifier.weights import prepare_base_model as prepare
 from mentallam.evaluation.aggregate import aggregate_folds, best_fold
-from mentallam.evaluation.baselines import baseline_fold_metrics
-from mentallam.evaluation.checks import has_one_label
-from mentallam.evaluation.figures import fold_figures
+from mentallam.evaluation.arrays import has_one_label
+from mentallam.evaluation.baseline_scores import baseline_fold_metrics
 from mentallam.evaluation.metrics import held_out_metrics, pair_metrics
+from mentallam.reports.figures import fold_figures
 from mentallam.seeds import training_seed
 
 
@@ -65,7 +65,9 @@ def fit_baselines(
 ) -> pd.DataFrame:
     """Return the held-out predictions of the learned baselines, all folds in one table."""
     model_config = config.from_dict(training_config)
-    return baselines.fit_baselines(model_config, BaseModel(**base_model), splits, posts, criteria, pairs, groups)
+    return learned_baselines.fit_baselines(
+        model_config, BaseModel(**base_model), splits, posts, criteria, pairs, groups
+    )
 
 
 def open_cv_run(

@@ -9,15 +9,16 @@ from typing import Any
 import pandas as pd
 
 from mentallam import config
-from mentallam.classifier.lengths import token_statistics
+from mentallam.classifier.token_counts import token_statistics
 from mentallam.corpus import audit, cleaning, duplicates, groups, manifest, pairs, placeholders, schemas, statistics
-from mentallam.corpus.audit_plots import audit_figures
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions, FoldSplit, check_parts, make_folds
 from mentallam.corpus.manifest import Manifest, Source
 from mentallam.corpus.pairs import Expectation
 from mentallam.corpus.readers import Corpus
 from mentallam.corpus.statistics import CorpusLabel
+from mentallam.reports.audit_figures import audit_figures
+from mentallam.reports.audit_page import render_audit
 
 
 def read_corpus(corpus: Corpus) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, int], Source]:
@@ -150,4 +151,4 @@ def audit_data(
     """Return the page data_audit, and its plots as audit_<name>."""
     facts = audit.audit_facts(posts, criteria, pair_table, folds, data_statistics, tokens)
     figures = audit_figures(facts)
-    return {"data_audit": audit.render(facts, figures)} | {f"audit_{name}": plot for name, plot in figures.items()}
+    return {"data_audit": render_audit(facts, figures)} | {f"audit_{name}": plot for name, plot in figures.items()}

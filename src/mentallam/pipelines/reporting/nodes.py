@@ -10,17 +10,17 @@ from plotly.graph_objects import Figure
 from mentallam import registry, tracking
 from mentallam.config import DecisionConfig, from_dict
 from mentallam.evaluation.aggregate import summarise, threshold_summary
-from mentallam.evaluation.baselines import summarise_baselines
+from mentallam.evaluation.baseline_scores import summarise_baselines
 from mentallam.evaluation.decision import describe
-from mentallam.evaluation.figures import REPORT_FIGURES, report_figures
 from mentallam.evaluation.label_audit import audit_labels as audit
-from mentallam.evaluation.model_card import render_model_card
 from mentallam.evaluation.oof import out_of_fold_table, read_tables
-from mentallam.evaluation.report import render_report
-from mentallam.evaluation.report_page import render_report_page
 from mentallam.evaluation.resampling import UncertaintyOptions
 from mentallam.evaluation.uncertainty import estimate_uncertainty as estimate
 from mentallam.evaluation.uncertainty import f1_intervals, seed_spread
+from mentallam.reports.figures import REPORT_FIGURES, report_figures
+from mentallam.reports.model_card import render_model_card
+from mentallam.reports.report import render_report
+from mentallam.reports.report_page import render_report_page
 from mentallam.serving.pyfunc import save_pyfunc
 
 logger = logging.getLogger(__name__)

@@ -2,8 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mentallam.evaluation.figures import REPORT_FIGURES
 from mentallam.pipelines.reporting import nodes
+from mentallam.reports.figures import REPORT_FIGURES
 from mentallam.tracking import NEEDS_TRACKING
 
 

@@ -1,0 +1,1 @@
+"""Reports: everything that draws figures or writes pages from the numbers of `corpus` and `evaluation`."""

@@ -1,0 +1,274 @@
+"""Figures of scores and thresholds: precision and recall, ROC, reliability, threshold curves, histograms."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from plotly.graph_objects import Figure
+from scipy.stats import binomtest
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+
+from mentallam.evaluation.arrays import Probabilities
+from mentallam.evaluation.calibration import reliability as reliability_bins
+from mentallam.evaluation.metrics import pair_metrics
+from mentallam.evaluation.thresholds import GRID as THRESHOLDS
+from mentallam.evaluation.thresholds import sweep
+from mentallam.reports.style import BLUE, GREY, GRID, INK, ORANGE, fold_line, new_figure, say, stacked_figure
+
+POOLED_LINE = {"color": INK, "width": 3}
+CHANCE_LINE = {"color": GREY, "dash": "dot", "width": 1}
+POINTS_HOVER = "recall %{x:.3f}, precision %{y:.3f}"
+
+HISTOGRAM_BINS = 25
+SHARE_AXIS = {"range": [-0.01, 1.02], "dtick": 0.2, **GRID}
+
+
+def precision_recall(pairs: pd.DataFrame) -> Figure:
+    """Precision against recall of every fold, and pooled; dots are where the chosen thresholds work.
+
+    Args:
+        pairs: fold, label, probability, threshold, prediction; one row per pair.
+    """
+    figure = new_figure("recall (0 to 1)", "precision (0 to 1)", height=520)
+    for name, own, line in _folds_and_pooled(pairs):
+        if own["label"].any():
+            precision, recall, _ = precision_recall_curve(own["label"], own["probability"], drop_intermediate=True)
+            score = average_precision_score(own["label"], own["probability"])
+            figure.add_scatter(
+                x=recall.tolist(),
+                y=precision.tolist(),
+                name=f"{name}: AP {score:.3f}",
+                mode="lines",
+                line={**line, "shape": "hv"},
+                hovertemplate=POINTS_HOVER,
+            )
+    base_rate = float(pairs["label"].mean())
+    if base_rate:
+        points = _points_in_use(pairs)
+        _add_points(figure, points, points["recall"], points["precision"], POINTS_HOVER)
+        figure.add_scatter(
+            x=[0, 1],
+            y=[base_rate, base_rate],
+            name=f"chance: {base_rate:.3f}",
+            mode="lines",
+            line=CHANCE_LINE,
+            hoverinfo="skip",
+        )
+    else:
+        say(figure, "No pair is positive.")
+    figure.update_xaxes(**SHARE_AXIS)
+    figure.update_yaxes(**SHARE_AXIS)
+    return figure
+
+
+def roc(pairs: pd.DataFrame) -> Figure:
+    """Recall against the false positive rate of every fold, and pooled; dots are where the chosen thresholds work.
+
+    Args:
+        pairs: fold, label, probability, threshold, prediction; one row per pair.
+    """
+    figure = new_figure("false positive rate (0 to 1)", "recall (0 to 1)", height=520)
+    hover = "false positive rate %{x:.3f}, recall %{y:.3f}"
+    for name, own, line in _folds_and_pooled(pairs):
+        if own["label"].nunique() > 1:
+            false_positive_rate, recall, _ = roc_curve(own["label"], own["probability"])
+            figure.add_scatter(
+                x=false_positive_rate.tolist(),
+                y=recall.tolist(),
+                name=f"{name}: AUC {roc_auc_score(own['label'], own['probability']):.3f}",
+                mode="lines",
+                line=line,
+                hovertemplate=hover,
+            )
+    if pairs["label"].nunique() > 1:
+        points = _points_in_use(pairs)
+        _add_points(figure, points, points["false_positive_rate"], points["recall"], hover)
+        figure.add_scatter(x=[0, 1], y=[0, 1], name="chance", mode="lines", line=CHANCE_LINE, hoverinfo="skip")
+    else:
+        say(figure, "All pairs have the same label.")
+    figure.update_xaxes(**SHARE_AXIS)
+    figure.update_yaxes(**SHARE_AXIS)
+    return figure
+
+
+def reliability(pairs: pd.DataFrame) -> Figure:
+    """Observed share of positives against predicted probability, in the bins of the calibration error.
+
+    The intervals are binomial ones, 95 %, of Wilson (1927). They take pairs as independent, which those of one post are
+    not quite, so they are rather too narrow.
+
+    Args:
+        pairs: label, probability; one row per pair, of all folds.
+
+    Raises:
+        MentallamError: No pair, or a value out of range.
+    """
+    bins = reliability_bins(pairs["label"], pairs["probability"])
+    positives = (bins["n"] * bins["observed"]).round().astype(int)
+    intervals = [
+        binomtest(k, n).proportion_ci(0.95, method="wilson")
+        for k, n in zip(positives.tolist(), bins["n"].tolist(), strict=True)
+    ]
+    low, high = ([float(end) for end in ends] for ends in zip(*intervals, strict=True))
+    fewest, most = int(bins["n"].min()), int(bins["n"].max())
+    figure = new_figure("calibrated probability (0 to 1)", "observed share (0 to 1)", height=500)
+    figure.add_scatter(x=[0, 1], y=[0, 1], name="perfect calibration", mode="lines", line=CHANCE_LINE, hoverinfo="skip")
+    figure.add_scatter(
+        x=bins["probability"].tolist(),
+        y=bins["observed"].tolist(),
+        error_y={"array": (high - bins["observed"]).tolist(), "arrayminus": (bins["observed"] - low).tolist()},
+        customdata=list(zip(positives.tolist(), bins["n"].tolist(), low, high, strict=True)),
+        hovertemplate="predicted %{x:.3f}, observed %{y:.3f} (%{customdata[2]:.3f} to %{customdata[3]:.3f})<br>"
+        "%{customdata[0]} of %{customdata[1]} pairs<extra></extra>",
+        name=f"bins of {fewest}{'' if fewest == most else f' to {most}'} pairs, 95 % interval",
+        mode="lines+markers",
+        line={"color": BLUE, "width": 1.6},
+        marker_size=8,
+    )
+    figure.update_xaxes(**SHARE_AXIS)
+    figure.update_yaxes(**SHARE_AXIS)
+    return figure
+
+
+def threshold_curves(pairs: pd.DataFrame) -> Figure:
+    """Precision, recall and F1 against the threshold, of every fold and pooled; dots are the thresholds in use.
+
+    A dot lies on its curve where a fold has one threshold. Where it has one per criterion, the dot stands at their
+    median, in a line from the lowest to the highest.
+
+    Args:
+        pairs: fold, label, probability, threshold, prediction; one row per pair.
+    """
+    names = {"precision": "precision", "recall": "recall", "f1": "F1"}
+    figure = stacked_figure(
+        "threshold (probability, 0 to 1)",
+        [f"{name} (0 to 1)" for name in names.values()],
+        height=760,
+        heights=[1 / 3] * 3,
+    )
+    points = _points_in_use(pairs)
+    for name, own, line in _folds_and_pooled(pairs):
+        curve = sweep(own["label"], own["probability"], _grid_with(own["threshold"].unique()))
+        # Above the highest probability nothing is predicted, and no line is better than one that falls to 0.
+        curve["precision"] = curve["precision"].where(curve["threshold"] <= own["probability"].max())
+        for row, metric in enumerate(names, start=1):
+            figure.add_scatter(
+                x=curve["threshold"].tolist(),
+                y=[None if np.isnan(value) else value for value in curve[metric].tolist()],
+                name=name,
+                legendgroup=name,
+                showlegend=row == 1,
+                mode="lines",
+                line=line,
+                hovertemplate=f"threshold %{{x:.2f}}, {names[metric]} %{{y:.3f}}",
+                row=row,
+                col=1,
+            )
+    for row, metric in enumerate(names, start=1):
+        hover = f"threshold %{{x:.2f}}, {names[metric]} %{{y:.3f}}"
+        _add_points(figure, points, points["threshold"], points[metric], hover, with_range=True, row=row)
+    figure.update_xaxes(**SHARE_AXIS)
+    figure.update_yaxes(**SHARE_AXIS)
+    return figure
+
+
+def score_histograms(pairs: pd.DataFrame) -> Figure:
+    """How many pairs have which probability: matched, unmatched, and explicit negatives apart, where there are any.
+
+    Args:
+        pairs: label, explicit_negative, probability; one row per pair.
+    """
+    matched, explicit = pairs["label"] == 1, pairs["explicit_negative"]
+    kinds = [("matched", pairs[matched], BLUE), ("unmatched", pairs[~matched], GREY)]
+    if explicit.any():
+        kinds[1] = ("unmatched, not annotated", pairs[~matched & ~explicit], GREY)
+        kinds.append(("explicit negative", pairs[~matched & explicit], ORANGE))
+    rows = len(kinds)
+    figure = stacked_figure("calibrated probability (0 to 1)", ["pairs"] * rows, 150 + 140 * rows, [1 / rows] * rows)
+    edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
+    for row, (name, own, colour) in enumerate(kinds, start=1):
+        counts, _ = np.histogram(own["probability"], edges)
+        figure.add_bar(
+            x=((edges[:-1] + edges[1:]) / 2).tolist(),
+            y=counts.tolist(),
+            width=1 / HISTOGRAM_BINS,
+            customdata=np.stack([edges[:-1], edges[1:]], axis=1).tolist(),
+            hovertemplate="%{customdata[0]:.2f} to %{customdata[1]:.2f}: %{y} pairs<extra></extra>",
+            name=f"{name}: {len(own)}",
+            marker_color=colour,
+            row=row,
+            col=1,
+        )
+    figure.update_layout(bargap=0)
+    figure.update_xaxes(**SHARE_AXIS)
+    figure.update_yaxes(rangemode="tozero", nticks=5, **GRID)
+    return figure
+
+
+def _folds_and_pooled(pairs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, dict[str, object]]]:
+    """Name, pairs and line of each fold, then of all together; one fold alone is not pooled with anything."""
+    folds = pairs["fold"].unique().tolist()
+    if len(folds) == 1:
+        yield f"fold {folds[0]}", pairs, POOLED_LINE
+        return
+    for position, fold in enumerate(folds):
+        yield f"fold {fold}", pairs[pairs["fold"] == fold], fold_line(position)
+    yield "pooled", pairs, POOLED_LINE
+
+
+def _points_in_use(pairs: pd.DataFrame) -> pd.DataFrame:
+    """What each fold's thresholds reach on it, and its lowest, middle and highest threshold."""
+    rows = []
+    for position, (fold, own) in enumerate(pairs.groupby("fold")):
+        metrics = pair_metrics(own["label"], own["probability"], own["prediction"])
+        negative = own["label"] == 0
+        rows.append(
+            {
+                "fold": fold,
+                "colour": fold_line(position)["color"] if pairs["fold"].nunique() > 1 else INK,
+                "lowest": own["threshold"].min(),
+                "threshold": own["threshold"].median(),
+                "highest": own["threshold"].max(),
+                "false_positive_rate": own.loc[negative, "prediction"].mean() if negative.any() else None,
+                **metrics,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _add_points(
+    figure: Figure,
+    points: pd.DataFrame,
+    x: "pd.Series[float]",
+    y: "pd.Series[float]",
+    hover: str,
+    with_range: bool = False,
+    row: int | None = None,
+) -> None:
+    """One dot per fold, in its colour."""
+    spread = {
+        "type": "data",
+        "array": (points["highest"] - points["threshold"]).tolist(),
+        "arrayminus": (points["threshold"] - points["lowest"]).tolist(),
+        "color": INK,
+        "thickness": 1,
+    }
+    figure.add_scatter(
+        x=x.tolist(),
+        y=y.tolist(),
+        error_x=spread if with_range and (points["highest"] > points["lowest"]).any() else None,
+        name="chosen",
+        showlegend=row in (None, 1),
+        legendgroup="chosen",
+        mode="markers",
+        marker={"size": 11, "color": points["colour"].tolist(), "line": {"color": "white", "width": 1.5}},
+        customdata=points[["fold", "threshold"]].to_numpy().tolist(),
+        hovertemplate="fold %{customdata[0]}, threshold %{customdata[1]:.2f}<br>" + hover + "<extra></extra>",
+        row=row,
+        col=None if row is None else 1,
+    )
+
+
+def _grid_with(thresholds: Probabilities) -> Probabilities:
+    """The grid of `thresholds` and the thresholds in use, so that these lie on the curve."""
+    return np.union1d(THRESHOLDS, thresholds)

@@ -1,0 +1,129 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from kedro.config import OmegaConfigLoader
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+
+from mentallam.evaluation.resampling import UncertaintyOptions
+from mentallam.pipelines.reporting import create_pipeline, nodes
+from mentallam.registry import RegistryOptions
+from mentallam.reports.figures import REPORT_FIGURES
+
+CATALOG = Path(__file__).parents[3] / "conf" / "base" / "catalog_reporting.yml"
+
+
+class RecordedRun:
+    """Stands in for `tracking.Run` and keeps what was logged."""
+
+    logged: dict[str, Any]
+
+    def __init__(self, run_id: str) -> None:
+        RecordedRun.logged = {"run_id": run_id}
+
+    def _log(self, content: Any, artifact_file: str) -> None:
+        self.logged[artifact_file] = content
+
+    log_dict = log_text = log_figure = _log
+
+    def log_metrics(self, metrics: dict[str, float | None]) -> None:
+        self.logged["metrics"] = metrics
+
+
+@pytest.fixture
+def catalog(
+    tmp_path: Path,
+    folds: list[pd.DataFrame],
+    options: UncertaintyOptions,
+    cv_outcome: dict[str, Any],
+    data_statistics: dict[str, Any],
+    training_config: dict[str, Any],
+    criteria: pd.DataFrame,
+    baselines: pd.DataFrame,
+) -> DataCatalog:
+    """The project's own catalog of this pipeline over an empty data folder, and its inputs in memory."""
+    base = tmp_path / "conf" / "base"
+    base.mkdir(parents=True)
+    shutil.copy(CATALOG, base)
+    (base / "catalog.yml").write_text(f"_data: {tmp_path / 'data'}\n", encoding="utf-8")
+    entries = OmegaConfigLoader(str(tmp_path / "conf"), base_env="base", default_run_env="base")["catalog"]
+    catalog = DataCatalog.from_config(entries)
+    inputs = {f"fold_{fold}_predictions": frame for fold, frame in enumerate(folds)}
+    history = [(step, name, 1 / step) for step in (1, 2) for name in ("loss", "dev_loss", "dev_f1")]
+    inputs |= {
+        f"fold_{fold}_history": pd.DataFrame(history, columns=["step", "metric", "value"]).assign(fold=fold)
+        for fold in range(5)
+    }
+    inputs |= {"cv_outcome": cv_outcome, "data_statistics": data_statistics}
+    inputs |= {"training_config": training_config, "criteria": criteria, "baseline_predictions": baselines}
+    inputs |= {"params:uncertainty": options, "params:repeats": ""}
+    inputs |= {"params:registry": RegistryOptions(model="none", use="none"), "params:base_models": str(tmp_path)}
+    for name, data in inputs.items():
+        catalog[name] = MemoryDataset(data)
+    return catalog
+
+
+def test_reporting_writes_everything_and_attaches_it_to_the_parent(
+    catalog: DataCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes.tracking, "Run", RecordedRun)
+    SequentialRunner().run(create_pipeline(5), catalog)
+
+    reporting = tmp_path / "data" / "08_reporting"
+    written = {path.name for path in reporting.iterdir() if path.is_file()}
+    tables = {"cv_summary.json", "thresholds.json", "uncertainty.json", "label_audit.csv"}
+    assert written == {*tables, "report.md", "report.html", "model_card.md"}
+    assert {path.name for path in (reporting / "figures").iterdir()} == {f"{name}.json" for name in REPORT_FIGURES}
+    assert len(pd.read_parquet(tmp_path / "data" / "07_model_output" / "oof_predictions.parquet")) == 540
+
+    logged = RecordedRun.logged
+    assert logged["run_id"] == "parent"
+    figures = {f"figures/{name}.html" for name in REPORT_FIGURES}
+    assert {name.removeprefix("reporting/") for name in logged} - {"run_id", "metrics"} == written | figures
+    assert len(logged["reporting/figures/learning_curves.html"].data) == 5 * 3
+    assert [own["name"] for own in logged["reporting/figures/roc.html"].to_plotly_json()["data"]][-1] == "chance"
+    assert logged["reporting/report.html"] == (reporting / "report.html").read_text(encoding="utf-8")
+    summary = json.loads((reporting / "cv_summary.json").read_text(encoding="utf-8"))
+    assert logged["reporting/cv_summary.json"] == summary
+    assert logged["reporting/report.md"] == (reporting / "report.md").read_text(encoding="utf-8")
+    assert list(summary["learned_baselines"]) == ["tfidf", "embedding"]
+    assert logged["reporting/label_audit.csv"] == (reporting / "label_audit.csv").read_text(encoding="utf-8")
+    assert logged["metrics"]["pooled_f1"] == summary["pooled"]["f1"]
+    assert logged["metrics"]["selection_optimism"] == summary["selection_optimism"]
+    uncertainty = json.loads((reporting / "uncertainty.json").read_text(encoding="utf-8"))
+    assert logged["reporting/uncertainty.json"] == uncertainty
+    assert logged["metrics"]["pooled_f1_low"] == uncertainty["headline"]["f1"]["low"]
+    assert list(uncertainty["baselines"]) == ["all_negative", "all_positive", "prior_only", "embedding", "tfidf"]
+    assert uncertainty["seeds"] is None
+
+
+def test_repeats_are_read_and_compared(
+    oof: pd.DataFrame, baseline: pd.DataFrame, options: UncertaintyOptions, tmp_path: Path
+) -> None:
+    baseline.to_parquet(tmp_path / "oof.parquet", index=False)
+    nothing = baseline.assign(model="tfidf")[:0]  # no baseline was configured
+    uncertainty = nodes.estimate_uncertainty(oof, nothing, options, f" {tmp_path / 'oof.parquet'}; ")
+    assert list(uncertainty["baselines"]) == ["all_negative", "all_positive", "prior_only"]
+    assert uncertainty["seeds"]["repeats"] == ["this run", str(tmp_path / "oof.parquet")]
+
+
+def test_the_projects_own_options_are_valid() -> None:
+    parameters = yaml.safe_load((CATALOG.parent / "parameters_reporting.yml").read_text(encoding="utf-8"))
+    options = UncertaintyOptions.model_validate(parameters["uncertainty"])
+    assert (options.resamples, options.confidence) == (2000, 0.95)
+
+
+def test_every_output_has_a_layer_in_viz(catalog: DataCatalog) -> None:
+    for name in create_pipeline(5).all_outputs():
+        assert catalog[name].metadata["kedro-viz"]["layer"] in {"model_output", "reporting"}
+
+
+def test_the_number_of_folds_decides_what_is_read() -> None:
+    assert {name for name in create_pipeline(3).inputs() if name.startswith("fold_")} == {
+        f"fold_{fold}_{table}" for fold in range(3) for table in ("predictions", "history")
+    }

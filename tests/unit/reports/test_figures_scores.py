@@ -1,0 +1,148 @@
+"""The curves' numbers against scikit-learn's."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from plotly.graph_objects import Figure
+from scipy.stats import binomtest
+from sklearn.metrics import f1_score, precision_recall_curve, precision_score, recall_score, roc_curve
+
+from mentallam.errors import MentallamError
+from mentallam.evaluation.calibration import reliability as reliability_bins
+from mentallam.evaluation.thresholds import predict_labels, sweep
+from mentallam.reports.figures_scores import (
+    precision_recall,
+    reliability,
+    roc,
+    score_histograms,
+    threshold_curves,
+)
+
+
+def traces(figure: Figure) -> dict[str, list[Figure]]:
+    """By what comes before the colon of their name."""
+    found: dict[str, list[Figure]] = {}
+    for trace in figure.data:
+        found.setdefault((trace.name or "").split(":")[0], []).append(trace)
+    return found
+
+
+def test_precision_and_recall_are_scikit_learns(oof: pd.DataFrame) -> None:
+    found = traces(precision_recall(oof))
+    assert list(found) == [*(f"fold {fold}" for fold in range(5)), "pooled", "chosen", "chance"]
+    for name, pairs in [("fold 3", oof[oof["fold"] == 3]), ("pooled", oof)]:
+        precision, recall, _ = precision_recall_curve(pairs["label"], pairs["probability"], drop_intermediate=True)
+        assert (found[name][0].x, found[name][0].y) == (tuple(recall), tuple(precision))
+    assert found["chance"][0].y == (oof["label"].mean(),) * 2
+
+
+def test_roc_is_scikit_learns(oof: pd.DataFrame) -> None:
+    found = traces(roc(oof))
+    assert len(found) == 5 + 3
+    for name, pairs in [("fold 3", oof[oof["fold"] == 3]), ("pooled", oof)]:
+        false_positive_rate, recall, _ = roc_curve(pairs["label"], pairs["probability"])
+        assert (found[name][0].x, found[name][0].y) == (tuple(false_positive_rate), tuple(recall))
+
+
+def test_dots_are_what_each_fold_reached(oof: pd.DataFrame) -> None:
+    (dots,) = traces(precision_recall(oof))["chosen"]
+    (roc_dots,) = traces(roc(oof))["chosen"]
+    for fold, own in oof.groupby("fold"):
+        recall = recall_score(own["label"], own["prediction"])
+        assert dots.x[fold] == roc_dots.y[fold] == pytest.approx(recall)
+        assert dots.y[fold] == pytest.approx(precision_score(own["label"], own["prediction"]))
+        assert roc_dots.x[fold] == pytest.approx(1 - recall_score(1 - own["label"], 1 - own["prediction"]))
+    colours = [traces(precision_recall(oof))[f"fold {fold}"][0].line.color for fold in range(5)]
+    assert list(dots.marker.color) == colours
+
+
+def test_folds_differ_in_colour_and_dash(oof: pd.DataFrame) -> None:
+    lines = [trace.line for name, (trace, *_) in traces(roc(oof)).items() if name.startswith("fold")]
+    assert len({line.color for line in lines}) == len({line.dash for line in lines}) == 5
+
+
+def test_a_fold_with_one_label_has_no_curve(oof: pd.DataFrame) -> None:
+    oof.loc[oof["fold"] == 2, "label"] = 0
+    oof.loc[oof["fold"] == 4, "label"] = 1
+    assert [name for name in traces(precision_recall(oof)) if name.startswith("fold")] == [
+        *("fold 0", "fold 1", "fold 3", "fold 4")
+    ]
+    assert [name for name in traces(roc(oof)) if name.startswith("fold")] == ["fold 0", "fold 1", "fold 3"]
+
+
+def test_reliability_shows_the_bins_of_the_calibration_error(oof: pd.DataFrame) -> None:
+    bins = reliability_bins(oof["label"], oof["probability"])
+    _, points = reliability(oof).data
+    assert points.x == tuple(bins["probability"]) and points.y == tuple(bins["observed"])
+    assert points.name == "bins of 54 pairs, 95 % interval"
+    for place, own in enumerate(bins.itertuples()):
+        positives = round(own.n * own.observed)
+        wilson = binomtest(positives, own.n).proportion_ci(0.95, method="wilson")
+        assert list(points.customdata[place]) == [positives, own.n, wilson.low, wilson.high]
+        assert points.y[place] + points.error_y.array[place] == pytest.approx(wilson.high)
+        assert points.y[place] - points.error_y.arrayminus[place] == pytest.approx(wilson.low)
+
+
+def test_reliability_says_where_bins_are_unequal() -> None:
+    pairs = pd.DataFrame({"probability": [0.1, 0.1, 0.1, 0.9], "label": [0, 0, 1, 1]})
+    assert reliability(pairs).data[1].name == "bins of 1 to 3 pairs, 95 % interval"
+
+
+def test_reliability_refuses_what_is_no_probability() -> None:
+    with pytest.raises(MentallamError, match="not a number from 0 to 1"):
+        reliability(pd.DataFrame({"probability": [1.5], "label": [1]}))
+
+
+def test_threshold_curves_are_those_of_the_sweep(oof: pd.DataFrame) -> None:
+    found = traces(threshold_curves(oof))
+    assert {name: len(own) for name, own in found.items()} == dict.fromkeys(
+        [*(f"fold {fold}" for fold in range(5)), "pooled", "chosen"], 3
+    )
+    own = oof[oof["fold"] == 1]
+    precision, recall, f1 = found["fold 1"]
+    curve = sweep(own["label"], own["probability"])
+    assert (list(f1.x), list(f1.y)) == (list(curve["threshold"]), list(curve["f1"]))
+    assert list(recall.y) == list(curve["recall"])
+    is_predicted = curve["threshold"] <= own["probability"].max()
+    assert [y for y in precision.y if y is not None] == list(curve["precision"][is_predicted])
+    assert not is_predicted.all()
+
+
+def test_a_folds_threshold_lies_on_its_curve(oof: pd.DataFrame) -> None:
+    oof["threshold"] += 0.003  # off the grid
+    oof["prediction"] = predict_labels(oof["probability"], oof["threshold"])
+    found = traces(threshold_curves(oof))
+    for row in range(3):
+        dots = found["chosen"][row]
+        for fold in range(5):
+            curve = found[f"fold {fold}"][row]
+            assert dots.y[fold] == pytest.approx(curve.y[curve.x.index(dots.x[fold])])
+        assert dots.error_x.array is None
+
+
+def test_thresholds_per_criterion_are_a_range(oof: pd.DataFrame) -> None:
+    oof["threshold"] = oof["criterion_id"].str[2:].astype(int) / 10
+    oof["prediction"] = predict_labels(oof["probability"], oof["threshold"])
+    dots = traces(threshold_curves(oof))["chosen"][2]
+    assert dots.x == (0.5,) * 5
+    assert [round(own, 6) for own in (dots.error_x.array[0], dots.error_x.arrayminus[0])] == [0.4, 0.4]
+    own = oof[oof["fold"] == 0]
+    assert dots.y[0] == pytest.approx(f1_score(own["label"], own["prediction"]))
+
+
+def test_without_explicit_negatives_there_is_no_empty_panel_for_them(oof: pd.DataFrame) -> None:
+    oof["explicit_negative"] = False
+    matched, unmatched = score_histograms(oof).data
+    assert (sum(matched.y), sum(unmatched.y)) == (oof["label"].sum(), (oof["label"] == 0).sum())
+    assert unmatched.name == f"unmatched: {(oof['label'] == 0).sum()}"
+
+
+def test_histograms_hold_every_pair_once_and_explicit_negatives_apart(oof: pd.DataFrame) -> None:
+    oof["explicit_negative"] = (oof["label"] == 0) & (np.arange(len(oof)) % 3 == 0)
+    matched, unmatched, explicit = score_histograms(oof).data
+    assert sum(matched.y) == oof["label"].sum()
+    assert sum(explicit.y) == oof["explicit_negative"].sum()
+    assert sum(matched.y) + sum(unmatched.y) + sum(explicit.y) == len(oof)
+    assert explicit.name == f"explicit negative: {oof['explicit_negative'].sum()}"
+    lowest = oof[oof["explicit_negative"] & (oof["probability"] < 0.04)]
+    assert (explicit.x[0], explicit.y[0]) == (0.02, len(lowest))

@@ -1,0 +1,72 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mentallam.reports.model_card import render_model_card
+
+Facts = dict[str, Any]
+Render = Callable[[str], str]
+
+
+@pytest.fixture
+def render(summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Facts) -> Render:
+    """Renders for a use, with the fixtures as the test has changed them by then."""
+    return lambda use: render_model_card(summary, uncertainty, data_statistics, training_config, use)
+
+
+def row_of(card: str, start: str) -> str:
+    [row] = [line for line in card.splitlines() if line.startswith(f"| {start} |")]
+    return row
+
+
+def test_a_served_fold_without_a_dev_f1_is_told(render: Render, summary: Facts) -> None:
+    for fold in summary["folds"]:
+        fold["dev_f1"] = None
+    assert "Served is fold 3 of 5, the first, since no dev split has both labels; threshold" in render("best_fold")
+
+
+def test_the_best_fold_and_its_threshold_are_named(render: Render) -> None:
+    card = render("best_fold")
+    assert "Served is fold 3 of 5, the one with the best F1 on its dev split (0.700); threshold 0.490" in card
+    assert "fold 0 0.40, fold 1 0.43, fold 2 0.46, fold 3 0.49, fold 4 0.52." in card
+    assert "`tiny` with a classification head and DoRA adapters of rank 8" in card
+    assert "0:05:06 (h:mm:ss) over all folds" in card
+    assert "never a diagnosis" in card and "not\nmeasured" in card
+
+
+def test_an_ensemble_has_the_mean_threshold_and_no_figure_of_its_own(render: Render) -> None:
+    card = render("ensemble")
+    assert "all 5 folds' models, against the mean of their thresholds, 0.460 over the folds" in card
+    assert "no figure of its own" in card
+    assert "Served is fold" not in card
+
+
+def test_data_and_figures_are_the_summarys(render: Render, summary: Facts) -> None:
+    card = render("best_fold")
+    assert f"{summary['n_posts']} posts in {summary['n_groups']} groups" in card
+    assert f"540 pairs, of which {summary['n_positive']} are positive. 9 of 45 authors have posts" in card
+    assert row_of(card, "F1").startswith(f"| F1 | {summary['pooled']['f1']:.3f} (")
+    assert f") | {summary['metrics']['f1']['mean']:.3f} ±" in row_of(card, "F1")
+    worst = summary["per_criterion"][0]
+    assert f"| {worst['n_positive']} | {worst['precision']:.3f} |" in row_of(card, "A.1 DEPRESSED_MOOD")
+    assert row_of(card, "MCC").startswith(f"| MCC | {summary['pooled']['mcc']:.3f} (")
+    assert f"| Brier score | {summary['pooled']['brier']:.3f} (" in card
+
+
+def test_intervals_stand_beside_the_figures_they_belong_to(render: Render, summary: Facts, uncertainty: Facts) -> None:
+    uncertainty["method"]["confidence"] = 0.9
+    card = render("best_fold")
+    f1 = uncertainty["headline"]["f1"]
+    assert f"| F1 | {summary['pooled']['f1']:.3f} ({f1['low']:.3f} to {f1['high']:.3f}) |" in card
+    assert "with a 90 % interval" in card
+    first = uncertainty["per_criterion"][0]["f1"]
+    assert row_of(card, "A.1 DEPRESSED_MOOD").endswith(f"({first['low']:.3f} to {first['high']:.3f}) |")
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_synthetic_data_are_marked(render: Render, summary: Facts, synthetic: bool) -> None:
+    summary["synthetic"] = synthetic
+    card = render("best_fold")
+    for words in ("SYNTHETIC DATA", "the sample (synthetic)", "The data are invented"):
+        assert (words in card) == synthetic

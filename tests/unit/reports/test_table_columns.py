@@ -1,0 +1,359 @@
+"""Every figure of a page is a number of its own here, so a column that prints another column's figure is seen."""
+
+import re
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from mentallam.reports.comparison_report import render_comparison
+from mentallam.reports.model_card import render_model_card
+from mentallam.reports.report import render_report
+from tests.unit.seen import tables
+
+Facts = dict[str, Any]
+
+# What a heading, or the first cell of a row, calls a metric in these pages.
+METRIC_OF = {
+    "**F1**": "f1",
+    "F1": "f1",
+    "f1": "f1",
+    "precision": "precision",
+    "recall": "recall",
+    "macro f1": "macro_f1",
+    "accuracy": "accuracy",
+    "balanced accuracy": "balanced_accuracy",
+    "Matthews correlation": "mcc",
+    "MCC": "mcc",
+    "mcc": "mcc",
+    "ROC-AUC": "roc_auc",
+    "roc auc": "roc_auc",
+    "average precision": "average_precision",
+    "Brier score (less is better)": "brier",
+    "Brier score": "brier",
+    "brier": "brier",
+    "log loss (less is better)": "log_loss",
+    "log loss": "log_loss",
+    "calibration error (less is better)": "ece",
+    "expected calibration error": "ece",
+}
+# Numbers that say which fold is meant, or that decide what a page says instead of being printed as they are.
+KEPT = {"fold", "n_folds", "best_fold", "confidence"}
+
+
+def distinct(facts: Any, numbers: Iterator[int]) -> Any:
+    """The same facts, with a number of its own in place of every number that a page prints."""
+    if isinstance(facts, dict):
+        # The n of a mean says of how many folds it is; equal to n_folds it is not printed.
+        kept = KEPT | ({"n"} if "std" in facts else set())
+        return {name: value if name in kept else distinct(value, numbers) for name, value in facts.items()}
+    if isinstance(facts, list):
+        return [distinct(value, numbers) for value in facts]
+    if isinstance(facts, bool) or not isinstance(facts, int | float):
+        return facts
+    return next(numbers) if isinstance(facts, int) else next(numbers) + 0.25
+
+
+def numbers_of(cell: str) -> list[float]:
+    return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", cell)]
+
+
+def interval(bounds: Facts) -> list[float]:
+    return [bounds["low"], bounds["high"]]
+
+
+def estimate(bounds: Facts) -> list[float]:
+    return [bounds["estimate"], *interval(bounds)]
+
+
+def spread(metric: Facts) -> list[float]:
+    return [metric["mean"], metric["std"]]
+
+
+def columns(table: list[list[str]], skip: tuple[str, ...] = ()) -> dict[str, dict[str, list[float]]]:
+    """Row name to heading to the numbers of the cell, without the first column and those to skip."""
+    header, *rows = table
+    assert len(set(header)) == len(header), "two columns have the same heading"
+    return {
+        row[0]: {
+            heading: numbers_of(cell) for heading, cell in zip(header[1:], row[1:], strict=True) if heading not in skip
+        }
+        for row in rows
+    }
+
+
+@pytest.fixture
+def numbers() -> Iterator[int]:
+    return count(100)
+
+
+@pytest.fixture
+def summary(summary: Facts, numbers: Iterator[int]) -> Facts:
+    summary["explicit_negatives"] = {"n": 8, "false_alarms": 2, "rate": 0.25, "rate_of_other_unmatched": 0.1}
+    summary["slices"].append({**summary["slices"][0], "slice": "truncated posts"})
+    return dict(distinct(summary, numbers))
+
+
+@pytest.fixture
+def uncertainty(uncertainty: Facts, numbers: Iterator[int]) -> Facts:
+    seeds = {"f1": {"mean": 0.61, "std_between_seeds": 0.02, "low": 0.5, "high": 0.7}}
+    uncertainty["seeds"] = {"repeats": ["this run", "b", "c"], "metrics": seeds}
+    return dict(distinct(uncertainty, numbers))
+
+
+@pytest.fixture
+def data_statistics(data_statistics: Facts, numbers: Iterator[int]) -> Facts:
+    return dict(distinct(data_statistics, numbers))
+
+
+@pytest.fixture
+def report(
+    summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Facts, criteria: pd.DataFrame
+) -> str:
+    return render_report(summary, uncertainty, data_statistics, training_config, criteria)
+
+
+@pytest.fixture
+def card(summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Facts) -> str:
+    return render_model_card(summary, uncertainty, data_statistics, training_config, "best_fold")
+
+
+@pytest.fixture
+def comparison(uncertainty: Facts, numbers: Iterator[int]) -> Facts:
+    """What `compare_runs` returns, with numbers of its own."""
+    compared = distinct(uncertainty["baselines"]["tfidf"], numbers)
+    return {
+        "runs": {name: {"cv_run_id": f"{name}-run", "model": "tiny"} for name in ("first", "second")},
+        **{"data_hash": "ab" * 32, "corpus": "the sample", "synthetic": True},
+        **{"n_groups": 31, "n_pairs": 32, "method": uncertainty["method"]},
+        "first": uncertainty["headline"],
+        "second": compared.pop("headline"),
+        **compared,
+    }
+
+
+def test_the_headline_table(report: str, summary: Facts, uncertainty: Facts) -> None:
+    rows = columns(tables(report)["metric"])
+    assert len(rows) == 11
+    for label, row in rows.items():
+        metric = METRIC_OF[label]
+        bounds = uncertainty["headline"].get(metric)
+        assert row == {
+            "mean ± std": spread(summary["metrics"][metric]),
+            "pooled": [summary["pooled"][metric], *(interval(bounds) if bounds else [])],
+            "all-negative": [summary["baselines"]["all_negative"][metric]],
+            "all-positive": [summary["baselines"]["all_positive"][metric]],
+            "prior only": [summary["baselines"]["prior_only"][metric]],
+        }, label
+
+
+def test_the_protocol_table(report: str, summary: Facts) -> None:
+    rows = columns(tables(report)["protocol"], skip=("threshold of a fold comes from",))
+    assert list(rows) == ["honest", "cross-fitted", "same-fold"]
+    for name, row in rows.items():
+        protocol = summary["protocols"][name.replace("-", "_")]
+        assert row == {
+            "F1, mean ± std": spread(protocol["mean"]["f1"]),
+            "F1, pooled": [protocol["pooled"]["f1"]],
+            "precision, pooled": [protocol["pooled"]["precision"]],
+            "recall, pooled": [protocol["pooled"]["recall"]],
+        }, name
+    sources = {row[0]: row[1] for row in tables(report)["protocol"][1:]}
+    assert sources == {
+        "honest": "its inner dev split",
+        "cross-fitted": "the other folds' held-out pairs",
+        "same-fold": "its own held-out pairs",
+    }
+
+
+def test_the_fold_table(report: str, summary: Facts) -> None:
+    rows = columns(tables(report)["fold"], skip=("time (h:mm:ss)", "run", "checkpoint"))
+    for fold, row in zip(summary["folds"], rows.values(), strict=True):
+        assert row == {
+            "pairs": [fold["n_pairs"]],
+            "n+": [fold["n_positive"]],
+            "threshold": [fold["threshold"]],
+            "F1": [fold["f1"]],
+            "F1 (same fold)": [fold["f1_same_fold"]],
+            "dev F1": [fold["dev_f1"]],
+            "best epoch": [fold["best_epoch"], fold["epochs"]],
+        }
+    for fold, cells in zip(summary["folds"], tables(report)["fold"][1:], strict=True):
+        hours, minutes, seconds = map(int, cells[8].split(":"))
+        assert 3600 * hours + 60 * minutes + seconds == round(fold["seconds"])
+        assert cells[0] == str(fold["fold"])
+        assert cells[9:] == [f"`{fold['run_id']}`", f"`{fold['checkpoint']}`"]
+
+
+def test_the_criteria_table(report: str, summary: Facts, uncertainty: Facts, criteria: pd.DataFrame) -> None:
+    rows = columns(tables(report)["criterion"], skip=("wording",))
+    for own, bounds, (name, row) in zip(
+        summary["per_criterion"], uncertainty["per_criterion"], rows.items(), strict=True
+    ):
+        assert name == f"{own['criterion_id']} {own['symptom']}"
+        assert row == {
+            "pairs": [own["n"]],
+            "n+": [own["n_positive"]],
+            "precision": [own["precision"]],
+            "recall": [own["recall"]],
+            "F1": [own["f1"], *interval(bounds["f1"])],
+            "ROC-AUC": [own["roc_auc"]],
+        }, name
+    assert [row[-1] for row in tables(report)["criterion"][1:]] == criteria["criterion"].tolist()
+
+
+def test_the_table_of_slices(report: str, summary: Facts) -> None:
+    rows = columns(tables(report)["pairs of"])
+    assert list(rows) == [own["slice"] for own in summary["slices"]]
+    for own, row in zip(summary["slices"], rows.values(), strict=True):
+        assert row == {
+            "posts": [own["n_posts"]],
+            "pairs": [own["n"]],
+            "n+": [own["n_positive"]],
+            **{heading: [own[METRIC_OF[heading]]] for heading in ("precision", "recall", "F1", "ROC-AUC")},
+        }
+
+
+def test_the_table_of_learned_baselines(report: str, summary: Facts) -> None:
+    rows = columns(tables(report)["classifier"])
+    for own, row in zip([summary, *summary["learned_baselines"].values()], rows.values(), strict=True):
+        assert row == {
+            **{
+                heading: spread(own["metrics"][METRIC_OF[heading]])
+                for heading in ("F1", "precision", "recall", "ROC-AUC", "average precision")
+            },
+            "pooled F1": [own["pooled"]["f1"]],
+        }
+
+
+def test_the_table_of_differences(report: str, uncertainty: Facts) -> None:
+    # Two columns are headed p, each beside its difference.
+    header, *rows = tables(report)["compared with"]
+    assert header[2:6] == ["difference in F1", "p", "difference in average precision", "p"]
+    for (name, other), row in zip(uncertainty["baselines"].items(), rows, strict=True):
+        f1, precision = (other["difference"][metric] for metric in ("f1", "average_precision"))
+        assert row[0] == name.replace("_", "-")
+        assert [numbers_of(cell) for cell in row[1:6]] == [
+            estimate(other["headline"]["f1"]),
+            estimate(f1),
+            [f1["p_value"]],
+            estimate(precision),
+            [precision["p_value"]],
+        ]
+
+
+def test_the_prose_of_the_report(report: str, summary: Facts, uncertainty: Facts, data_statistics: Facts) -> None:
+    text = " ".join(report.split())
+    duplicates, marked = data_statistics["duplicates"], summary["explicit_negatives"]
+    method, seeds = uncertainty["method"], uncertainty["seeds"]["metrics"]["f1"]
+    optimism = uncertainty["protocols"]["selection_optimism"]
+    n_all = summary["n_posts"] * len(summary["per_criterion"])
+    undefined = max(row["f1"]["undefined"] for row in uncertainty["per_criterion"])
+    for sentence in (
+        f"{summary['n_posts']} posts by {data_statistics['n_authors']} authors, 9 criteria, "
+        f"{summary['n_pairs']} pairs, of which {summary['n_positive']} are positive "
+        f"(base rate {summary['n_positive'] / summary['n_pairs']:.3f}).",
+        f"shuffled with seed {data_statistics['folds']['seed']}.",
+        " {posts} posts, {criteria} criteria, {pairs} pairs".format(**data_statistics["counts"]["expected"]),
+        f"{n_all - summary['n_pairs']} pairs of these posts and criteria have no label",
+        f"more than one fold: {data_statistics['n_authors_straddling_folds']} of {data_statistics['n_authors']}.",
+        f"(similarity at least {duplicates['threshold']}): {duplicates['posts']} in {duplicates['sets']} sets. "
+        f"Sets in more than one fold: {duplicates['sets_straddling_folds']}.",
+        f"has an accuracy of {summary['baselines']['all_negative']['accuracy']:.3f}",
+        f"Macro F1 over the {summary['macro_f1']['n']} criteria with a positive pair: "
+        f"{summary['macro_f1']['mean']:.3f}.",
+        f"Fold {summary['best_fold']} has the best F1",
+        f"Selection optimism: {summary['selection_optimism']:.3f} ({optimism['low']:.2f}-{optimism['high']:.2f})",
+        f"Cross-fitted, {summary['cross_fitted_difference']:.3f} against honest",
+        f"{marked['false_alarms']} of {marked['n']} are false alarms ({marked['rate']:.3f}, against "
+        f"{marked['rate_of_other_unmatched']:.3f} of the other unmatched pairs)",
+        f"percentiles of {method['resamples']} resamples of the {uncertainty['n_groups']} groups "
+        f"(cluster bootstrap, seed {method['seed']})",
+        f"at most {100 * undefined:.1f} % of the resamples",
+        f"mean {seeds['mean']:.3f} ({seeds['low']:.2f}-{seeds['high']:.2f}), "
+        f"standard deviation between seeds {seeds['std_between_seeds']:.3f}.",
+        f"{method['resamples']} paired permutations",
+    ):
+        assert sentence in text
+
+
+def test_the_checklist(report: str, summary: Facts) -> None:
+    answers = {row[0]: row[2] for row in tables(report)["item"][1:]}
+    truncated = summary["slices"][-1]["n_posts"]
+    n_all = summary["n_posts"] * len(summary["per_criterion"])
+    for item, words in {
+        "7": f"{truncated} of {summary['n_posts']} posts",
+        "10": f"{summary['n_posts']} posts, {summary['n_pairs']} pairs, {summary['n_positive']} positive;",
+        "11": f"{n_all - summary['n_pairs']} of {n_all} pairs lack a label",
+        "12a": f"{summary['n_folds']} folds grouped by post_id;",
+        "12b, 12c": "of rank 8;",
+        "13": f"Base rate {summary['n_positive'] / summary['n_pairs']:.3f};",
+        "22": f"The checkpoint of fold {summary['best_fold']} ",
+    }.items():
+        assert words in answers[item], item
+
+
+def test_the_tables_of_the_model_card(card: str, summary: Facts, uncertainty: Facts) -> None:
+    found = tables(card)
+    rows = columns(found["metric"])
+    assert len(rows) == 11
+    for label, row in rows.items():
+        metric = METRIC_OF[label]
+        bounds = uncertainty["headline"].get(metric)
+        assert row == {
+            "pooled": [summary["pooled"][metric], *(interval(bounds) if bounds else [])],
+            "mean ± std": spread(summary["metrics"][metric]),
+            "answering yes to all": [summary["baselines"]["all_positive"][metric]],
+        }, label
+    for own, bounds, row in zip(
+        summary["per_criterion"], uncertainty["per_criterion"], columns(found["criterion"]).values(), strict=True
+    ):
+        assert row == {
+            "n+": [own["n_positive"]],
+            "precision": [own["precision"]],
+            "recall": [own["recall"]],
+            "F1": [own["f1"], *interval(bounds["f1"])],
+        }
+
+
+def test_the_prose_of_the_model_card(card: str, summary: Facts, data_statistics: Facts) -> None:
+    text = " ".join(card.split())
+    best = summary["folds"][summary["best_fold"]]
+    thresholds = ", ".join(f"fold {fold['fold']} {fold['threshold']:.2f}" for fold in summary["folds"])
+    for sentence in (
+        f"the best F1 on its dev split ({best['dev_f1']:.3f}); threshold {best['threshold']:.3f}",
+        f"{summary['n_posts']} posts in {summary['n_groups']} groups",
+        f"9 criteria, {summary['n_pairs']} pairs, of which {summary['n_positive']} are positive",
+        f"{data_statistics['n_authors_straddling_folds']} of {data_statistics['n_authors']} authors",
+        f"would have added: {summary['selection_optimism']:.3f}.",
+        f"Common thresholds: {thresholds}.",
+    ):
+        assert sentence in text
+
+
+def test_the_tables_of_a_comparison(comparison: Facts) -> None:
+    found = tables(render_comparison(comparison))
+    rows = columns(found["metric"])
+    assert [METRIC_OF[label] for label in rows] == list(comparison["difference"])
+    for label, row in rows.items():
+        metric = METRIC_OF[label]
+        difference = comparison["difference"][metric]
+        assert row == {
+            "first": estimate(comparison["first"][metric]),
+            "second": estimate(comparison["second"][metric]),
+            "first - second": estimate(difference),
+            "p": [difference["p_value"]],
+        }, label
+    for own, (name, row) in zip(comparison["per_criterion"], columns(found["criterion"]).items(), strict=True):
+        assert name == own["criterion_id"]
+        assert row == {"n+": [own["n_positive"]], "first - second": estimate(own), "p": [own["p_holm"]]}
+
+
+def test_the_prose_of_a_comparison(comparison: Facts) -> None:
+    text = " ".join(render_comparison(comparison).split())
+    assert f"{comparison['n_pairs']} pairs in {comparison['n_groups']} groups" in text
+    assert f"95.0 % intervals, {comparison['method']['resamples']} resamples" in text
+    for name in ("first", "second"):
+        assert f"{name}: run `{name}-run`" in text

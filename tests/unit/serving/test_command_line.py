@@ -1,0 +1,190 @@
+import json
+import logging
+import subprocess
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mlflow
+import pytest
+from click.testing import CliRunner, Result
+
+from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
+from mentallam.serving.command_line import main
+from mentallam.tracking import BEST_RUN_TAG, CHECKPOINT, Run
+from tests.samples import CRITERIA, PROJECT
+
+SECRET = "Marzipan lighthouse"
+
+
+@pytest.fixture(autouse=True)
+def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs in the project's folder; the command silences logging for the whole process, which must not last."""
+    monkeypatch.chdir(PROJECT)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture
+def kedro(monkeypatch: pytest.MonkeyPatch, experiment: str, trained: TrainedFold) -> dict[str, Any]:
+    """Kedro's session without Kedro, which takes seconds to start; returns how it was asked for."""
+    parameters = {
+        "tracking_experiment": experiment,
+        "hydra_configs": str(PROJECT / "hydra_configs"),
+        "profile": "tiny",
+        "base_models": str(Path(trained.base.folder).parent),
+        "registry": {"model": "never registered"},
+    }
+    created: dict[str, Any] = {}
+
+    def create(project_path: Path, env: str | None) -> Any:
+        created.update(project_path=project_path, env=env)
+        return nullcontext(SimpleNamespace(load_context=lambda: SimpleNamespace(params=parameters)))
+
+    monkeypatch.setattr("kedro.framework.session.KedroSession", SimpleNamespace(create=create))
+    monkeypatch.setattr("kedro.framework.startup.bootstrap_project", lambda path: None)
+    monkeypatch.setattr("mentallam.tracking_hooks.connect", lambda context: None)
+    return created
+
+
+@pytest.fixture
+def model(experiment: str, trained: TrainedFold, tmp_path: Path) -> str:
+    """A finished cross-validation; the run of its best fold."""
+    mlflow.set_experiment(experiment)
+    with mlflow.start_run() as run:
+        pass
+    save_checkpoint(trained, tmp_path / "fold_1")
+    Run(run.info.run_id).log_folder(tmp_path / "fold_1", CHECKPOINT)
+    Run(run.info.run_id).set_tags({BEST_RUN_TAG: run.info.run_id})
+    return str(run.info.run_id)
+
+
+def predict(*arguments: str, stdin: str | bytes | None = None) -> Result:
+    return CliRunner().invoke(main, ["predict", *arguments], input=stdin)
+
+
+def check_refused(result: Result, *words: str) -> None:
+    assert result.exit_code == 1, (result.output, result.exception)
+    assert result.stdout == ""
+    sentence = result.stderr.strip()
+    assert sentence.startswith("Error: ")
+    assert "\n" not in sentence
+    assert all(word in sentence for word in words), sentence
+    assert "arzipan" not in result.output
+
+
+def test_json_is_all_that_is_on_standard_output(kedro: dict[str, Any], model: str) -> None:
+    result = predict(f"{SECRET} with, commas: and 'quotes' # @", "--json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)
+    assert [row["criterion_id"] for row in rows] == list(CRITERIA)
+    for row in rows:
+        assert row.keys() == {"criterion_id", "label", "probability", "threshold", "run_id"}
+        assert row["label"] == ("yes" if row["probability"] >= row["threshold"] else "no")
+        assert (row["threshold"], row["run_id"]) == (0.37, "fold-run")
+    assert "arzipan" not in result.output
+
+
+def test_the_table_has_a_row_per_criterion_and_the_notice(kedro: dict[str, Any], model: str) -> None:
+    result = predict(SECRET)
+    assert result.exit_code == 0, result.output
+    for criterion_id, wording in CRITERIA.items():
+        line = next(line for line in result.stdout.splitlines() if criterion_id in line)
+        assert wording.split()[0] in line
+        assert "0.37" in line
+        assert "yes" in line or "no" in line
+    assert "never a diagnosis" in " ".join(result.stdout.split())
+    assert "arzipan" not in result.output
+
+
+def test_named_criteria_are_asked_in_order_and_once(kedro: dict[str, Any], model: str) -> None:
+    result = predict("text", "--json", "--criterion", "A.6", "--criterion", "A.1", "--criterion", "A.6")
+    assert [row["criterion_id"] for row in json.loads(result.stdout)] == ["A.6", "A.1"]
+
+
+def test_a_dash_reads_standard_input(kedro: dict[str, Any], model: str) -> None:
+    text = "Schlaflos \u2014 I can't sleep."
+    piped = predict("-", "--json", stdin=text.encode())
+    assert piped.exit_code == 0, piped.output
+    assert json.loads(piped.stdout) == json.loads(predict(text, "--json").stdout)
+    assert json.loads(piped.stdout) != json.loads(predict("something else", "--json").stdout)
+
+
+def test_a_text_may_start_with_a_dash(kedro: dict[str, Any], model: str) -> None:
+    for arguments in (["- could not sleep"], ["--json could not sleep"], ["--", "-sleepless"], ["-- not a word"]):
+        result = predict("--json", *arguments, *(["--criterion", "A.4"] if "--" not in arguments else []))
+        assert result.exit_code == 0, (arguments, result.output)
+        assert json.loads(result.stdout) != json.loads(predict("something else", "--json").stdout)
+    text = "- could not sleep"
+    rows = json.loads(predict(text, "--criterion=A.4", "--json").stdout)
+    assert rows == json.loads(predict("-", "--criterion", "A.4", "--json", stdin=text).stdout)
+
+
+def test_one_word_with_a_dash_hints_at_the_way_out(kedro: dict[str, Any]) -> None:
+    result = predict("-sleepless")
+    assert result.exit_code == 2
+    assert "a text that starts with a dash goes behind `--`" in result.stderr
+
+
+def test_the_profile_and_the_project_are_passed_on(kedro: dict[str, Any], model: str) -> None:
+    predict("text", "--env", "test")
+    assert kedro == {"project_path": PROJECT, "env": "test"}
+    predict("text")
+    assert kedro["env"] is None
+
+
+def test_another_run_can_be_named(kedro: dict[str, Any], model: str) -> None:
+    assert predict("text", "--checkpoint-run", model).exit_code == 0
+    check_refused(predict(SECRET, "--checkpoint-run", "feed"), "checkpoint_run=feed is no run")
+
+
+def test_no_trained_model_yet_is_one_sentence(kedro: dict[str, Any]) -> None:
+    check_refused(predict(SECRET), "no trained model yet", "kedro run --pipeline cv_training")
+
+
+def test_an_unknown_criterion_is_one_sentence(kedro: dict[str, Any], model: str) -> None:
+    check_refused(predict(SECRET, "--criterion", "B.2"), "unknown criterion B.2", "A.1, A.4, A.6")
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "\u200b\ufeff"])
+def test_an_empty_text_is_one_sentence(text: str) -> None:
+    check_refused(predict(text), "the text is empty")
+    check_refused(predict("-", stdin=text), "the text is empty")
+
+
+@pytest.mark.parametrize("arguments", [["-"], ["Marzipan \udcff"]])  # as the shell hands on a byte that is no UTF-8
+def test_a_text_that_is_not_utf8_is_one_sentence(arguments: list[str]) -> None:
+    check_refused(predict(*arguments, stdin=SECRET.encode() + b"\xff\xfe"), "not UTF-8")
+
+
+def test_outside_the_project_it_says_where_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_refused(predict(SECRET), "no mentallam project here")
+
+
+def test_help_names_the_options_and_the_notice() -> None:
+    overview = CliRunner().invoke(main, ["--help"])
+    assert overview.exit_code == 0
+    assert "predict" in overview.output
+    assert "never a" in overview.output
+    details = CliRunner().invoke(main, ["predict", "--help"])
+    assert all(option in details.output for option in ("TEXT", "--criterion", "--json", "--checkpoint-run", "--env"))
+
+
+def test_it_is_a_command(python: str) -> None:
+    done = subprocess.run([python, "-m", "mentallam", "predict", " "], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.strip() == "Error: the text is empty; nothing to compare"
+
+
+def test_run_is_kedros_own_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    details = CliRunner().invoke(main, ["run", "--help"])
+    assert details.exit_code == 0
+    assert "mentallam run" in details.output and "--namespaces" in details.output
+    monkeypatch.chdir(tmp_path)
+    check_refused(CliRunner().invoke(main, ["run", "--env", "test"]), "no mentallam project here", "hydra_configs")
+    for folder in ("conf/base", "hydra_configs"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert "--namespaces" in CliRunner().invoke(main, ["run", "--help"]).output
