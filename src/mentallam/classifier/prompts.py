@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from mentallam.config import PromptConfig
-from mentallam.corpus.checks import is_identifier, shown
+from mentallam.corpus.refusals import is_identifier, shown
 from mentallam.errors import MentallamError
 
 

@@ -1,1 +1,1 @@
-"""The corpus wing: from the files that a user brings to pairs, folds and statistics, in plain pandas."""
+"""Everything from a user's files to pairs, folds and statistics, in plain pandas."""

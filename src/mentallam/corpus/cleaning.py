@@ -1,4 +1,4 @@
-"""Clean the text of posts: idempotent, and counted step by step."""
+"""Idempotent cleaning of posts' texts, with a count of the posts that each step changed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from mentallam.errors import MentallamError
 
 
 class CleaningOptions(BaseModel):
-    """What is done to texts beyond the cleaning that all of them get.
+    """Options of cleaning, beyond the steps that every text goes through.
 
     Attributes:
-        mask: Replace e-mail addresses, links, user names and phone numbers by marks; see `masking`.
-        placeholders: Texts that stand for deleted posts, which are left out; see `placeholders`.
+        mask: Replace e-mail addresses, links, user names and phone numbers with marks; see `masking`.
+        placeholders: Texts that stand for deleted posts; posts with such a text are left out, see `placeholders`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,21 +41,21 @@ class CleaningOptions(BaseModel):
 
 
 _ENTITY = re.compile(r"&(?:#(?:[0-9]+|[xX][0-9a-fA-F]+)|[A-Za-z][A-Za-z0-9]*);")
-# Fractions, and digits above or below the line: NFKC would make 11/2 of "1 1/2" and 105 of "10 to the fifth".
+# Fractions, superscript and subscript digits: NFKC would turn "1\u00bd" into "11/2" and "10\u2075" into "105".
 _RAISED = "\u00b2\u00b3\u00b9\u00bc-\u00be\u2070\u2074-\u2079\u2080-\u2089\u2150-\u215f\u2189"
 _NOT_RAISED = re.compile(f"[^{_RAISED}]+")
 _JOINERS = re.compile("[\u200c\u200d]+")
-# The flags of England, Scotland and Wales are a black flag and the letters of their code in invisible characters.
+# The flags of England, Scotland and Wales are a black flag followed by the letters of their code as invisible tags.
 _TAGS = re.compile("(\U0001f3f4[\U000e0061-\U000e007a]{3,6}\U000e007f)|[\U000e0001-\U000e007f]+")
 
 
 def _resolve_entities(text: str) -> str:
-    """Resolve entities that end in a semicolon: "&copy=2" in a link is a parameter."""
+    """Resolve entities that end in a semicolon; "&copy=2" in a link is a parameter."""
     return _ENTITY.sub(_entity, text)
 
 
 def _entity(found: re.Match[str]) -> str:
-    # html.unescape resolves the beginning of an unknown name: "&notit;" would lose its "&not".
+    # html.unescape also resolves the beginning of an unknown name: "&notit;" would lose its "&not".
     known = found[0][1] == "#" or found[0][1:] in html5
     return html.unescape(found[0]) if known else found[0]
 
@@ -71,8 +71,8 @@ def _collapse_whitespace(text: str) -> str:
 def _remove_invisible(text: str) -> str:
     """Remove control characters, and format characters such as zero-width spaces and byte order marks.
 
-    What shapes the visible text stays: a joiner between letters of a script that needs it or between emoji, one of
-    several in a row, and the tags of a flag.
+    Characters that shape the visible text stay: one joiner between emoji or between letters of a script that needs it,
+    and the tags of a flag.
     """
     if text.isprintable():
         return text
@@ -92,7 +92,7 @@ def _takes_joiner(before: str, after: str) -> bool:
     if all(map(_is_latin, (before, after))):
         return False
     kinds = unicodedata.category(before)[0], unicodedata.category(after)[0]
-    # An emoji may end in a mark, the variation selector.
+    # An emoji may end with a variation selector, which is a mark.
     return kinds in (("S", "S"), ("M", "S")) or set(kinds) <= {"L", "M", "N"}
 
 
@@ -102,7 +102,7 @@ def _is_latin(character: str) -> bool:
 
 STEPS: dict[str, Callable[[str], str]] = {
     "html_entities": _resolve_entities,
-    "mojibake": ftfy.fix_encoding,  # UTF-8 that was once read as something else
+    "mojibake": ftfy.fix_encoding,  # UTF-8 that was read in another encoding
     "unicode": _normalise_unicode,
     "whitespace": _collapse_whitespace,
     "invisible_characters": _remove_invisible,
@@ -112,8 +112,8 @@ STEPS: dict[str, Callable[[str], str]] = {
 def clean_text(text: str) -> tuple[str, set[str]]:
     """Return the cleaned text and the names of the steps that changed it.
 
-    One step may uncover work for another (an entity that was escaped twice), so they repeat until nothing
-    changes; this is what makes cleaning idempotent.
+    One step can create work for another, such as an entity that was escaped twice. The steps therefore repeat until
+    nothing changes, which makes cleaning idempotent.
     """
     changed: set[str] = set()
     while not _is_plain(text):
@@ -129,20 +129,20 @@ def clean_text(text: str) -> tuple[str, set[str]]:
 
 
 def _is_plain(text: str) -> bool:
-    """Tell whether a text is one that no step would change, which is quickly told of most English ones."""
+    """Tell whether it is certain, at a glance, that no step would change a text; true for most English texts."""
     return (
         text.isascii() and text.isprintable() and "&" not in text and "  " not in text and text[:1] != " " != text[-1:]
     )
 
 
 def prepare_text(text: str, mask: bool) -> tuple[str, set[str]]:
-    """Return a text as a model reads it, cleaned and perhaps masked, and the names of what changed it."""
+    """Return a text as a model reads it, cleaned and, with `mask`, masked; and the names of what changed it."""
     prepared, changed = clean_text(text)
     before = ""
     while mask and prepared != before:
         before = prepared
         prepared, kinds = masked(prepared)
-        # A mark may stand where a letter gave a joiner its sense.
+        # A mark may have replaced the letter that a joiner needed.
         prepared, uncovered = clean_text(prepared)
         changed |= uncovered | {f"masked_{kind}" for kind in kinds}
     return prepared, changed
@@ -153,21 +153,21 @@ def clean_posts(posts: pd.DataFrame, options: CleaningOptions) -> tuple[pd.DataF
 
     Args:
         posts: post_id, text as written, author (missing throughout if the corpus names none).
-        options: What is done besides.
+        options: The options of cleaning.
 
     Returns:
-        post_id, text, raw_sha256 (of the text as written), author (the corpus's, or the one that the id names, or
-        missing); and how many posts each step of `STEPS` changed, in how many each kind was masked if any is, and
-        how many posts changed at all (`any`).
+        A table and counts. The table: post_id, text, raw_sha256 (of the text as written), author (the corpus's, else
+        the one named in the id, else missing). The counts: how many posts each step of `STEPS` changed, with masking
+        also how many posts each kind was masked in, and how many posts changed at all (`any`).
 
     Raises:
-        MentallamError: Nothing visible is left of a post.
+        MentallamError: A post has no visible character.
     """
     prepared = [prepare_text(text, options.mask) for text in posts["text"]]
     blank = [post_id for post_id, (text, _) in zip(posts["post_id"], prepared, strict=True) if not text]
     if blank:
         raise MentallamError(
-            f"{len(blank)} posts hold nothing but invisible characters, the first is {blank[0]}; remove them."
+            f"{len(blank)} posts hold nothing but invisible characters, the first is {blank[0]}; remove them"
         )
     counts = Counter(name for _, changed in prepared for name in changed)
     counts["any"] = sum(bool(changed) for _, changed in prepared)

@@ -1,6 +1,6 @@
-"""Find posts that occur more than once, word for word or nearly.
+"""Search for posts that occur more than once, word for word or nearly.
 
-A copy of a held-out post among the training posts is a leak that no grouping by post or author would see.
+A copy of a held-out post among the training posts is a leak that grouping by post or author does not prevent.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from scipy.cluster.hierarchy import DisjointSet
 
 SHINGLE = 5
 _HASHES = 128
-# How often a pair that is just as similar as the threshold may be overlooked; a more similar one is so less often.
+# Probability of overlooking a pair whose similarity equals the threshold; a more similar pair is overlooked less often.
 _OVERLOOKED = 0.02
 _WORD = re.compile(r"\w+")
 
 
 def find_duplicates(posts: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """Link posts that are the same but for a few words.
+    """Link posts that are the same except for a few words.
 
-    Two posts are duplicates if the sets of their runs of five words, without case and punctuation, have a Jaccard
-    similarity of at least `threshold`. Candidates come from MinHash; every one of them is then compared exactly.
+    Two posts are duplicates if the sets of their runs of five words, ignoring case and punctuation, have a Jaccard
+    similarity of at least `threshold`. MinHash proposes candidates; each candidate pair is then compared exactly.
 
     Args:
         posts: post_id, text (cleaned).
-        threshold: From which similarity on; 1 finds the same words in other case or punctuation only.
+        threshold: The lowest similarity of duplicates; 1 finds only the same words in other case or punctuation.
 
     Returns:
-        post_id, duplicate_of, similarity: as many rows as it takes to link all duplicates of a post, directly or
-        through others, and no more. The order of `posts` does not matter.
+        post_id, duplicate_of, similarity: the fewest rows that link all duplicates, directly or through others. The
+        result does not depend on the order of `posts`.
     """
     posts = posts[["post_id", "text"]].sort_values("post_id", ignore_index=True)
-    # Hashes, since pandas would copy every text into a Python string to compare them.
+    # Compare hashes, because pandas would copy every text into a Python string to compare texts.
     content = pd.Series([hashlib.sha256(text.encode()).digest() for text in posts["text"]])
     first = posts["post_id"].groupby(content).transform("first")
     is_copy = first != posts["post_id"]
@@ -56,7 +56,7 @@ def find_duplicates(posts: pd.DataFrame, threshold: float) -> pd.DataFrame:
 def shingles(text: str) -> frozenset[str]:
     """Return the runs of five words in a text; a shorter text is one run."""
     words = _WORD.findall(text.lower())
-    if not words:  # nothing but punctuation or pictures
+    if not words:  # only punctuation or emoji
         return frozenset([text])
     return frozenset(" ".join(words[start : start + SHINGLE]) for start in range(max(1, len(words) - SHINGLE + 1)))
 
@@ -69,7 +69,7 @@ def _near_duplicates(texts: pd.Series[str], threshold: float) -> Iterator[tuple[
     for bucket in _buckets(_signatures(texts), _rows_per_band(threshold)):
         runs = {position: shingles(texts[position]) for position in bucket}
         for earlier, later in combinations(bucket, 2):
-            # Copies of copies need no second link: a hundred of one post take about a hundred comparisons.
+            # Copies of copies need no second link, so a hundred copies of one post take about a hundred comparisons.
             if linked.connected(earlier, later):
                 continue
             similarity = len(runs[earlier] & runs[later]) / len(runs[earlier] | runs[later])
@@ -79,7 +79,7 @@ def _near_duplicates(texts: pd.Series[str], threshold: float) -> Iterator[tuple[
 
 
 def _signatures(texts: pd.Series[str]) -> NDArray[np.uint32]:
-    """Return one row of MinHash values per text; only these are kept, half a kilobyte per post."""
+    """Return MinHash values, (texts, hashes): half a kilobyte per post, all that is kept of it."""
     encoded = ([run.encode() for run in shingles(text)] for text in texts)
     hashes = MinHash.generator(encoded, num_perm=_HASHES, hashfunc=zlib.crc32, scheme="affine32")
     signatures = np.empty((len(texts), _HASHES), dtype=np.uint32)
@@ -89,7 +89,7 @@ def _signatures(texts: pd.Series[str]) -> NDArray[np.uint32]:
 
 
 def _rows_per_band(threshold: float) -> int:
-    """Return how many hashes two texts must share in a row: the most that overlook few enough duplicates."""
+    """Return how many consecutive hashes two texts must share: the most that overlook few enough duplicates."""
     return next(rows for rows in range(_HASHES, 0, -1) if (1 - threshold**rows) ** (_HASHES // rows) <= _OVERLOOKED)
 
 

@@ -1,4 +1,4 @@
-"""Read the columns of a layout from CSV, Parquet, JSON Lines and plain text, as strings and with nothing guessed."""
+"""Readers of CSV, Parquet, JSON Lines and plain text: the columns of a layout as strings, with nothing guessed."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from numpy.typing import NDArray
 from mentallam.corpus.layouts import Layout
 from mentallam.errors import MentallamError
 
-# Rows that are Python objects at a time; what was read before is packed in Arrow.
+# Rows held as Python objects at a time; earlier rows are already packed in Arrow.
 CHUNK = 10_000
-# What Python's csv module takes at most; its default of 128 KiB is less than some posts.
+# The most that Python's csv module accepts; its default of 128 KiB is less than some posts have.
 LONGEST_FIELD = 2**31 - 1
-# With the comma before it, so that what follows the quote is no quoted value of its own.
+# The comma before the value belongs to the match, so that text after a closing quote is not taken for another value.
 _QUOTED_VALUE = re.compile(r'(?:^|,)"[^"]*(?:""[^"]*)*"')
 
 Value = TypeVar("Value")
-# The columns, and the number of each row; a file without rows gives none.
+# Chunks of a table, each with the numbers of its rows; a file without rows yields none.
 Rows = Iterator[tuple[pa.Table, "NDArray[np.int64]"]]
 
 
 def read_csv(path: Path, layout: Layout) -> Rows:
-    """Read strictly, where pandas would fill up a short row or read on past a stray quote."""
+    """Read a CSV strictly; pandas would fill up a short row or read on past a stray quote."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = _csv_rows(file, _holds_quotes(path))
         try:
@@ -49,7 +49,7 @@ def read_csv(path: Path, layout: Layout) -> Rows:
                 values = [map(itemgetter(place), rows) for place in places.values()]
                 yield _without_blanks(_strings(values, [*places]), layout), numbers
         except csv.Error as error:
-            fault = f"{path}, row {_row_of_bad_csv(path)}: not valid CSV ({error}); mend its quotes"
+            fault = f"{path}, row {_row_of_bad_csv(path)}: not valid CSV ({error}); correct its quotes"
             raise MentallamError(layout.separator_fault(path) or fault) from None
     if not layout.hand_made and not _ends_its_last_line(path):
         raise MentallamError(
@@ -63,7 +63,7 @@ def _strings(columns: Iterable[Iterable[str]], names: list[str]) -> pa.Table:
 
 
 def _without_blanks(table: pa.Table, layout: Layout) -> pa.Table:
-    """Return the table with missing values for blank ones where these are optional."""
+    """Return the table with blank values of optional columns as missing values."""
     for place, name in enumerate(table.column_names):
         if name in layout.optional:
             blank = pc.equal(pc.utf8_trim_whitespace(table[name]), "")
@@ -77,7 +77,7 @@ def _csv_rows(file: IO[str], holds_quotes: bool) -> Iterator[list[str]]:
 
 
 def _well_quoted(file: IO[str]) -> Iterator[list[str]]:
-    """Yield rows; refuse a quote within a value that is not quoted, which the csv module takes as it is."""
+    """Yield rows; refuse a quote within an unquoted value, which the csv module accepts as it is."""
     lines: list[str] = []
 
     def remembered() -> Iterator[str]:
@@ -94,7 +94,7 @@ def _well_quoted(file: IO[str]) -> Iterator[list[str]]:
 
 
 def read_parquet(path: Path, layout: Layout) -> Rows:
-    """Read strings, and numbers where the layout allows them; checksums find a damaged page."""
+    """Read strings, and numbers where the layout allows them; checksums reveal a damaged page."""
     with path.open("rb") as stream:
         try:
             file = pq.ParquetFile(stream, page_checksum_verification=True)
@@ -103,7 +103,7 @@ def read_parquet(path: Path, layout: Layout) -> Rows:
             table = file.read(columns=[header[place] for place in places.values()])
             columns = {name: table[header[place]] for name, place in places.items()}
         except (pa.ArrowException, OSError, TypeError, ValueError):
-            raise MentallamError(f"{path} is no valid Parquet file; get an undamaged copy") from None
+            raise MentallamError(f"{path} is not a valid Parquet file; get an undamaged copy") from None
     strings = [_parquet_strings(column, name, layout, path) for name, column in columns.items()]
     yield pa.table(strings, [*columns]), np.arange(1, table.num_rows + 1)
 
@@ -124,15 +124,15 @@ def _parquet_strings(column: pa.ChunkedArray, name: str, layout: Layout, path: P
         )
     try:
         strings = column.cast(pa.large_string())
-        strings.validate(full=True)  # Parquet's reader takes any bytes for a string
+        strings.validate(full=True)  # Parquet's reader accepts any bytes as a string
     except (pa.ArrowException, ValueError):
         raise MentallamError(f"{path}: {name} holds bytes that are not UTF-8; write the file again") from None
     return strings
 
 
 def read_jsonl(path: Path, layout: Layout) -> Rows:
-    """Read one object per line; a key that a line lacks is a missing value."""
-    # An object becomes a tuple of its pairs, so that a key that occurs twice is not lost.
+    """Read one object per line; a key missing from a line is a missing value."""
+    # An object becomes a tuple of its pairs, so that a repeated key is not lost.
     decode = json.JSONDecoder(object_pairs_hook=tuple).decode
     with path.open(encoding="utf-8-sig") as file:
         for numbers, lines in _chunks(file, str.isspace, 1):
@@ -164,9 +164,9 @@ def _json_strings(values: list[Any], name: str, layout: Layout, path: Path, numb
         values = [None if value is None else str(value) for value in values]
     try:
         return pa.array(values, pa.large_string())
-    except UnicodeEncodeError:  # half of a surrogate pair passes for JSON
+    except UnicodeEncodeError:  # half of a surrogate pair is valid JSON
         row = numbers[next(place for place, value in enumerate(values) if not _is_unicode(value))]
-        raise MentallamError(f"{path}, row {row}: {name} is no valid Unicode; write the file again") from None
+        raise MentallamError(f"{path}, row {row}: {name} is not valid Unicode; write the file again") from None
 
 
 def _wanted(name: str, layout: Layout) -> str:
@@ -176,7 +176,7 @@ def _wanted(name: str, layout: Layout) -> str:
 
 
 def read_txt(path: Path, layout: Layout) -> Rows:
-    """Read a text from every line that is not blank."""
+    """Read each line that is not blank as a text."""
     with path.open(encoding="utf-8-sig") as file:
         for numbers, lines in _chunks(file, str.isspace, 1):
             yield _strings([[line.rstrip("\n") for line in lines]], [layout.columns[0]]), numbers
@@ -193,7 +193,7 @@ READERS: dict[str, Callable[[Path, Layout], Rows]] = {
 def _chunks(
     rows: Iterator[Value], is_blank: Callable[[Value], bool], first: int
 ) -> Iterator[tuple[NDArray[np.int64], list[Value]]]:
-    """Yield some rows at a time with their numbers; a blank row holds no value, so it is passed over but counted."""
+    """Yield up to `CHUNK` rows at a time with their numbers; blank rows are counted but left out."""
     while chunk := list(islice(rows, CHUNK)):
         numbers = np.arange(first, first + len(chunk))
         first += len(chunk)
@@ -209,7 +209,7 @@ def _uneven(rows: list[list[str]], numbers: NDArray[np.int64], n_columns: int, p
         (row, len(values)) for row, values in zip(numbers, rows, strict=True) if len(values) != n_columns
     )
     return MentallamError(
-        f"{path}, row {row}: {n_values} values, but the header names {n_columns} columns; quote values that hold "
+        f"{path}, row {row}: {n_values} values, but the header names {n_columns} columns; quote values that contain "
         "commas or line breaks"
     )
 
@@ -221,16 +221,16 @@ def _bad_json(lines: list[str], numbers: Iterable[int], decode: Callable[[str], 
         except (ValueError, RecursionError):
             return MentallamError(f"{path}, row {row}: not valid JSON; each line must be one object")
         if isinstance(value, list):
-            return MentallamError(f"{path}, row {row}: no JSON object but an array; write one object per line")
+            return MentallamError(f"{path}, row {row}: an array, not a JSON object; write one object per line")
         if not isinstance(value, tuple):
-            return MentallamError(f"{path}, row {row}: no JSON object; each line must be one object")
+            return MentallamError(f"{path}, row {row}: not a JSON object; each line must be one object")
         if len(dict(value)) < len(value):
             return MentallamError(f"{path}, row {row}: a key occurs twice; remove one")
     raise AssertionError("called for rows without a fault")
 
 
 def _row_of_bad_csv(path: Path) -> int:
-    """Return the row at which the csv module gives up."""
+    """Return the row at which the csv module fails."""
     row = 1
     with path.open(encoding="utf-8-sig", newline="") as file, suppress(csv.Error):
         for _ in _csv_rows(file, holds_quotes=True):

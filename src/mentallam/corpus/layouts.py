@@ -1,4 +1,4 @@
-"""What a table must look like, and in which of a file's columns it stands."""
+"""Layouts of tables: the columns that a table must have, and where a file has them."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from mentallam.corpus.checks import is_identifier, listed, shown
+from mentallam.corpus.refusals import is_identifier, shown
 from mentallam.corpus.unreadable import other_separator
 from mentallam.errors import MentallamError
 
-TABLES = (".csv", ".parquet", ".jsonl")
-# A file with more columns than this is described by the first ones.
+TABLE_ENDINGS = (".csv", ".parquet", ".jsonl")
+# Messages name at most so many of a file's columns.
 _SHOWN_HEADINGS = 20
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a table must look like; further columns are ignored.
+    """The columns of a table; a file may have others, which are ignored.
 
     Attributes:
-        columns: The columns that it must have.
-        read: Those of them that are wanted; the others may hold anything.
-        optional: Columns that it may have; a missing value is allowed in them.
-        integers: Columns that may hold integers in Parquet and JSON Lines. An id may not: 7 was "007" once.
-        labels: Columns that may hold booleans and numbers there.
-        headings: By column, the headings that it may have in the file, its name unless said; the first found counts.
-            Capitals and white space around a heading do not matter.
+        columns: Columns that the file must have.
+        read: Those of `columns` that are read; the others may hold anything.
+        source: A clause for messages that says where such a file comes from.
+        optional: Columns that the file may have; values in them may be missing.
+        integers: Columns that may hold integers in Parquet and JSON Lines. Ids may not: 7 may once have been "007".
+        labels: Columns that may hold booleans and numbers in Parquet and JSON Lines.
+        headings: By column, the headings that it may have in the file, by default its name; the first one found
+            counts. Case and surrounding white space are ignored.
         mappable: Columns whose heading the user can choose with the option `columns`.
         endings: Endings that the file may have.
-        hand_made: Whether people write such files by hand and look at each answer: then a last line without a line
-            break and a NUL character pass, which elsewhere are signs of a damaged copy.
-        source: Half a sentence that says where such a file comes from.
+        hand_made: Whether people write such files by hand and look at each answer. Then a last line without a line
+            break and NUL characters are accepted; elsewhere they are signs of a damaged copy.
     """
 
     columns: tuple[str, ...]
@@ -43,17 +43,17 @@ class Layout:
     labels: tuple[str, ...] = ()
     headings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     mappable: tuple[str, ...] = ()
-    endings: tuple[str, ...] = TABLES
+    endings: tuple[str, ...] = TABLE_ENDINGS
     hand_made: bool = False
 
     def mapped(self, columns: Mapping[str, str]) -> Layout:
-        """Return the layout with the headings that the user chose, which the file must then have."""
+        """Return the layout with the headings that the user chose; the file must have them."""
         chosen = {name: (heading,) for name, heading in columns.items() if name in self.mappable}
         required = tuple(dict.fromkeys((*self.columns, *chosen)))
         return replace(self, columns=required, headings={**self.headings, **chosen})
 
     def places(self, header: Sequence[str], path: Path) -> dict[str, int]:
-        """Return where in `header` the columns to read stand, by column.
+        """Return the position in `header` of each column to read.
 
         Raises:
             MentallamError: A column is missing or occurs twice.
@@ -74,7 +74,7 @@ class Layout:
         return {name: places[name] for name in (*self.read, *self.optional) if name in places}
 
     def separator_fault(self, path: Path) -> str | None:
-        """Return a sentence if the columns of a CSV are separated by something else than commas."""
+        """Return what is wrong if a CSV separates its columns by something other than commas, else None."""
         wanted = chain.from_iterable(self.headings.get(name, (name,)) for name in self.columns)
         return other_separator(path, map(_plain, wanted))
 
@@ -82,39 +82,39 @@ class Layout:
         if path.suffix.lower() == ".csv" and (fault := self.separator_fault(path)):
             return MentallamError(fault)
         first = {name: self.headings.get(name, (name,))[0] for name in self.columns}
-        # Without any of the names, what looks like a sentence or stands alone may be a post of a CSV without headings.
+        # In a CSV without any of the names, a first row of sentences or of one value may be a post.
         is_header = (
             path.suffix.lower() != ".csv"
             or len(missing) < len(self.columns)
             or (len(header) > 1 and all(map(is_identifier, header)))
         )
-        seen = listed(map(shown, header[:_SHOWN_HEADINGS])) + (", ..." if len(header) > _SHOWN_HEADINGS else "")
+        seen = ", ".join(map(shown, header[:_SHOWN_HEADINGS])) + (", ..." if len(header) > _SHOWN_HEADINGS else "")
         found = f"found {seen}" if is_header else "its first row names none of them"
         option = ",".join(f"columns.{name}=HEADING" for name in missing if name in self.mappable)
-        lacked = listed(first[name] for name in missing)
+        lacked = ", ".join(first[name] for name in missing)
         return MentallamError(
-            f"{path} lacks the column {lacked}: it must have {listed(first.values())}, {found}"
+            f"{path} lacks the column {lacked}: it must have {', '.join(first.values())}, {found}"
             f"{f'; rename it, or name its heading with --params {option}' if option else ''}"
         )
 
 
 def chosen_headings(columns: Mapping[str, object] | None, allowed: Iterable[str]) -> dict[str, str]:
-    """Return the option `columns`: by column, the heading that it has in the user's file.
+    """Return the headings that the user's file has, by column, from the option `columns`.
 
     Args:
-        columns: What was given; null stands for the usual heading.
-        allowed: Columns that can be named.
+        columns: The option's value; null stands for the usual heading.
+        allowed: Columns that the option may name.
 
     Raises:
-        MentallamError: It names another column, or no heading.
+        MentallamError: The option names another column, or no heading.
     """
     chosen = {str(name): heading for name, heading in (columns or {}).items() if heading is not None}
     allowed = list(allowed)
     for name, heading in chosen.items():
         if name not in allowed:
-            raise MentallamError(f"columns.{name} names no column that is read: use one of {listed(allowed)}")
+            raise MentallamError(f"columns.{name} does not name a column that is read: use one of {', '.join(allowed)}")
         if not str(heading).strip() or not isinstance(heading, str | int | float):
-            raise MentallamError(f"columns.{name} names no heading; write it as columns.{name}=HEADING")
+            raise MentallamError(f"columns.{name} has no heading; write it as columns.{name}=HEADING")
     return {name: str(heading) for name, heading in chosen.items()}
 
 

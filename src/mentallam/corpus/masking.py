@@ -1,4 +1,4 @@
-"""Replace what may name a person or lead to one: e-mail addresses, links, user names, phone numbers."""
+"""Masking of what may identify a person: e-mail addresses, links, user names, phone numbers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ KINDS = ("email", "url", "user", "phone")
 
 # What follows the prefix of a user name: Reddit's u/name and the @name of most others.
 _USER_NAMES = {"u/": re.compile(r"[\w-]{3,20}\b"), "@": re.compile(r"[^\W\d][\w.-]*\w\b")}
-# Where numbers without a country code are taken to be; Reddit's posts are mostly North American.
+# The assumed country of numbers without a country code; Reddit's posts are mostly North American.
 _REGION = "US"
-# Asked first, since most posts hold neither and the libraries take milliseconds to say so.
+# Checked first: most posts contain neither, and the libraries need milliseconds to find that out.
 _LINK_LIKE = re.compile(r"[@/]|\S\.\S")
 _DIGIT = re.compile(r"\d")
 _FEWEST_DIGITS = 7
 
 
 def masked(text: str) -> tuple[str, set[str]]:
-    """Return the text with a mark such as [URL] in place of what was found, and the kinds found, of `KINDS`.
+    """Return the text with marks such as [URL] for what was found, and the kinds found, from `KINDS`.
 
     Masking a masked text changes nothing.
     """
@@ -32,14 +32,14 @@ def masked(text: str) -> tuple[str, set[str]]:
         text, found = _masked_once(text)
         if text == before:
             return text, kinds
-        # A mark may uncover what its neighbour hid: in "@one@two" only the first is seen at first.
+        # A mark may reveal its neighbour: in "@one@two" the first pass sees only the first name.
         kinds |= found
 
 
 def _masked_once(text: str) -> tuple[str, set[str]]:
     links = _links(text) if _LINK_LIKE.search(text) else []
     text = _replaced(text, links)
-    # Afterwards, so that the digits in a link are not taken for a number.
+    # Numbers come second, so that digits in a link are not taken for a phone number.
     numbers = _numbers(text) if len(_DIGIT.findall(text)) >= _FEWEST_DIGITS else []
     return _replaced(text, numbers), {kind for _, _, kind in (*links, *numbers)}
 
@@ -67,12 +67,12 @@ def _length(pattern: re.Pattern[str], text: str, start: int) -> int:
 
 
 def _kind(link: Any) -> str | None:
-    """Return the kind of a link, None for what only looks like one."""
+    """Return the kind of a link, or None if the text only resembles one."""
     if link.schema == "mailto:":
         return "email"
     if link.schema in _USER_NAMES:
         return "user"
-    # "I slept all day.it helped": a forgotten space far more often than an address without www, path or scheme.
+    # "I slept all day.it helped" is a forgotten space far more often than an address without www, path or scheme.
     if link.schema == "" and re.fullmatch(r"[^./]+\.[^./]{2}", link.raw):
         return None
     return "url"

@@ -1,4 +1,4 @@
-"""Leave out the placeholders of deleted posts: nobody wrote them, and their labels belong to a text that is gone."""
+"""Exclusion of placeholders of deleted posts, whose labels belong to a text that no longer exists."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import re
 
 import pandas as pd
 
-from mentallam.corpus.checks import listed, shown
 from mentallam.corpus.cleaning import CleaningOptions, prepare_text
+from mentallam.corpus.refusals import shown
 from mentallam.errors import MentallamError
 
 logger = logging.getLogger(__name__)
 
-# Markdown escapes brackets, and forums differ in their spaces.
+# Markdown escapes brackets, and forums use different spaces.
 _ESCAPES_AND_SPACES = re.compile(r"[\\\s]+")
 
 
 def leave_out_placeholders(
     posts: pd.DataFrame, pairs: pd.DataFrame, criteria: pd.DataFrame, options: CleaningOptions
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:
-    """Return the posts that are more than a placeholder, their pairs, and how many posts each placeholder left out.
+    """Return the posts that are not placeholders, their pairs, and how many posts each placeholder removed.
 
-    A post is a placeholder if it equals one of `options.placeholders` but for case, white space and backslashes.
+    A post is a placeholder if it equals one of `options.placeholders`, ignoring case, white space and backslashes.
 
     Args:
         posts: post_id, text (cleaned) and more.
         pairs: post_id, criterion_id and more.
         criteria: criterion_id and more.
-        options: How the posts were cleaned, and what counts as a placeholder.
+        options: The options that the posts were cleaned with.
 
     Raises:
-        MentallamError: No post is left, or a criterion without a label.
+        MentallamError: No post is left, or a criterion loses all its labels.
     """
     written = {_comparable(prepare_text(text, options.mask)[0]): text for text in options.placeholders}
     found = posts["text"].map(lambda text: written.get(_comparable(text)))
@@ -39,7 +39,7 @@ def leave_out_placeholders(
     counts = {text: count for text, count in counts.items() if count}
     if not counts:
         return posts, pairs, counts
-    named = listed(f"{text} ({count})" for text, count in counts.items())
+    named = ", ".join(f"{text} ({count})" for text, count in counts.items())
     posts = posts[found.isna()].reset_index(drop=True)
     if posts.empty:
         raise MentallamError(

@@ -10,7 +10,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
-from mentallam.corpus.checks import (
+from mentallam.corpus.layouts import Layout, chosen_headings
+from mentallam.corpus.manifest import Source, describe_source
+from mentallam.corpus.pairs import grid_cells, pairs_of_annotations, pairs_of_labels
+from mentallam.corpus.refusals import (
     arrow_strings,
     refuse_bad_ids,
     refuse_blank,
@@ -20,9 +23,6 @@ from mentallam.corpus.checks import (
     refuse_unknown,
     shown,
 )
-from mentallam.corpus.layouts import Layout, chosen_headings
-from mentallam.corpus.manifest import Source, describe_source
-from mentallam.corpus.pairs import grid_cells, pairs_of_annotations, pairs_of_labels
 from mentallam.corpus.tables import find_table, read_table
 from mentallam.errors import MentallamError
 

@@ -1,8 +1,8 @@
-"""Read one table strictly: every fault is refused in one sentence that names file and row, never the text.
+"""Strict reading of one table: each fault is refused in one sentence that names file and row, never the text.
 
-CSV, Parquet and JSON Lines give the same frame of strings, nothing guessed: "NA" and "007" stay what they are.
-A CSV's row is counted as a spreadsheet shows it, the header is row 1; the others have no header. The corpus and
-inference both read through this module (docs/adr/0025-one-reader-for-tables.md).
+CSV, Parquet and JSON Lines give the same frame of strings, and nothing is guessed: "NA" and "007" stay as they are. The
+rows of a CSV are numbered as in a spreadsheet, with the header as row 1; the other formats have no header. The corpus
+and inference both read through this module (docs/adr/0025-one-reader-for-tables.md).
 """
 
 from __future__ import annotations
@@ -14,28 +14,31 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mentallam.corpus.checks import listed, refuse_rows
 from mentallam.corpus.formats import READERS
-from mentallam.corpus.layouts import TABLES, Layout
+from mentallam.corpus.layouts import TABLE_ENDINGS, Layout
+from mentallam.corpus.refusals import refuse_rows
 from mentallam.corpus.unreadable import bad_bytes, beside, ending_advice, refuse_other_format
 from mentallam.errors import MentallamError
 
 
 def find_table(folder: Path, name: str, source: str) -> Path:
-    """Return the one file of that name in `folder`, whichever ending it has, in capitals or not.
+    """Return the one file called `name` in `folder`, with any ending of a table, in any case.
+
+    Args:
+        folder: The folder.
+        name: The file's name without its ending.
+        source: A clause for messages that says where such a file comes from.
 
     Raises:
-        MentallamError: There is none, or more than one.
+        MentallamError: There is no such file, or more than one.
     """
     files = sorted(folder.iterdir()) if folder.is_dir() else []
-    found = [path for path in files if path.stem == name and path.suffix.lower() in TABLES]
+    found = [path for path in files if path.stem == name and path.suffix.lower() in TABLE_ENDINGS]
     if len(found) > 1:
-        raise MentallamError(
-            f"{folder} holds {listed(path.name for path in found)}: which one counts? Keep one of them"
-        )
+        raise MentallamError(f"{folder} holds {', '.join(path.name for path in found)}; keep one of them")
     if not found:
         missing = folder / f"{name}.csv"
-        raise MentallamError(f"{missing} is missing (.parquet or .jsonl would do as well){beside(missing)}; {source}")
+        raise MentallamError(f"{missing} is missing (.parquet or .jsonl would also do){beside(missing)}; {source}")
     return found[0]
 
 
@@ -43,18 +46,19 @@ def read_table(path: Path, layout: Layout) -> pd.DataFrame:
     """Read a table.
 
     Args:
-        path: The file; the text in it is UTF-8, a byte order mark is fine.
-        layout: What it must look like.
+        path: The file; its text is UTF-8, with or without a byte order mark.
+        layout: The columns that it must have.
 
     Returns:
-        `layout.read` and `layout.optional` as strings (missing values in the latter), indexed by the number of the row.
+        `layout.read` and `layout.optional` as strings, indexed by the number of the row in the file. Values of
+        `layout.optional` may be missing.
 
     Raises:
         MentallamError: The file is missing or faulty.
     """
     ending = path.suffix.lower()
     if ending not in layout.endings:
-        wanted = f"it must be one of {listed(layout.endings)}{ending_advice(path)}"
+        wanted = f"it must be one of {', '.join(layout.endings)}{ending_advice(path)}"
         raise MentallamError(f"{path} ends in {path.suffix or 'nothing'}: {wanted}")
     try:
         if ending != ".parquet":
@@ -65,7 +69,7 @@ def read_table(path: Path, layout: Layout) -> pd.DataFrame:
     except UnicodeDecodeError:
         raise bad_bytes(path) from None
     except OSError as error:
-        reason = f" ({error.strerror}); check its rights" if error.strerror else "; get an undamaged copy"
+        reason = f" ({error.strerror}); check its permissions" if error.strerror else "; get an undamaged copy"
         raise MentallamError(f"{path} can't be read{reason}") from None
     names = [*layout.read, *layout.optional]
     if not any(len(numbers) for _, numbers in chunks):
@@ -83,7 +87,7 @@ def read_table(path: Path, layout: Layout) -> pd.DataFrame:
 
 
 def _complete(table: pa.Table, names: list[str]) -> pa.Table:
-    """Return the columns in that order; missing values for a column that there is not."""
+    """Return the named columns in that order; fill a column that the table lacks with missing values."""
     nothing = pa.nulls(table.num_rows, pa.large_string())
     return pa.table([table[name] if name in table.column_names else nothing for name in names], names)
 

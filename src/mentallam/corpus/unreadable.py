@@ -1,4 +1,4 @@
-"""Name the cause where a file is not what its ending says: another format, encoding or separator."""
+"""Diagnosis of files that are not what their ending says: another format, encoding or separator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WAY_OUT = {
     ".gz": "unpack it",
     ".zip": "unpack it",
 }
-# First bytes, what they belong to, and what to do.
+# The first bytes of a file, what such a file is, and what to do.
 _SIGNATURES = (
     (b"PK\x03\x04", "is an Excel workbook or another ZIP archive", _SPREADSHEET),
     (b"\xd0\xcf\x11\xe0", "is an Excel workbook", _SPREADSHEET),
@@ -36,18 +36,18 @@ _HEAD = 4096
 
 
 def refuse_other_format(path: Path) -> None:
-    """Refuse a file of text whose first bytes belong to another format or encoding.
+    """Refuse a text file whose first bytes belong to another format or encoding.
 
     Raises:
-        MentallamError: They do.
-        OSError: The file cannot be read.
+        MentallamError: The file has another format or encoding.
+        OSError: The file can't be read.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD)
     for signature, what, way_out in _SIGNATURES:
         if head.startswith(signature):
             raise MentallamError(f"{path} {what}; {way_out}")
-    # UTF-16 without a byte order mark: every other byte of plain English is zero, and no other.
+    # In UTF-16 without a byte order mark, every second byte of plain English is zero, and the others are not.
     few, many = sorted((head[::2].count(0), head[1::2].count(0)))
     if many > len(head) / 4 and few < many / 4:
         raise MentallamError(f"{path} is probably UTF-16, not UTF-8; {SAVE_AS_UTF8}")
@@ -56,17 +56,17 @@ def refuse_other_format(path: Path) -> None:
 
 
 def other_separator(path: Path, headings: Iterable[str]) -> str | None:
-    """Return a sentence if a CSV separates its columns by something else than commas.
+    """Return what is wrong if a CSV separates its columns by something other than commas, else None.
 
     Args:
         path: The file.
-        headings: Headings of which the first line must hold one, in small letters: a semicolon alone may be text.
+        headings: Headings in lower case. The first line must hold one of them, because a semicolon alone may be text.
     """
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         line = file.readline(_HEAD).strip().casefold()
     if line.startswith("sep="):
         return (
-            f"{path}, row 1: Excel's line {line[:5].strip()} names a separator; remove that line, and separate the "
+            f"{path}, row 1: Excel's line {line[:5].strip()} names a separator; remove that line and separate the "
             "columns by commas"
         )
     wanted = set(headings)
@@ -80,15 +80,15 @@ def other_separator(path: Path, headings: Iterable[str]) -> str | None:
 
 
 def ending_advice(path: Path) -> str:
-    """Return what to do with a file of such an ending, as `; DO THAT`, or nothing."""
+    """Return what to do with a file of this ending, as `; DO THAT`, or an empty string."""
     way_out = _WAY_OUT.get(path.suffix.lower())
     return f"; {way_out}" if way_out else ""
 
 
 def beside(path: Path) -> str:
-    """Return a clause about what lies beside a missing file under the same name but for capitals and ending."""
+    """Return a clause that names files beside a missing one whose name differs only in case or ending."""
     stem = f"{path.stem}.".casefold()
-    with suppress(OSError, ValueError):  # no such folder, or a text that is no possible name
+    with suppress(OSError, ValueError):  # no such folder, or not a valid file name
         near = sorted(other for other in path.parent.iterdir() if other.name.casefold().startswith(stem))
         if near:
             return f"; its folder holds {', '.join(other.name for other in near)}{ending_advice(near[0])}"
@@ -96,7 +96,7 @@ def beside(path: Path) -> str:
 
 
 def bad_bytes(path: Path) -> MentallamError:
-    """Return the refusal of a file that is not UTF-8, with the row of the first such byte."""
+    """Return the error for a file that is not UTF-8; it names the row of the first invalid byte."""
     data = path.read_bytes()
     try:
         data.decode("utf-8-sig")

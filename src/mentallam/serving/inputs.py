@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mentallam.corpus.checks import named_rows, refuse_bad_ids, refuse_rows, shown
 from mentallam.corpus.cleaning import clean_text
-from mentallam.corpus.layouts import TABLES, Layout, chosen_headings
+from mentallam.corpus.layouts import TABLE_ENDINGS, Layout, chosen_headings
+from mentallam.corpus.refusals import named_rows, refuse_bad_ids, refuse_rows, shown
 from mentallam.corpus.tables import read_table
 from mentallam.corpus.unreadable import beside
 from mentallam.errors import MentallamError
@@ -22,7 +22,7 @@ _LAYOUT = Layout(
     optional=_COLUMNS,
     headings={"text": ("text", "post")},
     mappable=_COLUMNS,
-    endings=(*TABLES, ".txt"),
+    endings=(*TABLE_ENDINGS, ".txt"),
     # Each answer is looked at, and a post that was cut off costs one of them; in training it would cost the model.
     hand_made=True,
     source="it needs at least one post",

@@ -21,7 +21,7 @@ from mlflow.types import ColSpec, Schema
 from packaging.version import Version
 
 from mentallam.config import InferenceConfig
-from mentallam.corpus.checks import refuse_rows
+from mentallam.corpus.refusals import refuse_rows
 from mentallam.errors import MentallamError
 from mentallam.serving.inputs import check_posts
 from mentallam.serving.predictor import Predictor

@@ -309,7 +309,7 @@ def test_label_values_name_the_labels(pairs_folder: Path, yes: str, no: str, lab
     assert_same(read_corpus("pairs", pairs_folder, label_values=label_values), plain)
     path = pairs_folder / "groundtruth.csv"
     path.write_text(path.read_text().replace(f"p1,social,{yes}", "p1,social,TRUE"))
-    with pytest.raises(MentallamError, match="row 2: label must be one of .*; seen besides: 'true'"):
+    with pytest.raises(MentallamError, match="row 2: label must be one of .*; found: 'true'"):
         read_corpus("pairs", pairs_folder, label_values=label_values)
 
 
@@ -319,13 +319,13 @@ def test_label_values_name_the_labels(pairs_folder: Path, yes: str, no: str, lab
         (
             "matched",
             "not matched",
-            "seen besides: 'matched', 'not matched'; map two others with --params label_values=",
+            "found: 'matched', 'not matched'; map two others with --params label_values=",
         ),
-        ("0.5", "-1", "seen besides: '-1', '0.5'"),
-        (0.5, 0.0, "seen besides: '0.5'"),
-        (2, 0, "seen besides: '2'"),
-        (f"a {SECRET} post here", "no", "seen besides: (a value of 17 characters)"),
-        (f"{SECRET}.", "no", "seen besides: (a value of 6 characters)"),
+        ("0.5", "-1", "found: '-1', '0.5'"),
+        (0.5, 0.0, "found: '0.5'"),
+        (2, 0, "found: '2'"),
+        (f"a {SECRET} post here", "no", "found: (a value of 17 characters)"),
+        (f"{SECRET}.", "no", "found: (a value of 6 characters)"),
     ],
 )
 def test_other_labels_are_shown_and_texts_are_not(pairs_folder: Path, yes: object, no: object, seen: str) -> None:
@@ -367,7 +367,7 @@ def test_headings_of_a_dump(pairs_folder: Path) -> None:
     columns |= {"criterion_id": "topic", "label": "status"}
     assert_same(read_corpus("pairs", pairs_folder, columns=columns), plain)
     with pytest.raises(
-        MentallamError, match=r"columns\.criterion names no column that is read: use one of post_id, text"
+        MentallamError, match=r"columns\.criterion does not name a column that is read: use one of post_id, text"
     ):
         read_corpus("pairs", pairs_folder, columns={"criterion": "wording"})
 
@@ -390,7 +390,7 @@ def test_a_blank_line_is_no_row(folder: Path) -> None:
 
 def test_two_files_for_one_are_refused(folder: Path) -> None:
     (folder / "redsm5_posts.jsonl").touch()
-    assert "redsm5_posts.csv, redsm5_posts.jsonl: which one counts?" in refused(folder)
+    assert "redsm5_posts.csv, redsm5_posts.jsonl; keep one of them" in refused(folder)
 
 
 @pytest.mark.parametrize(

@@ -49,13 +49,13 @@ REFUSED = [
     ("posts.csv", parquet(), "is a Parquet file; end its name in .parquet"),
     ("posts.jsonl", gzip.compress(LINE.encode(), mtime=0), "is compressed with gzip; unpack it"),
     ("posts.csv", f"<!DOCTYPE html>\n<p>{SECRET}</p>\n", "is a web page; download the file itself"),
-    ("posts.parquet", f"post_id,text\np1,{SECRET}\n", "is no valid Parquet file"),
+    ("posts.parquet", f"post_id,text\np1,{SECRET}\n", "is not a valid Parquet file"),
     ("posts.xlsx", zipped(), 'it must be one of .csv, .parquet, .jsonl, .txt; save its sheet as "CSV UTF-8"'),
     ("posts.tsv", f"post_id\ttext\np1\t{SECRET}\n", "save it as .csv, with commas between the columns"),
     ("posts.json", f"[{LINE}]", "write one object per line, and end its name in .jsonl"),
-    ("posts.jsonl", f"[{LINE}]\n", "row 1: no JSON object but an array; write one object per line"),
+    ("posts.jsonl", f"[{LINE}]\n", "row 1: an array, not a JSON object; write one object per line"),
     ("posts.jsonl", f'{{"post_id": "p1", "text": "{SECRET}", "text": "more"}}\n', "row 1: a key occurs twice"),
-    ("posts.jsonl", f'{{"post_id": "p1", "text": "{SECRET} \\ud83d"}}\n', "row 1: text is no valid Unicode"),
+    ("posts.jsonl", f'{{"post_id": "p1", "text": "{SECRET} \\ud83d"}}\n', "row 1: text is not valid Unicode"),
     ("posts.jsonl", f'{{"post_id": true, "text": "{SECRET}"}}\n', "row 1: post_id must be a string; put it in quotes"),
     ("posts.jsonl", f'{{"post_id": 7, "text": "{SECRET}"}}\n', "row 1: post_id must be a string; put it in quotes"),
     (
@@ -89,7 +89,7 @@ def test_the_cause_is_named(tmp_path: Path, name: str, content: str | bytes, cau
 
 
 def checked(path: Path) -> pd.DataFrame:
-    from mentallam.corpus.checks import refuse_bad_ids
+    from mentallam.corpus.refusals import refuse_bad_ids
 
     table = read_table(path, CORPUS)
     refuse_bad_ids(table, "post_id", path)
@@ -203,9 +203,12 @@ def test_headings_are_mapped(tmp_path: Path, ending: str) -> None:
         ({"text": "selftxt"}, "lacks the column selftxt: it must have selftxt, found 'id', 'author', 'Title'"),
         # A heading that somebody chose must be there, even of a column that a file need not have.
         ({"text": "selftext", "post_id": "name"}, "lacks the column name"),
-        ({"txt": "selftext"}, "columns.txt names no column that is read: use one of text, post_id, criterion_id"),
-        ({"text": " "}, "columns.text names no heading; write it as columns.text=HEADING"),
-        ({"text": ["selftext"]}, "columns.text names no heading"),
+        (
+            {"txt": "selftext"},
+            "columns.txt does not name a column that is read: use one of text, post_id,",
+        ),
+        ({"text": " "}, "columns.text has no heading; write it as columns.text=HEADING"),
+        ({"text": ["selftext"]}, "columns.text has no heading"),
     ],
 )
 def test_a_mapping_that_fits_nothing_is_refused(tmp_path: Path, columns: dict[str, object], words: str) -> None:
@@ -244,5 +247,5 @@ def test_endings_may_be_capitals(tmp_path: Path) -> None:
     assert find_table(tmp_path, "posts", "put it there").name == "posts.CSV"
     (tmp_path / "posts.csv").touch()
     if len(list(tmp_path.iterdir())) == 2:  # not on a disk that takes them for one
-        with pytest.raises(MentallamError, match=r"posts\.CSV, posts\.csv: which one counts"):
+        with pytest.raises(MentallamError, match=r"posts\.CSV, posts\.csv; keep one of them"):
             find_table(tmp_path, "posts", "put it there")

@@ -107,8 +107,8 @@ def test_txt(read: Any, content: str, rows: list[Row]) -> None:
         # JSON lines
         ("p.jsonl", jsonl({"text": "fine"}) + f'{{"text": "{SECRET}"\n', ["row 2", "not valid JSON"]),
         ("p.jsonl", "\n\n" + f'{{"text": {SECRET}}}\n', ["row 3", "not valid JSON"]),
-        ("p.jsonl", f'"{SECRET}"\n', ["row 1", "no JSON object"]),
-        ("p.jsonl", f'["{SECRET}"]\n', ["row 1", "no JSON object"]),
+        ("p.jsonl", f'"{SECRET}"\n', ["row 1", "not a JSON object"]),
+        ("p.jsonl", f'["{SECRET}"]\n', ["row 1", "not a JSON object"]),
         ("p.jsonl", jsonl({"text": [SECRET]}), ["row 1", "text must be a string"]),
         ("p.jsonl", jsonl({"text": SECRET, "criterion_id": 4}), ["row 1", "criterion_id must be a string"]),
         ("p.jsonl", jsonl({"text": "fine", "post_id": {"of": SECRET}}), ["row 1", "post_id must be a string"]),

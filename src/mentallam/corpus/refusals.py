@@ -1,9 +1,9 @@
-"""What the rows of a corpus' tables must be: a breach is refused with file and row, and never shows a post's text."""
+"""Refusals of rows that break a table's rules: each names file and rows, and never shows a post's text."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -16,19 +16,19 @@ from mentallam.errors import MentallamError
 
 # At most one word that does not end like a sentence.
 _IDENTIFIER = re.compile(r"\s*(\w([\w.:/-]*\w)?)?\s*")
-# At most two, short ones; a column of texts has more than a few of them.
+# At most two short words; a column of texts has more than a few different values.
 _LABEL = re.compile(r"([+-]?\w([\w.:/-]*\w)?( \w([\w.:/-]*\w)?)?)?")
-_LONGEST_LABEL, _FEW_LABELS = 20, 10
+_LONGEST_IDENTIFIER, _LONGEST_LABEL, _FEW_LABELS = 40, 20, 10
 _NAMED_ROWS = 5
 
 
 def refuse_blank(frame: pd.DataFrame, column: str, path: Path | str) -> None:
-    """Refuse rows in which `column` holds white space at most."""
+    """Refuse rows in which `column` is empty or only white space."""
     refuse_rows(frame[column].str.strip() == "", f"{column} is empty; fill it in or remove the row", path)
 
 
 def refuse_bad_ids(frame: pd.DataFrame, column: str, path: Path | str) -> None:
-    """Refuse ids that are blank, have white space around them, or an invisible character in them."""
+    """Refuse ids that are blank, surrounded by white space, or contain an invisible character."""
     refuse_blank(frame, column, path)
     ids = arrow_strings(frame[column])
     sound = pc.and_(pc.utf8_is_printable(ids), pc.equal(pc.utf8_trim_whitespace(ids), ids))
@@ -40,7 +40,16 @@ def refuse_bad_ids(frame: pd.DataFrame, column: str, path: Path | str) -> None:
 
 
 def refuse_rows(faulty: pd.Series[bool], message: str, path: Path | str) -> None:
-    """Refuse the rows for which `faulty` is true, if any: their numbers are its index."""
+    """Refuse the rows for which `faulty` is true, if there are any.
+
+    Args:
+        faulty: One value per row, indexed by the number of the row in the file.
+        message: What is wrong with these rows, and what to do.
+        path: The file.
+
+    Raises:
+        MentallamError: At least one row is faulty.
+    """
     if faulty.any():
         raise MentallamError(f"{path}, {named_rows(faulty)}: {message}")
 
@@ -50,17 +59,17 @@ def named_rows(faulty: pd.Series[bool]) -> str:
     rows = faulty.index[faulty.to_numpy(bool)].tolist()
     if len(rows) == 1:
         return f"row {rows[0]}"
-    first, n_more = listed(map(str, rows[:_NAMED_ROWS])), len(rows) - _NAMED_ROWS
+    first, n_more = ", ".join(map(str, rows[:_NAMED_ROWS])), len(rows) - _NAMED_ROWS
     return f"rows {first} and {n_more} more" if n_more > 0 else f"rows {first}"
 
 
 def refuse_duplicates(frame: pd.DataFrame, columns: list[str], path: Path) -> None:
-    """Refuse rows that share their values in `columns`."""
+    """Refuse rows that have the same values in `columns`."""
     duplicate = frame[columns].duplicated()
     if duplicate.any():
-        row = first_row(duplicate)
+        row = _first_row(duplicate)
         values = frame.loc[row, columns]
-        earlier = first_row((frame[columns] == values).all(axis=1))
+        earlier = _first_row((frame[columns] == values).all(axis=1))
         named = " and ".join(f"{name} {shown(str(value))}" for name, value in values.items())
         raise MentallamError(f"{path}, row {row}: {named} is already in row {earlier}; keep one of them")
 
@@ -68,14 +77,14 @@ def refuse_duplicates(frame: pd.DataFrame, columns: list[str], path: Path) -> No
 def refuse_others(
     frame: pd.DataFrame, column: str, allowed: Sequence[str], path: Path, way_out: str | None = None
 ) -> None:
-    """Refuse values beside the allowed ones, and list those that were seen.
+    """Refuse values that are not allowed, and list those found.
 
     Args:
         frame: The table.
-        column: Its column.
-        allowed: What it may hold.
+        column: The column to check.
+        allowed: The allowed values.
         path: The file.
-        way_out: What else the user can do. With one, the column is one of free labels, which are shown as such.
+        way_out: What else the user can do; given only for a column of labels that users may word themselves.
     """
     other = ~_is_in(frame[column], pd.Series(allowed, dtype="str"))
     if other.any():
@@ -83,17 +92,25 @@ def refuse_others(
         values = _shown_labels(seen) if way_out else [_shown_value(value, allowed) for value in seen]
         refuse_rows(
             other,
-            f"{column} must be one of {listed(allowed)}; seen besides: {listed(values[:_FEW_LABELS])}"
+            f"{column} must be one of {', '.join(allowed)}; found: {', '.join(values[:_FEW_LABELS])}"
             f"{', ...' if len(seen) > _FEW_LABELS else ''}{f'; {way_out}' if way_out else ''}",
             path,
         )
 
 
 def refuse_unknown(frame: pd.DataFrame, column: str, known: pd.Series[str], path: Path, known_path: Path) -> None:
-    """Refuse ids that another table does not have."""
+    """Refuse ids that are missing from another table.
+
+    Args:
+        frame: The table that refers to the ids.
+        column: The column that holds them.
+        known: The ids of the other table.
+        path: The table's file.
+        known_path: The other table's file.
+    """
     unknown = ~_is_in(frame[column], known)
     if unknown.any():
-        first = str(frame.loc[first_row(unknown), column])
+        first = str(frame.loc[_first_row(unknown), column])
         refuse_rows(
             unknown,
             f"{column} {shown(first)} is not in {known_path.name}; add it there or remove the rows that name it",
@@ -108,26 +125,26 @@ def arrow_strings(values: pd.Series[str]) -> pa.Array:
 
 
 def _is_in(values: pd.Series[str], known: pd.Series[str]) -> pd.Series[bool]:
-    """As pandas' `isin`, which loops over strings in Python."""
+    """Do what pandas' `isin` does, which loops over strings in Python."""
     found = pc.is_in(arrow_strings(values), value_set=arrow_strings(known))
     return pd.Series(np.asarray(found), index=values.index)
 
 
-def first_row(mask: pd.Series[bool]) -> int:
+def _first_row(mask: pd.Series[bool]) -> int:
     """Return the number of the first row for which `mask` is true."""
     return int(mask.index.to_numpy()[mask.to_numpy().argmax()])
 
 
 def _shown_value(value: str, allowed: Sequence[str]) -> str:
-    """Return a misspelt value for a message; what resembles no allowed one may be a post's (a shifted column)."""
-    resembles = len(value) <= 40 and (
+    """Return a misspelt value for a message; one unlike every allowed value may be a post's text (shifted columns)."""
+    resembles = len(value) <= _LONGEST_IDENTIFIER and (
         value == value.upper() or get_close_matches(value.strip().upper(), [*map(str.upper, allowed)])
     )
     return shown(value) if resembles else _described(value)
 
 
 def _shown_labels(values: Sequence[str]) -> list[str]:
-    """Return labels for a message: long ones, and more than a few, may be the texts of a shifted column."""
+    """Return labels for a message; long ones, and more than a few, may be texts of a shifted column."""
     are_labels = len(values) <= _FEW_LABELS
     return [
         repr(value)
@@ -138,19 +155,14 @@ def _shown_labels(values: Sequence[str]) -> list[str]:
 
 
 def shown(value: str) -> str:
-    """Return an identifier for a message; what may be a post's text (a shifted column) is only described."""
+    """Return an identifier for a message; describe a value that may be a post's text (shifted columns)."""
     return repr(value) if is_identifier(value) else _described(value)
 
 
 def is_identifier(value: str) -> bool:
     """Tell whether a value looks like an id or a heading: at most one word of at most 40 characters."""
-    return len(value) <= 40 and _IDENTIFIER.fullmatch(value) is not None
+    return len(value) <= _LONGEST_IDENTIFIER and _IDENTIFIER.fullmatch(value) is not None
 
 
 def _described(value: str) -> str:
     return f"(a value of {len(value)} characters)"
-
-
-def listed(values: Iterable[str]) -> str:
-    """Return values for a message."""
-    return ", ".join(values)
