@@ -39,7 +39,7 @@ def find_duplicates(posts: pd.DataFrame, threshold: float) -> pd.DataFrame:
         result does not depend on the order of `posts`.
     """
     posts = posts[["post_id", "text"]].sort_values("post_id", ignore_index=True)
-    # Compare hashes, because pandas would copy every text into a Python string to compare texts.
+    # Hashes, since pandas would copy every text into a Python string to compare them.
     content = pd.Series([hashlib.sha256(text.encode()).digest() for text in posts["text"]])
     first = posts["post_id"].groupby(content).transform("first")
     is_copy = first != posts["post_id"]

@@ -1,7 +1,7 @@
-"""Write a synthetic corpus in ReDSM5's file schema, byte for byte the same for the same seed.
+"""Command that writes a synthetic corpus in ReDSM5's file schema; the same seed gives the same bytes.
 
-Two corpora: the small sample, which is committed, and the twin, which has the size and the marginals that ReDSM5's
-authors publish, and labels with known noise::
+There are two corpora: the small sample, which is committed, and the twin, which has the size and the marginals
+published by ReDSM5's authors, and labels with known noise::
 
     python -m mentallam.corpus.synthetic --out data/01_raw/sample
     python -m mentallam.corpus.synthetic --out data/01_raw/twin --corpus twin
@@ -19,19 +19,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mentallam.corpus.readers import ANNOTATION_COLUMNS, POST_COLUMNS
+from mentallam.corpus.readers import ANNOTATION_COLUMNS, POST_COLUMNS, REDSM5_ANNOTATIONS, REDSM5_POSTS
 from mentallam.corpus.synthetic_corpus import SAMPLE, TWIN, CorpusSpec, SyntheticCorpus, generate_times
 from mentallam.corpus.synthetic_truth import TRUTH_COLUMNS, ceiling
 from mentallam.errors import MentallamError
 
-POSTS, ANNOTATIONS = "redsm5_posts.csv", "redsm5_annotations.csv"
-TRUTH = "twin_truth.csv"
-CEILING = "twin_ceiling.json"
+TRUTH, CEILING = "twin_truth.csv", "twin_ceiling.json"
 
 
 @dataclass
-class Figures:
-    """What is counted while a corpus is written."""
+class CorpusCounts:
+    """Counts of what was written."""
 
     n_corpora: int = 0
     n_posts: int = 0
@@ -42,7 +40,7 @@ class Figures:
     pairs: Counter[tuple[str, int, int]] = field(default_factory=Counter)
 
     def add(self, corpus: SyntheticCorpus) -> None:
-        """Count one corpus more."""
+        """Add the counts of one corpus."""
         lengths = [len(text.split()) for _, text in corpus.posts]
         self.n_corpora += 1
         self.n_posts += len(lengths)
@@ -53,23 +51,26 @@ class Figures:
         self.pairs.update(row[1:] for row in corpus.truth)
 
 
-def write(corpora: Iterable[SyntheticCorpus], folder: Path, spec: CorpusSpec, command: str) -> Figures:
-    """Write corpora that meet `spec` as one, each as it comes, so that only one is in memory.
+def write(corpora: Iterable[SyntheticCorpus], folder: Path, spec: CorpusSpec, command: str) -> CorpusCounts:
+    """Write several corpora as one; each is written as it is composed, so that only one is in memory.
 
-    The files are redsm5_posts.csv, redsm5_annotations.csv and README.md, and for labels with noise also twin_truth.csv
-    and twin_ceiling.json.
+    The files are redsm5_posts.csv, redsm5_annotations.csv and README.md, and with noise also twin_truth.csv and
+    twin_ceiling.json.
 
     Args:
-        corpora: What to write.
-        folder: Where to, made if need be.
-        spec: What each corpus meets.
-        command: How the same files are written again, for the README.
+        corpora: The corpora.
+        folder: The folder to write to; it is created if it doesn't exist.
+        spec: The specification that each corpus meets.
+        command: The command that writes the same files again, for the README.
+
+    Returns:
+        The counts of what was written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    headers = {POSTS: POST_COLUMNS, ANNOTATIONS: ANNOTATION_COLUMNS}
+    headers = {f"{REDSM5_POSTS}.csv": POST_COLUMNS, f"{REDSM5_ANNOTATIONS}.csv": ANNOTATION_COLUMNS}
     if spec.noise:
         headers[TRUTH] = TRUTH_COLUMNS
-    figures = Figures()
+    counts = CorpusCounts()
     with ExitStack() as stack:
         writers = []
         for name, columns in headers.items():
@@ -78,26 +79,26 @@ def write(corpora: Iterable[SyntheticCorpus], folder: Path, spec: CorpusSpec, co
             writers[-1].writerow(columns)
         for corpus in corpora:
             rows: tuple[Sequence[Sequence[Any]], ...] = (corpus.posts, corpus.annotations, corpus.truth)
-            for writer, part in zip(writers, rows, strict=False):  # without noise nobody needs the truth
+            for writer, part in zip(writers, rows, strict=False):  # without noise there is no file for the truth
                 writer.writerows(part)
-            figures.add(corpus)
-    readme = _readme(figures, spec, command)
+            counts.add(corpus)
+    readme = _readme(counts, spec, command)
     if spec.noise:
-        reached = ceiling(figures.pairs)
+        reached = ceiling(counts.pairs)
         content = json.dumps({"noise": spec.noise, **reached}, indent=2) + "\n"
         (folder / CEILING).write_text(content, encoding="utf-8", newline="\n")
         readme += _about_noise(reached)
     (folder / "README.md").write_text(readme, encoding="utf-8", newline="\n")
-    return figures
+    return counts
 
 
-def _readme(figures: Figures, spec: CorpusSpec, command: str) -> str:
-    scale = figures.n_corpora
-    words = f"{figures.min_words} to {figures.max_words} words, mean {figures.n_words / figures.n_posts:.1f}"
+def _readme(counts: CorpusCounts, spec: CorpusSpec, command: str) -> str:
+    scale = counts.n_corpora
+    words = f"{counts.min_words} to {counts.max_words} words, mean {counts.n_words / counts.n_posts:.1f}"
     sources = [
         f"`synthetic_{name}.yml`" for name in ("phrases", "context", *(["narrative"] if spec.exact_words else []))
     ]
-    counted = "labelled with it" if spec.noise else "that show it"
+    relation = "labelled with it" if spec.noise else "that show it"
     symptoms = "\n".join(f"| {symptom} | {count * scale} |" for symptom, count in spec.positives.items())
     return f"""SYNTHETIC: no sentence in here comes from a person, from ReDSM5 or from any other corpus.
 
@@ -108,13 +109,13 @@ works, and nothing about people. This writes them again, byte for byte:
 
     {command}
 
-- {figures.n_posts} posts by {spec.n_authors * scale} authors, {words}
+- {counts.n_posts} posts by {spec.n_authors * scale} authors, {words}
 - {sum(spec.positives.values()) * scale} positive pairs; {spec.without_symptom * scale} posts show no symptom
-- {figures.n_annotations} annotations, of them {spec.special_cases * scale} SPECIAL_CASE
+- {counts.n_annotations} annotations, of them {spec.special_cases * scale} SPECIAL_CASE
 - {spec.hard_negatives * scale} posts with a hard negative of each kind: an explicit negative, a symptom in the past,
   one of a third person, an everyday near miss
 
-| symptom | posts {counted} |
+| symptom | posts {relation} |
 | --- | --- |
 {symptoms}
 """
@@ -135,31 +136,31 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m mentallam.corpus.synthetic", description=main.__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--corpus", choices=("sample", "twin"), default="sample", help="default %(default)s")
-    parser.add_argument("--seed", type=int, default=42, help="another seed, another corpus (default 42)")
+    parser.add_argument("--seed", type=int, default=42, help="seed of everything random (default 42)")
     for name in ("posts", "authors"):
         default = getattr(SAMPLE, f"n_{name}")
-        parser.add_argument(f"--{name}", type=int, help=f"of the sample; the rest in proportion (default {default})")
-    parser.add_argument("--scale", type=int, help="so many times the twin (default 1)")
+        parser.add_argument(f"--{name}", type=int, help=f"number of {name} in the sample (default {default})")
+    parser.add_argument("--scale", type=int, help="multiple of the twin's size (default 1)")
     parser.add_argument("--noise", type=float, help=f"share of the twin's positives in error (default {TWIN.noise})")
     arguments = parser.parse_args()
     try:
-        spec, command = _asked_for(arguments)
+        spec, options = _requested_spec(arguments)
         scale = 1 if arguments.scale is None else arguments.scale
-        command = f"python -m mentallam.corpus.synthetic {command} --seed {arguments.seed} --out FOLDER"
-        figures = write(generate_times(spec, arguments.seed, scale), arguments.out, spec, command)
+        command = f"python -m mentallam.corpus.synthetic {options} --seed {arguments.seed} --out FOLDER"
+        counts = write(generate_times(spec, arguments.seed, scale), arguments.out, spec, command)
     except MentallamError as error:
         parser.error(error.message)
-    print(f"Wrote {figures.n_posts} synthetic posts to {arguments.out}")
+    print(f"Wrote {counts.n_posts} synthetic posts to {arguments.out}")
 
 
-def _asked_for(arguments: argparse.Namespace) -> tuple[CorpusSpec, str]:
-    """Return the specification that the command line asks for, and the options that say so.
+def _requested_spec(arguments: argparse.Namespace) -> tuple[CorpusSpec, str]:
+    """Return the specification that the command line requests, and the options that request it again.
 
     Raises:
         MentallamError: An option is out of range or belongs to the other corpus.
     """
-    others = ("scale", "noise") if arguments.corpus == "sample" else ("posts", "authors")
-    for name in others:
+    without_effect = ("scale", "noise") if arguments.corpus == "sample" else ("posts", "authors")
+    for name in without_effect:
         if getattr(arguments, name) is not None:
             raise MentallamError(f"--{name} changes nothing in the {arguments.corpus}; leave it out")
     if arguments.corpus == "sample":

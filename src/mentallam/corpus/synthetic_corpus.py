@@ -1,4 +1,4 @@
-"""Compose the synthetic corpora: what they must look like, and who writes what, with exact marginals."""
+"""Composition of the synthetic corpora: their specifications, and who writes what, with exact marginals."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ POSTS_PER_AUTHOR = 3
 
 @dataclass(frozen=True)
 class CorpusSpec:
-    """What the corpus must look like; every count is met exactly.
+    """Specification of a corpus; every count is met exactly.
 
     Attributes:
         n_posts: Number of posts.
         n_authors: Number of authors; each writes between one and three posts.
-        positives: For each symptom, the number of posts labelled with it.
-        without_symptom: Number of posts labelled with none.
+        positives: By symptom, the number of posts labelled with it.
+        without_symptom: Number of posts labelled with no symptom.
         special_cases: Number of posts with a SPECIAL_CASE annotation.
-        hard_negatives: Number of posts that hold a hard negative, for each kind in `HARD_NEGATIVES`.
-        median_words: Median of the length that posts aim at, in words.
-        spread: Standard deviation of the logarithm of that length.
-        min_words: Shortest length aimed at.
-        max_words: Longest length aimed at.
-        evidence_phrases: How many of a symptom's phrases are used, half as many of its opposite; None for all. Fewer
-            come back in more posts, so that a small model can learn from few of them.
-        exact_words: The shortest and the longest post have exactly min_words and max_words, every other post the
-            length that it aims at, unless what it must say is longer.
-        noise: Share of each symptom's positives whose text shows nothing of it; as many posts show it without being
-            labelled. It needs exact_words, which gives every post an everyday sentence that an error can sit on.
+        hard_negatives: Number of posts with a hard negative, for each kind in `HARD_NEGATIVES`.
+        median_words: Median of the posts' target lengths, in words.
+        spread: Standard deviation of the logarithm of the target length.
+        min_words: Shortest target length, in words.
+        max_words: Longest target length, in words.
+        evidence_phrases: How many of a symptom's phrases are used, and half as many of its opposite; None for all. With
+            fewer phrases each recurs in more posts, so that a small model can learn from a small corpus.
+        exact_words: Whether every post has exactly its target length, unless its required sentences are longer. The
+            shortest and the longest post then have min_words and max_words.
+        noise: Share of each symptom's positives whose text does not show it; as many posts show it without the label.
+            It requires exact_words, which gives every post an everyday sentence that a wrong annotation can refer to.
     """
 
     n_posts: int
@@ -65,10 +65,10 @@ class CorpusSpec:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse counts that no corpus can meet.
+        """Refuse a specification that no corpus can meet.
 
         Raises:
-            MentallamError: The counts contradict each other.
+            MentallamError: The counts contradict each other, or the noise is out of range.
         """
         with_symptom = self.n_posts - self.without_symptom
         possible = (
@@ -82,11 +82,11 @@ class CorpusSpec:
             raise MentallamError(
                 f"No corpus has {self.n_posts} posts by {self.n_authors} authors, {self.without_symptom} of "
                 f"them without a symptom, and these positives: {dict(self.positives)}; every author writes "
-                f"1 to {POSTS_PER_AUTHOR} posts, and every other post shows at least one symptom."
+                f"1 to {POSTS_PER_AUTHOR} posts, and every other post shows at least one symptom"
             )
         too_much = any(round(self.noise * count) > self.n_posts - count for count in self.positives.values())
         if not 0 <= self.noise <= 0.5 or too_much or (self.noise and not self.exact_words):
-            raise MentallamError(f"A noise of {self.noise} is not possible here; the twin takes a share from 0 to 0.5.")
+            raise MentallamError(f"A noise of {self.noise} is not possible here; the twin takes a share from 0 to 0.5")
 
     def scaled(self, n_posts: int, n_authors: int) -> CorpusSpec:
         """Return the same proportions at another size, rounded to whole posts."""
@@ -105,7 +105,7 @@ class CorpusSpec:
         )
 
 
-# ReDSM5's order of frequencies with a floor of one positive per fold; short posts, for training in minutes.
+# The frequencies have ReDSM5's order and at least one positive per fold; short posts can be trained on in minutes.
 SAMPLE = CorpusSpec(
     n_posts=60,
     n_authors=45,
@@ -131,9 +131,9 @@ SAMPLE = CorpusSpec(
 )
 
 
-# ReDSM5 as published (arXiv 2508.03399): posts, positives, posts without a symptom and with a special case, shortest
-# and longest post. Median and spread are those of the log-normal distribution whose mean is the published one (294.7)
-# and whose outermost quantiles are near the published extremes. Authors and hard negatives are the sample's share.
+# Published of ReDSM5 (arXiv 2508.03399): posts, positives, posts without a symptom and with a special case, shortest
+# and longest post. Median and spread belong to the log-normal distribution with the published mean (294.7) whose
+# outermost quantiles are near the published extremes. Authors and hard negatives have the sample's proportions.
 TWIN = CorpusSpec(
     n_posts=1484,
     n_authors=1113,
@@ -156,15 +156,15 @@ TWIN = CorpusSpec(
     min_words=2,
     max_words=6990,
     exact_words=True,
-    # One psychologist annotated ReDSM5, so nobody knows its share of errors. This one puts the ceiling at an F1 of
-    # 0.95: far above the published 0.55, so it holds no model back, and a score above it points to a leak.
+    # One psychologist annotated ReDSM5, so its share of errors is unknown. This share puts the ceiling at an F1 of
+    # 0.95: far above the published 0.55, so it limits no model, and a score above it indicates a leak.
     noise=0.05,
 )
 
 
 @dataclass(frozen=True)
 class SyntheticCorpus:
-    """The rows of the files, in the order of `POST_COLUMNS`, `ANNOTATION_COLUMNS` and `TRUTH_COLUMNS`."""
+    """Rows of the files, with the columns `POST_COLUMNS`, `ANNOTATION_COLUMNS` and `TRUTH_COLUMNS`."""
 
     posts: list[tuple[str, str]]
     annotations: list[tuple[str, str, str, str, int, str]]
@@ -175,9 +175,9 @@ def generate(spec: CorpusSpec, seed: int | str, first_author: int = 100) -> Synt
     """Compose a corpus that meets `spec` exactly; the same seed gives the same corpus.
 
     Args:
-        spec: What it must look like.
-        seed: Decides everything that `spec` leaves open.
-        first_author: The lowest number that an author may have, of `_author_numbers` in a row.
+        spec: The specification.
+        seed: Seed of everything that `spec` leaves open.
+        first_author: The lowest number that an author may have; see `_author_numbers`.
     """
     rng = Random(seed)
     deck = PhraseDeck(rng, spec.evidence_phrases, narrative=spec.exact_words)
@@ -186,12 +186,12 @@ def generate(spec: CorpusSpec, seed: int | str, first_author: int = 100) -> Synt
     shown = plant_noise(labelled, spec.noise, rng) if spec.noise else labelled
     aims = _lengths(spec, rng)
     special = set(rng.sample(range(spec.n_posts), spec.special_cases))
-    # A hard negative speaks of a symptom that the post does not show; a post that shows all has no room.
+    # A hard negative is about a symptom that the post does not show, so a post with every symptom can't have one.
     named = [{*here, *there} for here, there in zip(shown, labelled, strict=True)]
     with_room = [number for number, symptoms in enumerate(named) if len(symptoms) < len(spec.positives)]
     hard = {kind: set(rng.sample(with_room, spec.hard_negatives)) for kind in HARD_NEGATIVES}
     if spec.exact_words:
-        # The shortest post has no room for anything in particular.
+        # The shortest post is too short for required sentences, so it goes to a post that needs none.
         shortest = aims.index(min(aims))
         busy = special.union(*hard.values())
         plain = next((n for n, symptoms in enumerate(named) if not symptoms and n not in busy), shortest)
@@ -219,7 +219,7 @@ def generate(spec: CorpusSpec, seed: int | str, first_author: int = 100) -> Synt
 
 
 def _annotated(sentences: Sequence[Sentence], invented: Iterable[str], rng: Random) -> list[tuple[int, str, int]]:
-    """Return position, symptom and status of what an annotator records; what is invented sits on everyday sentences."""
+    """Return position, symptom and status of each annotation; an invented one refers to an everyday sentence."""
     everyday = [position for position, sentence in enumerate(sentences) if sentence.symptom is None]
     found = [
         (position, sentence.symptom, sentence.status)
@@ -231,7 +231,7 @@ def _annotated(sentences: Sequence[Sentence], invented: Iterable[str], rng: Rand
 
 
 def generate_times(spec: CorpusSpec, seed: int, scale: int) -> Iterator[SyntheticCorpus]:
-    """Compose `scale` corpora that meet `spec`, one after the other and by different authors; the first is seed's."""
+    """Yield `scale` corpora that meet `spec`, each by different authors; the first is that of `seed` alone."""
     for number in range(scale):
         first_author = 100 + number * len(_author_numbers(spec, 100))
         yield generate(spec, f"{seed}/{number}" if number else seed, first_author)
@@ -242,7 +242,7 @@ def _author_numbers(spec: CorpusSpec, first: int) -> range:
 
 
 def _post_ids(spec: CorpusSpec, rng: Random, first_author: int) -> list[str]:
-    """Return ids s_<author>_<n>: each author has one to `POSTS_PER_AUTHOR` posts, in random order."""
+    """Return ids s_<author>_<n> in random order; each author has 1 to `POSTS_PER_AUTHOR` posts."""
     authors = rng.sample(_author_numbers(spec, first_author), spec.n_authors)
     more = rng.sample(authors * (POSTS_PER_AUTHOR - 1), spec.n_posts - spec.n_authors)
     ids = [
@@ -255,7 +255,7 @@ def _post_ids(spec: CorpusSpec, rng: Random, first_author: int) -> list[str]:
 
 
 def _lengths(spec: CorpusSpec, rng: Random) -> list[float]:
-    """Return a length for each post: the quantiles of a log-normal distribution, whatever the seed."""
+    """Return a target length for each post: the quantiles of a log-normal distribution, for every seed the same."""
     logs = NormalDist(log(spec.median_words), spec.spread)
     lengths = [exp(logs.inv_cdf((number + 0.5) / spec.n_posts)) for number in range(spec.n_posts)]
     if spec.exact_words:
@@ -265,7 +265,7 @@ def _lengths(spec: CorpusSpec, rng: Random) -> list[float]:
 
 
 def _symptoms_per_post(spec: CorpusSpec, rng: Random) -> list[list[str]]:
-    """Deal the positives out: one to every post that shows symptoms, the rest wherever they are not yet."""
+    """Return each post's symptoms: one for every post with symptoms, the rest at random, none twice in a post."""
     positives = [symptom for symptom, count in spec.positives.items() for _ in range(count)]
     rng.shuffle(positives)
     n_with_symptom = spec.n_posts - spec.without_symptom

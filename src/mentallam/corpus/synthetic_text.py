@@ -1,6 +1,6 @@
-"""Compose one synthetic post: its sentences, what they speak of, and how the post is typed.
+"""Composition of one synthetic post: its sentences, the symptoms they are about, and the style of typing.
 
-Every sentence comes from the phrase files beside this module, which were invented for this project.
+Every sentence comes from the phrase files in this folder, which were invented for this project.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import yaml
 from mentallam.corpus.readers import SPECIAL_CASE
 
 HARD_NEGATIVES = ("explicit_negative", "past", "third_person", "near_miss")
-# The kinds that an annotator records with status 0; the others are passed over in silence, as in ReDSM5.
+# The kinds that an annotator records with status 0; the others are not annotated, as in ReDSM5.
 ANNOTATED_ABSENT = ("explicit_negative", "past")
 SENTENCES_PER_TOPIC = 4
 LONGEST_PADDING = 8
-# A zero-width space as editors of web pages leave it: alone in a line, or (no word of its own) at the end of one.
+# A zero-width space as web editors leave it: alone in a line, or at the end of a line, where it is no separate word.
 SPACER = "\n\n&#x200B;\n\n"
 SPACER_WITHOUT_WORD = "&#x200B;\n\n"
 
@@ -32,9 +32,9 @@ class Sentence:
     """One sentence of a post.
 
     Attributes:
-        text: As typed.
-        symptom: What it speaks of; None for an everyday sentence.
-        status: What an annotator records about it; None for nothing.
+        text: The sentence as typed.
+        symptom: The symptom that it is about; None for an everyday sentence.
+        status: The status that an annotator records; None if the sentence is not annotated.
     """
 
     text: str
@@ -43,15 +43,15 @@ class Sentence:
 
 
 class PhraseDeck:
-    """Draws phrases at random, and none twice before all of its list have been drawn."""
+    """Deck of phrases in random order; no phrase is drawn twice before all phrases of its list have been drawn."""
 
     def __init__(self, rng: Random, evidence_phrases: int | None, narrative: bool = False) -> None:
         """Load the phrase files.
 
         Args:
-            rng: Decides every draw.
-            evidence_phrases: How many of a symptom's phrases are used, half as many of its opposite; None for all.
-            narrative: Add the topics and the padding of long posts.
+            rng: Source of randomness.
+            evidence_phrases: How many of a symptom's phrases are used, and half as many of its opposite; None for all.
+            narrative: Whether to add the topics and the padding of long posts.
         """
         self._rng = rng
         self.symptoms: dict[str, Any] = _load("synthetic_phrases.yml")
@@ -75,7 +75,7 @@ class PhraseDeck:
             self._decks[id(phrases)] = ([], list(phrases))
         left, drawn = self._decks[id(phrases)]
         if not left:
-            # What was drawn last comes back last, so that no phrase follows itself within a post.
+            # Phrases drawn last return last, so that no phrase follows itself within a post.
             half = len(drawn) // 2
             for part in (drawn[half:], drawn[:half]):
                 left.extend(self._rng.sample(part, len(part)))
@@ -94,21 +94,21 @@ def _load(name: str) -> dict[str, Any]:
 def blocks_of(
     shown: Sequence[str], labelled: Collection[str], kinds: Iterable[str], special: bool, deck: PhraseDeck, rng: Random
 ) -> list[list[Sentence]]:
-    """Return the sentences that matter, those of one symptom side by side.
+    """Return the required sentences of a post in blocks: one per symptom, hard negative and special case.
 
     Args:
         shown: The symptoms that the post shows.
-        labelled: The symptoms that the annotator finds in it; evidence of another one is passed over.
-        kinds: Of its hard negatives, each about some other symptom.
-        special: Whether it holds a special case.
-        deck: Where the sentences come from.
-        rng: Decides everything else.
+        labelled: The symptoms that the annotator finds; evidence of any other symptom is not annotated.
+        kinds: The kinds of its hard negatives, each about a symptom that the post neither shows nor is labelled with.
+        special: Whether the post has a special case.
+        deck: Source of the sentences.
+        rng: Source of randomness.
     """
     blocks = []
     for symptom in shown:
         n_sentences = rng.choices((1, 2, 3), weights=(4, 5, 1))[0]
         phrases = deck.symptoms[symptom]
-        # Too little sleep or too much: one post shows one of the two.
+        # Too little sleep or too much: a post shows only one of the two.
         sides = [phrases[side] for side in ("evidence", "opposite") if side in phrases]
         evidence = rng.choices(sides, weights=[len(side) for side in sides])[0]
         status = 1 if symptom in labelled else None
@@ -125,7 +125,7 @@ def blocks_of(
 
 
 def fill_up(blocks: list[list[Sentence]], aim: float, deck: PhraseDeck, rng: Random) -> list[Sentence]:
-    """Put everyday sentences before, between and after the blocks, up to the length aimed at, in words."""
+    """Put everyday sentences before, between and after the blocks, up to about `aim` words."""
     n_words = sum(_n_words(sentence) for block in blocks for sentence in block)
     closing = Sentence(deck.draw(deck.context["closings"])) if rng.random() < 0.5 else None
     places = list(blocks)
@@ -133,7 +133,7 @@ def fill_up(blocks: list[list[Sentence]], aim: float, deck: PhraseDeck, rng: Ran
         if (n_fillers := len(places) - len(blocks)) % SENTENCES_PER_TOPIC == 0:
             topic = deck.context["topics"][deck.draw(deck.topics)]
         filler = Sentence(deck.draw(topic))
-        # The first everyday sentence opens the post, as people do before they come to the point.
+        # The first everyday sentence opens the post, because people rarely begin with the point.
         places.insert(rng.randint(1, len(places)) if n_fillers else 0, [filler])
         n_words += _n_words(filler)
     if closing is not None and n_words + _n_words(closing) <= aim:
@@ -144,7 +144,8 @@ def fill_up(blocks: list[list[Sentence]], aim: float, deck: PhraseDeck, rng: Ran
 def fill_exactly(blocks: list[list[Sentence]], aim: int, deck: PhraseDeck, rng: Random) -> list[Sentence]:
     """Put everyday sentences before, between and after the blocks until the post has `aim` words.
 
-    A post whose blocks leave no room becomes two words longer than they are: there is always an everyday sentence.
+    If the blocks leave no room, the post becomes two words longer than they are, so that it always has an everyday
+    sentence.
     """
     left = max(aim - sum(_n_words(sentence) for block in blocks for sentence in block), 2)
     everyday: list[Sentence] = []
@@ -171,12 +172,12 @@ def _n_words(sentence: Sentence) -> int:
 
 
 def styled(sentences: list[Sentence], rng: Random, spacer: str = SPACER) -> tuple[list[Sentence], str]:
-    """Give the post one person's way of typing; return its sentences as typed, and its text.
+    """Return the sentences in one person's style of typing, and the text that they form.
 
     Args:
-        sentences: Of the post, in order.
-        rng: Decides the style.
-        spacer: What one of the styles puts between paragraphs.
+        sentences: The sentences of the post, in order.
+        rng: Source of randomness.
+        spacer: What the style `spacer` puts between paragraphs.
     """
     style = rng.choices(("plain", "lower_case", "curly", "paragraphs", "spacer"), weights=(60, 12, 12, 10, 6))[0]
     if style == "lower_case":
@@ -190,7 +191,7 @@ def styled(sentences: list[Sentence], rng: Random, spacer: str = SPACER) -> tupl
 
 
 def explanations_of(deck: PhraseDeck, symptom: str, status: int) -> Sequence[str]:
-    """Return what an annotator may write about such a sentence."""
+    """Return the explanations that an annotator may give for a sentence with this symptom and status."""
     source = deck.context["special_case"] if symptom == SPECIAL_CASE else deck.symptoms[symptom]
     explanations: list[str] = source["present" if status else "absent"]
     return explanations

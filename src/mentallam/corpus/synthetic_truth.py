@@ -1,4 +1,4 @@
-"""The noise that the synthetic twin's labels carry, and the ceiling that it sets for any reader of the posts."""
+"""Noise in the synthetic twin's labels, and the highest score that it allows any reader of the posts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ TRUTH_COLUMNS = ("post_id", "symptom", "shown", "label")
 
 
 def plant_noise(labelled: Sequence[Sequence[str]], share: float, rng: Random) -> list[list[str]]:
-    """Return the symptoms that each post's text shows, given those it is labelled with.
+    """Return the symptoms that each post's text shows, given its labels.
 
-    For each symptom `share` of its positives are invented (labelled, not shown), and as many posts are missed (shown,
-    not labelled). Which ones is drawn blindly, so nothing in a text gives away an error in its label.
+    For each symptom a `share` of its positives is invented (labelled, not shown), and as many posts are missed (shown,
+    not labelled). The posts are drawn at random, so nothing in a text reveals an error in its label.
     """
     shown = [list(symptoms) for symptoms in labelled]
     counts = Counter(symptom for symptoms in labelled for symptom in symptoms)
@@ -31,14 +31,14 @@ def plant_noise(labelled: Sequence[Sequence[str]], share: float, rng: Random) ->
 
 
 def ceiling(counts: Mapping[tuple[str, int, int], int]) -> dict[str, Any]:
-    """Return what a perfect reader, who predicts `shown`, scores against the labels.
+    """Return the scores, against the labels, of a perfect reader, who predicts `shown`.
 
     Args:
         counts: Number of pairs by symptom, shown and label.
 
     Returns:
-        Under `micro` all pairs, under `symptoms` each symptom: positive (labels), missed, invented, precision, recall,
-        f1. And macro_f1, the mean over the symptoms.
+        `micro` (all pairs) and `symptoms` (each symptom), each with positive (labels), missed, invented, precision,
+        recall and f1; and `macro_f1`, the mean of the symptoms' f1.
     """
     per_symptom = {
         symptom: (counts.get((symptom, 1, 1), 0), counts.get((symptom, 1, 0), 0), counts.get((symptom, 0, 1), 0))
@@ -47,14 +47,14 @@ def ceiling(counts: Mapping[tuple[str, int, int], int]) -> dict[str, Any]:
     symptoms = {symptom: _scores(*found) for symptom, found in per_symptom.items()}
     return {
         "micro": _scores(*map(sum, zip(*per_symptom.values(), strict=True))),
-        "macro_f1": fsum(scores["f1"] for scores in symptoms.values())
-        / len(symptoms),  # sum() differs by Python version
+        # sum() gives different digits in different versions of Python.
+        "macro_f1": fsum(scores["f1"] for scores in symptoms.values()) / len(symptoms),
         "symptoms": symptoms,
     }
 
 
 def _scores(right: int, missed: int, invented: int) -> dict[str, Any]:
-    """Return the scores of a reader whose false positives are what was missed, false negatives what was invented."""
+    """Return the scores of a reader whose false positives were missed, and whose false negatives were invented."""
 
     def share(part: int, whole: int) -> float:
         return part / whole if whole else 0.0

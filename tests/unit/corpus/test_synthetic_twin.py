@@ -19,7 +19,7 @@ from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from mentallam.corpus.cleaning import clean_text
 from mentallam.corpus.readers import read_corpus
-from mentallam.corpus.synthetic import Figures, main, write
+from mentallam.corpus.synthetic import CorpusCounts, main, write
 from mentallam.corpus.synthetic_corpus import SAMPLE, TWIN, SyntheticCorpus, generate, generate_times
 from mentallam.corpus.synthetic_text import PhraseDeck
 from mentallam.corpus.synthetic_truth import ceiling, plant_noise
@@ -141,7 +141,7 @@ def test_several_times_the_corpus_is_several_corpora_by_other_authors(tmp_path: 
             # What is written is let go: at most this one and the one before are in memory.
             assert sum(kept() is not None for kept in alive) <= 2
 
-    figures = write(watched(), tmp_path, SMALL, "the command")
+    counts = write(watched(), tmp_path, SMALL, "the command")
     corpora = list(generate_times(SMALL, 5, 4))
     assert corpora[0] == generate(SMALL, 5)
     for name, part in (("redsm5_posts", "posts"), ("redsm5_annotations", "annotations"), ("twin_truth", "truth")):
@@ -151,12 +151,12 @@ def test_several_times_the_corpus_is_several_corpora_by_other_authors(tmp_path: 
     authors = [{post_id.split("_")[1] for post_id, _ in corpus.posts} for corpus in corpora]
     assert len(set.union(*authors)) == 4 * SMALL.n_authors
     assert len({text for corpus in corpora for _, text in corpus.posts}) > 3.9 * SMALL.n_posts
-    assert figures.n_posts == 4 * SMALL.n_posts
-    assert sum(n for (_, _, label), n in figures.pairs.items() if label) == 4 * sum(SMALL.positives.values())
-    one_by_one = Figures()
+    assert counts.n_posts == 4 * SMALL.n_posts
+    assert sum(n for (_, _, label), n in counts.pairs.items() if label) == 4 * sum(SMALL.positives.values())
+    one_by_one = CorpusCounts()
     for corpus in corpora:
         one_by_one.add(corpus)
-    assert one_by_one == figures
+    assert one_by_one == counts
 
 
 def test_the_twin_is_the_same_on_every_machine(tmp_path: Path) -> None:
