@@ -1,8 +1,9 @@
-"""Attention of one layer over a packed row, three ways, interleaved; medians in milliseconds.
+"""Attention of one layer over a packed row, in three ways that take turns; medians in milliseconds.
 
 python benchmarks/attention.py
 """
 
+import argparse
 import statistics
 import time
 
@@ -14,10 +15,12 @@ from mentallam.classifier.attention import shared_prefix_attention
 from mentallam.classifier.packing import PackedBatch, pack
 from mentallam.classifier.prompts import PostExample
 
-HEADS, GROUPS, WIDTH, ROUNDS = 9, 3, 64, 15  # SmolLM2-135M's
+HEADS, GROUPS, WIDTH = 9, 3, 64  # the shape of SmolLM2-135M
+ROUNDS = 15
 
 
 def batch(posts: int, prefix: int, criteria: int, suffix: int) -> PackedBatch:
+    """Pack equally long posts into one row; `prefix` and `suffix` are numbers of tokens."""
     one = [[1] * suffix for _ in range(criteria)]
     return pack(
         [PostExample(str(p), [1] * prefix, False, [str(k) for k in range(criteria)], one, []) for p in range(posts)]
@@ -25,14 +28,14 @@ def batch(posts: int, prefix: int, criteria: int, suffix: int) -> PackedBatch:
 
 
 def dense(q, k, v, packed: PackedBatch, posts: int):  # type: ignore[no-untyped-def]
-    """One (L, L) mask per post, transformers' own way."""
+    """Attend with one (L, L) mask per post, as transformers does."""
     length = q.shape[2] // posts
     q, k, v = (t[0].unflatten(1, (posts, length)).transpose(0, 1) for t in (q, k, v))
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=packed["mask"], enable_gqa=True)  # type: ignore[typeddict-item]
 
 
 def copied(q, k, v, packed: PackedBatch):  # type: ignore[no-untyped-def]
-    """The prefix's keys copied to every suffix, fused kernel."""
+    """Attend with the prefix's keys copied to every suffix, in a fused kernel."""
     prefix = torch.stack([torch.arange(post.start, post.suffixes) for post in packed["packing"]])
     suffix = torch.stack([torch.arange(post.suffixes, post.end).view(post.criteria, -1) for post in packed["packing"]])
     criteria = suffix.shape[1]
@@ -40,17 +43,18 @@ def copied(q, k, v, packed: PackedBatch):  # type: ignore[no-untyped-def]
     first = functional.scaled_dot_product_attention(
         *(t[prefix].transpose(1, 2) for t in (q, k, v)), is_causal=True, enable_gqa=True
     )
-    own = [t[suffix.flatten(0, 1)].transpose(1, 2) for t in (q, k, v)]
+    suffix_q, suffix_k, suffix_v = (t[suffix.flatten(0, 1)].transpose(1, 2) for t in (q, k, v))
     keys, values = (
-        torch.cat([t[prefix].transpose(1, 2).repeat_interleave(criteria, 0), o], 2)
-        for t, o in ((k, own[1]), (v, own[2]))
+        torch.cat([t[prefix].transpose(1, 2).repeat_interleave(criteria, 0), of_suffix], 2)
+        for t, of_suffix in ((k, suffix_k), (v, suffix_v))
     )
-    own_mask = torch.ones(suffix.shape[2], suffix.shape[2]).tril().bool()
-    mask = torch.cat([torch.ones(suffix.shape[2], prefix.shape[1]).bool(), own_mask], 1)
-    return first, functional.scaled_dot_product_attention(own[0], keys, values, attn_mask=mask, enable_gqa=True)
+    causal = torch.ones(suffix.shape[2], suffix.shape[2]).tril().bool()
+    mask = torch.cat([torch.ones(suffix.shape[2], prefix.shape[1]).bool(), causal], 1)
+    return first, functional.scaled_dot_product_attention(suffix_q, keys, values, attn_mask=mask, enable_gqa=True)
 
 
 def timed(run, states) -> float:  # type: ignore[no-untyped-def]
+    """Return the milliseconds of one forward and backward pass."""
     start = time.perf_counter()
     out = run()
     torch.autograd.grad(sum(o.sum() for o in (out if isinstance(out, tuple) else (out,)) if o is not None), states)
@@ -58,6 +62,8 @@ def timed(run, states) -> float:  # type: ignore[no-untyped-def]
 
 
 def main() -> None:
+    """Print the table."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print("| post tokens | suffix tokens | dense mask | prefix copied | plain products (ours) |")
     print("| --- | --- | --- | --- | --- |")
     for prefix, suffix in ((80, 22), (380, 22), (380, 40)):

@@ -1,10 +1,12 @@
 """Time and peak memory of the twin's generator and of data_processing at 1, 10 and 100 times ReDSM5's size.
 
-python benchmarks/data_processing.py
+python benchmarks/data_processing.py [--scales 1 10 100]
 
-Each figure is one fresh process, the start of Python and Kedro included. Seconds of the processor are what the process
-used itself; they hold on a busy machine, too.
+Each figure comes from one fresh process and includes the start of Python and Kedro. Processor seconds count only what
+the process itself used, so they are also valid on a busy machine.
 """
+
+# Nothing large is imported here: on Linux the peak of a process is at least the memory of the one that starts it.
 
 import argparse
 import json
@@ -22,6 +24,7 @@ POSTS, CRITERIA, POSITIVE = 1484, 9, 1292
 
 
 def measured(command: list[str], environment: dict[str, str], log: Path) -> dict[str, float]:
+    """Run a command in a fresh process and return its time and peak memory; its output goes to `log`."""
     start = time.perf_counter()
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=output, stderr=output)
@@ -37,6 +40,7 @@ def measured(command: list[str], environment: dict[str, str], log: Path) -> dict
 
 
 def at_scale(scale: int, folder: Path) -> dict[str, object]:
+    """Measure generator and data_processing on `scale` times the twin, in an empty folder."""
     raw, data = folder / "raw", folder / "data"
     raw.mkdir()
     shutil.copy(PROJECT / "data" / "01_raw" / "dsm5_criteria.csv", raw)
@@ -66,8 +70,11 @@ def at_scale(scale: int, folder: Path) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scales", type=int, nargs="+", default=[1, 10, 100], help="default: 1 10 100")
+    """Print the table and write benchmarks/results/data_processing.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--scales", type=int, nargs="+", default=[1, 10, 100], help="multiples of ReDSM5's size (default 1 10 100)"
+    )
     rows = []
     for scale in parser.parse_args().scales:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,28 +1,26 @@
 """A training step of a model of Llama 2 7B's shape on a GPU: DoRA and LoRA, compiled and not, and pair by pair.
 
-Weights are random, so that none need be fetched; the step has 4 posts of 120 to 480 tokens and 9 criteria each, or 10
-posts. Medians of some steps after a first one, in one process; written to benchmarks/results/gpu_step.json.
+Weights are random, so none are downloaded. A step has 4 posts of 120 to 480 tokens, or 10 posts, with 9 criteria each.
+All steps run in one process; the figures are medians without the first step. They go to
+benchmarks/results/gpu_step.json.
 
 python benchmarks/gpu_step.py [--layers 32]
 """
 
 import argparse
 import gc
-import json
 import random
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as functional
 from accelerate.utils import send_to_device
 from peft import PeftModel
-from peft.tuners.lora.layer import Linear
-from training import needed_flops
 from transformers import LlamaConfig
+from workload import CONFIGS, needed_flops, save_result, use_usual_recipe
 
 from mentallam.classifier.compiling import compile_layers
 from mentallam.classifier.model import add_adapter, empty_base
@@ -32,20 +30,20 @@ from mentallam.classifier.training import pair_loss
 from mentallam.config import compose_config
 from mentallam.device import compute_device, on_gpu
 
-PROJECT = Path(__file__).resolve().parents[1]
 FOUR = (120, 250, 380, 480)
 TEN = (*FOUR, 400, 350, 500, 300, 200, 480)
 CRITERIA, SUFFIX, PADDED, ROWS_PER_PASS, STEPS = 9, 24, 512, 4, 8
 
 
 def now() -> float:
-    """The clock, once the GPU has done what it was given."""
+    """Return the time in seconds after the GPU has finished its work."""
     if on_gpu():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def matmul_flops(device: torch.device) -> float:
+    """Measure the FLOP/s of a large matrix product in bfloat16: the peak for training."""
     size, repeats = (8192, 30) if device.type == "cuda" else (1024, 1)
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     for _ in range(3):
@@ -57,7 +55,7 @@ def matmul_flops(device: torch.device) -> float:
 
 
 def posts(lengths: tuple[int, ...], vocabulary: int) -> list[PostExample]:
-    """Posts of random tokens."""
+    """Make posts of random tokens."""
     rng = random.Random(0)
 
     def tokens(count: int) -> list[int]:
@@ -74,7 +72,8 @@ def posts(lengths: tuple[int, ...], vocabulary: int) -> list[PostExample]:
 
 
 def build(adapter: str, layers: int | None, checkpointing: bool) -> PeftModel:
-    config = compose_config(PROJECT / "hydra_configs", "mentallam", f"adapter={adapter}")
+    """Build a classifier of MentaLLaMA's shape with random weights; `layers` replaces its number of layers."""
+    config = compose_config(CONFIGS, "mentallam", f"adapter={adapter}")
     architecture = LlamaConfig(**config.model.architecture)
     architecture.num_hidden_layers = layers or architecture.num_hidden_layers
     torch.manual_seed(0)
@@ -87,18 +86,21 @@ def build(adapter: str, layers: int | None, checkpointing: bool) -> PeftModel:
 
 
 def packed_step(model: PeftModel, examples: list[PostExample]) -> Callable[[], None]:
-    """Ours: all pairs in one pass."""
+    """Return our step: all pairs in one pass."""
     batch: dict[str, Any] = send_to_device(pack(examples), compute_device())
     labels = batch.pop("labels")
     return lambda: pair_loss(model(**batch), labels).backward()
 
 
 def pairwise_step(model: PeftModel, examples: list[PostExample], padded: bool) -> Callable[[], None]:
-    """The usual recipe: PEFT's own DoRA, a pair per row, rows padded to 512, or sorted and to the longest of a pass."""
-    for module in model.modules():
-        if isinstance(module, Linear):
-            module.__class__ = Linear
-    model.base_model.model.score.to(torch.bfloat16)  # as transformers keeps it; ours is in float32
+    """Return a step of the usual recipe: PEFT's DoRA, a pair per row.
+
+    Args:
+        model: The classifier.
+        examples: Its posts.
+        padded: Whether rows are padded to 512 tokens; else they are sorted and padded to the longest of a pass.
+    """
+    use_usual_recipe(model)
     model.config.pad_token_id = 0
     rows = [
         (example.prefix + suffix, label)
@@ -125,7 +127,7 @@ def pairwise_step(model: PeftModel, examples: list[PostExample], padded: bool) -
 
 
 def measure(name: str, model: PeftModel, step: Callable[[], None], examples: list[PostExample], peak: float) -> Any:
-    """Seconds of optimizer steps; `mfu` counts the tokens that are needed, whatever the recipe computes."""
+    """Measure optimizer steps; `mfu` counts only the tokens that are needed, whatever the recipe computes."""
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=True)
     if on_gpu():
         torch.cuda.reset_peak_memory_stats()
@@ -150,8 +152,9 @@ def measure(name: str, model: PeftModel, step: Callable[[], None], examples: lis
 
 
 def main() -> None:
+    """Print a row per recipe and write benchmarks/results/gpu_step.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", type=int, help="fewer than the model's 32, to try the script")
+    parser.add_argument("--layers", type=int, help="number of layers, fewer than the model's 32 to try the script out")
     layers = parser.parse_args().layers
     peak = matmul_flops(compute_device())
     table = []
@@ -175,7 +178,7 @@ def main() -> None:
         table.append(measure(f"PEFT, a pair per row, {kind}", model, pairwise_step(model, four, padded), four, peak))
     device = torch.cuda.get_device_name() if on_gpu() else "cpu"
     result = {"device": device, "torch": torch.__version__, "layers": layers, "matmul_flops": peak, "steps": table}
-    (PROJECT / "benchmarks/results/gpu_step.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    save_result("gpu_step", result)
 
 
 if __name__ == "__main__":

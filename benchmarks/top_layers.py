@@ -1,9 +1,9 @@
-"""What training the upper layers only costs: with the hidden states below them kept, without, and all layers.
+"""Cost of training all layers, only the upper layers, and these with the hidden states below them kept.
 
-SmolLM2 with DoRA on posts of the synthetic twin (`make twin`), four per step, one of each quartile of length; the three
-forms take turns on the same posts, in one process. Medians over steps, in seconds, after a first step of each.
+SmolLM2 with DoRA on posts of the synthetic twin, four per step, one of each quartile of length. The three forms take
+turns on the same posts in one process. The figures are medians of steps, in seconds, without the first step of each.
 
-python benchmarks/top_layers.py [--layers 14] [--steps 7]
+make twin && python benchmarks/top_layers.py [--layers 14] [--steps 7]
 """
 
 import argparse
@@ -15,8 +15,8 @@ from dataclasses import replace
 import pandas as pd
 import torch
 from peft import PeftModel
-from training import PROJECT, sample_posts
 from transformers import set_seed
+from workload import BASE_MODELS, CONFIGS, CRITERIA, TWIN, sample_posts
 
 from mentallam.classifier.examples import labelled_examples
 from mentallam.classifier.frozen import frozen_states, with_states
@@ -29,7 +29,7 @@ from mentallam.config import compose_config
 
 
 def step(model: PeftModel, examples: list[PostExample]) -> None:
-    """Forward and backward of all pairs in one pass."""
+    """Run forward and backward of all pairs in one pass."""
     batch = dict(pack(examples))
     labels = batch.pop("labels")
     pair_loss(model(**batch), labels).backward()
@@ -37,21 +37,19 @@ def step(model: PeftModel, examples: list[PostExample]) -> None:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", type=int, default=14, help="the upper layers that are trained")
-    parser.add_argument("--steps", type=int, default=7, help="steps of each form that are measured")
+    parser.add_argument("--layers", type=int, default=14, help="number of upper layers to train (default 14)")
+    parser.add_argument("--steps", type=int, default=7, help="steps to measure of each form (default 7)")
     arguments = parser.parse_args()
 
-    steps = sample_posts(PROJECT / "data/01_raw/twin", arguments.steps + 1)
-    posts = pd.DataFrame([post for own in steps for post in own])
-    criteria = pd.read_csv(PROJECT / "data/01_raw/dsm5_criteria.csv")
+    steps = sample_posts(TWIN, arguments.steps + 1)
+    posts = pd.DataFrame([post for step_posts in steps for post in step_posts])
+    criteria = pd.read_csv(CRITERIA)
     pairs = posts[["post_id"]].merge(criteria[["criterion_id"]], how="cross").assign(label=0)
-    every = compose_config(
-        PROJECT / "hydra_configs", "smollm2_corpus", "adapter.top_layers=null model.compile_on_cpu=false"
-    )
+    every = compose_config(CONFIGS, "smollm2_corpus", "adapter.top_layers=null model.compile_on_cpu=false")
     upper = replace(every, adapter=replace(every.adapter, top_layers=arguments.layers))
-    base = prepare_base_model(every.model, PROJECT / "data/06_models/base")
+    base = prepare_base_model(every.model, BASE_MODELS)
     began = time.perf_counter()
     states = frozen_states(upper, base, posts, criteria, pairs)
     per_post = (time.perf_counter() - began) / len(posts)
@@ -68,14 +66,14 @@ def main() -> None:
         f"upper {arguments.layers}, states kept": (part, lambda plain: with_states(plain, states, part)),
     }
     seconds: dict[str, list[float]] = {name: [] for name in forms}
-    for own in steps:
-        examples = labelled_examples(prompter, [post["post_id"] for post in own], posts, pairs)
+    for step_posts in steps:
+        examples = labelled_examples(prompter, [post["post_id"] for post in step_posts], posts, pairs)
         for name, (model, ready) in forms.items():
             batch = ready(examples)
             began = time.perf_counter()
             step(model, batch)
             seconds[name].append(time.perf_counter() - began)
-    medians = {name: statistics.median(own[1:]) for name, own in seconds.items()}
+    medians = {name: statistics.median(taken[1:]) for name, taken in seconds.items()}
     print(f"{torch.get_num_threads()} threads\n\n| trained | seconds per step | of all layers' |\n| --- | --- | --- |")
     for name, median in medians.items():
         print(f"| {name} | {median:.2f} | {median / medians['all layers']:.2f} |")

@@ -1,10 +1,10 @@
-"""How fast is training? The usual recipe padded and with dynamic padding, and ours; one optimizer step at a time.
+"""Speed of training, one optimizer step at a time: the usual recipe, padded and with dynamic padding, and ours.
 
 Every recipe trains SmolLM2 with DoRA (r=8, seven projections) on the same posts of the synthetic twin, whose lengths
 are ReDSM5's, with the same criteria, effective batch (4 posts x 9 criteria) and dtype. A round takes four posts, one of
-each quartile of length, and runs each recipe on them in a process of its own, one after the other. Ours is in a process
-with its variants: they differ by little, so they take their steps in turns, with the matrix-product peak measured
-before each, so that what else a shared machine does slows them all alike. Figures are medians over rounds.
+each quartile of length, and runs each recipe on them in a separate process, one after the other. Ours shares a process
+with its variants. They differ little, so they take turns, and the matrix-product peak is measured before each turn:
+other work on a shared machine then slows all of them alike. The figures are medians of rounds.
 
 make bench-training [OPTIONS="--quick"]      python benchmarks/training.py [--quick | --growth | --profile]
 """
@@ -26,13 +26,22 @@ from typing import Any
 
 import pandas as pd
 import torch
+from workload import (
+    BASE_MODELS,
+    CONFIGS,
+    CRITERIA,
+    POSTS_PER_STEP,
+    SEED,
+    needed_flops,
+    sample_posts,
+    save_result,
+    use_usual_recipe,
+)
 
 from mentallam.device import on_gpu
 
-PROJECT = Path(__file__).resolve().parents[1]
-RESULTS = PROJECT / "benchmarks/results"
-SEED, POSTS_PER_STEP, MAX_LENGTH = 42, 4, 512
-# Rows of a pass of the pairwise recipes: about as many tokens as ours has in one pass.
+MAX_LENGTH = 512
+# With so many rows, a pass of the pairwise recipes has about as many tokens as one of ours.
 ROWS_PER_PASS = 4
 USUAL = {
     "padded": "Trainer + PEFT DoRA, a pair per row, padded to 512",
@@ -47,17 +56,8 @@ TURNS, QUICK_TURNS = 9, 5
 QUICK_VARIANTS = ["ours", "ours_lora"]
 
 
-def sample_posts(folder: Path, steps: int, per_step: int = POSTS_PER_STEP) -> list[list[dict[str, str]]]:
-    """Posts of the twin for some steps, drawn so that a step has one of each of `per_step` classes of length."""
-    posts = pd.read_csv(folder / "redsm5_posts.csv", dtype=str, keep_default_na=False)
-    part = pd.qcut(posts["text"].str.split().str.len().rank(method="first"), per_step, labels=False)
-    drawn = posts.groupby(part).sample(steps, random_state=SEED)
-    step = drawn.groupby(part).cumcount()
-    return [own[["post_id", "text"]].to_dict("records") for _, own in drawn.groupby(step)]
-
-
 def matmul_flops(dtype: torch.dtype) -> float:
-    """FLOP/s of a large matrix product: the peak that training is measured against."""
+    """Measure the FLOP/s of a large matrix product: the peak for training."""
     a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
     times = []
     for _ in range(6):
@@ -67,27 +67,8 @@ def matmul_flops(dtype: torch.dtype) -> float:
     return 2 * 2048**3 / statistics.median(times[1:])
 
 
-def needed_flops(model: Any, examples: list[Any]) -> float:
-    """Of a training step on these posts: base products and attention, forward and gradients by the activations.
-
-    A frozen weight has no gradient, so a token costs 4 and not 6 FLOPs per weight; a prefix counts once, and a token
-    attends to what it may see and to nothing else.
-    """
-    weights = sum(
-        module.get_base_layer().weight.numel() for module in model.modules() if hasattr(module, "get_base_layer")
-    )
-    config = model.config
-    tokens = scores = 0
-    for example in examples:
-        prefix, suffixes = len(example.prefix), [len(suffix) for suffix in example.suffixes]
-        tokens += prefix + sum(suffixes)
-        scores += prefix * (prefix + 1) / 2 + sum(length * (prefix + (length + 1) / 2) for length in suffixes)
-    attention = 4 * scores * config.num_hidden_layers * config.num_attention_heads * config.head_dim
-    return float(4 * tokens * weights + 3 * attention)
-
-
 def prepare(recipe: str, posts: list[dict[str, str]], n_criteria: int) -> tuple[Any, Any, Any, list[Any]]:
-    """The configuration, the classifier, its tokenizer and the posts with labels that matter to nothing here."""
+    """Return the configuration, the classifier, its tokenizer, and the posts with arbitrary labels."""
     from transformers import set_seed
 
     from mentallam.classifier.model import build_classifier
@@ -101,13 +82,12 @@ def prepare(recipe: str, posts: list[dict[str, str]], n_criteria: int) -> tuple[
     overrides += ["training.max_epochs=1"]
     pairs = min(len(posts), POSTS_PER_STEP) * n_criteria
     overrides += [f"training.effective_batch_pairs={pairs}", "training.tokens_per_pass=4096"]
-    config = compose_config(PROJECT / "hydra_configs", "smollm2", " ".join(overrides))
-    base = prepare_base_model(config.model, PROJECT / "data/06_models/base")
+    config = compose_config(CONFIGS, "smollm2", " ".join(overrides))
+    base = prepare_base_model(config.model, BASE_MODELS)
     set_seed(SEED)
     model, tokenizer = build_classifier(base, config)
-    table = pd.read_csv(PROJECT / "data/01_raw/dsm5_criteria.csv")
-    wording = table["criterion"].tolist()
-    criteria = {f"c{k}": wording[k % len(wording)] for k in range(n_criteria)}
+    wordings = pd.read_csv(CRITERIA)["criterion"].tolist()
+    criteria = {f"c{k}": wordings[k % len(wordings)] for k in range(n_criteria)}
     prompter = Prompter(tokenizer, config.model.prompt, criteria, MAX_LENGTH)
     labels = [k % 2 for k in range(n_criteria)]
     examples = [prompter.example(post["post_id"], post["text"], labels=labels) for post in posts]
@@ -115,7 +95,7 @@ def prepare(recipe: str, posts: list[dict[str, str]], n_criteria: int) -> tuple[
 
 
 def run_ours(config: Any, model: Any, examples: list[Any]) -> list[float]:
-    """Seconds of each optimizer step of an epoch of the project's own training."""
+    """Return the seconds of each optimizer step of one epoch of the project's training."""
     from mentallam.classifier.training import train
 
     seconds = []
@@ -123,7 +103,7 @@ def run_ours(config: Any, model: Any, examples: list[Any]) -> list[float]:
 
     @torch.no_grad()
     def as_after_a_step(module: Any, _: Any) -> None:
-        """Has the first step, too, make DoRA's norms: the scoring before it has made them off the clock."""
+        """Discard DoRA's norms, which untimed scoring has computed, so that the first step computes them too."""
         if module.training:
             torch._foreach_add_(trained, 0.0)
             hook.remove()
@@ -139,14 +119,10 @@ def run_ours(config: Any, model: Any, examples: list[Any]) -> list[float]:
 
 
 def run_pairwise(config: Any, model: Any, tokenizer: Any, examples: list[Any], padded: bool) -> list[float]:
-    """Seconds of each optimizer step of transformers' Trainer on one pair per row."""
-    from peft.tuners.lora.layer import Linear
+    """Return the seconds of each optimizer step of transformers' Trainer on one pair per row."""
     from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
 
-    for module in model.modules():
-        if isinstance(module, Linear):
-            module.__class__ = Linear  # back to PEFT's own forward
-    model.base_model.model.score.to(next(model.parameters()).dtype)  # as transformers keeps it; ours is in float32
+    use_usual_recipe(model)
     tokenizer.padding_side, tokenizer.pad_token = "right", tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     rows = [
@@ -185,9 +161,9 @@ def run_pairwise(config: Any, model: Any, tokenizer: Any, examples: list[Any], p
 
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
-    """Some recipes in this process, an epoch of each in turns: seconds per step, and what the posts needed.
+    """Measure recipes in this process, which take turns of one epoch: seconds per step, FLOPs and memory.
 
-    The peak of memory is the first recipe's, before there is another.
+    The memory peak is taken before a second recipe is loaded, so it is the first recipe's.
     """
     prepared: dict[str, tuple[Any, Any, Any, list[Any]]] = {}
     seconds: dict[str, list[float]] = {recipe: [] for recipe in task["recipes"]}
@@ -227,55 +203,55 @@ def measure(
     turns: int = 1,
     environment: Mapping[str, str] = {},
 ) -> dict[str, Any]:
-    """`work` in a fresh process."""
+    """Run `work` in a fresh process."""
     with tempfile.TemporaryDirectory() as folder:
         task, result = Path(folder, "task.json"), Path(folder, "result.json")
         content = {"recipes": list(recipes), "posts": posts, "criteria": criteria, "turns": turns}
         task.write_text(json.dumps(content), encoding="utf-8")
         command = [sys.executable, __file__, "--task", str(task), "--result", str(result)]
-        surroundings = {**os.environ, "HF_HUB_OFFLINE": "1", **environment}
-        done = subprocess.run(command, capture_output=True, text=True, env=surroundings)
+        variables = {**os.environ, "HF_HUB_OFFLINE": "1", **environment}
+        done = subprocess.run(command, capture_output=True, text=True, env=variables)
         if done.returncode:
             sys.exit(f"{', '.join(recipes)} failed:\n{done.stderr[-3000:]}")
         return dict(json.loads(result.read_text(encoding="utf-8")))
 
 
 def typical(run: Mapping[str, Any], recipe: str) -> float:
-    """Median seconds of a recipe's steps, without the first, which compiles, where there are others."""
+    """Return the median seconds of a recipe's steps, without the first, which compiles, if there are others."""
     seconds: list[float] = run["seconds"][recipe]
     return statistics.median(seconds[1:] or seconds)
 
 
 def side_by_side(posts: list[dict[str, str]]) -> list[dict[str, Any]]:
-    """Ours as folds are trained fastest on a CPU: a process per core, all at once (docs/contracts/cli.md)."""
+    """Measure ours as folds train fastest on a CPU: a process per core, all at once (docs/contracts/cli.md)."""
     cores = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(cores) as pool:
-        alone = {"OMP_NUM_THREADS": "1"}
-        return list(pool.map(lambda _: measure(["ours"], posts, turns=TURNS, environment=alone), range(cores)))
+        one_thread = {"OMP_NUM_THREADS": "1"}
+        return list(pool.map(lambda _: measure(["ours"], posts, turns=TURNS, environment=one_thread), range(cores)))
 
 
 def speed(runs: Sequence[Mapping[str, Any]]) -> float:
-    """Pairs per second of ours in some processes at once."""
+    """Return the pairs per second of ours in simultaneous processes."""
     return float(sum(run["pairs_per_step"] / typical(run, "ours") for run in runs))
 
 
 def mfu(runs: Sequence[Mapping[str, Any]]) -> float:
-    """Share of the matrix-product peak that ours reaches in some processes at once."""
+    """Return the share of the matrix-product peak that ours reaches in simultaneous processes."""
     needed = sum(run["needed_flops"] / typical(run, "ours") for run in runs)
     return float(needed / sum(run["matmul_flops"] for run in runs))
 
 
 def compare(steps: list[list[dict[str, str]]], variants: Sequence[str], turns: int, cores: bool) -> dict[str, Any]:
-    """The usual recipes and ours, a round per step's posts; with `cores` also a process per core at once."""
+    """Compare the usual recipes with ours, one round per step's posts; with `cores` also a process per core."""
     rounds = []
     for posts in steps:
-        # A step of the usual recipes takes a minute, in which a first step's extra is lost; ours takes seconds, so that
-        # its first one, with the compilation, is a warm-up.
+        # A step of the usual recipes takes a minute, so the first step's overhead is negligible. Ours takes seconds, so
+        # its first step, which compiles, is a warm-up.
         runs = {recipe: measure([recipe], posts) for recipe in USUAL}
         runs["ours"] = measure(variants, posts, turns=turns)
         seconds = {recipe: typical(runs[recipe], recipe) for recipe in USUAL}
         seconds |= {recipe: typical(runs["ours"], recipe) for recipe in variants}
-        alone = side_by_side(posts) if cores else []
+        simultaneous = side_by_side(posts) if cores else []
         print({recipe: round(value, 2) for recipe, value in seconds.items()}, flush=True)
         found = {
             "ratio_vs_padded": seconds["padded"] / seconds["ours"],
@@ -287,9 +263,9 @@ def compare(steps: list[list[dict[str, str]]], variants: Sequence[str], turns: i
         }
         if "ours_uncompiled" in seconds:
             found["compiled_over_uncompiled"] = seconds["ours"] / seconds["ours_uncompiled"]
-        if alone:
-            found |= {"side_by_side_pairs_per_second": speed(alone), "side_by_side_mfu": mfu(alone)}
-        rounds.append({**found, "seconds_per_step": seconds, "runs": {**runs, "side_by_side": alone}})
+        if simultaneous:
+            found |= {"side_by_side_pairs_per_second": speed(simultaneous), "side_by_side_mfu": mfu(simultaneous)}
+        rounds.append({**found, "seconds_per_step": seconds, "runs": {**runs, "side_by_side": simultaneous}})
     keys = [key for key, value in rounds[0].items() if isinstance(value, float)]
     recipes = rounds[0]["seconds_per_step"]
     return {
@@ -303,12 +279,15 @@ def compare(steps: list[list[dict[str, str]]], variants: Sequence[str], turns: i
 
 
 def grow(steps: list[list[dict[str, str]]]) -> list[dict[str, Any]]:
-    """Seconds of an epoch of few posts against the number of posts and of criteria, ours and pair by pair."""
+    """Measure the seconds of an epoch for several numbers of posts and criteria, ours and pair by pair."""
     rows = []
     for times, criteria in ((1, 9), (2, 9), (4, 9), (1, 18), (1, 38)):
         posts = [post for step in steps[:times] for post in step]
         row: dict[str, Any] = {"posts": len(posts), "criteria": criteria}
-        for name, recipe in (("ours", "ours_uncompiled"), ("dynamic", "dynamic")):  # one epoch pays for no compilation
+        for name, recipe in (
+            ("ours", "ours_uncompiled"),
+            ("dynamic", "dynamic"),
+        ):  # compiling costs more than one epoch saves
             row[name] = sum(measure([recipe], posts, criteria)["seconds"][recipe])
         rows.append(row)
         print(row, flush=True)
@@ -316,14 +295,14 @@ def grow(steps: list[list[dict[str, str]]]) -> list[dict[str, Any]]:
 
 
 def profile(recipe: str, posts: list[dict[str, str]]) -> dict[str, Any]:
-    """Where a pass of ours spends its time, by kind of work, and the bound that its products set."""
+    """Measure how a pass of ours spends its time, by kind of work, and the bound that its products set."""
     from torch._inductor import config as compiler
     from torch.profiler import profile as profiler
 
     from mentallam.classifier.packing import pack
     from mentallam.classifier.training import pair_loss
 
-    compiler.cpp.enable_kernel_profile = True  # else all that is compiled has one name
+    compiler.cpp.enable_kernel_profile = True  # otherwise all compiled kernels have one name
     _, model, _, examples = prepare(recipe, posts, 9)
     batch: dict[str, Any] = dict(pack(examples))
     labels = batch.pop("labels")
@@ -357,7 +336,7 @@ def profile(recipe: str, posts: list[dict[str, str]]) -> dict[str, Any]:
 
 
 def _kind(operation: str, shapes: list[list[int]]) -> str:
-    """What an operation is for; a product with an adapter's A or B has a side of its rank, 8."""
+    """Return what an operation is for; a product with an adapter's A or B has a side of the rank, 8."""
     if operation == "aten::bmm":
         return "attention's products"
     if operation in ("aten::mm", "aten::addmm", "aten::addmm_"):
@@ -369,7 +348,7 @@ def _kind(operation: str, shapes: list[list[int]]) -> str:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The comparison in Markdown."""
+    """Return the comparison in Markdown."""
     pairs = result["rounds"][0]["runs"]["ours"]["pairs_per_step"]
     lines = ["| recipe | seconds per step | pairs/s | peak MiB |", "| --- | --- | --- | --- |"]
     for recipe, seconds in result["seconds_per_step"].items():
@@ -381,15 +360,15 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measures and writes benchmarks/results/training.json (or training_quick, training_growth, training_profile).
+    """Measure and write benchmarks/results/training.json (or training_quick, training_growth, training_profile).
 
     On a processor with AMX, whose products are several times as fast, the name ends in _amx.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round of half as many posts, 3 minutes")
-    parser.add_argument("--growth", action="store_true", help="time against posts and criteria instead")
-    parser.add_argument("--profile", action="store_true", help="where the time of one of our passes goes instead")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one round with half as many posts, 3 minutes")
+    parser.add_argument("--growth", action="store_true", help="measure time against posts and criteria instead")
+    parser.add_argument("--profile", action="store_true", help="measure how one of our passes spends its time instead")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the comparison (default 3)")
     parser.add_argument("--task", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -403,7 +382,6 @@ def main() -> None:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         rounds = 1 if arguments.quick else 4 if arguments.growth else arguments.rounds
         steps = sample_posts(Path(folder), rounds, 2 if arguments.quick else POSTS_PER_STEP)
-    RESULTS.mkdir(exist_ok=True)
     if arguments.growth:
         content: Any = {"growth": grow(steps)}
         name = "training_growth"
@@ -417,7 +395,7 @@ def main() -> None:
         name = "training_quick" if arguments.quick else "training"
         print(table(content))
     name += "_amx" if torch.cpu._is_amx_tile_supported() else ""
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    save_result(name, content)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Which prompt? Three variants on a labelled slice of a pairs corpus: quality on held-out posts, and cost.
+"""Three variants of the prompt on a labelled part of a pairs corpus: quality on held-out posts, and cost.
 
-Every variant gets the same posts, seed, optimisation and effective batch; epoch and threshold come from the dev posts.
+All variants have the same posts, seed, optimisation and effective batch; epoch and threshold come from the dev posts.
 
 python studies/prompt_variants.py --corpus FOLDER [--train 300 --dev 60 --test 300] [--variants NAME ...]
 """
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from study_files import BASE_MODELS, PROJECT, compose
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from mentallam.classifier.model import build_classifier
@@ -22,36 +23,34 @@ from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs, sigmoid
 from mentallam.classifier.training import train
 from mentallam.classifier.weights import prepare_base_model
-from mentallam.config import Config, compose_config
+from mentallam.config import Config
 from mentallam.evaluation.thresholds import best_threshold
 
-PROJECT = Path(__file__).resolve().parents[1]
-QUESTION = "Does the post match the criterion description? Output yes or no"
 SEED = 42
 OVERRIDES = "training.max_epochs=1 training.effective_batch_pairs=24 training.tokens_per_pass=4096 model.max_length=320"
 
-# Makes the examples of one post: id, text, labels by criterion id.
+# A function from a post's id, text and labels by criterion id to its examples.
 Examples = Callable[[str, str, dict[str, int]], list[PostExample]]
 
 
 def post_first(prompter: Prompter) -> Examples:
-    """The project's own prompt: the post once, all criteria behind it."""
+    """Make examples with the project's prompt: the post once, followed by all criteria."""
     return lambda post_id, text, labels: [prompter.example(post_id, text, list(labels), list(labels.values()))]
 
 
-def criterion_first(tokenizer: PreTrainedTokenizerBase, criteria: dict[str, str], max_length: int) -> Examples:
-    """The criterion before the post: nothing can be shared, so each pair is a row of its own."""
+def criterion_first(tokenizer: PreTrainedTokenizerBase, criteria: dict[str, str], config: Config) -> Examples:
+    """Make examples with the criterion before the post: pairs share nothing, so each is a separate row."""
 
     def ids(text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"])
 
-    question = ids(f" {QUESTION}")
+    question = ids(config.model.prompt.suffix.partition("{criterion}")[2])
 
     def examples(post_id: str, text: str, labels: dict[str, int]) -> list[PostExample]:
         made = []
         for criterion, label in labels.items():
             before, post = ids(f"criterion: {criteria[criterion]}, post:"), ids(f" {text}")
-            room = max_length - len(before) - len(question)
+            room = config.model.max_length - len(before) - len(question)
             made.append(PostExample(post_id, before + post[:room], len(post) > room, [criterion], [question], [label]))
         return made
 
@@ -59,10 +58,10 @@ def criterion_first(tokenizer: PreTrainedTokenizerBase, criteria: dict[str, str]
 
 
 def variant(name: str, tokenizer: PreTrainedTokenizerBase, criteria: dict[str, str], config: Config) -> Examples:
-    """The named variant's way to make examples."""
+    """Return the function that makes the examples of a variant."""
     prompt, length = config.model.prompt, config.model.max_length
     if name == "criterion first, full text":
-        return criterion_first(tokenizer, criteria, length)
+        return criterion_first(tokenizer, criteria, config)
     if name == "post first, short name":
         return post_first(Prompter(tokenizer, prompt, {criterion: criterion for criterion in criteria}, length))
     return post_first(Prompter(tokenizer, prompt, criteria, length))
@@ -83,9 +82,9 @@ def run(
     criteria: dict[str, str],
     parts: dict[str, list[str]],
 ) -> tuple[dict[str, float], NDArray[np.float64], NDArray[np.int64], float]:
-    """Trains one variant; returns its figures, and the logits, labels and threshold on the test posts."""
+    """Train one variant; return its figures, and the logits, labels and threshold on the test posts."""
     set_seed(SEED)
-    base = prepare_base_model(config.model, PROJECT / "data/06_models/base", list(posts.values()))
+    base = prepare_base_model(config.model, BASE_MODELS)
     model, tokenizer = build_classifier(base, config)
     make = variant(name, tokenizer, criteria, config)
     examples = {
@@ -121,7 +120,7 @@ def f1_difference(
     truth: NDArray[np.int64],
     post_of_pair: NDArray[np.int64],
 ) -> tuple[float, float]:
-    """95 % interval of F1(second) - F1(first), by a paired bootstrap over posts (2,000 draws)."""
+    """Return the 95 % interval of F1(second) - F1(first), by a paired bootstrap over posts (2,000 draws)."""
     random = np.random.default_rng(SEED)
     hits = [sigmoid(one) >= threshold for one, threshold in zip(logits, thresholds, strict=True)]
     n_posts = int(post_of_pair.max()) + 1
@@ -135,19 +134,18 @@ def f1_difference(
 
 
 def main() -> None:
-    """Runs the variants and writes a table and studies/results/prompt_variants.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run the variants, print their figures and write studies/results/prompt_variants.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--corpus", type=Path, required=True, help="folder with posts.csv, criteria.csv, groundtruth.csv"
     )
-    parser.add_argument("--train", type=int, default=300)
-    parser.add_argument("--dev", type=int, default=60)
-    parser.add_argument("--test", type=int, default=300)
-    parser.add_argument("--variants", nargs="*", default=VARIANTS, choices=VARIANTS)
-    parser.add_argument("--overrides", default=OVERRIDES)
+    for part, n_posts in (("train", 300), ("dev", 60), ("test", 300)):
+        parser.add_argument(f"--{part}", type=int, default=n_posts, help=f"number of {part} posts (default {n_posts})")
+    parser.add_argument("--variants", nargs="*", default=VARIANTS, choices=VARIANTS, help="default: all")
+    parser.add_argument("--overrides", default=OVERRIDES, help="Hydra overrides (default: %(default)s)")
     arguments = parser.parse_args()
 
-    config = compose_config(PROJECT / "hydra_configs", "smollm2", arguments.overrides)
+    config = compose(arguments.overrides)
     posts = pd.read_csv(arguments.corpus / "posts.csv", dtype=str, keep_default_na=False)
     criteria = (
         pd.read_csv(arguments.corpus / "criteria.csv", dtype=str).set_index("criterion_id")["criterion"].to_dict()

@@ -1,4 +1,4 @@
-"""Two small decisions, measured: the threshold's grid against every cut, and tokens made anew against tokens kept.
+"""Measurements behind two small decisions: the grid of thresholds against every cut, and tokenising against a cache.
 
 python studies/small_choices.py --posts FILE.csv
 """
@@ -18,18 +18,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.metrics import precision_recall_curve
+from study_files import BASE_MODELS, compose, read_wordings
 
 from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.weights import load_tokenizer
-from mentallam.config import compose_config
 from mentallam.evaluation.thresholds import best_threshold
 
-PROJECT = Path(__file__).resolve().parents[1]
 ROUNDS = 7
 
 
 def seconds(action: Callable[[], Any]) -> float:
-    """Median of several rounds."""
+    """Return the median seconds of several rounds."""
     taken = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
@@ -39,13 +38,13 @@ def seconds(action: Callable[[], Any]) -> float:
 
 
 def best_of_every_cut(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
-    """The highest F1 of all possible thresholds."""
+    """Return the highest F1 of all possible thresholds."""
     precision, recall, _ = precision_recall_curve(labels, scores)
     return float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12)))
 
 
 def thresholds() -> None:
-    """F1 at the best of 101 thresholds and at the best of all cuts, on invented scores of dev splits of three sizes."""
+    """Print F1 at the best of 101 thresholds and at the best of all cuts, on random scores of three dev-split sizes."""
     print("| pairs | F1, grid of 0.01 | F1, every cut | grid, ms | every cut, ms |")
     print("| --- | --- | --- | --- | --- |")
     for n in (90, 1_000, 13_356):
@@ -60,32 +59,31 @@ def thresholds() -> None:
 
 
 def tokens(path: Path) -> None:
-    """Time to tokenise all posts, and to read them back, with the size on disk."""
-    config = compose_config(PROJECT / "hydra_configs", "smollm2")
-    criteria = pd.read_csv(PROJECT / "data/01_raw/dsm5_criteria.csv")
+    """Print the time to tokenise all posts and to read their tokens back, with the size on disk."""
+    config = compose()
     posts = pd.read_csv(path, dtype=str, keep_default_na=False)
     text = dict(zip(posts["post_id"], posts.iloc[:, 1], strict=True))
-    tokenizer = load_tokenizer(config.model, PROJECT / "data/06_models/base")
-    wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
-    prompter = Prompter(tokenizer, config.model.prompt, wording, config.model.max_length)
+    tokenizer = load_tokenizer(config.model, BASE_MODELS)
+    prompter = Prompter(tokenizer, config.model.prompt, read_wordings(), config.model.max_length)
 
-    def make() -> list[list[int]]:
+    def tokenise() -> list[list[int]]:
         return [prompter.example(post_id, words).prefix for post_id, words in text.items()]
 
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) / "tokens"
-        cache.write_bytes(pickle.dumps(make()))
-        made, read = seconds(make), seconds(lambda: pickle.loads(cache.read_bytes()))
+        cache.write_bytes(pickle.dumps(tokenise()))
+        made, read = seconds(tokenise), seconds(lambda: pickle.loads(cache.read_bytes()))
         size = cache.stat().st_size / 2**20
     print(f"{len(text):,} posts: {made:.2f} s to tokenise, {read:.3f} s to read back, {size:.1f} MiB on disk")
 
 
 def main() -> None:
-    """Prints both."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--posts", type=Path, required=True, help="CSV of posts, the text in its second column")
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--posts", type=Path, required=True, help="CSV of posts with the text in its second column")
+    arguments = parser.parse_args()
     thresholds()
-    tokens(parser.parse_args().posts)
+    tokens(arguments.posts)
 
 
 if __name__ == "__main__":
