@@ -3,11 +3,8 @@ from pathlib import Path
 import pytest
 
 from mentallam.corpus.readers import ANNOTATION_COLUMNS, CRITERION_COLUMNS, POST_COLUMNS, Corpus, read_corpus
-from tests.unit.corpus.files import write_csv
-
-ROOT = Path(__file__).parents[3]
-SAMPLE = ROOT / "data/01_raw/sample"
-CRITERIA = ROOT / "data/01_raw/dsm5_criteria.csv"
+from tests.samples import SAMPLE
+from tests.unit.corpus.files import CRITERIA_FILE, write_csv
 
 POSTS = [("s_1_1", "The first post, as quiet as it is."), ("s_1_2", "A second one."), ("s_2_7", "A third.")]
 ANNOTATIONS = [
@@ -16,7 +13,7 @@ ANNOTATIONS = [
     ("s_1_1", "s_1_1_2", "as quiet as it is.", "ANHEDONIA", "0", "Why."),
     ("s_2_7", "s_2_7_1", "A third.", "SPECIAL_CASE", "1", "Why."),
 ]
-# The format for anybody's task.
+# Rows of groundtruth.csv in the pairs format.
 LABELS = [
     ("p1", "social", "yes"), ("p1", "physical", "NO"), ("p2", "social", "0"),
     ("p2", "physical", "1"), ("p3", "physical", "No"), ("p3", "social", "Yes"),
@@ -26,7 +23,7 @@ CRITERION_ROWS = [("A.2", "ANHEDONIA", "Loss of interest."), ("A.6", "FATIGUE", 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A small valid corpus: three posts, two criteria; the folder holds criteria.csv too."""
+    """Write a small valid corpus with three posts and two criteria; the folder also has criteria.csv."""
     write_csv(tmp_path / "redsm5_posts.csv", POST_COLUMNS, POSTS)
     write_csv(tmp_path / "redsm5_annotations.csv", ANNOTATION_COLUMNS, ANNOTATIONS)
     write_csv(tmp_path / "criteria.csv", CRITERION_COLUMNS, CRITERION_ROWS)
@@ -40,7 +37,7 @@ def corpus(folder: Path) -> Corpus:
 
 @pytest.fixture
 def pairs_folder(tmp_path: Path) -> Path:
-    """The same posts as a small corpus in the pairs format."""
+    """Write the same posts as a small corpus in the pairs format."""
     folder = tmp_path / "pairs"
     folder.mkdir()
     posts = [(f"p{number}", text) for number, (_, text) in enumerate(POSTS, start=1)]
@@ -53,11 +50,11 @@ def pairs_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def sample() -> Corpus:
-    return read_corpus("redsm5", SAMPLE, CRITERIA)
+    return read_corpus("redsm5", SAMPLE, CRITERIA_FILE)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many corruptions of a corpus were tried, and what became of them."""
+    """Print how many corruptions of a corpus were tried, and their outcomes."""
     from tests.unit.corpus.test_faults import OUTCOMES
 
     if OUTCOMES:

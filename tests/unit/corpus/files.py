@@ -1,10 +1,14 @@
-"""Files of a corpus for tests."""
+"""Files of corpora for tests."""
 
 import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+
+from tests.samples import PROJECT
+
+CRITERIA_FILE = PROJECT / "data" / "01_raw" / "dsm5_criteria.csv"
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -13,7 +17,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]])
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Write .csv, .parquet or .jsonl, all strings."""
+    """Write strings as .csv, .parquet or .jsonl, depending on the path's ending."""
     frame = pd.DataFrame(rows, columns=list(columns), dtype=str)
     if path.suffix == ".csv":
         frame.to_csv(path, index=False)

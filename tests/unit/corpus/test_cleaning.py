@@ -14,7 +14,7 @@ from mentallam.errors import MentallamError
 
 PLAIN, MASKING = CleaningOptions(mask=False), CleaningOptions(mask=True)
 
-# Pieces that make the steps set each other to work.
+# Pieces on which one step creates work for another.
 PIECES = st.sampled_from(
     [
         "&amp;",
@@ -96,7 +96,7 @@ def test_entities_end_in_a_semicolon(text: str, cleaned: str) -> None:
         "\u00a9 1\u00bd 2\u2154 10\u2075 H\u2082O x\u00b2 x\u00b3 x\u00b9",
     ],
 )
-def test_what_shapes_words_emoji_and_numbers_stays(text: str) -> None:
+def test_characters_that_shape_words_emoji_and_numbers_stay(text: str) -> None:
     assert clean_text(text) == (text, set())
 
 
@@ -113,14 +113,14 @@ def test_what_shapes_words_emoji_and_numbers_stays(text: str) -> None:
         ("\U0001f642\u200dx", "\U0001f642x"),
         ("x\u200d\U0001f642", "x\U0001f642"),
         ("\U0001f642\u200d\ufe0f", "\U0001f642\ufe0f"),
-        ("hi\U000e0068\U000e0069", "hi"),  # words in tags are hidden from people, not from a model
+        ("hi\U000e0068\U000e0069", "hi"),  # people can't see words in tags, but a model can
         ("\U0001f3f4\U000e0067\U000e0062\U000e007f", "\U0001f3f4"),
         ("\U0001f3f4" + 7 * "\U000e0067" + "\U000e007f", "\U0001f3f4"),
         ("\u200fabc\u200e \u202eabc\u202c \u2067abc\u2069", "abc abc abc"),
         ("a\u00adb\ufeffc\x00d\u200be\u2060f\x7fg", "abcdefg"),
     ],
 )
-def test_what_is_invisible_goes(text: str, cleaned: str) -> None:
+def test_invisible_characters_are_removed(text: str, cleaned: str) -> None:
     assert clean_text(text)[0] == cleaned
 
 
@@ -154,15 +154,14 @@ def test_reports_a_step_exactly_if_the_text_changed(text: str) -> None:
     assert bool(steps) == (cleaned != text)
 
 
-def test_joiners_that_masking_uncovers_go() -> None:
+def test_joiners_that_masking_uncovers_are_removed() -> None:
     text = "\u0645\u200c212-555-0123\u200c\u0645"
     assert clean_text(text) == (text, set())
     assert prepare_text(text, mask=True) == ("\u0645[PHONE]\u0645", {"masked_phone", "invisible_characters"})
 
 
 @given(st.one_of(st.text(), st.text(st.sampled_from("ab &;.\t\n\x00\u200b")), st.lists(PIECES).map("".join)))
-def test_what_is_taken_for_plain_is_what_no_step_changes(text: str) -> None:
-    """The quick look at a text spares the steps, and never a change."""
+def test_a_text_that_skips_the_steps_is_one_that_no_step_changes(text: str) -> None:
     stepped = text
     for step in STEPS.values():
         stepped = step(stepped)
@@ -185,7 +184,7 @@ def test_a_post_that_vanishes_is_named() -> None:
         clean_posts(posts, PLAIN)
 
 
-def test_the_text_as_written_leaves_its_hash() -> None:
+def test_the_hash_is_that_of_the_text_as_written() -> None:
     written = " caf\u00c3\u00a9 "
     cleaned, _ = clean_posts(pd.DataFrame({"post_id": ["a"], "text": [written], "author": None}), PLAIN)
     assert cleaned["raw_sha256"].tolist() == [hashlib.sha256(written.encode()).hexdigest()]
@@ -197,7 +196,7 @@ def test_authors_come_from_the_corpus_or_from_the_ids() -> None:
     assert clean_posts(posts.assign(author=["x", "y"]), PLAIN)[0]["author"].tolist() == ["x", "y"]
 
 
-def test_masking_is_counted_per_kind_and_only_done_if_asked_for() -> None:
+def test_masking_is_optional_and_counted_per_kind() -> None:
     posts = pd.DataFrame(
         {"post_id": ["a", "b"], "text": ["ask &lt;me@example.com&gt; or u/some_one", "fine"], "author": None}
     )

@@ -55,7 +55,7 @@ def test_many_copies_of_one_post_take_one_link_each() -> None:
 
 
 def test_few_pairs_at_the_threshold_are_overlooked() -> None:
-    """MinHash may miss a pair, rarely; here are 300 that are barely above the threshold."""
+    """MinHash may rarely miss a pair; these 300 pairs are barely above the threshold."""
     rng = random.Random(0)
     texts = {}
     for number in range(300):
@@ -69,7 +69,7 @@ def test_few_pairs_at_the_threshold_are_overlooked() -> None:
 
 @st.composite
 def corpora(draw: st.DrawFn) -> pd.DataFrame:
-    """Posts of a few words each out of few, so that many are alike."""
+    """Draw short posts from four words, so that many are alike."""
     texts = draw(st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=9).map(" ".join), max_size=12))
     ids = draw(st.permutations([f"p{number}" for number in range(len(texts))]))
     return pd.DataFrame({"post_id": list(ids), "text": texts}, dtype=str)
@@ -84,7 +84,7 @@ def test_the_order_of_rows_does_not_matter_and_links_are_true(posts: pd.DataFram
     for post_id, other, alike in links.itertuples(index=False):
         assert other < post_id
         assert alike == similarity(text[post_id], text[other]) >= 0.8
-    # Identical texts always end in one group, and no two groups share a text.
+    # Identical texts are always in one group.
     groups = group_posts(posts, "post_id", links).set_index("post_id")["group"]
     for one, other in combinations(posts["post_id"], 2):
         if text[one] == text[other]:

@@ -1,8 +1,8 @@
-"""Some hundred corruptions of the files of a corpus: each is read like the clean file, or refused in one sentence.
+"""Hundreds of corruptions of corpus files: each is read like the clean file, or refused in one sentence.
 
-What is compared are ids, texts, criteria, labels and explicit negatives after everything that reads: the readers, and
-the check of the counts, which is what notices a file that lacks whole rows and is valid otherwise. One character for
-another, within a text, is beyond any reader.
+The tests compare ids, texts, criteria, labels and explicit negatives after reading and after the check of counts. The
+counts detect files that lack whole rows but are otherwise valid. No reader can detect that one character of a text was
+replaced by another.
 """
 
 import csv
@@ -34,7 +34,7 @@ from mentallam.errors import MentallamError
 
 Rows = list[list[str]]
 
-# All words of a post begin with zq; no message may hold one.
+# All words of a post begin with zq, and no message may contain one.
 TEXTS = [
     "zqone zqtwo.",
     'zqthree, "zqfour" zqfive',
@@ -75,7 +75,7 @@ OUTCOMES: Counter[str] = Counter()
 
 @dataclass(frozen=True)
 class Fault:
-    """Files that take the place of clean ones (None: there is no such file), and the row that a refusal names."""
+    """Files that replace clean ones (None: there is no such file), and the row that the message names."""
 
     name: str
     format: str
@@ -94,7 +94,7 @@ def csv_bytes(rows: Sequence[Sequence[str]], **options: Any) -> bytes:
 
 
 def csv_faults(rows: Rows) -> Iterator[tuple[str, bytes, int | None]]:
-    """Name, bytes and row of each corruption of a CSV."""
+    """Yield name, bytes and row of each corruption of a CSV."""
     clean = csv_bytes(rows)
     text = clean.decode()
     header, body = rows[0], rows[1:]
@@ -153,7 +153,7 @@ def csv_faults(rows: Rows) -> Iterator[tuple[str, bytes, int | None]]:
             values += ["zqelse zqwhere zqon"]
         if name.endswith("_id"):
             values += [f"{body[0][place]} ", f"\t{body[0][place]}", f"{body[0][place]}\u200b"]
-        # Nothing in ReDSM5's own files says what a criterion's id is.
+        # ReDSM5's files don't name the ids of criteria, so a wrong one can't be detected.
         if name.endswith("_id") and "symptom" not in header:
             values += ["unknown", "NA"]
         if name in (*LABEL_COLUMNS, "DSM5_symptom", "symptom"):
@@ -232,7 +232,7 @@ def parquet_faults(rows: Rows) -> Iterator[tuple[str, bytes, int | None]]:
 
 
 def damages(clean: bytes, flipped: bytes, at: int) -> bool:
-    """Whether a bit belongs to what the columns are: the rest of the footer says who wrote the file and the like."""
+    """Tell whether a flipped bit changes the columns; the rest of the footer names the writer of the file and so on."""
     data_ends = len(clean) - 8 - int.from_bytes(clean[-8:-4], "little")
     return at < data_ends and flipped != clean[at : at + 1]
 
@@ -286,7 +286,7 @@ def jsonl_faults(rows: Rows) -> Iterator[tuple[str, bytes, int | None]]:
             "huge": "9" * 5_000,
         }  # fmt: skip
         for what, value in values.items():
-            # A label may be one of these: the count of labels tells that it is another one.
+            # These are valid labels, so only the count of labels detects them.
             row = None if name == "label" and what in ("true", "float") else 2
             yield f"{name} {what}", with_second(json.dumps(others)[:-1] + f', "{name}": {value}}}'), row
 
@@ -298,7 +298,7 @@ def faults() -> Iterator[Fault]:
                 yield Fault(what, format, {name: content}, row)
             yield Fault("missing", format, {name: None})
             if name == "criteria.csv" and format == "redsm5":
-                continue  # the catalog names this file with its ending
+                continue  # the catalog names this file by its full name
             for ending, make in ((".parquet", parquet_faults), (".jsonl", jsonl_faults)):
                 other = name.replace(".csv", ending)
                 yield Fault("beside the CSV", format, {name: csv_bytes(rows), other: table_bytes(rows, ending)})
@@ -317,7 +317,7 @@ def is_clean(fault: Fault) -> bool:
     return all(name in tables and csv_bytes(tables[name]) == content for name, content in fault.files.items())
 
 
-# One of each: Latin-1, for example, changes nothing in a file of plain ASCII.
+# Without repetitions and without faults that change nothing, such as Latin-1 in a file of plain ASCII.
 FAULTS = list({(fault.format, *fault.files.items()): fault for fault in faults() if not is_clean(fault)}.values())
 
 
@@ -375,7 +375,7 @@ def test_fault(fault: Fault, clean: dict[str, Corpus], tmp_path: Path) -> None:
         assert fault.row is None or f"row {fault.row}:" in message
     else:
         OUTCOMES["read identically"] += 1
-        # Cleaning undoes these, whatever was read.
+        # Cleaning undoes these faults.
         cleaned = fault.name in ("UTF-8 taken for cp1252", "spaces behind commas")
         assert content_of(found, cleaned) == content_of(clean[fault.format], cleaned)
         assert fault.row is None

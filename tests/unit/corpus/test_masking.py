@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from mentallam.corpus.masking import KINDS, masked
 
-# Pieces that make links, names and numbers, alone and against each other.
+# Pieces that form links, names and numbers, alone and in combination.
 PIECES = st.sampled_from(
     ["me", "@", "u/", "/", ".", "com", "http://", "www.", "212", "-", "736", "5000", " ", "(", ")", "+1", "[URL]", ":"]
 )

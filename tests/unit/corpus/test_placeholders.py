@@ -17,7 +17,10 @@ CRITERIA = pd.DataFrame({"criterion_id": ["A", "B"]})
 def left(
     texts: list[str], options: CleaningOptions = PLAIN, labelled: str = "AB"
 ) -> tuple[list[str], list[tuple[str, str]], dict[str, int]]:
-    """Ids of the posts and pairs that are left, and the counts; post p0 has all labels, others those of `labelled`."""
+    """Return the ids of the remaining posts and pairs, and the counts.
+
+    Post p0 is labelled for every criterion, other posts for those in `labelled`.
+    """
     ids = [f"p{number}" for number in range(len(texts))]
     posts, _ = clean_posts(pd.DataFrame({"post_id": ids, "text": texts, "author": None}), options)
     rows = [(post_id, criterion) for post_id in ids for criterion in ("AB" if post_id == "p0" else labelled)]
@@ -49,7 +52,7 @@ def test_a_placeholder_is_left_out_in_any_spelling(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["removed", "[removed] why?", "I [removed] it", "[removed][deleted]", "[]", "..."])
-def test_what_says_more_or_less_stays(text: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_texts_stay(text: str, caplog: pytest.LogCaptureFixture) -> None:
     posts, pairs, counts = left(["a post", text])
     assert (posts, len(pairs), counts) == (["p0", "p1"], 4, {})
     assert not caplog.records
@@ -66,7 +69,7 @@ def test_they_are_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_log_shows_what_stands_in_brackets(project: Path) -> None:
-    """Kedro's handler would take it for markup."""
+    """By default, Kedro's handler takes brackets for markup."""
     options = yaml.safe_load((project / "conf" / "logging.yml").read_text(encoding="utf-8"))["handlers"]["rich"]
     assert options.pop("class") == "kedro.logging.RichHandler"
     record = logging.makeLogRecord({"msg": "left out: [removed] (2)"})
@@ -77,7 +80,7 @@ def test_others_can_be_named_and_none() -> None:
     texts = ["a post", "[removed]", "gone", "ask me@example.com"]
     assert left(texts, CleaningOptions(mask=False, placeholders=("gone",)))[2] == {"gone": 1}
     assert left(texts, CleaningOptions(mask=False, placeholders=()))[2] == {}
-    # Compared as the posts are read: masked if they are.
+    # Placeholders are masked like posts before they are compared.
     assert left(texts, CleaningOptions(mask=True, placeholders=("Ask me@example.com",)))[0] == ["p0", "p1", "p2"]
 
 

@@ -10,59 +10,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentallam.corpus.cleaning import clean_text
 from mentallam.corpus.readers import Corpus, read_corpus
 from mentallam.corpus.synthetic import main, write
-from mentallam.corpus.synthetic_corpus import (
-    SAMPLE,
-    CorpusSpec,
-    SyntheticCorpus,
-    generate,
-)
+from mentallam.corpus.synthetic_corpus import SAMPLE, CorpusSpec, generate
 from mentallam.corpus.synthetic_text import HARD_NEGATIVES, PhraseDeck
 from mentallam.errors import MentallamError
-
-RAW = Path(__file__).parents[3] / "data/01_raw"
-FOLDER = RAW / "sample"
-
-
-def plain(text: str) -> str:
-    return clean_text(text)[0].replace("\u2019", "'").lower()
-
-
-def assert_meets(corpus: SyntheticCorpus, spec: CorpusSpec) -> None:
-    post_ids = [post_id for post_id, _ in corpus.posts]
-    assert len(set(post_ids)) == spec.n_posts
-    posts_per_author = Counter(post_id.split("_")[1] for post_id in post_ids)
-    assert len(posts_per_author) == spec.n_authors
-    assert max(posts_per_author.values()) <= 3
-    shown = {(row[0], row[3]) for row in corpus.annotations if row[4] == 1}
-    special = {pair for pair in shown if pair[1] == "SPECIAL_CASE"}
-    assert len(special) == spec.special_cases
-    assert Counter(symptom for _, symptom in shown - special) == Counter(spec.positives)
-    assert spec.n_posts - len({post_id for post_id, _ in shown - special}) == spec.without_symptom
-    # Two of the four kinds of hard negatives are annotated, with status 0 and never beside evidence.
-    denied = [(row[0], row[3]) for row in corpus.annotations if row[4] == 0]
-    assert len(denied) == 2 * spec.hard_negatives
-    assert not shown & set(denied)
-    # The truth says of each pair how it is labelled, and for each symptom as many were missed as were invented.
-    assert [row[:2] for row in corpus.truth] == [(post_id, name) for post_id in post_ids for name in spec.positives]
-    assert {row[:2] for row in corpus.truth if row[3]} == shown - special
-    for missed_or_invented in ((1, 0), (0, 1)):
-        found = Counter(symptom for _, symptom, *status in corpus.truth if tuple(status) == missed_or_invented)
-        assert all(found[symptom] == round(spec.noise * count) for symptom, count in spec.positives.items())
+from tests.samples import SAMPLE as SAMPLE_FOLDER
+from tests.unit.corpus.files import CRITERIA_FILE
+from tests.unit.corpus.marginals import assert_meets, plain
 
 
 def test_committed_files_are_what_the_generator_writes(tmp_path: Path) -> None:
     command = "python -m mentallam.corpus.synthetic --posts 60 --authors 45 --seed 42 --out FOLDER"
     write([generate(SAMPLE, 42)], tmp_path, SAMPLE, command)
     for name in ("redsm5_posts.csv", "redsm5_annotations.csv", "README.md"):
-        assert (FOLDER / name).read_bytes() == (tmp_path / name).read_bytes(), name
-    assert {path.name for path in FOLDER.iterdir()} == {path.name for path in tmp_path.iterdir()}
+        assert (SAMPLE_FOLDER / name).read_bytes() == (tmp_path / name).read_bytes(), name
+    assert {path.name for path in SAMPLE_FOLDER.iterdir()} == {path.name for path in tmp_path.iterdir()}
 
 
 def test_readme_is_labelled_in_its_first_line() -> None:
-    assert (FOLDER / "README.md").read_text(encoding="utf-8").startswith("SYNTHETIC")
+    assert (SAMPLE_FOLDER / "README.md").read_text(encoding="utf-8").startswith("SYNTHETIC")
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -91,7 +58,7 @@ def specs(draw: st.DrawFn) -> CorpusSpec:
         special_cases=draw(st.integers(0, n_posts)),
         hard_negatives=draw(st.integers(0, without_symptom)),
         exact_words=(exact_words := draw(st.booleans())),
-        # A post that is missed must be free of the label.
+        # A missed post has no label, so there must be enough posts without one.
         noise=draw(st.sampled_from([0.05, 0.4])) if exact_words and without_symptom > n_posts * 0.4 else 0.0,
     )
 
@@ -142,7 +109,7 @@ def test_sample_resembles_the_real_corpus(sample: Corpus) -> None:
     words = sample.posts["text"].str.split().str.len()
     assert 40 <= words.mean() <= 50
     assert words.between(12, 100).all()
-    # Several evidence sentences for one post and symptom occur.
+    # Some pairs have several evidence sentences.
     assert sample.pairs["evidence"].str.contains(" ").sum() > 10
 
 
@@ -171,7 +138,7 @@ def test_no_post_shows_too_little_and_too_much() -> None:
                     side: [plain(phrase) for phrase in opposites[symptom][side]] for side in ("evidence", "opposite")
                 }
                 found = [side for side, phrases in typed.items() if plain(sentence) in phrases]
-                # A sentence with a filled slot is not found; only the first lists have slots.
+                # A sentence with a filled slot is not found; only the lists of evidence have slots.
                 sides.setdefault((post_id, symptom), set()).update(found or ["evidence"])
         assert all(len(found) == 1 for found in sides.values())
         seen.update(side for found in sides.values() for side in found)
@@ -199,25 +166,17 @@ def test_phrases_of_every_symptom_are_complete_and_distinct(sample: Corpus) -> N
         assert all(len(phrase.split()) == n_words for phrase in padding)
         phrases += padding
     assert len(set(phrases)) == len(phrases)
-    # One entry is one sentence, or the sentence numbers would lie.
+    # One entry is one sentence; otherwise the numbers of sentences would be wrong.
     assert all(re.fullmatch(r"[^.?!]+[.?]", phrase) for phrase in phrases)
     slots = {slot for phrase in phrases for slot in re.findall(r"\{(\w+)\}", phrase)}
     assert slots == set(deck.context["slots"])
 
 
 def test_command_writes_a_corpus_that_reads(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "mentallam.corpus.synthetic",
-        "--out",
-        str(tmp_path / "new"),
-        "--seed",
-        "3",
-    ]
+    command = [sys.executable, "-m", "mentallam.corpus.synthetic", "--out", str(tmp_path / "new"), "--seed", "3"]
     done = subprocess.run([*command, "--posts", "32", "--authors", "20"], capture_output=True, text=True, check=True)
     assert "32 synthetic posts" in done.stdout
-    corpus = read_corpus("redsm5", tmp_path / "new", RAW / "dsm5_criteria.csv")
+    corpus = read_corpus("redsm5", tmp_path / "new", CRITERIA_FILE)
     assert len(corpus.posts) == 32
 
 

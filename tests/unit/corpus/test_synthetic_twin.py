@@ -1,4 +1,4 @@
-"""The twin: ReDSM5's published size and marginals, and noise whose ceiling is known."""
+"""Tests of the twin: ReDSM5's published size and marginals, and noise with a known ceiling."""
 
 import csv
 import json
@@ -23,8 +23,8 @@ from mentallam.corpus.synthetic import CorpusCounts, main, write
 from mentallam.corpus.synthetic_corpus import SAMPLE, TWIN, SyntheticCorpus, generate, generate_times
 from mentallam.corpus.synthetic_text import PhraseDeck
 from mentallam.corpus.synthetic_truth import ceiling, plant_noise
-from tests.unit.corpus.conftest import CRITERIA
-from tests.unit.corpus.test_synthetic import assert_meets, plain
+from tests.unit.corpus.files import CRITERIA_FILE
+from tests.unit.corpus.marginals import assert_meets, plain
 
 SHA256 = {
     "redsm5_posts.csv": "e0114d53871b67a7",
@@ -59,7 +59,7 @@ def test_published_marginals_hold_whatever_the_seed(seed: int) -> None:
 
 
 def test_the_pipeline_sees_the_published_figures(folder: Path) -> None:
-    corpus = read_corpus("redsm5", folder, CRITERIA)
+    corpus = read_corpus("redsm5", folder, CRITERIA_FILE)
     pairs = corpus.pairs
     assert (len(corpus.posts), len(pairs), pairs["label"].sum()) == (1484, 13356, 1292)
     assert (pairs.groupby("post_id")["label"].max() == 0).sum() == 392
@@ -71,7 +71,7 @@ def test_shown_is_what_the_text_says(twin: SyntheticCorpus) -> None:
     texts = {post_id: plain(text) for post_id, text in twin.posts}
     for symptom, kinds in deck.symptoms.items():
         phrases = [re.escape(plain(phrase)) for phrase in kinds["evidence"] + kinds.get("opposite", [])]
-        # Slots are filled with words, so whatever stands between the braces is open.
+        # Slots are filled with words, so any words match in place of a slot.
         spoken = re.compile("|".join(re.sub(r"\\\{\w+\\\}", r"[\\w ]+", phrase) for phrase in phrases))
         for post_id, name, shown, _ in twin.truth:
             assert name != symptom or bool(spoken.search(texts[post_id])) == bool(shown)
@@ -125,7 +125,7 @@ def test_the_ceiling_is_what_scikit_learn_gives_a_perfect_reader(folder: Path) -
         assert found["symptoms"][symptom]["positive"] == TWIN.positives[symptom]
     macro = np.mean([f1_score(rows["label"], rows["shown"]) for rows in by_symptom.values()])
     assert found["macro_f1"] == pytest.approx(macro)
-    # Errors of only one kind, and a symptom that nobody shows.
+    # A symptom with errors of only one kind, and a symptom that no post shows.
     uneven = ceiling({("A", 1, 1): 6, ("A", 1, 0): 2, ("A", 0, 0): 5, ("B", 0, 0): 13})
     assert told(uneven["symptoms"]["A"]) == [0.75, 1.0, pytest.approx(6 / 7)]
     assert told(uneven["symptoms"]["B"]) == [0.0, 0.0, 0.0]
@@ -138,7 +138,7 @@ def test_several_times_the_corpus_is_several_corpora_by_other_authors(tmp_path: 
         for corpus in generate_times(SMALL, 5, 4):
             alive.append(weakref.ref(corpus))
             yield corpus
-            # What is written is let go: at most this one and the one before are in memory.
+            # Written corpora are released: at most this one and the previous one are in memory.
             assert sum(kept() is not None for kept in alive) <= 2
 
     counts = write(watched(), tmp_path, SMALL, "the command")
@@ -160,7 +160,7 @@ def test_several_times_the_corpus_is_several_corpora_by_other_authors(tmp_path: 
 
 
 def test_the_twin_is_the_same_on_every_machine(tmp_path: Path) -> None:
-    # Another process with other string hashes. The digests are Python 3.11's; 3.10, 3.12 and 3.13 wrote the same.
+    # A new process has other string hashes. The digests are Python 3.11's; 3.10, 3.12 and 3.13 wrote the same.
     command = [sys.executable, "-m", "mentallam.corpus.synthetic", "--corpus", "twin", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "1484 synthetic posts" in done.stdout

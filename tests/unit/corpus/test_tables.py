@@ -1,4 +1,4 @@
-"""What the one reader of tables does with the files that people have: it reads them, or says in a sentence why not."""
+"""Tests of the reader of tables with files that people have: it reads them, or says in one sentence why not."""
 
 import gzip
 import io
@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from mentallam.corpus.layouts import Layout, chosen_headings
+from mentallam.corpus.refusals import refuse_bad_ids
 from mentallam.corpus.tables import find_table, read_table
 from mentallam.errors import MentallamError
 from mentallam.serving.inputs import read_posts
@@ -31,7 +32,7 @@ def parquet() -> bytes:
 
 
 LINE = json.dumps({"post_id": "p1", "text": SECRET})
-# What users of like projects had, each as both uses of the reader take it: the sentence that names the cause.
+# Faulty files as users of similar projects had them, and what the message says, for corpus and inference alike.
 REFUSED = [
     ("posts.csv", f'post_id;text\r\np1;"{SECRET}"\r\n', "semicolons separate its columns; save it with commas"),
     ("posts.csv", f'\ufeff"post_id";"text"\r\n"p1";"{SECRET}"\r\n', "semicolons separate its columns"),
@@ -89,8 +90,6 @@ def test_the_cause_is_named(tmp_path: Path, name: str, content: str | bytes, cau
 
 
 def checked(path: Path) -> pd.DataFrame:
-    from mentallam.corpus.refusals import refuse_bad_ids
-
     table = read_table(path, CORPUS)
     refuse_bad_ids(table, "post_id", path)
     return table
@@ -120,7 +119,7 @@ def test_what_is_read(tmp_path: Path, name: str, content: str | bytes) -> None:
 
 @pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet", ".txt"])
 def test_a_long_post_is_read_whole(tmp_path: Path, ending: str) -> None:
-    text = "kettle again " * 11_000  # 143,000 letters: Python's csv module takes 131,072 unless told
+    text = "kettle again " * 11_000  # 143,000 characters; Python's csv module accepts 131,072 by default
     frame = pd.DataFrame({"text": [text.strip()]})
     path = tmp_path / f"posts{ending}"
     if ending == ".parquet":
@@ -201,7 +200,7 @@ def test_headings_are_mapped(tmp_path: Path, ending: str) -> None:
     ("columns", "words"),
     [
         ({"text": "selftxt"}, "lacks the column selftxt: it must have selftxt, found 'id', 'author', 'Title'"),
-        # A heading that somebody chose must be there, even of a column that a file need not have.
+        # A chosen heading must exist, even for an optional column.
         ({"text": "selftext", "post_id": "name"}, "lacks the column name"),
         (
             {"txt": "selftext"},
@@ -246,6 +245,6 @@ def test_endings_may_be_capitals(tmp_path: Path) -> None:
     (tmp_path / "posts.CSV").touch()
     assert find_table(tmp_path, "posts", "put it there").name == "posts.CSV"
     (tmp_path / "posts.csv").touch()
-    if len(list(tmp_path.iterdir())) == 2:  # not on a disk that takes them for one
+    if len(list(tmp_path.iterdir())) == 2:  # some file systems ignore case
         with pytest.raises(MentallamError, match=r"posts\.CSV, posts\.csv; keep one of them"):
             find_table(tmp_path, "posts", "put it there")
