@@ -179,7 +179,7 @@ def test_reporting_alone_gives_the_same_report(trained: Workspace, summary: dict
     assert again == summary
 
 
-def test_a_fold_in_a_process_of_its_own_finds_its_cross_validation(trained: Workspace, empty: Workspace) -> None:
+def test_a_fold_in_another_process_finds_its_cross_validation(trained: Workspace, empty: Workspace) -> None:
     for part in (("--to-nodes", "open_cv_run"), ("--namespaces", "fold_2")):
         done = empty.kedro("--pipelines", "cv_training", *part, MLFLOW_RUN_ID="left over")
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

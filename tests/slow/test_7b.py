@@ -1,4 +1,4 @@
-"""A model of the real shape in the profile mentallam: `make test-7b`. About 14 GB of disk, 16 GB of memory, 10 minutes."""
+"""The real shape in the profile mentallam, `make test-7b`: about 14 GB of disk, 16 GB of memory, 10 minutes."""
 
 import json
 import math
