@@ -2,11 +2,11 @@ import os
 import sys
 from pathlib import Path
 
-# No test may reach a network; a hub is a local server. Set before transformers is imported.
+# No test may reach a network; a hub is a local server. This must be set before transformers is imported.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# The tiny model's products are too small to share: a second thread would only wait. Set before torch is imported.
+# The tiny model's products are too small for a second thread. This must be set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# The suite shows the same everywhere, so it leaves a GPU alone; `make test-gpu` names one.
+# The suite must give the same results everywhere, so it uses no GPU; `make test-gpu` does.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import pytest
@@ -18,10 +18,10 @@ from mentallam.classifier.weights import BaseModel, prepare_base_model
 from mentallam.config import Config, compose_config
 from tests.samples import CRITERIA, POSTS, PROJECT
 
-# How busy the machine is decides no test.
+# A busy machine must not make a test fail.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
-# A mutant is caught by any example, not only by the smallest.
+# Any example catches a mutant, so shrinking it would only cost time.
 settings.register_profile("mutation", settings.get_profile("untimed"), phases=[Phase.explicit, Phase.generate])
 
 
@@ -31,9 +31,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
 
 class _ByFolder(LoadScopeScheduling):
-    """One worker runs all integration tests, which share a cross-validation; the others go file by file.
+    """A scheduler that runs all integration tests in one worker, and the other tests file by file.
 
-    Of xdist 3.8's own, `--dist loadgroup` groups nothing under pytest 9.2, which keeps a test's id in another place.
+    The integration tests share a cross-validation. xdist 3.8's `--dist loadgroup` groups nothing under pytest 9.2,
+    which keeps a test's id in another place.
     """
 
     def _split_scope(self, nodeid: str) -> str:

@@ -1,4 +1,4 @@
-"""Where the project lies, and three posts and criteria that most tests share."""
+"""The project's folder, and three posts and criteria that most tests share."""
 
 from pathlib import Path
 

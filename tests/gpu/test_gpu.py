@@ -1,4 +1,4 @@
-"""What a GPU alone can show: `make test-gpu`. The rest of the suite does not look at one."""
+"""Tests that need a GPU: `make test-gpu`. The rest of the suite leaves a GPU alone."""
 
 import logging
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.gpu
 @pytest.fixture(autouse=True)
 def gpu() -> Iterator[None]:
     if not torch.cuda.is_available():
-        pytest.skip("there is no GPU in sight")
+        pytest.skip("no GPU was found")
     torch.manual_seed(0)
     yield
     torch.cuda.set_per_process_memory_fraction(1.0)
@@ -85,7 +85,7 @@ def test_packed_equals_pairwise(tiny_base: BaseModel) -> None:
     assert relative_difference(ours, gradients(model)) < 1e-4
 
 
-def test_the_adapter_equals_pefts_own_after_ten_steps(tiny_base: BaseModel) -> None:
+def test_the_adapter_equals_pefts_after_ten_steps(tiny_base: BaseModel) -> None:
     ours, prompter = make_classifier(tiny_base, tiny())
     examples = make_examples(prompter)
     pefts = with_pefts_own_forward(ours)
@@ -122,7 +122,7 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_base: BaseModel) -> Non
 
 @pytest.mark.parametrize("adapter", ["dora", "lora"])
 @pytest.mark.parametrize("checkpointing", ["false", "true"])
-def test_compiled_training_is_what_it_is_without(tiny_base: BaseModel, adapter: str, checkpointing: str) -> None:
+def test_compiled_training_equals_uncompiled_training(tiny_base: BaseModel, adapter: str, checkpointing: str) -> None:
     overrides = f"adapter={adapter} model.gradient_checkpointing={checkpointing} training.max_epochs=2"
     found = []
     for compiled in ("false", "true"):

@@ -9,7 +9,7 @@ from tests.integration.workspace import Workspace
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """One whole `kedro run` on the test profile, shared by the tests that only read its results."""
+    """Run `kedro run --env test` once for all tests that only read its results."""
     workspace = Workspace(tmp_path_factory.mktemp("trained"))
     done = workspace.kedro()
     (workspace.folder / "log.txt").write_text(done.stdout + done.stderr, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Two tracked runs are compared from the tracking alone."""
+"""A comparison of two tracked runs, from the tracking alone."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.integration.workspace import Workspace
 
 @pytest.fixture(scope="module")
 def runs(trained: Workspace) -> tuple[str, str]:
-    """The shared cross-validation, and another that found the same."""
+    """Return the ids of the shared cross-validation and of a copy with the same results."""
     cv_run = json.loads((trained.data / "06_models" / "cv_run.json").read_text())
     mlflow.set_tracking_uri(trained.environment["MLFLOW_TRACKING_URI"])
     kept = tracking.find_report_inputs(cv_run["run_id"])

@@ -1,4 +1,4 @@
-"""One real `kedro run` on the test profile: what a user finds afterwards."""
+"""What a user finds after one real `kedro run --env test`."""
 
 import json
 import math
@@ -62,15 +62,15 @@ def test_every_pair_is_held_out_once_and_never_trained_on(trained: Workspace) ->
         assert not set(split["train"]) & set(split["dev"])
 
 
-def test_baselines_are_scored_on_the_models_own_pairs(trained: Workspace, summary: dict) -> None:
+def test_baselines_are_scored_on_the_models_pairs(trained: Workspace, summary: dict) -> None:
     model = pd.read_parquet(trained.data / "07_model_output" / "oof_predictions.parquet")
     baselines = pd.read_parquet(trained.data / "07_model_output" / "baseline_predictions.parquet")
     facts = ["post_id", "criterion_id", "group", "fold", "label", "explicit_negative", "truncated"]
     expected = model[facts].sort_values(facts, ignore_index=True)
     assert list(baselines["model"].unique()) == ["tfidf", "embedding"] == list(summary["learned_baselines"])
     metrics = trained.client().get_run(summary["cv_run_id"]).data.metrics
-    for name, own in baselines.groupby("model"):
-        pd.testing.assert_frame_equal(own[facts].sort_values(facts, ignore_index=True), expected)
+    for name, table in baselines.groupby("model"):
+        pd.testing.assert_frame_equal(table[facts].sort_values(facts, ignore_index=True), expected)
         f1 = summary["learned_baselines"][name]["metrics"]["f1"]
         assert metrics[f"baseline_{name}_f1_mean"] == pytest.approx(f1["mean"])
         assert metrics[f"baseline_{name}_f1_std"] == pytest.approx(f1["std"])
@@ -159,7 +159,7 @@ def test_report_says_what_the_data_is(trained: Workspace) -> None:
 
 
 def test_no_word_of_a_post_leaves_the_corpus(trained: Workspace) -> None:
-    """Neither logs, nor MLflow's database and artifacts, nor results hold a post; ids only."""
+    """Logs, MLflow's database and artifacts, and results hold ids only."""
     posts = pd.read_csv(SAMPLE / "redsm5_posts.csv", keep_default_na=False)
     snippets = [text[:25].encode() for text in posts["text"]] + [text[-25:].encode() for text in posts["text"]]
     texts = {trained.data / "02_intermediate" / "posts.parquet"}
@@ -169,7 +169,7 @@ def test_no_word_of_a_post_leaves_the_corpus(trained: Workspace) -> None:
         content = path.read_bytes()
         assert not [snippet for snippet in snippets if snippet in content], path
     with sqlite3.connect(trained.folder / "mlflow.db") as database:
-        # Of the training; other tests keep runs in experiments of their own.
+        # Only the training's runs; other tests use other experiments.
         assert database.execute("select count(*) from runs where experiment_id = 1").fetchone() == (6,)
 
 
@@ -179,7 +179,7 @@ def test_reporting_alone_gives_the_same_report(trained: Workspace, summary: dict
     assert again == summary
 
 
-def test_a_fold_in_a_process_of_its_own_finds_its_cross_validation(trained: Workspace, empty: Workspace) -> None:
+def test_a_fold_in_another_process_finds_its_cross_validation(trained: Workspace, empty: Workspace) -> None:
     for part in (("--to-nodes", "open_cv_run"), ("--namespaces", "fold_2")):
         done = empty.kedro("--pipelines", "cv_training", *part, MLFLOW_RUN_ID="left over")
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
@@ -190,7 +190,7 @@ def test_a_fold_in_a_process_of_its_own_finds_its_cross_validation(trained: Work
     assert here["metrics"] == there["metrics"]  # same seed, same machine, same result
     cv_run = json.loads((empty.data / "06_models" / "cv_run.json").read_text())
     runs = {run.info.run_id: run for run in empty.client().search_runs([cv_run["experiment_id"]])}
-    assert runs.keys() == {cv_run["run_id"], here["run_id"]}  # and no run of no use
+    assert runs.keys() == {cv_run["run_id"], here["run_id"]}  # no other run was opened
     assert runs[here["run_id"]].data.tags["mlflow.parentRunId"] == cv_run["run_id"]
     assert runs[cv_run["run_id"]].info.status == "RUNNING"
 

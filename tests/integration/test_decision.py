@@ -1,4 +1,4 @@
-"""From a logit to a decision, on the files that a real `kedro run` leaves."""
+"""The decision on each pair, from the files that a real `kedro run` leaves."""
 
 import json
 from pathlib import Path
@@ -39,11 +39,11 @@ def test_the_checkpoints_decision_is_the_one_of_its_dev_pairs(trained: Workspace
 
 @pytest.mark.parametrize("fold", FOLDS)
 def test_held_out_pairs_are_decided_by_the_checkpoint(trained: Workspace, oof: pd.DataFrame, fold: int) -> None:
-    own = oof[oof["fold"] == fold]
-    again = decision(trained, fold).decide(own[["criterion_id", "logit"]])
-    np.testing.assert_allclose(again["probability"], own["probability"], rtol=1e-12)
-    assert again["threshold"].tolist() == own["threshold"].tolist()
-    assert again["prediction"].tolist() == own["prediction"].tolist()
+    held_out = oof[oof["fold"] == fold]
+    again = decision(trained, fold).decide(held_out[["criterion_id", "logit"]])
+    np.testing.assert_allclose(again["probability"], held_out["probability"], rtol=1e-12)
+    assert again["threshold"].tolist() == held_out["threshold"].tolist()
+    assert again["prediction"].tolist() == held_out["prediction"].tolist()
 
 
 def test_a_post_has_one_length_and_it_is_not_zero(oof: pd.DataFrame) -> None:
@@ -74,7 +74,7 @@ def test_reporting_needs_no_model(trained: Workspace, tmp_path: Path) -> None:
     assert json.loads((trained.data / "08_reporting" / "cv_summary.json").read_text()) == before
 
 
-def test_a_threshold_of_ones_own_replaces_all(trained: Workspace, tmp_path: Path) -> None:
+def test_a_given_threshold_replaces_every_other(trained: Workspace, tmp_path: Path) -> None:
     posts = tmp_path / "posts.csv"
     posts.write_text("post_id,text\np1,I lie awake until four every night.\n", encoding="utf-8")
     rows = {}

@@ -1,4 +1,4 @@
-"""What users meet when something is wrong: one sentence with the way out, exit code 1, no post text."""
+"""What users see when something is wrong: one sentence with the way out, exit code 1, no post's text."""
 
 import shutil
 from collections.abc import Callable
@@ -18,7 +18,7 @@ SECRET = "Marzipan lighthouse"
 
 @pytest.fixture
 def refused(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[..., None]:
-    """Runs a pipeline that must stop with one sentence that holds the given words, and no post text anywhere."""
+    """Run a pipeline that must stop with one sentence with the given words, and print no post's text."""
 
     def run(workspace: Workspace, pipeline: str, *words: str, env: str = "test", **params: object) -> None:
         with pytest.raises(MentallamError) as caught:
@@ -35,7 +35,7 @@ def refused(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture)
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    """A copy of the raw data that a test may spoil."""
+    """Copy the raw data, so that a test may spoil them."""
     return Path(shutil.copytree(PROJECT / "data" / "01_raw", tmp_path / "raw", ignore=shutil.ignore_patterns("redsm5")))
 
 
@@ -130,16 +130,16 @@ def test_override_that_would_change_nothing(trained: Workspace, tmp_path: Path, 
     refused(trained, "inference", "would change nothing", input=f"{tmp_path}/post.txt", overrides="adapter.r=4")
 
 
-def test_mentallam_profile_without_data(empty: Workspace, raw: Path, refused: Callable[..., None]) -> None:
+def test_environment_mentallam_without_data(empty: Workspace, raw: Path, refused: Callable[..., None]) -> None:
     refused(empty, "__default__", "redsm5_posts.csv is missing", "agreement", env="mentallam", raw_dir=str(raw))
 
 
-def test_twin_profile_without_the_twin(empty: Workspace, raw: Path, refused: Callable[..., None]) -> None:
+def test_environment_twin_without_the_twin(empty: Workspace, raw: Path, refused: Callable[..., None]) -> None:
     shutil.rmtree(raw / "twin", ignore_errors=True)
     refused(empty, "data_processing", "redsm5_posts.csv is missing", "`make twin`", env="twin", raw_dir=str(raw))
 
 
-def test_mentallam_profile_without_hub(empty: Workspace, raw: Path, refused: Callable[..., None]) -> None:
+def test_environment_mentallam_without_hub(empty: Workspace, raw: Path, refused: Callable[..., None]) -> None:
     shutil.copytree(raw / "sample", raw / "redsm5")
     params = {"raw_dir": str(raw), "expectation": {"override_reason": "a test"}}
     refused(empty, "cv_training", "klyang/MentaLLaMA-chat-7B", "overrides=model.path=", env="mentallam", **params)

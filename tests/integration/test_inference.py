@@ -1,4 +1,4 @@
-"""Inference on the model that the shared run trained."""
+"""Inference with the model that the shared run trained."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Somebody's own posts and criteria through all four pipelines, by configuration alone: other headings, odd ids."""
+"""A user's posts and criteria, with other headings and odd ids, in all four pipelines by configuration alone."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ TOPICS = {
     "NA": ("The rent is due and the account is empty", "My shift went by without a word"),
     "1e5": ("Nobody has called me for weeks", "We cooked at the neighbours' and laughed"),
 }
-# What pandas, YAML or a spreadsheet would take for something else.
+# pandas, YAML or a spreadsheet would take these for numbers, dates or missing values.
 ODD_IDS = [
     "0012",
     "12",
@@ -34,7 +34,7 @@ ODD_IDS = [
 
 
 def write_corpus(folder: Path, n_posts: int = 40) -> pd.DataFrame:
-    """Posts that say yes or no to three topics in every combination; returns the labels."""
+    """Write posts that say yes or no to three topics in every combination, and return the labels."""
     folder.mkdir()
     posts, labels = [], []
     for number in range(n_posts):
@@ -53,17 +53,17 @@ def write_corpus(folder: Path, n_posts: int = 40) -> pd.DataFrame:
     return truth
 
 
-def test_own_posts_and_criteria_go_through_all_pipelines(empty: Workspace, tmp_path: Path) -> None:
+def test_a_users_posts_and_criteria_go_through_all_pipelines(empty: Workspace, tmp_path: Path) -> None:
     truth = write_corpus(tmp_path / "corpus")
     named = {"corpus_label": {"name": "diaries"}}
-    own = {"env": "pairs", "corpus_dir": str(tmp_path / "corpus")}
+    place = {"env": "pairs", "corpus_dir": str(tmp_path / "corpus")}
     headings = {"columns": {"text": "selftext", "post_id": "id"}}
-    files = {**own, **headings, "label_values": "matched:unmatched"}
+    files = {**place, **headings, "label_values": "matched:unmatched"}
     empty.run("data_processing", **files, **named, folds={"dev_splits": 4})
-    # The upper of its two layers alone, so that training begins with hidden states that were saved.
+    # Only the upper of the two layers is trained, so training begins with saved hidden states.
     empty.run("cv_training", **files, **named, overrides="experiment=tiny training.max_epochs=1 adapter.top_layers=1")
-    empty.run("reporting", **own, **named)
-    empty.run("inference", **own, **headings, input=str(tmp_path / "corpus" / "posts.csv"))
+    empty.run("reporting", **place, **named)
+    empty.run("inference", **place, **headings, input=str(tmp_path / "corpus" / "posts.csv"))
 
     states = load_file(empty.data / "06_models" / "frozen_states.safetensors")
     assert set(states) == {f"1/{post_id}" for post_id in truth["post_id"]}

@@ -1,4 +1,4 @@
-"""A given parameter takes effect or is refused, however the run is started; nothing is trained here."""
+"""A given parameter takes effect or is refused, however the run starts; nothing is trained here."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from tests.samples import PROJECT
 
 @pytest.fixture
 def kedro_run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Runs `kedro run` in this process, and returns what it says in the end: one sentence, or nothing."""
+    """Run `kedro run` in this process and return its last sentence, or nothing if it succeeds."""
     bootstrap_project(PROJECT)
 
     def start(workspace: Workspace, *arguments: str, params: str = "", env: str = "test") -> str:
@@ -63,7 +63,7 @@ def test_what_takes_no_effect_is_refused(empty: Workspace, kedro_run: Callable[.
     sentence = kedro_run(empty, params=params)
     assert sentence.startswith("Error: ")
     assert REFUSED[params] in sentence
-    assert not (empty.folder / "mlflow.db").exists()  # before anything is connected to
+    assert not (empty.folder / "mlflow.db").exists()  # no connection was made
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_every_other_path_is_an_input(
 ) -> None:
     (tmp_path / name).write_text("text\nsleepless\n", encoding="utf-8")
     sentence = kedro_run(empty, option, "inference", params=f"input={tmp_path}/{name}")
-    assert "no trained model yet" in sentence  # the file was read before
+    assert "no trained model yet" in sentence  # so the file was read
 
 
 def test_a_run_file_is_checked_as_the_command_line_is(
@@ -129,7 +129,7 @@ def test_the_environment_may_come_from_a_variable(
     assert "corpus_dir" not in kedro_run(empty, "--pipeline", "data_processing", params="corpus_dir=/nowhere", env="")
 
 
-def test_a_configuration_elsewhere_with_its_own_environment(
+def test_a_configuration_elsewhere_with_another_environment(
     empty: Workspace, kedro_run: Callable[..., str], tmp_path: Path
 ) -> None:
     conf = Path(shutil.copytree(PROJECT / "conf", tmp_path / "conf"))
@@ -214,14 +214,14 @@ def test_saved_results_are_not_taken_for_what_was_asked(
 
 def test_the_same_parameters_again_are_no_change(copy: Workspace, kedro_run: Callable[..., str]) -> None:
     cv_run = json.loads((copy.data / "06_models" / "cv_run.json").read_text())
-    copy.client().update_run(cv_run["run_id"], status="RUNNING")  # a finished one is never written to again
+    copy.client().update_run(cv_run["run_id"], status="RUNNING")  # a finished run is never written to
     params = "overrides=adapter.r=8,folds.seed=42,profile=tiny"
     evaluate = ("--pipelines", "cv_training", "--nodes", "fold_2.evaluate")
     assert kedro_run(copy, *evaluate, params=params) == ""
     assert kedro_run(copy, "--pipelines", "cv_training", "--only-missing-outputs", params=params) == ""
 
 
-def test_folds_made_anew_do_not_go_with_what_was_trained_before(copy: Workspace, kedro_run: Callable[..., str]) -> None:
+def test_rebuilt_folds_do_not_fit_what_was_trained_before(copy: Workspace, kedro_run: Callable[..., str]) -> None:
     assert kedro_run(copy, "--pipelines", "data_processing", params="folds.seed=7") == ""
     words = "has changed since fold"
     for arguments in (

@@ -1,4 +1,4 @@
-"""The champion that the shared run registered, loaded as a user of MLflow does: by name, in a process of its own."""
+"""The champion that the shared run registered, loaded by name in another process, as a user of MLflow does."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_the_champion_in_a_new_process_answers_as_inference_does(trained: Worksp
     inferred = pd.read_json(trained.data / "07_model_output" / "predictions.jsonl", lines=True)
     loaded = pd.read_json(answer, lines=True)
     assert len(loaded) == 10
-    # inference saves ten digits
+    # Inference saves ten digits.
     pd.testing.assert_frame_equal(loaded, inferred.drop(columns="run_id"), rtol=0, atol=1e-10)
 
 

@@ -1,4 +1,4 @@
-"""An older cross-validation is reported again from the tracking alone, in a project whose data folder is empty."""
+"""A second report of an older cross-validation, from the tracking alone, with an empty data folder."""
 
 import json
 from pathlib import Path
@@ -21,11 +21,11 @@ def cv_run_id(trained: Workspace) -> str:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> dict[str, str]:
-    """Parameters of a project that has neither corpus nor results."""
+    """Return the parameters of a project without corpus or results."""
     return {"data_dir": str(tmp_path / "data"), "raw_dir": str(tmp_path / "raw")}
 
 
-def test_the_report_is_the_same_and_lies_in_a_folder_of_its_own(
+def test_the_report_is_the_same_and_lies_in_a_separate_folder(
     trained: Workspace, cv_run_id: str, elsewhere: dict[str, str]
 ) -> None:
     trained.run("reporting", **elsewhere, cv_run_id=cv_run_id)

@@ -1,4 +1,4 @@
-"""Saved folds that no longer fit: the run stops before it starts, names what has changed and the way out."""
+"""Saved folds that no longer fit: the run is refused before it starts, with the change and the way out."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from tests.samples import PROJECT
 WAY_OUT = "since the folds were made: run `kedro run --pipeline data_processing --env test` to make them anew"
 
 
-# What training would have left; a refused run asks only whether it is there.
+# What training would leave; a refused run only asks whether these files exist.
 TRAINED = [
     f"06_models/{name}"
     for name in ("training_config.yml", "base_model.json", "cv_run.json", "frozen_states.safetensors")
@@ -31,7 +31,7 @@ TRAINED += [
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """What data_processing leaves, a copy of the raw data beside it, and files as if it had been trained on."""
+    """Run data_processing on a copy of the raw data, and add empty files in place of training's results."""
     workspace = Workspace(tmp_path_factory.mktemp("prepared"))
     ignored = shutil.ignore_patterns("redsm5")
     shutil.copytree(PROJECT / "data" / "01_raw", workspace.folder / "raw", ignore=ignored)
@@ -44,12 +44,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture
 def workspace(prepared: Workspace, tmp_path: Path) -> Workspace:
-    """A copy that a test may spoil."""
+    """Copy the prepared workspace, so that a test may spoil it."""
     return Workspace(Path(shutil.copytree(prepared.folder, tmp_path / "copy")))
 
 
 def start(workspace: Workspace, params: dict[str, Any] | None = None, **selected: Any) -> None:
-    """Starts a part of cv_training from saved folds."""
+    """Start a part of cv_training from saved folds."""
     bootstrap_project(PROJECT)
     runtime_params = {"data_dir": str(workspace.data), "raw_dir": str(workspace.folder / "raw"), **(params or {})}
     with pytest.MonkeyPatch.context() as patch:
@@ -126,7 +126,7 @@ WAYS: dict[str, dict[str, Any]] = {
 def test_every_way_to_start_from_saved_folds_is_covered(workspace: Workspace, way: str) -> None:
     edit_file(workspace)
     assert "redsm5_annotations.csv has changed" in refusal(workspace, **WAYS[way])
-    assert not (workspace.folder / "mlflow.db").exists()  # refused before the store is touched
+    assert not (workspace.folder / "mlflow.db").exists()  # refused before the store was opened
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_damaged_file_is_named(workspace: Workspace, name: str) -> None:
     assert message.endswith("remove it and run `kedro run --pipeline data_processing --env test` to have it made anew")
 
 
-def test_what_fits_runs_and_making_folds_anew_is_always_allowed(workspace: Workspace) -> None:
+def test_folds_that_fit_are_taken_and_rebuilding_them_is_always_allowed(workspace: Workspace) -> None:
     start(workspace, node_names=["group_posts", "build_manifest", "assign_folds"])
     edit_file(workspace)
     workspace.run("data_processing", raw_dir=str(workspace.folder / "raw"))

@@ -1,4 +1,4 @@
-"""A tracking server of the user's: runs and artifacts go there, and who reads them needs nothing of this machine."""
+"""A user's tracking server: it holds runs and artifacts, and a reader needs no file of this machine."""
 
 import json
 import socket
@@ -18,7 +18,7 @@ from tests.samples import PROJECT
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """MLflow's own server on a free port, with a database and artifacts of its own."""
+    """Start MLflow's server on a free port, with a separate database and artifacts, and yield its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""A folder with its own results and tracking, in which a test runs the project's commands."""
+"""A folder for results and tracking, in which a test runs the project's commands."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from tests.samples import PROJECT
 
 @dataclass(frozen=True)
 class Workspace:
-    """A place of its own for results and runs; commands go through the shell as a user's do."""
+    """A separate place for results and runs; `kedro` and `command` start a process, as a user does."""
 
     folder: Path
 
@@ -30,7 +30,7 @@ class Workspace:
             **os.environ,
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db",
             "MENTALLAM_ARTIFACTS": str(self.folder / "mlruns"),
-            "COLUMNS": "300",  # Kedro's log folds lines at the terminal's width
+            "COLUMNS": "300",  # Kedro's log wraps lines at the terminal's width
         }
 
     def kedro(self, *arguments: str, env: str = "test", **variables: str) -> subprocess.CompletedProcess[str]:
@@ -40,7 +40,7 @@ class Workspace:
         return self.command("-m", "kedro", "run", "--env", env, *rest, "--params", ",".join(params), **variables)
 
     def run(self, pipeline: str, env: str = "test", **params: object) -> None:
-        """The same in this process: many times faster, for what needs no look at the terminal."""
+        """Run a pipeline in this process, which is many times faster where the terminal doesn't matter."""
         bootstrap_project(PROJECT)
         with pytest.MonkeyPatch.context() as patch:
             for name in ("MLFLOW_TRACKING_URI", "MENTALLAM_ARTIFACTS"):

@@ -1,7 +1,7 @@
-"""Print how many mutants of each module the unit tests caught, and every mutant that they did not.
+"""Print how many mutants of each module the unit tests caught, and every mutant that they missed.
 
-`make test-mutation` runs mutmut, which leaves its results in `mutants/`, and then this. A mutant that changes no
-behaviour is listed in `equivalent.yml` beside this file with the reason.
+`make test-mutation` runs mutmut, which leaves its results in `mutants/`, and then this program. `equivalent.yml` in
+this folder lists the mutants that change no behaviour, with the reason.
 """
 
 import ast
@@ -25,7 +25,7 @@ _NOT_CAUGHT = {0, 5, 33}
 
 @dataclass(frozen=True)
 class Mutant:
-    """A mutant: its module, the function it is in, the lines that it puts in, and whether a test failed."""
+    """A mutant: its module and function, the lines that it puts in, and whether a test failed."""
 
     module: str
     function: str
@@ -54,7 +54,7 @@ def mutants(results: Path) -> Iterator[Mutant]:
                 sys.exit("The last run was interrupted: run make test-mutation again")
             name = key.rsplit(".", 1)[1]
             original = name.rsplit("__mutmut_", 1)[0] + "__mutmut_orig"
-            # Every copy has a name of its own.
+            # mutmut gives every copy another name.
             before, after = ([line.replace(copy, "f") for line in functions[copy]] for copy in (original, name))
             put_in = "\n".join(line[2:].strip() for line in ndiff(before, after) if line.startswith("+ "))
             function = original.removesuffix("__mutmut_orig").removeprefix("x_").split("ǁ")[-1]
@@ -64,7 +64,7 @@ def mutants(results: Path) -> Iterator[Mutant]:
 
 
 def main() -> int:
-    """Print the table and what survived; return 1 where a module falls short."""
+    """Print the table and the survivors; return 1 if a module falls short."""
     reasons = {
         (entry["module"], entry["function"], line.strip()): entry["reason"]
         for entry in yaml.safe_load(EQUIVALENT.read_text(encoding="utf-8")) or []

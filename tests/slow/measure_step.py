@@ -1,4 +1,4 @@
-"""One training step of SmolLM2 in a fresh process: prints what memory_plan counts and what the kernel saw, as JSON.
+"""Training steps of SmolLM2 in a fresh process: prints memory_plan's count and the kernel's peak as JSON.
 
 python -m tests.slow.measure_step FOLDER_OF_BASE_MODELS [OVERRIDES]
 """

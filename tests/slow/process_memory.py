@@ -1,4 +1,4 @@
-"""What this process has in memory, from Linux's /proc: no library reads or resets the kernel's own peak."""
+"""This process's memory from Linux's /proc, since no library reads or resets the kernel's peak."""
 
 import threading
 from pathlib import Path
@@ -7,18 +7,18 @@ STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def memory(field: str) -> int:
-    """Bytes of VmRSS (all), RssAnon (not backed by a file) or VmHWM (the peak of VmRSS)."""
+    """Return the bytes of VmRSS (all), RssAnon (not backed by a file) or VmHWM (the peak of VmRSS)."""
     [line] = [line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:")]
     return int(line.split()[1]) * 1024
 
 
 def reset_peak() -> None:
-    """Starts VmHWM again from now."""
+    """Restart VmHWM from now."""
     CLEAR_REFS.write_text("5")
 
 
 class AnonymousPeak:
-    """The peak of RssAnon, which the kernel doesn't keep: looked at twenty times a second in a thread."""
+    """The peak of RssAnon, which the kernel doesn't keep: a thread reads it twenty times a second."""
 
     def __enter__(self) -> "AnonymousPeak":
         self.bytes = memory("RssAnon")

@@ -2,8 +2,8 @@
 
     python -m tests.slow.real_shape write|train|predict|merge FOLDER [OVERRIDES]
 
-Each command is a process of its own, so that its peak memory is its own. `test_7b.py` runs them one after the other;
-overrides such as `model.architecture.num_hidden_layers=2` make a smaller one.
+Each command runs in a separate process, so that peak memories don't mix. `test_7b.py` runs them one after the other;
+overrides such as `model.architecture.num_hidden_layers=2` make the model smaller.
 """
 
 import argparse
@@ -37,13 +37,13 @@ from tests.slow.process_memory import AnonymousPeak, memory, reset_peak
 SHARD = "2GB"
 ORIGIN = {"corpus": "random", "synthetic": True, "data_hash": "-", "fold": 0, "cv_run_id": "-", "run_id": "-"}
 LABELS = [1, 0, 0, 0, 0, 0, 0, 0, 1]
-# Short, since the shape is what is tried: the memory of long posts is memory_plan's to count.
+# Posts are short, since this tries the shape; memory_plan counts the memory of long posts.
 WORDS = 30
 
 
 @contextmanager
 def phase(name: str) -> Iterator[None]:
-    """Prints seconds and peak memory of what runs under it as one line of JSON."""
+    """Print the seconds and the peak memory of the body as one line of JSON."""
     reset_peak()
     started = time.perf_counter()
     with AnonymousPeak() as anonymous:
@@ -80,7 +80,7 @@ def _random(name: str, like: torch.Tensor, config: LlamaConfig, generator: torch
 
 
 def tokenizer(vocab_size: int) -> LlamaTokenizerFast:
-    """As Llama 2's: BPE over whole words with a mark for the space, and bytes for what it doesn't know."""
+    """Return a tokenizer like Llama 2's: BPE over words with a mark for the space, and bytes for unknown text."""
     rng = random.Random(0)
     syllables = [a + b + c for a in "bdfgklmnprst" for b in "aeiou" for c in ("", "n", "r", "s", "th")]
     invented = (" ".join("".join(rng.choices(syllables, k=rng.randint(2, 4))) for _ in range(12)) for _ in range(5_000))
@@ -93,7 +93,7 @@ def tokenizer(vocab_size: int) -> LlamaTokenizerFast:
     )
     model = json.loads(trained.to_str())["model"]
     vocabulary, merges = model["vocab"], [tuple(merge) for merge in model["merges"]]
-    for number in range(vocab_size - len(vocabulary)):  # never made by a merge, so never in a text
+    for number in range(vocab_size - len(vocabulary)):  # no merge makes these, so no text holds them
         vocabulary[f"<unused_{number}>"] = len(vocabulary)
     made = LlamaTokenizerFast(vocab=vocabulary, merges=merges, pad_token="</s>")
     assert len(made) == vocab_size
@@ -111,7 +111,7 @@ def train_one_step(folder: Path, config: Config) -> None:
     with phase("find"):
         base = prepare_base_model(config.model, folder / "unused")
     set_seed(0)
-    with phase("load and add DoRA"):  # the weights' files are mapped, and read as DoRA's norms need them
+    with phase("load and add DoRA"):  # weight files are memory-mapped, and read as DoRA's norms need them
         adapted, tokens = build_classifier(base, config)
     prompter = Prompter(tokens, config.model.prompt, wording, config.model.max_length)
     with phase("train one step"):

@@ -1,4 +1,4 @@
-"""The real shape through the mentallam profile: `make test-7b`. About 14 GB of disk, 16 GB of memory, 10 minutes."""
+"""The real shape in the profile mentallam, `make test-7b`: about 14 GB of disk, 16 GB of memory, 10 minutes."""
 
 import json
 import math
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where the model is written; filled by the first test, read by the second."""
+    """Yield the model's folder, which the first test fills and the second reads."""
     place = tmp_path_factory.mktemp("real_shape")
     if not CLEAR_REFS.exists():
         pytest.skip("peak memory by phase is read from Linux's /proc")
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def run(command: str, folder: Path, *overrides: str) -> dict[str, dict[str, float]]:
-    # The suite's conftest asks for one thread; here two or more are worth having.
+    # tests/conftest.py asks for one thread; a large model gains from more.
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     arguments = [sys.executable, "-m", "tests.slow.real_shape", command, str(folder), *overrides]
     done = subprocess.run(arguments, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=1800)
@@ -63,12 +63,12 @@ def test_a_7b_model_is_loaded_trained_saved_and_read_again(folder: Path) -> None
     assert weights > 13 * GB
     trained = run("train", folder)
     again = run("predict", folder)
-    # A second copy of the weights would be at 2; what comes on top is Python with torch, and a layer in float32.
+    # A second copy of the weights would reach 2; the rest is Python with torch, and one layer in float32.
     for phases, name in ((trained, "load and add DoRA"), (again, "reload")):
         assert phases[name]["peak_rss"] < 1.2 * weights, name
     with safe_open(folder / "checkpoint" / "adapter_model.safetensors", framework="pt") as saved:
         assert len(saved.keys()) == N_SAVED
-        # B starts at zero, so where it is not, the step has reached the layer.
+        # B starts at zero, so a value other than zero shows that the step reached the layer.
         assert all(saved.get_tensor(name).count_nonzero() for name in saved.keys() if "lora_B" in name)  # noqa: SIM118
     logits = json.loads((folder / "logits.json").read_text())
     assert len(logits) == 9
@@ -78,10 +78,10 @@ def test_a_7b_model_is_loaded_trained_saved_and_read_again(folder: Path) -> None
 
 def test_its_adapter_is_merged_layer_by_layer(folder: Path) -> None:
     if not (folder / "checkpoint").is_dir():
-        pytest.skip("no checkpoint: the test before this one makes it")
+        pytest.skip("no checkpoint: the test before this one writes it")
     merged = run("merge", folder)
     weights = sum(path.stat().st_size for path in (folder / "llama").glob("*.safetensors"))
-    # All of it in float32 would be at 2 and not fit.
+    # All weights in float32 would reach 2 and not fit.
     assert merged["reload and merge"]["peak_anonymous"] < 1.2 * weights
     logits = [json.loads((folder / name).read_text()) for name in ("logits.json", "logits_merged.json")]
-    assert logits[1] == pytest.approx(logits[0], abs=0.5)  # both are rounded to bfloat16, at different places
+    assert logits[1] == pytest.approx(logits[0], abs=0.5)  # each is rounded to bfloat16 at a different step

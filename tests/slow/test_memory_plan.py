@@ -1,4 +1,4 @@
-"""What memory_plan counts against the peak memory of real steps of SmolLM2: `make test-memory`."""
+"""memory_plan's count against the peak memory of real training steps of SmolLM2: `make test-memory`."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests.slow.process_memory import CLEAR_REFS
 pytestmark = pytest.mark.slow
 
 CACHE = PROJECT / "data" / "06_models" / "base"
-# Freed memory goes back to the system at once, so that the peak is what was alive and not what the allocator kept.
+# glibc returns freed memory at once, so that the peak holds no memory that the allocator merely kept.
 RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 

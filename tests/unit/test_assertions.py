@@ -8,7 +8,7 @@ import pytest
 
 from tests.samples import PROJECT
 
-# Of these the value is true whatever the program does; of a conditional expression it may be one of its branches.
+# The value of these doesn't depend on the program; a conditional expression may have such a value in a branch.
 _NO_CONDITION = (
     ast.IfExp,
     ast.Constant,
@@ -23,7 +23,7 @@ _NO_CONDITION = (
 
 
 def suspicious(source: str) -> list[int]:
-    """The lines of assertions whose condition, or a part of it between `and`, `or` and `not`, is none."""
+    """Return the lines of assertions in which a part between `and`, `or` and `not` is no condition."""
     asserts = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assert))
     return [node.lineno for node in asserts if any(isinstance(part, _NO_CONDITION) for part in _parts(node.test))]
 
@@ -54,7 +54,7 @@ def test_an_assertion_without_a_condition_is_found(condition: str, found: list[i
     assert suspicious(f"assert {condition}") == found
 
 
-@pytest.mark.parametrize("folder", ["src", "tests", "benchmarks"])
+@pytest.mark.parametrize("folder", ["src", "tests", "benchmarks", "studies"])
 def test_every_assertion_can_fail(folder: str) -> None:
     found = {str(path): suspicious(path.read_text(encoding="utf-8")) for path in Path(PROJECT, folder).rglob("*.py")}
     assert found

@@ -23,7 +23,7 @@ def test_every_pin_is_an_exact_version_and_every_python_has_one() -> None:
 
 
 def test_installed_pins_admit_every_python_that_is_promised() -> None:
-    """A pin for another Python than this one is not installed, so each of CI's Pythons looks at its own."""
+    """Pins for another Python are not installed, so each of CI's Pythons checks the pins that it has."""
     refused, looked_at = [], 0
     for pin in pins():
         try:

@@ -1,4 +1,4 @@
-"""Private interfaces of dependencies: all are listed in docs/internals.md, and all are there."""
+"""Private interfaces of dependencies: docs/internals.md lists every one, and each exists."""
 
 import ast
 import importlib
@@ -18,7 +18,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(SO
 
 
 def resolve(name: str) -> Any:
-    """The object of that dotted name; an attribute that instances alone have is found by its annotation."""
+    """Return the object of a dotted name; an attribute that only instances have is found by its annotation."""
     parts = name.split(".")
     for length in range(len(parts) - 1, 0, -1):
         try:
@@ -33,7 +33,7 @@ def resolve(name: str) -> Any:
 
 
 def private_uses() -> Iterator[tuple[str, str]]:
-    """(file, name) of each import of a private name, and of each private attribute that is not one of ours."""
+    """Yield (file, name) of each import of a private name and of each private attribute that is not ours."""
     ours = {name for tree in TREES.values() for node in ast.walk(tree) for name in defined(node)}
     for path, tree in TREES.items():
         file = path.relative_to(SOURCE).as_posix()
@@ -58,17 +58,17 @@ def defined(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
         yield node.attr
     elif isinstance(node, ast.ClassDef) or (isinstance(node, ast.Attribute) and node.attr == "_replace"):
-        yield "_replace"  # a NamedTuple's, documented in spite of its name
+        yield "_replace"  # a NamedTuple's method, documented in spite of its name
 
 
 @pytest.mark.parametrize("name", LISTED)
-def test_it_is_there(name: str) -> None:
+def test_it_exists(name: str) -> None:
     try:
         resolve(name)
     except (ModuleNotFoundError, AttributeError) as error:
         pytest.fail(
-            f"{name} is gone from the installed release ({error}), and {', '.join(LISTED[name])} need it: pin an older "
-            "release in constraints.txt and pyproject.toml, or replace it (docs/internals.md)"
+            f"{name} is missing in the installed release ({error}), and {', '.join(LISTED[name])} need it: pin an "
+            "older release in constraints.txt and pyproject.toml, or replace it (docs/internals.md)"
         )
 
 
@@ -89,7 +89,7 @@ def test_no_private_name_is_used_that_is_not_listed() -> None:
     assert not unlisted, f"not listed in docs/internals.md: {'; '.join(sorted(set(unlisted)))}"
 
 
-def test_a_module_that_is_listed_is_listed_with_all_that_is_taken_from_it() -> None:
+def test_every_name_taken_from_a_listed_module_is_listed() -> None:
     modules = {name.rpartition(".")[0] for name in LISTED} - {"torch", "torch.Tensor", "torch.nn.Module", "torch.cpu"}
     for path, tree in TREES.items():
         for node in ast.walk(tree):
@@ -98,7 +98,7 @@ def test_a_module_that_is_listed_is_listed_with_all_that_is_taken_from_it() -> N
                     assert f"{node.module}.{alias.name}" in LISTED, path
 
 
-def test_the_check_sees_what_is_gone() -> None:
+def test_a_missing_name_is_noticed() -> None:
     with pytest.raises(AttributeError):
         resolve("torch.Tensor._vresion")
     with pytest.raises(AttributeError):
