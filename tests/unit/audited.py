@@ -1,4 +1,4 @@
-"""A corpus small enough to count by hand, with what the data audit takes besides it."""
+"""A corpus small enough to count by hand, and the other inputs of the data audit."""
 
 from collections.abc import Sequence
 from typing import Any
