@@ -70,8 +70,8 @@ def _per_criterion(criteria: pd.DataFrame, pairs: pd.DataFrame) -> list[dict[str
         pairs=("label", "size"), positive=("label", "sum"), explicit_negative=("explicit_negative", "sum")
     )
     found = found.reindex(criteria["criterion_id"], fill_value=0).astype(int).reset_index(drop=True)
-    named = criteria[["criterion_id", "symptom", "criterion"]].set_axis(["criterion_id", "name", "wording"], axis=1)
-    table = pd.concat([named.reset_index(drop=True), found], axis=1)
+    named = criteria[["criterion_id", "symptom", "criterion"]].reset_index(drop=True)
+    table = pd.concat([named, found], axis=1)
     rows = [{str(column): value for column, value in row.items()} for row in table.to_dict("records")]
     return [{**row, "rate": row["positive"] / row["pairs"] if row["pairs"] else None} for row in rows]
 
