@@ -307,7 +307,7 @@ def test_folds_whose_dev_pairs_have_one_label_are_named(render: Render, summary:
         summary["folds"][number] |= {"dev_f1": None, "selected_by": "loss", "threshold": 0.5}
     text = " ".join(render().split())
     assert "**All dev pairs of fold 1, 4 have the same label**" in text
-    assert "there the loss chose the epoch, probabilities are not calibrated, the threshold is 0.50" in text
+    assert "There the loss chose the epoch, probabilities are not calibrated, the threshold is 0.50" in text
     assert "Fold 3 has the best F1 on its dev split, so its model is used for prediction" in text
     for fold in summary["folds"]:
         fold["dev_f1"] = None
