@@ -175,7 +175,7 @@ METRICS = (
 )
 """Every metric, in the order in which pages show them; a metric that is added here is in all of them."""
 
-METRIC = {metric.name: metric for metric in METRICS}
+METRICS_BY_NAME = {metric.name: metric for metric in METRICS}
 """Name to metric."""
 
 

@@ -122,9 +122,9 @@ def _score(curve: pd.DataFrame, rule: ThresholdRule) -> Probabilities:
     """Score each row of a `sweep` by the rule; -1 where the recall is too low."""
     precision, recall = curve["precision"].to_numpy(), curve["recall"].to_numpy()
     if rule.min_recall is None:
-        weighed = rule.beta**2 * precision + recall
+        denominator = rule.beta**2 * precision + recall
         score = np.divide(
-            (1 + rule.beta**2) * precision * recall, weighed, out=np.zeros_like(weighed), where=weighed > 0
+            (1 + rule.beta**2) * precision * recall, denominator, out=np.zeros_like(denominator), where=denominator > 0
         )
     else:
         score = precision

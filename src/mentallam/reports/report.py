@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mentallam.config import DecisionConfig
 from mentallam.evaluation.decision import describe
-from mentallam.evaluation.metrics import METRIC, METRICS, criterion_name
+from mentallam.evaluation.metrics import METRICS, METRICS_BY_NAME, criterion_name
 
 TEMPLATE = "report.md.j2"
 
@@ -75,7 +75,7 @@ def markdown_environment() -> Environment:
         criterion_name=criterion_name,
     )
     environment.globals["metrics"] = [metric for metric in METRICS if metric.plain is not None]
-    environment.globals["metric"] = METRIC
+    environment.globals["metric"] = METRICS_BY_NAME
     return environment
 
 

@@ -20,7 +20,7 @@ def test_the_table_holds_every_row_of_every_fold_in_order(folds: Folds) -> None:
         )
 
 
-def test_types_are_the_schemas_whatever_the_training_wrote(folds: Folds, tmp_path: Path) -> None:
+def test_types_are_those_of_the_schema_for_any_input(folds: Folds, tmp_path: Path) -> None:
     frame = folds[0].astype({"logit": np.float32, "prediction": bool, "label": np.int64})
     frame["probability"] = frame["probability"].astype(np.float32)
     frame.to_parquet(tmp_path / "fold.parquet")

@@ -29,7 +29,7 @@ def test_posts_of_one_length_are_one_slice(oof: pd.DataFrame) -> None:
     assert [row["slice"] for row in rows] == ["whole posts", "posts of 7 to 7 tokens"]
 
 
-def test_explicit_negatives_are_counted_apart(oof: pd.DataFrame) -> None:
+def test_explicit_negatives_are_counted_separately(oof: pd.DataFrame) -> None:
     unmatched = oof.index[oof["label"] == 0]
     marked = oof.assign(explicit_negative=oof.index.isin(unmatched[:4]), prediction=0)
     marked.loc[unmatched[[0, 1, 2, 10]], "prediction"] = 1

@@ -53,7 +53,7 @@ def test_every_estimate_lies_in_its_interval(uncertainty: dict[str, Any]) -> Non
     assert all(interval["low"] < interval["high"] for interval in uncertainty["headline"].values())
 
 
-def test_it_says_how_and_of_what_it_was_drawn(
+def test_the_method_and_the_numbers_of_groups_and_pairs_are_reported(
     uncertainty: dict[str, Any], oof: pd.DataFrame, baseline: pd.DataFrame, options: UncertaintyOptions
 ) -> None:
     for found in (uncertainty, compare_tables(oof, baseline, options)):
@@ -85,7 +85,7 @@ def test_less_confidence_makes_every_interval_narrower(
             assert high - low > inner_high - inner_low or high == low
 
 
-def test_an_interval_is_that_of_its_own_metric_and_criterion(
+def test_each_interval_belongs_to_its_metric_and_criterion(
     uncertainty: dict[str, Any], oof: pd.DataFrame, options: UncertaintyOptions
 ) -> None:
     """The interval of a criterion equals the headline of a table with only that criterion and the same seed."""
@@ -112,7 +112,7 @@ def test_figures_get_the_intervals_of_f1_that_are_defined(uncertainty: dict[str,
     assert list(f1_intervals(uncertainty)["model"]) == ["A.1", "A.2", "A.4", "A.5", "A.6", "A.7", "A.8", "A.9"]
 
 
-def test_it_survives_json(uncertainty: dict[str, Any]) -> None:
+def test_the_uncertainty_survives_json(uncertainty: dict[str, Any]) -> None:
     assert json.loads(json.dumps(uncertainty, allow_nan=False)) == uncertainty
 
 
@@ -328,7 +328,7 @@ def test_the_second_table_comes_in_the_order_of_the_first(oof: pd.DataFrame, bas
     )
 
 
-def test_a_pair_that_stands_twice_in_the_first_table_is_an_error(oof: pd.DataFrame) -> None:
+def test_a_pair_that_is_twice_in_the_first_table_is_an_error(oof: pd.DataFrame) -> None:
     with pytest.raises(MentallamError, match=r"post 's_0_0' and criterion 'A\.6' is twice in the first table"):
         paired(pd.concat([oof, oof[5:6]]), oof, "tfidf")
 

@@ -33,9 +33,7 @@ def test_baselines_are_fitted_once_before_the_folds_that_processes_may_share() -
 def test_an_unknown_baseline_is_refused_before_anything_is_trained() -> None:
     folder = str(PROJECT / "hydra_configs")
     assert nodes.compose_training_config(folder, "tiny", "baselines.models=[tfidf]")
-    with pytest.raises(
-        MentallamError, match=r"baselines\.models is \[tfidf, bm25\]; it takes each of tfidf, embedding"
-    ):
+    with pytest.raises(MentallamError, match=r"baselines\.models is \[tfidf, bm25\]; it takes each of "):
         nodes.compose_training_config(folder, "tiny", "baselines.models=[tfidf,bm25]")
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mentallam.evaluation.comparison import ReportedRun, compare_runs
-from mentallam.evaluation.metrics import METRIC
+from mentallam.evaluation.metrics import METRICS_BY_NAME
 from mentallam.evaluation.resampling import UncertaintyOptions
 from mentallam.evaluation.thresholds import predict_labels
 from mentallam.reports.comparison_report import render_comparison
@@ -37,7 +37,7 @@ def test_the_page_shows_both_runs_and_every_criterion(compared: dict[str, Any]) 
 
 def test_every_metric_has_the_label_of_the_table(compared: dict[str, Any]) -> None:
     labels = [row[0].removesuffix(" (less is better)") for row in tables(render_comparison(compared))["metric"][1:]]
-    assert labels == [METRIC[name].label for name in compared["difference"]]
+    assert labels == [METRICS_BY_NAME[name].label for name in compared["difference"]]
 
 
 def test_real_data_are_not_called_synthetic(compared: dict[str, Any]) -> None:
