@@ -142,8 +142,7 @@ REFUSED = {
     "training.warmup_ratio=-0.1": "from 0 to below 1",
     "training.adam_beta2=1": "training.adam_beta2 is 1.0; it must be from 0 to below 1",
     "adapter.target_modules=[]": "adapter.target_modules is empty",
-    "baselines.models=[tfidf,bm25]": "baselines.models is [tfidf, bm25]; it takes each of tfidf, embedding at",
-    "baselines.models=[tfidf,tfidf]": "baselines.models is [tfidf, tfidf]; it takes each of",
+    "baselines.models=[tfidf,tfidf]": "baselines.models is [tfidf, tfidf]; it takes each name at most once",
     "baselines.models=tfidf": "baselines.models",
     "baselines.model=[tfidf]": "model",
     # the prompt's placeholders

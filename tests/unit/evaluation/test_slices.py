@@ -14,8 +14,10 @@ def test_slices_by_length_hold_every_pair_once(oof: pd.DataFrame) -> None:
 
 
 def test_a_slice_has_the_metrics_of_its_pairs(oof: pd.DataFrame) -> None:
-    own = oof[oof["post_tokens"] == oof["post_tokens"].min()]
-    row = next(row for row in slice_metrics(oof) if row["slice"].startswith(f"posts of {own['post_tokens'].min()} "))
+    shortest = oof[oof["post_tokens"] == oof["post_tokens"].min()]
+    row = next(
+        row for row in slice_metrics(oof) if row["slice"].startswith(f"posts of {shortest['post_tokens'].min()} ")
+    )
     lowest = oof[oof["post_tokens"] <= int(row["slice"].split(" ")[4])]
     assert row["n_posts"] == lowest["post_id"].nunique()
     for name, value in pair_metrics(lowest["label"], lowest["probability"], lowest["prediction"]).items():
@@ -27,7 +29,7 @@ def test_posts_of_one_length_are_one_slice(oof: pd.DataFrame) -> None:
     assert [row["slice"] for row in rows] == ["whole posts", "posts of 7 to 7 tokens"]
 
 
-def test_explicit_negatives_are_counted_apart(oof: pd.DataFrame) -> None:
+def test_explicit_negatives_are_counted_separately(oof: pd.DataFrame) -> None:
     unmatched = oof.index[oof["label"] == 0]
     marked = oof.assign(explicit_negative=oof.index.isin(unmatched[:4]), prediction=0)
     marked.loc[unmatched[[0, 1, 2, 10]], "prediction"] = 1
