@@ -1,4 +1,4 @@
-"""The one decision on which device everything is computed."""
+"""The device that computes everything: decided here and nowhere else."""
 
 import torch
 
@@ -6,11 +6,11 @@ import torch
 def compute_device() -> torch.device:
     """Return the first GPU that CUDA sees, or the CPU.
 
-    No other device is taken: on a Mac's (mps), for example, logits can't be read in float64.
+    No other device works: a Mac's GPU (mps), for example, can't return logits in float64.
     """
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def on_gpu() -> bool:
-    """Return whether that device is a GPU."""
+    """Return whether `compute_device` is a GPU."""
     return compute_device().type == "cuda"

@@ -1,7 +1,7 @@
-"""Seeds of what is random in a fold, derived from the two that a user sets: `folds.seed` and `training.seed`.
+"""Seeds of everything random in a fold, derived from the two that a user sets: `folds.seed` and `training.seed`.
 
-`folds.seed` decides which posts a fold learns from, `training.seed` what happens to them, so that either can be varied
-alone. Seeds are never added up: with 42 + 1 = 43 + 0, two repeats would share most of their trainings.
+`folds.seed` decides which posts a fold learns from, and `training.seed` how it learns, so either can be varied alone.
+Seeds are never added to fold numbers: since 42 + 1 = 43 + 0, two repeats would share most of their trainings.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ _TRAINING, _DEV_SPLIT, _SAMPLE = range(3)
 
 
 def training_seed(seed: int, fold: int) -> int:
-    """Return the seed of a fold's training: start of head and adapters, order of posts, dropout.
+    """Return the seed of a fold's training: initial head and adapters, order of posts, dropout.
 
     Args:
         seed: `training.seed`.
@@ -20,7 +20,7 @@ def training_seed(seed: int, fold: int) -> int:
 
 
 def dev_split_seed(seed: int, fold: int) -> int:
-    """Return the seed by which a fold's posts are split into train and dev.
+    """Return the seed that splits a fold's posts into train and dev.
 
     Args:
         seed: `folds.seed`.
@@ -40,5 +40,5 @@ def sample_seed(seed: int, fold: int) -> int:
 
 
 def _derived(seed: int, purpose: int, fold: int) -> int:
-    """32 bits, as NumPy's global state and transformers' `set_seed` take no more."""
+    """Derive a seed of 32 bits, the most that NumPy's global state and transformers' `set_seed` accept."""
     return int(np.random.SeedSequence(seed, spawn_key=(purpose, fold)).generate_state(1)[0])

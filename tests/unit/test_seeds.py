@@ -23,11 +23,11 @@ def test_no_two_folds_of_any_seeds_share_a_seed(
 
 
 @pytest.mark.parametrize("derive", DERIVED)
-def test_the_seeds_that_people_take_are_all_different(derive: Callable[[int, int], int]) -> None:
+def test_the_seeds_that_people_choose_are_all_different(derive: Callable[[int, int], int]) -> None:
     derived = {derive(seed, fold) for seed in range(500) for fold in range(10)}
     assert len(derived) == 5000
     for seed in derived:
-        np.random.RandomState(seed)  # takes 32 bits
+        np.random.RandomState(seed)  # It accepts 32 bits.
     set_seed(max(derived))
 
 
@@ -36,6 +36,6 @@ def test_a_fold_has_different_seeds_for_different_things() -> None:
 
 
 def test_seeds_stay_the_same_in_later_versions() -> None:
-    """Results could not be repeated otherwise; NumPy promises it of SeedSequence."""
+    """Pin the seeds, without which results could not be repeated; NumPy guarantees SeedSequence's stability."""
     expected = [3142992634, 3908812709, 2518636028, 1971025805, 966049817]
     assert [training_seed(42, fold) for fold in range(5)] == expected

@@ -1,11 +1,11 @@
-"""Training's layers through PyTorch's compiler: a few fused kernels instead of thousands of small steps.
+"""Compiled layers for training: a few fused kernels instead of thousands of small steps.
 
-On a GPU the packed row's attention is fused as well, by flex attention; on a CPU, where that has no gradient, the
-kernels end before it and begin again behind it. All layers are alike and share one compilation, and a row may have any
-length. Weights, names and results to within rounding stay as they are.
+On a GPU, flex attention fuses the packed row's attention as well. On a CPU it has no gradient, so the compiled kernels
+stop before attention and resume after it. All layers are alike and share one compilation for rows of any length.
+Weights and names stay the same, and results are equal to within rounding.
 
-Only training runs compiled. A fold's decision is fitted, and every post is scored, by the layers as they were before:
-rounding differs, so a threshold would otherwise be chosen on other logits than those it is applied to.
+Only training runs compiled. The uncompiled layers fit a fold's decision and score every post: rounding differs, so a
+threshold would otherwise be chosen on other logits than those it is applied to.
 """
 
 import logging
@@ -26,16 +26,16 @@ logger = logging.getLogger(__name__)
 
 
 def compile_layers(model: PeftModel) -> bool:
-    """Have the decoder layers compiled when they are first used, which takes a minute or two.
+    """Set the decoder layers to be compiled at their first use, which takes a minute or two.
 
-    A quantised base, or adapters with dropout, stay as they are; so does a model on a machine whose compiler does
-    not work, with a warning. `uncompile_layers` takes it back.
+    A quantised base and adapters with dropout stay uncompiled. So does any model on a machine whose compiler does not
+    work; a warning says so. `uncompile_layers` reverts it.
 
     Args:
-        model: The classifier on its device, its adapters in place.
+        model: The classifier on its device, with its adapters.
 
     Returns:
-        Whether they will be.
+        Whether the layers will be compiled.
     """
     adapters = [module for module in model.modules() if isinstance(module, LoraLayer)]
     fast = all(isinstance(module, FastLoraLinear) for module in adapters)
@@ -51,23 +51,24 @@ def compile_layers(model: PeftModel) -> bool:
         for layer in layers:
             refresh_norms(layer, compiled_norms)
 
-    # Outside of what is compiled: it happens once per optimizer step, and not again where activations are recomputed.
+    # The norms stay outside the compiled layers: they change once per optimizer step, and checkpointing must not
+    # recompute them.
     inner.norms_refreshed = inner.register_forward_pre_hook(refresh)
     for layer in inner.model.layers:
-        # Not `layer.compile()`, which has no counterpart that takes it back.
+        # `layer.compile()` would do the same, but nothing reverts it.
         layer.forward = torch.compile(layer.forward, dynamic=True)
     inner.compiled = True
     return True
 
 
 def uncompile_layers(model: PeftModel) -> None:
-    """Give the decoder layers back their own forward, which is the one that a loaded checkpoint has.
+    """Restore the decoder layers' plain forward, which a loaded checkpoint has as well.
 
-    It also makes the model free to go: a layer that holds a compiled form of its own method refers to itself, and would
-    stay in memory, with all its weights, until Python's garbage collector runs.
+    This also lets the model be freed at once. A layer that holds a compiled form of its method refers to itself, so it
+    would stay in memory, with all its weights, until Python's garbage collector runs.
 
     Args:
-        model: The classifier; nothing happens where its layers are not compiled.
+        model: The classifier; if its layers are not compiled, nothing happens.
     """
     inner: Any = model.base_model.model
     if not inner.compiled:
@@ -78,16 +79,16 @@ def uncompile_layers(model: PeftModel) -> None:
         del layer.forward
     for module in model.modules():
         if isinstance(module, FastLoraLinear):
-            module.forget_norm()  # a compiled function made it
+            module.forget_norm()  # A compiled function computed it, with other rounding.
     inner.compiled = False
 
 
 @contextmanager
 def compiler_errors() -> Iterator[None]:
-    """Makes one sentence of the pages in which the compiler says, at the layers' first use, what it can't do.
+    """Turn an error of the compiler, which appears at the layers' first use, into one sentence.
 
     Raises:
-        MentallamError: With the way out.
+        MentallamError: The layers can't be compiled; the message says how to train without the compiler.
     """
     try:
         yield
@@ -99,16 +100,16 @@ def compiler_errors() -> Iterator[None]:
 
 
 def _compiler_works(device: torch.device) -> bool:
-    """Tries it on next to nothing: it needs a C++ compiler (a C compiler and Python's headers for a GPU)."""
+    """Try the compiler on a tiny function: it needs a C++ compiler (for a GPU, a C compiler and Python's headers)."""
 
     def twice(x: Tensor) -> Tensor:
         return x + x
 
     try:
         torch.compile(twice)(torch.ones(1, device=device))
-    except Exception as error:  # whatever goes wrong in there, training can do without
+    except Exception as error:  # Training works without the compiler, so any failure is only worth a warning.
         logger.warning(
-            "model.compile_on_%s: PyTorch's compiler does not work here (%s); training goes on without it, slower",
+            "model.compile_on_%s: PyTorch's compiler does not work here (%s); training goes on without it, more slowly",
             "gpu" if device.type == "cuda" else "cpu",
             _first_line(error),
         )
@@ -117,6 +118,6 @@ def _compiler_works(device: torch.device) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    """What is wrong; older versions of torch say first which backend found it."""
+    """Return the line that says what is wrong; older versions of torch name the backend in a line before it."""
     lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
     return (lines or [type(error).__name__])[0][:200]

@@ -1,10 +1,10 @@
-"""DoRA at the price of LoRA: the weight norm factored, computed once per optimizer step, the gradient written out.
+"""DoRA at the price of LoRA: a factored weight norm, computed once per optimizer step, and an explicit gradient.
 
 DoRA (arXiv 2402.09353) computes y = m / ||W + sBA|| * (W + sBA) x with the norm taken per output row and kept out of
 the gradient. PEFT forms W + sBA and its norm in every forward. The norm changes only when A or B do, and at rank r
 it has an exact form that never builds a matrix of W's size:
 
-    ||W + sBA||^2 = ||W||^2 + 2s (W A^T . B) + s^2 (B (A A^T) . B)      row by row, ||W||^2 constant for ever
+    ||W + sBA||^2 = ||W||^2 + 2s (W A^T . B) + s^2 (B (A A^T) . B)      row by row; ||W||^2 never changes
 
 This module gives PEFT's own LoRA layers, with or without DoRA, another forward. Parameters, names, saving, loading and
 merging stay PEFT's, so a checkpoint is an ordinary PEFT checkpoint.
@@ -30,9 +30,9 @@ logger = logging.getLogger(__name__)
 
 
 class _OptimizerSteps:
-    """Counts the steps of all optimizers in this process.
+    """A count of the steps of all optimizers in this process.
 
-    An in-place change raises a tensor's version, but not if a fused optimizer makes it.
+    It is needed because a fused optimizer changes a tensor in place without raising the tensor's version.
     """
 
     count = 0
@@ -46,7 +46,7 @@ register_optimizer_step_post_hook(_OptimizerSteps.add)
 
 
 class Parts(NamedTuple):
-    """What an adapted layer is made of.
+    """The parts of an adapted layer.
 
     Attributes:
         weight: W, (out, in), frozen.
@@ -66,7 +66,7 @@ class Parts(NamedTuple):
 
 
 class Factors(NamedTuple):
-    """What a layer multiplies with between two optimizer steps, in the activations' dtype but for the direction.
+    """The factors of a layer between two optimizer steps, in the activations' dtype except for the direction.
 
     Attributes:
         a: A, (r, in).
@@ -82,34 +82,34 @@ class Factors(NamedTuple):
 
 
 def _squared_norm(weight: Tensor) -> Tensor:
-    """||W||^2 per output row, (out,) float32."""
+    """Return ||W||^2 per output row, (out,) float32."""
     return weight.float().square().sum(1)
 
 
 @torch.no_grad()
 def weight_norms(layers: Sequence[Parts]) -> list[Tensor]:
-    """||W + sBA|| per output row, (out,) float32, of each layer; all of them DoRA's."""
+    """Return ||W + sBA|| per output row, (out,) float32, for each of some DoRA layers."""
     norms = []
     for weight, squared_norm, a, b, _, scaling in layers:
         assert squared_norm is not None
-        # In W's dtype: the term is a small part of the sum, and copying W to float32 would take most of the time.
+        # The product is in W's dtype because the term is small and copying W to float32 would take most of the time.
         cross = ((weight @ a.to(weight.dtype).T).float() * b.float()).sum(1)
         a, b = a.float(), b.float()
         update = ((b @ (a @ a.T)) * b).sum(1)
         squared = squared_norm + 2 * scaling * cross + scaling**2 * update
-        # Rounding could take a row of zeros below zero.
+        # Rounding could make a row of zeros negative.
         norms.append(squared.clamp(min=torch.finfo(torch.float32).tiny).sqrt())
     return norms
 
 
 class FastLoraLinear(LoraLinear):
-    """PEFT's LoRA layer on a plain linear one, whose forward and gradient are a few products without copies.
+    """PEFT's LoRA layer on a plain linear layer, with a forward and a gradient of a few products without copies.
 
-    Made by `use_fast_adapters` out of a layer that exists; whatever is asked of a merged, disabled or multiple
-    adapter is left to PEFT.
+    `use_fast_adapters` turns existing layers into this class. PEFT's forward still handles merged, disabled and
+    multiple adapters.
 
     Attributes:
-        norm: ||W + sBA|| per output row, (out,) float32, as `refresh_norms` left it; None for LoRA.
+        norm: ||W + sBA|| per output row, (out,) float32, as of the last `refresh_norms`; None for LoRA.
     """
 
     norm: Tensor | None = None
@@ -120,7 +120,7 @@ class FastLoraLinear(LoraLinear):
     _factors_of: tuple[object, ...] = ()
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """The adapted layer's output, (..., out), from its input (..., in)."""
+        """Return the adapted layer's output, (..., out), for its input, (..., in)."""
         if self.disable_adapters or self.merged or len(self.active_adapters) != 1 or args or kwargs:
             return super().forward(x, *args, **kwargs)
         bias = cast("Tensor | None", self.get_base_layer().bias)
@@ -132,7 +132,7 @@ class FastLoraLinear(LoraLinear):
         return adapted
 
     def _in_plain_operations(self, x: Tensor) -> Tensor:
-        """For a compiler, which finds the gradient and what to fuse by itself; the norm is there already."""
+        """Compute the output for a compiler, which derives the gradient itself; the norm must be up to date."""
         weight, _, a, b, magnitude, scaling = self._parts()
         out, hidden = functional.linear(x, weight), functional.linear(x, a.to(x.dtype))
         if magnitude is None:
@@ -140,8 +140,8 @@ class FastLoraLinear(LoraLinear):
         fixed = magnitude.detach()
         direction = fixed / cast(Tensor, self.norm)
         update = functional.linear(hidden, (b * (scaling * direction)[:, None]).to(x.dtype))
-        out = (out * direction + update).to(x.dtype)  # in float32 until here
-        # The output is linear in m. A factor of 1 with that derivative needs nothing kept but the output.
+        out = (out * direction + update).to(x.dtype)  # The sum is in float32, so only its result is rounded.
+        # The output is linear in m. A factor of 1 with that derivative keeps nothing but the output for the backward.
         return (out * (1 + (magnitude - fixed) / fixed.where(fixed != 0, 1))).to(x.dtype)
 
     def _parts(self) -> Parts:
@@ -153,7 +153,7 @@ class FastLoraLinear(LoraLinear):
 
     @staticmethod
     def _state(parts: Parts) -> tuple[object, ...]:
-        """Changes whenever an adapter's weights do."""
+        """Return a value that changes whenever an adapter's weights do."""
         weight, _, a, b, magnitude, scaling = parts
         trained = (a, b) if magnitude is None else (a, b, magnitude)
         versions = tuple(part._version for part in trained)
@@ -162,7 +162,7 @@ class FastLoraLinear(LoraLinear):
 
     @torch.no_grad()
     def _stale(self) -> Parts | None:
-        """What to make the norm of, if there is one and the adapter has changed since it was made."""
+        """Return the parts to compute the norm from, or None if the norm is up to date or the layer has none."""
         parts = self._parts()
         if parts.magnitude is None or self._norm_of == self._state(parts):
             return None
@@ -172,15 +172,15 @@ class FastLoraLinear(LoraLinear):
         return parts._replace(squared_norm=self._squared_norm)
 
     def forget_norm(self) -> None:
-        """Have the norm made again before it is used next, whether the adapter has changed or not."""
+        """Force the norm to be recomputed before its next use, even if the adapter has not changed."""
         self._norm_of, self._factors_of = (), ()
 
     @torch.no_grad()
     def factors(self, dtype: torch.dtype) -> Factors:
-        """The factors of W + sBA, made once per optimizer step.
+        """Return the factors of W + sBA, computed once per optimizer step.
 
         Args:
-            dtype: The activations'.
+            dtype: The dtype of the activations.
         """
         parts = self._parts()
         state = (self._state(parts), dtype)
@@ -198,22 +198,22 @@ class FastLoraLinear(LoraLinear):
 
 
 def refresh_norms(
-    layers: Sequence[FastLoraLinear], make: Callable[[Sequence[Parts]], list[Tensor]] = weight_norms
+    layers: Sequence[FastLoraLinear], compute_norms: Callable[[Sequence[Parts]], list[Tensor]] = weight_norms
 ) -> None:
-    """Makes the norms of layers whose adapters have changed since: once per optimizer step.
+    """Recompute the norms of those layers whose adapters have changed: once per optimizer step.
 
     Args:
-        layers: Those that go through `make` together.
-        make: `weight_norms`, or a compiled form of it.
+        layers: The layers that go through `compute_norms` together.
+        compute_norms: `weight_norms`, or a compiled form of it.
     """
     stale = {layer: parts for layer in layers if (parts := layer._stale()) is not None}
     if stale:
-        for layer, norm in zip(stale, make(list(stale.values())), strict=True):
+        for layer, norm in zip(stale, compute_norms(list(stale.values())), strict=True):
             layer.norm, layer._norm_of = norm, layer._state(stale[layer])
 
 
 class _AdaptedLinear(torch.autograd.Function):
-    """direction * (Wx + s B A x) + bias for a frozen W, in place wherever the result is our own."""
+    """direction * (Wx + s B A x) + bias for a frozen W, computed in place on every intermediate result."""
 
     @staticmethod
     def forward(
@@ -233,9 +233,9 @@ class _AdaptedLinear(torch.autograd.Function):
         if factors.excess is None:
             out.addmm_(hidden, factors.b.T)
         else:
-            # All that the adapter adds, which is small, before the one sum that rounds to the output's precision.
+            # Everything that the adapter adds is small, so it is summed before the one addition that rounds.
             out.add_((out * factors.excess).addmm_(hidden, factors.b.T))
-        # m's gradient needs the output, which mostly lives on anyway; without DoRA none of it is kept.
+        # m's gradient needs the output, which mostly stays in memory anyway; LoRA has no m, so it keeps none.
         ctx.save_for_backward(rows, weight, hidden, magnitude, None if magnitude is None else out)
         ctx.factors, ctx.scaling = factors, scaling
         ctx.dtypes = weight_a.dtype, weight_b.dtype
@@ -251,10 +251,10 @@ class _AdaptedLinear(torch.autograd.Function):
         flat = gradient.flatten(0, -2)
         to_hidden = flat @ factors.b
         to_a = (to_hidden.T @ rows).to(dtype_a)
-        to_b = (hidden.T @ flat).T.to(dtype_b) * ctx.scaling  # in this order: the other one copies its large operand
+        to_b = (hidden.T @ flat).T.to(dtype_b) * ctx.scaling  # The reverse order would copy the large operand.
         to_magnitude = None
         if factors.direction is not None and factors.excess is not None:
-            # The output is linear in m, so its derivative by m is output / m; a row of zeros stays one.
+            # The output is linear in m, so its derivative by m is output / m; a row of zeros stays zero.
             to_magnitude = (flat * out).sum(0, dtype=torch.float32) / magnitude.where(magnitude != 0, 1)
             to_b *= factors.direction[:, None]
             flat = torch.addcmul(flat, flat, factors.excess)
@@ -268,8 +268,8 @@ class _AdaptedLinear(torch.autograd.Function):
 def start_magnitudes(model: PeftModel) -> None:
     """Set the magnitudes of fresh adapters to the float32 norms of their weights, so that they change nothing.
 
-    PEFT takes the norm in the weights' dtype. In bfloat16 a row then starts up to 0.4 % off what our float32 norm
-    divides by. Layers that keep PEFT's own forward also keep its norm and its magnitude.
+    PEFT computes the norm in the weights' dtype. In bfloat16 a row then starts up to 0.4 % off the float32 norm that
+    this module divides by. Layers that keep PEFT's forward also keep its norm and its magnitude.
 
     Args:
         model: The classifier with fresh adapters, after `use_fast_adapters`.
@@ -283,10 +283,10 @@ def start_magnitudes(model: PeftModel) -> None:
 
 
 def use_fast_adapters(model: PeftModel) -> int:
-    """Gives every LoRA or DoRA layer our forward where it is exact; the others keep PEFT's own.
+    """Turn every LoRA or DoRA layer for which it is exact into a `FastLoraLinear`; the others keep PEFT's forward.
 
-    It needs a plain linear base layer, not a quantised one, that is frozen, and no dropout, which a layer applies to
-    the adapter's input alone.
+    The base layer must be linear, frozen and not quantised. Dropout must be 0, since a layer applies it to the
+    adapter's input alone.
 
     Returns:
         The number of layers changed.
@@ -296,21 +296,22 @@ def use_fast_adapters(model: PeftModel) -> int:
         if not isinstance(module, LoraLinear):
             continue
         base = module.get_base_layer()
-        frozen = not any(parameter.requires_grad for parameter in base.parameters())  # the bias, too
+        frozen = not any(parameter.requires_grad for parameter in base.parameters())  # The bias counts, too.
         plain = type(base) is nn.Linear and not module.fan_in_fan_out and frozen
         known = all(
-            # PEFT keeps the class itself or an object.
+            # PEFT stores either the class or an instance of it.
             issubclass(variant if isinstance(variant, type) else type(variant), DoraLinearVariant)
             for variant in module.lora_variant.values()
         )
         if plain and known and all(isinstance(dropout, nn.Identity) for dropout in module.lora_dropout.values()):
-            # The layer stays the object that PEFT knows; only what it computes with is exchanged.
+            # PEFT holds references to the layer, so the object must stay the same; only its class changes.
             module.__class__ = FastLoraLinear
             changed += 1
         else:
             kept += 1
     if kept:
         logger.info(
-            "%d adapted layers keep PEFT's own forward: dropout above 0 or a base layer that is not plain", kept
+            "%d adapted layers keep PEFT's forward: dropout is above 0, or the base layer is not a plain linear one",
+            kept,
         )
     return changed

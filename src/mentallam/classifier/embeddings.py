@@ -1,4 +1,4 @@
-"""Embeddings: what the frozen base model makes of a post before it has learnt anything about criteria."""
+"""Post embeddings by the frozen base model, before it has learnt anything about criteria."""
 
 from collections.abc import Sequence
 
@@ -25,18 +25,18 @@ def embed_posts(
     tokens_per_pass: int,
     progress: str | None = None,
 ) -> NDArray[np.float32]:
-    """Mean of the last hidden states over the tokens of each post, each post read by itself.
+    """Return the mean of the last hidden states over each post's tokens; each post is read alone.
 
     Args:
         model: The base model; its head is not used.
-        prompter: Its tokenizer, and the room that a post has in a pair.
-        post_ids: Named in an error.
+        prompter: The tokenizer, and the number of tokens that a post may have in a pair.
+        post_ids: The posts' ids, for errors.
         texts: The posts, in the same order.
-        tokens_per_pass: Tokens of one pass; halved, and logged, where memory runs out.
-        progress: Words before a progress bar; no bar without them.
+        tokens_per_pass: Tokens of one pass; halved, with a log record, when memory runs out.
+        progress: Title of the progress bar; None shows no bar.
 
     Returns:
-        (posts, hidden size), in the order of the posts, averaged in float32 whatever the model computes in.
+        (posts, hidden size) in the order of the posts, averaged in float32 whatever the model's dtype.
 
     Raises:
         MentallamError: A single post does not fit into memory.

@@ -1,7 +1,7 @@
-"""Model families: the architectures that become a classifier, and what is refused because it would not be exact.
+"""Supported model families, and refusals of architectures whose packed scores would not be exact.
 
-`FAMILIES` is the one place where a family is added; tests/unit/classifier/test_families.py holds each to the same
-equalities (docs/models.md).
+`FAMILIES` is the only place where a family is added. tests/unit/classifier/test_families.py tests the same equalities
+for each (docs/models.md).
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,9 +29,9 @@ FAMILIES: dict[str, type[PreTrainedModel]] = {
     "qwen2": Qwen2ForSequenceClassification,
     "qwen3": Qwen3ForSequenceClassification,
 }
-"""By config.json's `model_type`, transformers' own generic classifier of the family."""
+"""transformers' generic classifier of each family, by config.json's `model_type`."""
 
-# Filled in by transformers' older spelling of a configuration.
+# transformers still accepts these keys of older configurations.
 _OLDER_KEYS = {"model_type", "rope_theta", "rope_scaling"}
 
 
@@ -39,8 +39,8 @@ def make_architecture(described: Mapping[str, Any], where: str = "model.architec
     """Return the architecture that `model.architecture` describes.
 
     Args:
-        described: The keys of a config.json; `model_type` names the family, llama without it.
-        where: What holds the keys, for the errors.
+        described: The keys of a config.json; `model_type` names the family and defaults to llama.
+        where: The place that holds the keys, for errors.
 
     Raises:
         MentallamError: The family is not supported, a key is unknown, or a value does not fit.
@@ -56,7 +56,7 @@ def read_architecture(folder: Path, gguf_file: str | None = None) -> PreTrainedC
     """Read the architecture of a base model on disk.
 
     Args:
-        folder: Where config.json or the GGUF file lies.
+        folder: The folder of config.json or of the GGUF file.
         gguf_file: Name of the GGUF file, if there is no config.json.
 
     Raises:
@@ -64,7 +64,7 @@ def read_architecture(folder: Path, gguf_file: str | None = None) -> PreTrainedC
         OSError, ValueError: The file can't be read.
     """
     if gguf_file is None and not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no config.json")  # transformers would make up an empty one
+        raise FileNotFoundError(f"{folder} holds no config.json")  # transformers would assume an empty one.
     described, _ = PreTrainedConfig.get_config_dict(str(folder), gguf_file=gguf_file, local_files_only=True)
     where = str(folder / (gguf_file or "config.json"))
     family = _config_class(described.get("model_type"), where)
@@ -77,11 +77,11 @@ def check_architecture(architecture: PreTrainedConfig, model: ModelConfig) -> No
     """Refuse a base that can't score pairs of `model.max_length` tokens exactly.
 
     Args:
-        architecture: The base model's.
-        model: Its configuration.
+        architecture: The base model's architecture.
+        model: The base model's configuration.
 
     Raises:
-        MentallamError: The message names the limit and what to do.
+        MentallamError: The base can't do it; the message names the limit and what to do.
     """
     positions = architecture.max_position_embeddings
     if model.max_length > positions:
@@ -111,7 +111,7 @@ def check_architecture(architecture: PreTrainedConfig, model: ModelConfig) -> No
 
 
 def changed(architecture: PreTrainedConfig, **values: Any) -> PreTrainedConfig:
-    """Return a copy of an architecture with other values; the types of its layers follow from these."""
+    """Return a copy of an architecture with other values; transformers derives the layers' types from them."""
     described = {name: value for name, value in architecture.to_dict().items() if name != "layer_types"}
     copy = type(architecture).from_dict({**described, **values})
     copy.name_or_path = architecture.name_or_path
@@ -119,7 +119,7 @@ def changed(architecture: PreTrainedConfig, **values: Any) -> PreTrainedConfig:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a question that names the most similar known word, or nothing."""
+    """Return a question that names the most similar known word, or an empty string."""
     similar = get_close_matches(word, sorted(known), 1)
     return f"; did you mean {similar[0]}?" if similar else ""
 

@@ -1,7 +1,7 @@
 """Hidden states below the trained layers: no epoch and no fold changes them, so a run computes them once.
 
-With `adapter.top_layers` the layers below learn nothing. What they make of a post with its criteria depends on the
-base model alone, and training goes on from there: it is neither computed nor held again for any step.
+With `adapter.top_layers` the layers below learn nothing. Their output for a post with its criteria depends only on the
+base model. Training starts from this output, so no step computes it again or keeps its activations.
 """
 
 import logging
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 def frozen_states(
     config: Config, base: BaseModel, posts: pd.DataFrame, criteria: pd.DataFrame, pairs: pd.DataFrame
 ) -> dict[str, Tensor]:
-    """What goes into the lowest trained layer, for every post with its labelled criteria.
+    """Compute the input of the lowest trained layer for every post with its labelled criteria.
 
     Args:
         config: The resolved configuration.
@@ -44,8 +44,8 @@ def frozen_states(
         pairs: Columns post_id, criterion_id, label.
 
     Returns:
-        By `<layers below>/<post_id>`, (tokens of the post's row, hidden size) in the model's dtype; empty where every
-        layer is trained. Texts can in part be told from hidden states: they are as private as the posts.
+        (tokens of the post's row, hidden size) in the model's dtype, by `<layers below>/<post_id>`; empty if every
+        layer is trained. A text can be partly recovered from hidden states, so they are as private as the posts.
 
     Raises:
         MentallamError: A single post with its criteria does not fit into memory, or the model has fewer layers.
@@ -79,15 +79,15 @@ def frozen_states(
 
 
 def with_states(examples: Sequence[PostExample], states: Mapping[str, Tensor], model: PeftModel) -> list[PostExample]:
-    """The examples with what goes into the lowest trained layer; as they are where every layer is trained.
+    """Return the examples with their hidden states, or unchanged if every layer is trained.
 
     Args:
-        examples: Posts, with the criteria that `frozen_states` asked of them.
-        states: What it gave.
+        examples: Posts with the same criteria as in `frozen_states`.
+        states: The result of `frozen_states`.
         model: The classifier.
 
     Raises:
-        MentallamError: The states are of other layers or other prompts.
+        MentallamError: The states belong to other layers or other prompts.
     """
     below = cast(Any, model).base_model.model.frozen_layers
     if not below:

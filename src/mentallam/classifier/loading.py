@@ -1,4 +1,4 @@
-"""Weights from disk, whole or not at all: transformers alone draws what is missing at random and drops what is left."""
+"""Loading of complete weights; transformers by itself draws missing weights at random and drops unknown ones."""
 
 import pickle
 from collections.abc import Callable, Collection, Iterator
@@ -12,12 +12,12 @@ from transformers.utils import logging as hf_logging
 from mentallam.errors import MentallamError
 
 UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError)
-"""What transformers raises for files that are damaged, incomplete, or of a format whose library is missing."""
+"""Errors that transformers raises for files that are damaged, incomplete, or need a library that is missing."""
 
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Silence transformers' progress bars, and its report on weights: `load_whole` checks these."""
+    """Silence transformers' progress bars and its report on weights, which `load_whole` checks instead."""
     verbosity = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
@@ -31,17 +31,19 @@ def quiet_loading() -> Iterator[None]:
 def load_whole(
     load: Callable[..., Any], folder: str | Path, way_out: str, fresh: Collection[str] = (), **options: Any
 ) -> Any:
-    """Load a model whose weights are all in its files and all used.
+    """Load a model and check that its files hold exactly the weights that its architecture takes.
+
+    Two kinds of surplus weights are allowed: the language-model head, and rotary frequencies, which are computed.
 
     Args:
-        load: A transformers class's `from_pretrained`.
-        folder: Where config.json and the weights lie.
+        load: `from_pretrained` of a transformers class.
+        folder: The folder of config.json and the weights.
         way_out: What the user can do, for the error.
-        fresh: Weights that no file has: those of a new head.
+        fresh: Names of weights that no file has: those of a new head.
         **options: Passed to `load`.
 
     Returns:
-        What `load` returns. Left over may be the language-model head, and rotary frequencies, which are computed.
+        The model that `load` returns.
 
     Raises:
         MentallamError: Weights can't be read, are missing, unknown to the architecture, or of another shape.
@@ -64,7 +66,7 @@ def load_whole(
 
 
 def unreadable(folder: str | Path, error: Exception, way_out: str) -> MentallamError:
-    """Return the sentence for a base model whose files can't be read."""
+    """Return the error for a base model whose files can't be read."""
     reason = str(error).strip().splitlines() or [type(error).__name__]
     return MentallamError(f"the base model in {folder} can't be loaded ({reason[0]}); {way_out}")
 

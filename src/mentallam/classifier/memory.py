@@ -1,14 +1,14 @@
-"""Memory of one training step, counted before there are weights: the step runs on torch's meta device.
+"""Memory of one training step, counted on torch's meta device before there are weights.
 
-A meta tensor has a shape and a dtype and no content, so a 7B model costs seconds and no memory, while every operation
-of the real code still makes and frees its results. Counting their storages gives what is alive at each moment: nothing
-is estimated by a formula, and a change of the attention or of DoRA changes the count by itself (docs/adr/0010).
+A meta tensor has a shape and a dtype but no content, so a 7B model takes seconds and no memory. Every operation of the
+real code still creates and frees its results, and counting their storages gives the memory in use at each moment.
+No formula estimates it, so a change of the attention or of DoRA changes the count without an edit here (docs/adr/0010).
 """
 
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as functional
 from accelerate.utils import send_to_device
 from peft import PeftModel
-from rich.table import Table
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedConfig
@@ -32,26 +31,26 @@ from mentallam.config import Config
 from mentallam.errors import MentallamError
 
 GB = 10**9
-BUDGETS_GB = (50, 24)  # the study's own plan; a workstation's GPU
-# What an allocator keeps beyond the tensors that are alive: measured once, with glibc's on a CPU (docs/performance.md).
+BUDGETS_GB = (50, 24)  # the study's limit, and a workstation's GPU
+# An allocator keeps some memory beyond the living tensors: measured once, with glibc on a CPU (docs/performance.md).
 ALLOWANCE = 0.2
-# For a tokenizer that is not on this machine; Llama's takes about four for English prose.
+# The estimate for a tokenizer that is not on this machine is cautious: Llama's takes about four for English prose.
 _CHARACTERS_PER_TOKEN = 3
-# Bytes of a weight in nf4 with double quantisation: 4 bits, a byte per 64 weights, a float32 per 256 of those bytes.
+# Bytes per weight in nf4 with double quantisation: 4 bits, a byte per 64 weights, a float32 per 256 of those bytes.
 NF4_BYTES = 0.5 + 1 / 64 + 4 / 64 / 256
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """What is in memory during a training step, in bytes.
+    """Memory in use during a training step, in bytes.
 
     Attributes:
         weights: Parameters and buffers, frozen and trained.
-        gradients: Of the trained parameters.
+        gradients: Gradients of the trained parameters.
         optimizer: The optimizer's state.
-        kept: What layers keep from one pass to the next, such as DoRA's norms.
-        activations: Alive between forward and backward: the batch, and what the backward will read.
-        workspace: What the peak has beyond all these: results that are gone again after their use.
+        kept: Tensors that layers keep from one pass to the next, such as DoRA's norms.
+        activations: Tensors alive between forward and backward: the batch, and everything that the backward will read.
+        workspace: The rest of the peak: intermediate results that are freed after their use.
     """
 
     weights: int
@@ -63,57 +62,40 @@ class StepMemory:
 
     @property
     def total(self) -> int:
-        """The peak."""
+        """Return the peak."""
         return sum(asdict(self).values())
 
 
+PARTS = tuple(field.name for field in fields(StepMemory))
+
+
 def plan_memory(config: Config, cache: Path, criteria: Mapping[str, str]) -> dict[str, Any]:
-    """Counts the memory of a training step with posts that fill `model.max_length`, with and without checkpointing.
+    """Count the memory of a training step with posts that fill `model.max_length`, with and without checkpointing.
 
     Args:
         config: The resolved configuration.
-        cache: Folder for weights that are converted or made on this machine; only a tokenizer is ever made here.
+        cache: Folder for weights that are converted or made on this machine; this function makes only a tokenizer.
         criteria: Wording by criterion id.
 
     Returns:
-        model, architecture_from, dtype, parameters, pass (what one pass holds), steps (a row per way of training, all
-        figures in bytes) and sentences (whether it fits).
+        model, architecture_from, dtype, parameters, pass (the content of one pass), steps (a row per way of training,
+        sizes in bytes) and sentences (whether each budget is enough).
 
     Raises:
         MentallamError: The architecture is known neither from the weights' config.json nor from the configuration.
     """
     architecture, origin = load_architecture(config.model, cache)
     examples, counted_by = longest_posts(config, cache, criteria)
-    parameters, steps = {}, []
-    smallest = replace(
-        config,
-        model=replace(config.model, quantization="nf4"),
-        training=replace(config.training, optimizer="adamw_8bit"),
-    )
-    ways = [config] if smallest == config else [config, smallest]
-    for way, checkpointing in product(ways, (False, True)):
-        model = empty_classifier(architecture, way)
-        parameters = {
-            "total": sum(parameter.numel() for parameter in model.parameters()),
-            "trainable": sum(parameter.numel() for parameter in _trained(model)),
-        }
-        memory = _all_layers(architecture, way, examples, checkpointing)
-        steps.append(
-            {
-                "quantization": way.model.quantization,
-                "optimizer_name": way.training.optimizer,
-                "gradient_checkpointing": checkpointing,
-                "configured": way is config and checkpointing == config.model.gradient_checkpointing,
-                **asdict(memory),
-                "total": memory.total,
-            }
-        )
-    first = examples[0]
+    steps = _count_ways(architecture, config, examples)
+    model, first = empty_classifier(architecture, config), examples[0]
     return {
         "model": config.model.name,
         "architecture_from": origin,
         "dtype": str(compute_dtype(config.model.dtype)).removeprefix("torch."),
-        "parameters": parameters,
+        "parameters": {
+            "total": sum(parameter.numel() for parameter in model.parameters()),
+            "trainable": sum(parameter.numel() for parameter in _trained(model)),
+        },
         "pass": {
             "posts": len(examples),
             "pairs": len(examples) * len(first.suffixes),
@@ -127,11 +109,42 @@ def plan_memory(config: Config, cache: Path, criteria: Mapping[str, str]) -> dic
     }
 
 
+def _count_ways(
+    architecture: PreTrainedConfig, config: Config, examples: Sequence[PostExample]
+) -> list[dict[str, Any]]:
+    """Return a row per way of training: as configured and as small as possible, each with and without checkpointing."""
+    smallest = replace(
+        config,
+        model=replace(config.model, quantization="nf4"),
+        training=replace(config.training, optimizer="adamw_8bit"),
+    )
+    ways = [config] if smallest == config else [config, smallest]
+    steps = []
+    for way, checkpointing in product(ways, (False, True)):
+        memory = _all_layers(architecture, way, examples, checkpointing)
+        steps.append(
+            {
+                "quantization": way.model.quantization,
+                "optimizer_name": way.training.optimizer,
+                "gradient_checkpointing": checkpointing,
+                "configured": way is config and checkpointing == config.model.gradient_checkpointing,
+                **asdict(memory),
+                "total": memory.total,
+            }
+        )
+    return steps
+
+
 def longest_posts(config: Config, cache: Path, criteria: Mapping[str, str]) -> tuple[list[PostExample], str]:
-    """One pass of posts, each cut so that its longest pair has `model.max_length` tokens.
+    """Return one pass of posts, each cut so that its longest pair has `model.max_length` tokens.
+
+    Args:
+        config: The resolved configuration.
+        cache: Folder for a tokenizer that is made on this machine.
+        criteria: Wording by criterion id.
 
     Returns:
-        The posts, and what counted the criteria's tokens: `tokenizer`, or `characters` where it is not on this machine.
+        The posts, and the source of the token counts: `tokenizer`, or `characters` if there is none on this machine.
     """
     prompt, length = config.model.prompt, config.model.max_length
     try:
@@ -145,7 +158,7 @@ def longest_posts(config: Config, cache: Path, criteria: Mapping[str, str]) -> t
         ]
         prefix = [0] * max(1, length - max(map(len, suffixes)))
         post, counted_by = PostExample("longest", prefix, True, list(criteria), suffixes, []), "characters"
-    # As training does: as many posts as the budget of a pass holds, but no more than an optimizer step takes.
+    # Training, too, takes as many posts as the budget of a pass holds, but no more than an optimizer step has.
     fitting = config.training.tokens_per_pass // post.n_tokens
     posts_per_step = round(config.training.effective_batch_pairs / len(criteria))
     return [replace(post, labels=[0] * len(criteria))] * max(1, min(fitting, posts_per_step)), counted_by
@@ -158,39 +171,29 @@ def step_memory(
     optimizer_name: str = "adamw",
     fused_attention: bool = False,
 ) -> StepMemory:
-    """Memory of a training step, counted over two passes: a later one finds gradients and optimizer state in place.
+    """Count the memory of a training step over two passes, since a later pass finds gradients and optimizer state.
 
-    The layers are counted as they run uncompiled, where they need more than compiled ones.
+    The layers are counted uncompiled; compiled ones need less.
 
     Args:
-        model: The classifier on the meta device, fresh.
+        model: A fresh classifier on the meta device.
         examples: Labelled posts of one pass.
         gradient_checkpointing: Keep only each layer's input, and compute the rest again in the backward.
         optimizer_name: adamw or adamw_8bit.
-        fused_attention: Count the block mask as well that compiled layers on a GPU take.
+        fused_attention: Also count the block mask that compiled layers on a GPU take.
     """
     model.train()
     if gradient_checkpointing:
-        with warnings.catch_warnings():  # of its name in transformers 6
+        with warnings.catch_warnings():  # transformers 6 renames the method and warns about it
             warnings.simplefilter("ignore", FutureWarning)
             model.gradient_checkpointing_enable({"use_reentrant": False})
-    # One tensor after the other, as the fused one that trains: no copies of all of them.
+    # Training's fused optimizer makes no copies of all tensors at once, so neither may this one: no foreach.
     optimizer = torch.optim.AdamW(_trained(model), foreach=False)
-    packed = pack(_as_trained(model, examples))
     live = _LiveStorages()
     for tensor in (*model.parameters(), *model.buffers()):
         live.add(tensor)
     weights = live.bytes
-    with live:
-        for _ in range(2):
-            before = live.bytes
-            batch: dict[str, Any] = send_to_device(packed, "meta")
-            mask = block_mask(batch["packing"], torch.device("meta")) if fused_attention else None
-            loss = functional.cross_entropy(model(**batch).logits, batch["labels"])
-            after_forward = live.bytes
-            loss.backward()
-            del batch, loss, mask
-            optimizer.step()
+    activations = _run_two_passes(model, optimizer, examples, live, fused_attention)
     gradients = sum(_nbytes(parameter.grad) for parameter in _trained(model) if parameter.grad is not None)
     state = sum(
         _nbytes(value)
@@ -205,15 +208,37 @@ def step_memory(
         gradients=gradients,
         optimizer=state if optimizer_name == "adamw" else sum(map(_adam_8bit, _trained(model))),
         kept=live.bytes - persistent,
-        activations=after_forward - before,
-        workspace=live.peak - live.bytes - (after_forward - before),
+        activations=activations,
+        workspace=live.peak - live.bytes - activations,
     )
+
+
+def _run_two_passes(
+    model: PeftModel,
+    optimizer: torch.optim.Optimizer,
+    examples: Sequence[PostExample],
+    live: "_LiveStorages",
+    fused_attention: bool,
+) -> int:
+    """Run two steps under the count, and return the bytes that the second one's forward leaves for its backward."""
+    packed = pack(_with_empty_states(model, examples))
+    with live:
+        for _ in range(2):
+            before = live.bytes
+            batch: dict[str, Any] = send_to_device(packed, "meta")
+            mask = block_mask(batch["packing"], torch.device("meta")) if fused_attention else None
+            loss = functional.cross_entropy(model(**batch).logits, batch["labels"])
+            activations = live.bytes - before
+            loss.backward()
+            del batch, loss, mask
+            optimizer.step()
+    return activations
 
 
 def _all_layers(
     architecture: PreTrainedConfig, config: Config, examples: Sequence[PostExample], gradient_checkpointing: bool
 ) -> StepMemory:
-    """`step_memory` of the whole model, counted on some layers: all are alike, and each adds the same to every part."""
+    """Return `step_memory` of the whole model from a count of two and three layers: each layer adds the same."""
     layers = architecture.num_hidden_layers
     counted = (2, 3) if layers > 3 and config.adapter.top_layers is None else (layers,)
     memories = []
@@ -234,26 +259,8 @@ def _all_layers(
     return StepMemory(**{part: two[part] + (layers - 2) * (three[part] - two[part]) for part in two})
 
 
-def memory_table(plan: Mapping[str, Any]) -> Table:
-    """The plan as a table: a row per part, a column per way of training."""
-    parameters, content = plan["parameters"], plan["pass"]
-    counts = f"{parameters['total']:,} parameters, {parameters['trainable']:,} trained"
-    table = Table(
-        title=f"{plan['model']}, {plan['dtype']}: {counts}",
-        caption=f"One pass: {content['posts']} posts, {content['pairs']} pairs of up to {content['tokens_per_pair']} "
-        f"tokens. * as configured",
-    )
-    table.add_column("GB")
-    for step in plan["steps"]:
-        table.add_column(_name(step) + (" *" if step["configured"] else ""), justify="right")
-    for part in ("weights", "gradients", "optimizer", "kept", "activations", "workspace", "total"):
-        figures = [f"{step[part] / GB:.2f}" for step in plan["steps"]]
-        table.add_row(part, *figures, style="bold" if part == "total" else None)
-    return table
-
-
 class _QuantisedLinear(nn.Linear):
-    """Stands for bitsandbytes' 4-bit layer: computes with a copy of its weight that is gone again after its use."""
+    """A stand-in for bitsandbytes' 4-bit layer, which computes with a temporary copy of its weight."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         output: torch.Tensor = _WithCopy.apply(input, self.weight)
@@ -273,7 +280,7 @@ class _WithCopy(torch.autograd.Function):
 
 
 class _LiveStorages(TorchDispatchMode):
-    """Bytes of the meta tensors that are alive, and their peak; views and tensors that are seen again count once."""
+    """A count of the bytes of living meta tensors, and of their peak; each storage counts once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -282,7 +289,7 @@ class _LiveStorages(TorchDispatchMode):
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def add(self, tensor: torch.Tensor) -> None:
-        storage = tensor.untyped_storage()  # the same object for all tensors on it, for as long as one is alive
+        storage = tensor.untyped_storage()  # one object for all tensors on it, as long as any of them is alive
         key, size = id(storage), storage.nbytes()
         if key in self._known or tensor.device.type != "meta":
             return
@@ -303,7 +310,7 @@ class _LiveStorages(TorchDispatchMode):
 
 
 def _tensors(made: Any) -> Iterator[torch.Tensor]:
-    """What an operation returns: a tensor, or a sequence with tensors in it."""
+    """Yield the tensors in an operation's result: a tensor, or a sequence with tensors in it."""
     if isinstance(made, torch.Tensor):
         yield made
     elif isinstance(made, list | tuple):
@@ -312,7 +319,7 @@ def _tensors(made: Any) -> Iterator[torch.Tensor]:
 
 
 def empty_classifier(architecture: PreTrainedConfig, config: Config) -> PeftModel:
-    """Base, adapters and head as `build_classifier` makes them, on the meta device."""
+    """Return a classifier on the meta device with the base, adapters and head of `build_classifier`."""
     with torch.device("meta"):
         base = empty_base(architecture, compute_dtype(config.model.dtype))
         if config.model.quantization == "nf4":
@@ -323,8 +330,8 @@ def empty_classifier(architecture: PreTrainedConfig, config: Config) -> PeftMode
         return add_adapter(base, config.adapter)
 
 
-def _as_trained(model: PeftModel, examples: Sequence[PostExample]) -> list[PostExample]:
-    """With the hidden states that training begins with where the layers below are not trained."""
+def _with_empty_states(model: PeftModel, examples: Sequence[PostExample]) -> list[PostExample]:
+    """Return the examples with hidden states to start from, as in training, if the lower layers are not trained."""
     inner: Any = model.base_model.model
     if not inner.frozen_layers:
         return list(examples)
@@ -337,7 +344,7 @@ def _trained(model: PeftModel) -> list[nn.Parameter]:
 
 
 def _adam_8bit(parameter: nn.Parameter) -> int:
-    """Bitsandbytes keeps both moments in a byte each and a float32 per 256 of them; small tensors' in float32."""
+    """Return bitsandbytes' state: a byte per moment and a float32 per 256 of them; float32 for small tensors."""
     size = parameter.numel()
     return 2 * (size + 4 * -(-size // 256)) if size >= 4096 else 2 * 4 * size
 
@@ -346,13 +353,14 @@ def _nbytes(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage().nbytes()
 
 
-def _name(step: Mapping[str, Any]) -> str:
+def step_name(step: Mapping[str, Any]) -> str:
+    """Return the name of a way of training for a row of `plan_memory`."""
     weights = "" if step["quantization"] == "none" else f"{step['quantization']}, {step['optimizer_name']}, "
     return weights + ("checkpointing" if step["gradient_checkpointing"] else "all activations")
 
 
 def _fit(budget: int, steps: Sequence[Mapping[str, Any]]) -> str:
-    need = {_name(step): step["total"] * (1 + ALLOWANCE) / GB for step in steps}
+    need = {step_name(step): step["total"] * (1 + ALLOWANCE) / GB for step in steps}
     fitting = [f"{name} ({size:.1f} GB)" for name, size in need.items() if size <= budget]
     others = [f"{name} ({size:.1f} GB)" for name, size in need.items() if size > budget]
     words = [f"{verb} {'; '.join(names)}" for verb, names in (("fits", fitting), ("too much is", others)) if names]

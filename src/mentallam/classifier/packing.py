@@ -4,9 +4,9 @@ The row holds one post after the other, each as its prefix and then its suffixes
 
     prefix_0 suffix_0,0 suffix_0,1 ... | prefix_1 suffix_1,0 suffix_1,1 ... | ...
 
-Every layer but attention works on tokens one by one, so it sees this row and no padding at all. Attention needs to
-know which token belongs where; that is the `packing`, made once per batch and used by all layers.
-Position ids restart at len(prefix) for every suffix: each pair is numbered as if it stood alone.
+Every layer except attention treats each token separately, so it works on this row without any padding. Attention needs
+to know where each token belongs. The `packing` says so; it is made once per batch and used by all layers.
+Position ids restart at len(prefix) for every suffix, so each pair is numbered as if it stood alone.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ from mentallam.classifier.prompts import PostExample
 
 
 class PackedPost(NamedTuple):
-    """Where one post lies in the row, and how its K suffixes, of at most S tokens, are laid out as a (K, S) table.
+    """The place of one post in the row, and of its K suffixes of at most S tokens in a (K, S) table.
 
     Attributes:
-        start: First token of the prefix.
-        suffixes: First token of the first suffix; the others follow it.
-        end: Behind the last token of the last suffix.
+        start: Index of the prefix's first token.
+        suffixes: Index of the first suffix's first token; the other suffixes follow it.
+        end: Index after the last suffix's last token.
         criteria: K.
         longest: S.
         cells: (end - suffixes,) int64, the cell k * S + s of each suffix token in the table.
@@ -42,7 +42,7 @@ Packing = list[PackedPost]
 
 
 class PackedBatch(TypedDict):
-    """What the model takes: T tokens that hold N pairs.
+    """The model's input: T tokens that hold N pairs.
 
     Attributes:
         input_ids: (1, T) int64.
@@ -50,7 +50,7 @@ class PackedBatch(TypedDict):
         packing: How the tokens belong together.
         pool_index: (N,) int64, the last token of each pair, pairs in the order of the examples.
         labels: (N,) int64, 1 matched, 0 unmatched; -100 where unknown.
-        inputs_embeds: (1, T, hidden size), what goes into the lowest trained layer, if the examples have it.
+        inputs_embeds: (1, T, hidden size), the input of the lowest trained layer, if the examples have it; else None.
     """
 
     input_ids: torch.Tensor
@@ -62,7 +62,7 @@ class PackedBatch(TypedDict):
 
 
 def pack(examples: Sequence[PostExample]) -> PackedBatch:
-    """Packs posts with their criteria into one row.
+    """Pack posts with their criteria into one row.
 
     Args:
         examples: Posts, each with at least one criterion; the criteria may differ from post to post.
@@ -74,7 +74,7 @@ def pack(examples: Sequence[PostExample]) -> PackedBatch:
         lengths = torch.tensor([len(suffix) for suffix in example.suffixes])
         ends = lengths.cumsum(0)
         prefix, longest = len(example.prefix), int(lengths.max())
-        within = torch.arange(int(ends[-1])) - (ends - lengths).repeat_interleave(lengths)  # place in its own suffix
+        within = torch.arange(int(ends[-1])) - (ends - lengths).repeat_interleave(lengths)  # index in the suffix
         cells = torch.arange(len(lengths)).repeat_interleave(lengths) * longest + within
         suffixes, end = start + prefix, start + prefix + len(within)
         packing.append(PackedPost(start, suffixes, end, len(lengths), longest, cells))

@@ -1,7 +1,7 @@
-"""How many posts go through the model at once: as many as a token budget holds, fewer once memory runs out.
+"""Passes: groups of posts that go through the model at once, as many as a token budget and memory allow.
 
-An optimizer step is made of whole posts, whatever the budget; it says only in how many passes they are worked off, so
-it changes memory and speed and no result.
+An optimizer step always covers the same whole posts. The budget decides only how many passes they take, so it changes
+memory and speed but no result.
 """
 
 import logging
@@ -17,24 +17,24 @@ logger = logging.getLogger(__name__)
 
 
 def passes(examples: Sequence[PostExample], tokens_per_pass: int) -> list[list[int]]:
-    """Splits posts into passes of posts of like length, the longest first: what does not fit shows at once.
+    """Split posts into passes of similar length, longest first so that a post too large for memory fails at once.
 
     Args:
         examples: Posts with the criteria asked of them.
-        tokens_per_pass: Tokens of the posts and criteria of one pass; a post with more is a pass of its own.
+        tokens_per_pass: Tokens of one pass, posts and criteria together; a post with more gets a pass to itself.
 
     Returns:
         The positions of each pass's posts.
     """
     lengths = [example.n_tokens for example in examples]
     split: list[list[int]] = []
-    room = 0
+    left = 0
     for position in sorted(range(len(examples)), key=lambda position: -lengths[position]):
-        if not split or lengths[position] > room:
+        if not split or lengths[position] > left:
             split.append([])
-            room = tokens_per_pass
+            left = tokens_per_pass
         split[-1].append(position)
-        room -= lengths[position]
+        left -= lengths[position]
     return split
 
 
@@ -45,18 +45,18 @@ def run_in_passes(
     way_out: str,
     start_over: Callable[[], None] | None = None,
 ) -> int:
-    """Runs all posts in passes; where memory runs out, goes on with half the budget.
+    """Run all posts in passes; when memory runs out, continue with half the budget.
 
     Args:
         examples: Posts with the criteria asked of them.
-        tokens_per_pass: The budget to begin with.
+        tokens_per_pass: The initial budget.
         run: Called with the positions of each pass's posts.
-        way_out: What the user can do where a single post does not fit.
-        start_over: For work that a broken pass spoils as a whole: called before all passes are run again. Without it
-            only those are run again that had not ended.
+        way_out: What the user can do if a single post does not fit.
+        start_over: Called before all passes run again, for work that one broken pass spoils completely. Without it,
+            only posts whose pass had not ended run again.
 
     Returns:
-        The budget that memory was enough for.
+        The budget that fitted into memory.
 
     Raises:
         MentallamError: A single post does not fit.
@@ -76,7 +76,7 @@ def run_in_passes(
                 raise
             if len(pass_) == 1:
                 raise MentallamError(_too_long(examples[pass_[0]], way_out)) from None
-        # Out here the error is gone, and with its traceback the tensors of the broken pass.
+        # This code is outside the except block because the error's traceback holds the tensors of the broken pass.
         tokens_per_pass = max(1, tokens_per_pass // 2)
         logger.warning(
             "out of memory with %d posts in a pass; tokens_per_pass is %d from here on, the result stays the same",
@@ -93,7 +93,7 @@ def run_in_passes(
 def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or should_reduce_batch_size(error):
         return True
-    return "not enough memory" in str(error)  # the CPU's allocator on Windows
+    return "not enough memory" in str(error)  # from the CPU's allocator on Windows
 
 
 def _too_long(example: PostExample, way_out: str) -> str:

@@ -1,4 +1,4 @@
-"""What is seen of a fold while it runs: one progress line, and its figures for the run's tracking."""
+"""Progress of a fold while it runs: one line on the screen or in the log, and its figures for MLflow."""
 
 import logging
 import sys
@@ -16,18 +16,18 @@ logger = logging.getLogger(__name__)
 
 LogMetrics = Callable[[dict[str, float], int], None]
 
-# Between two lines where there is no terminal on which one line could be written over and over.
+# Without a terminal no line can be overwritten, so lines are rare.
 _SECONDS_PER_LINE = 30.0
 _LINE = "{desc}: {n_fmt}/{total_fmt} {unit}, {elapsed} so far, {remaining} left{postfix}"
 
 
 def progress_bar(total: int, title: str | None, unit: str) -> "tqdm[Any]":
-    """A bar on a terminal; elsewhere, in a log file for example, a log line every half minute.
+    """Return a progress bar for a terminal; elsewhere, such as in a log file, one that logs a line every half minute.
 
     Args:
-        total: How much there is to do.
-        title: Words before the bar; neither bar nor lines without them.
-        unit: What is counted, in the plural.
+        total: Number of units to do.
+        title: Title of the bar; None shows neither bar nor lines.
+        unit: Name of the unit, in the plural.
     """
     if sys.stderr.isatty():
         return tqdm(total=total, desc=title, unit=f" {unit}", disable=title is None, dynamic_ncols=True)
@@ -38,13 +38,13 @@ def progress_bar(total: int, title: str | None, unit: str) -> "tqdm[Any]":
         disable=title is None,
         file=_LogLines(),
         mininterval=_SECONDS_PER_LINE,
-        miniters=1,  # else tqdm's own thread would print as it sees fit
+        miniters=1,  # Otherwise tqdm's monitor thread prints more lines.
         bar_format=_LINE,
     )
 
 
 class _LogLines:
-    """A file for tqdm that makes a log record of each state of the bar."""
+    """A file for tqdm that turns each state of the bar into a log record."""
 
     def write(self, text: str) -> None:
         line = text.replace("\x1b[A", "").strip()
@@ -52,14 +52,14 @@ class _LogLines:
             logger.info(line)
 
     def flush(self) -> None:
-        """Log records are not held back."""
+        """Do nothing: log records are not buffered."""
 
 
 class Progress(TrainerCallback):
-    """One bar per fold: epoch, loss, dev scores, pairs per second, memory, and the time left if it does not stop early.
+    """A bar per fold: epoch, loss, dev scores, pairs per second, memory, and the time left without early stopping.
 
     Args:
-        title: Words before the bar.
+        title: Title of the bar.
     """
 
     def __init__(self, title: str) -> None:
@@ -69,7 +69,7 @@ class Progress(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Opens the bar."""
+        """Open the bar."""
         self._bar = progress_bar(state.max_steps, self._title, "steps")
 
     def on_log(
@@ -80,7 +80,7 @@ class Progress(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Shows what is new: after each optimizer step its figures, after each epoch the dev scores."""
+        """Show the latest figures: those of each optimizer step, and the dev scores of each epoch."""
         logs = logs or {}
         for name in ("eval_loss", "eval_f1"):
             if name in logs:
@@ -98,12 +98,12 @@ class Progress(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Leaves the bar as it is."""
+        """Close the bar; its last state stays on the screen."""
         self._bar.close()
 
 
 class Tracking(TrainerCallback):
-    """Hands every figure that the Trainer logs to the run's tracking, and at the end how much memory was needed.
+    """A callback that passes the Trainer's figures to the run's tracking and, at the end, the peaks of memory.
 
     Args:
         log_metrics: Called with figures and the optimizer step that they belong to.
@@ -115,7 +115,7 @@ class Tracking(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Forgets the GPU memory of earlier folds."""
+        """Reset the peak of GPU memory, which earlier folds have set."""
         if on_gpu():
             torch.cuda.reset_peak_memory_stats()
 
@@ -127,7 +127,7 @@ class Tracking(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Passes on what is logged; the Trainer's count of FLOPs does not know packed rows."""
+        """Pass on the logged figures except the Trainer's count of FLOPs, which is wrong for packed rows."""
         metrics = {name.replace("eval_", "dev_"): float(value) for name, value in (logs or {}).items()}
         metrics.pop("total_flos", None)
         self._log_metrics(metrics, state.global_step)
@@ -135,16 +135,16 @@ class Tracking(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Logs the peaks of memory."""
+        """Log the peaks of memory."""
         self._log_metrics(peak_memory(), state.global_step)
 
 
 def peak_memory() -> dict[str, float]:
-    """peak_rss_bytes of this process since it began, and peak_gpu_bytes of torch's tensors where there is a GPU."""
+    """Return peak_rss_bytes of this process since it began and, with a GPU, peak_gpu_bytes of torch's tensors."""
     if sys.platform == "win32":
         peak = psutil.Process().memory_info().peak_wset
     else:
-        import resource  # Windows has none
+        import resource  # Windows lacks this module.
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     peaks = {"peak_rss_bytes": float(peak)}

@@ -1,4 +1,4 @@
-"""Scores of pairs under a model: the one path that evaluation and inference share."""
+"""Scores of pairs: the path that evaluation and inference share."""
 
 from collections.abc import Sequence
 
@@ -20,16 +20,16 @@ _WAY_OUT = "ask fewer criteria of it at a time, set inference.dtype=bfloat16, or
 def score_pairs(
     model: nn.Module, examples: Sequence[PostExample], tokens_per_pass: int, progress: str | None = None
 ) -> NDArray[np.float64]:
-    """Logit of each pair: the head's "yes" minus its "no".
+    """Return the logit of each pair: the head's output for "yes" minus its output for "no".
 
     Args:
         model: The classifier.
         examples: Posts with the criteria asked of them.
-        tokens_per_pass: Tokens of one pass; halved, and logged, where memory runs out.
-        progress: Words before a progress bar; no bar without them.
+        tokens_per_pass: Tokens of one pass; halved, with a log record, when memory runs out.
+        progress: Title of the progress bar; None shows no bar.
 
     Returns:
-        (N,) float64, pairs in the order of the examples. The probability is `sigmoid` of it.
+        (N,) float64, pairs in the order of the examples. `sigmoid` turns logits into probabilities.
 
     Raises:
         MentallamError: A single post with its criteria does not fit into memory.
@@ -43,11 +43,12 @@ def score_pairs(
         batch = pack([examples[position] for position in chosen])
         output = model(**send_to_device(batch, device)).logits
         found = (output[:, 1] - output[:, 0]).double().cpu()
-        for position, own in zip(chosen, found.split([len(examples[at].suffixes) for at in chosen]), strict=True):
-            logits[position] = own
+        pair_counts = [len(examples[position].suffixes) for position in chosen]
+        for position, post_logits in zip(chosen, found.split(pair_counts), strict=True):
+            logits[position] = post_logits
         bar.update(len(chosen))
 
-    # Not inference_mode: a norm that DoRA caches here serves the next training step.
+    # A norm that DoRA caches here serves the next training step, and inference_mode would make it unusable there.
     with torch.no_grad(), progress_bar(len(examples), progress, "posts") as bar:
         run_in_passes(examples, tokens_per_pass, run, _WAY_OUT)
     model.train(was_training)
@@ -55,5 +56,5 @@ def score_pairs(
 
 
 def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probability of "yes" from the logit that `score_pairs` gives."""
+    """Return the probability of "yes" for the logits that `score_pairs` returns."""
     return np.asarray(expit(logits))

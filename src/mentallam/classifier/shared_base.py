@@ -1,7 +1,7 @@
-"""The frozen base once per process: every fold's model has adapters and a head of its own on the same weights.
+"""The frozen base, loaded once per process: each fold's model adds its adapters and head to the same weights.
 
-Nothing changes a base: PEFT trains adapters beside it, and a merge makes copies (`checkpoint.load_checkpoint`). What
-PEFT puts into a model are modules, and these are new for each model (docs/adr/0018).
+Nothing changes a base. PEFT trains adapters beside it, and a merge makes copies (`checkpoint.load_checkpoint`). PEFT
+puts new modules into each model (docs/adr/0018).
 """
 
 import logging
@@ -24,9 +24,9 @@ class FrozenBase:
     """The decoder's tensors, on the device that computes.
 
     Attributes:
-        architecture: The base model's.
-        weights: By name, never written to.
-        buffers: By name, those that no file has, such as rotary frequencies.
+        architecture: The base model's architecture.
+        weights: Weights by name, never written to.
+        buffers: Buffers by name that no file has, such as rotary frequencies.
     """
 
     architecture: PreTrainedConfig
@@ -34,7 +34,7 @@ class FrozenBase:
     buffers: Mapping[str, Tensor]
 
     def put_into(self, decoder: nn.Module) -> None:
-        """Give a decoder without weights, on the meta device, these; no memory is taken but for the buffers."""
+        """Put these tensors into a decoder on the meta device; only the buffers are copied."""
         decoder.load_state_dict(dict(self.weights), assign=True)
         for name, buffer in self.buffers.items():
             owner, _, leaf = name.rpartition(".")
@@ -42,7 +42,7 @@ class FrozenBase:
 
 
 class _Kept:
-    """The base that was loaded last; only one, so that two never take memory together."""
+    """The base that was loaded last; only one is kept, so that two never take memory at the same time."""
 
     lock = threading.Lock()
     key: tuple[object, ...] | None = None
@@ -53,9 +53,9 @@ def frozen_base(base: BaseModel, dtype: torch.dtype, device: torch.device) -> Fr
     """Return the base's weights, loaded at the first call and kept until `release_base` or another base.
 
     Args:
-        base: Where it lies.
-        dtype: Of the weights.
-        device: Where they are held.
+        base: The base model on disk.
+        dtype: The dtype of the weights.
+        device: The device that holds them.
 
     Raises:
         MentallamError: The folder holds no complete model of a supported family.
@@ -70,7 +70,7 @@ def frozen_base(base: BaseModel, dtype: torch.dtype, device: torch.device) -> Fr
 
 
 def release_base() -> None:
-    """Forget the base; its memory is free once no model uses it."""
+    """Drop the base; its memory is freed once no model uses it."""
     with _Kept.lock:
         _Kept.key = _Kept.base = None
 

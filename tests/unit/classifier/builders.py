@@ -1,4 +1,4 @@
-"""Classifiers and examples of the tiny model, and comparisons of them."""
+"""Builders of tiny classifiers and examples, and comparisons of them."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ from tests.samples import CRITERIA, POSTS
 
 
 def make_classifier(base: BaseModel, config: Config, seed: int = 0) -> tuple[PeftModel, Prompter]:
-    """A classifier whose adapter does something: PEFT starts B at zero, which would hide a wrong adapter."""
+    """Return a classifier with a non-zero adapter: PEFT starts B at zero, which would hide a wrong adapter."""
     set_seed(seed)
     model, tokenizer = build_classifier(base, config)
     for name, parameter in model.named_parameters():
@@ -27,7 +27,7 @@ def make_classifier(base: BaseModel, config: Config, seed: int = 0) -> tuple[Pef
 
 
 def make_examples(prompter: Prompter) -> list[PostExample]:
-    """Posts of different lengths, one of which is asked two criteria only."""
+    """Return posts of different lengths, one of them with only two criteria."""
     return [
         prompter.example("s_1_1", POSTS["s_1_1"], labels=[0, 1, 0]),
         prompter.example("s_1_2", POSTS["s_1_2"], ["A.6", "A.1"], labels=[0, 0]),
@@ -36,7 +36,7 @@ def make_examples(prompter: Prompter) -> list[PostExample]:
 
 
 def pairwise_logits(model: PeftModel, examples: Iterable[PostExample]) -> torch.Tensor:
-    """The usual recipe, by transformers alone: one sequence per pair, the head on its last token. (N, 2)."""
+    """Return (N, 2) logits by transformers alone: one sequence per pair, the head on its last token."""
     inner = model.base_model.model
     rows = []
     for example in examples:

@@ -12,7 +12,7 @@ from tests.unit.classifier.builders import make_classifier, make_examples
 
 @pytest.fixture
 def only_new_garbage() -> Iterator[None]:
-    """A lack of memory ends in a garbage collection, which takes a second with all that is imported."""
+    """Exclude imported modules from the garbage collection that follows a lack of memory and would take a second."""
     gc.freeze()
     yield
     gc.unfreeze()

@@ -17,7 +17,7 @@ posts = st.lists(
 
 
 def sees(packing: Packing, length: int) -> Tensor:
-    """(T, T) bool by the rule itself: a token sees its own post's prefix and its own suffix, up to itself."""
+    """Return (T, T) bool by the rule: a token sees the prefix of its post and its suffix, up to itself."""
     part = torch.full((length, 2), -1)  # post, suffix; suffix -1 is the prefix
     for number, post in enumerate(packing):
         part[post.start : post.end, 0] = number
@@ -29,13 +29,13 @@ def sees(packing: Packing, length: int) -> Tensor:
 
 def with_one_token_everywhere(lengths: list[tuple[int, list[int]]]) -> list[PostExample]:
     return [
-        PostExample(str(number), [1] * prefix, False, [str(k) for k in range(len(own))], [[1] * n for n in own], [])
-        for number, (prefix, own) in enumerate(lengths)
+        PostExample(str(number), [1] * prefix, False, [str(k) for k in range(len(ends))], [[1] * n for n in ends], [])
+        for number, (prefix, ends) in enumerate(lengths)
     ]
 
 
 @given(posts, st.sampled_from([(4, 2), (3, 1), (2, 2)]), st.integers(1, 6))
-@example([(5, [3, 3]), (300, [2, 2, 2])], (4, 2), 4)  # suffixes of one length need no table of their own
+@example([(5, [3, 3]), (300, [2, 2, 2])], (4, 2), 4)  # suffixes of one length fill their table
 @settings(max_examples=60, deadline=None)
 def test_equals_softmax_under_a_dense_mask(
     lengths: list[tuple[int, list[int]]], heads: tuple[int, int], piece: int
@@ -87,7 +87,7 @@ def test_the_mask_of_the_fused_kernel_is_the_rule(lengths: list[tuple[int, list[
 @given(posts, st.integers(1, 6))
 @example([(0, [1]), (9, [3, 3, 5]), (11, [5])], 3)
 @settings(max_examples=60, deadline=None)
-def test_the_blocks_of_the_mask_are_those_that_pytorch_finds_pair_by_pair(
+def test_the_blocks_of_the_mask_equal_those_that_pytorch_finds_pair_by_pair(
     lengths: list[tuple[int, list[int]]], block: int
 ) -> None:
     packing = pack(with_one_token_everywhere(lengths))["packing"]
@@ -106,7 +106,7 @@ def test_the_blocks_of_the_mask_are_those_that_pytorch_finds_pair_by_pair(
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_fused_attention_equals_plain_where_a_cpu_can_show_it() -> None:
-    """Forward only; the gradient is in tests/gpu. The row has blocks of all kinds: hidden, in part visible, full."""
+    """Compare the forward only; tests/gpu compares the gradient. The row has hidden, partly visible and full blocks."""
     packing = pack(with_one_token_everywhere([(300, [40, 90, 7]), (150, [30, 30])]))["packing"]
     mask = attention.block_mask(packing, torch.device("cpu"))
     assert mask.kv_num_blocks.sum() > 6

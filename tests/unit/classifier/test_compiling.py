@@ -1,4 +1,4 @@
-"""Compiled layers on a CPU, and what a CPU can show of those for a GPU; these are trained in tests/gpu."""
+"""Compiled layers on a CPU, and as much of those for a GPU as a CPU can test; tests/gpu trains the latter."""
 
 import copy
 import gc
@@ -31,7 +31,7 @@ from tests.unit.trained_folds import ORIGIN
 
 
 def rounding_otherwise(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Callable[..., Any]:
-    """A backend for PyTorch's compiler: no C++ is made, and results differ in the last digits as those of C++ do."""
+    """Act as a compiler backend without C++ whose results differ in the last digits, as those of C++ do."""
 
     def run(*inputs: Any) -> Any:
         outputs = graph(*inputs)
@@ -44,7 +44,7 @@ def rounding_otherwise(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Ca
 
 @pytest.fixture
 def no_cpp(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Captures what is compiled as ever and runs it in seconds."""
+    """Capture the layers as usual, but compile no C++, which takes seconds instead of minutes."""
     real = torch.compile
 
     def compile_quickly(*args: Any, **options: Any) -> Any:
@@ -53,17 +53,17 @@ def no_cpp(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(torch, "compile", compile_quickly)
     attention._compiled_steps.cache_clear()
     yield
-    attention._compiled_steps.cache_clear()  # tests after this one want the real ones
+    attention._compiled_steps.cache_clear()  # Later tests need the real ones.
 
 
 @pytest.mark.parametrize("adapter", ["dora", "lora"])
-def test_what_is_compiled_equals_what_is_not(tiny_base: BaseModel, adapter: str) -> None:
+def test_a_compiled_adapter_equals_a_plain_one(tiny_base: BaseModel, adapter: str) -> None:
     model, _ = make_classifier(tiny_base, compose_config(PROJECT / "hydra_configs", "tiny", f"adapter={adapter}"))
     layer = next(module for module in model.modules() if isinstance(module, FastLoraLinear))
     other = copy.deepcopy(layer)
     x = torch.randn(1, 20, layer.in_features)
     refresh_norms([other])
-    # Captured as for a GPU, but run as it is: no C++ is made.
+    # The layer is captured as for a GPU, but the eager backend compiles no C++.
     outputs = [layer(x), torch.compile(other, backend="eager", fullgraph=True)(x)]
     torch.testing.assert_close(*outputs)
     for output in outputs:
@@ -82,7 +82,7 @@ def test_scores_of_the_compiled_model_follow_its_weights(
         for each in (model, plain):
             for name, parameter in each.named_parameters():
                 if "lora_B" in name:
-                    with torch.no_grad():  # not through .data, which no one is told of
+                    with torch.no_grad():  # A change through .data would leave the version as it is.
                         parameter.mul_(scale)
         assert score_pairs(model, examples, 512) == pytest.approx(score_pairs(plain, examples, 512), abs=1e-4)
 
@@ -106,7 +106,7 @@ def test_compiled_for_a_cpu_once_for_rows_of_any_number_of_posts(tiny_base: Base
 
 
 @pytest.mark.parametrize(("device", "taken"), [("cpu", False), ("cuda", True)])
-def test_each_device_has_its_own_switch(
+def test_each_device_has_a_switch(
     tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch, device: str, taken: bool
 ) -> None:
     compiled: list[PeftModel] = []
@@ -116,7 +116,7 @@ def test_each_device_has_its_own_switch(
     assert len(compiled) == taken
 
 
-def test_without_a_working_compiler_one_sentence_and_no_compiled_layers(
+def test_without_a_working_compiler_a_warning_and_no_compiled_layers(
     classifier: tuple[PeftModel, Prompter], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any, **__: Any) -> Any:
@@ -129,7 +129,7 @@ def test_without_a_working_compiler_one_sentence_and_no_compiled_layers(
     assert "model.compile_on_cpu: PyTorch's compiler does not work here (Failed to find C compiler.)" in caplog.text
 
 
-def test_what_cannot_be_compiled_is_one_sentence_with_the_way_out() -> None:
+def test_an_error_of_the_compiler_is_one_sentence_that_says_what_to_do() -> None:
     def branching(x: torch.Tensor) -> torch.Tensor:
         return x + 1 if x.sum() > 0 else x
 
@@ -144,7 +144,7 @@ def test_adapters_with_dropout_are_not_compiled(tiny_base: BaseModel) -> None:
 
 
 @pytest.mark.usefixtures("no_cpp")
-def test_uncompiled_again_a_model_is_what_it_was_to_the_last_bit(
+def test_uncompiling_restores_the_scores_to_the_last_bit(
     classifier: tuple[PeftModel, Prompter], examples: list[PostExample]
 ) -> None:
     model, _ = classifier
@@ -152,18 +152,18 @@ def test_uncompiled_again_a_model_is_what_it_was_to_the_last_bit(
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, FastLoraLinear):
-                module.lora_B["default"].weight.add_(0)  # other versions, same numbers: the norms are made again
+                module.lora_B["default"].weight.add_(0)  # The version changes, so the norms are recomputed.
     assert compile_layers(model)
-    assert score_pairs(model, examples, 512).tolist() != before  # else this test would show nothing
+    assert score_pairs(model, examples, 512).tolist() != before  # Otherwise this test would show nothing.
     uncompile_layers(model)
     assert not model.base_model.model.compiled
     assert score_pairs(model, examples, 512).tolist() == before
-    uncompile_layers(model)  # nothing is left to take back
+    uncompile_layers(model)  # A second call does nothing.
 
 
 @pytest.fixture
 def fold() -> dict[str, Any]:
-    """Eight posts for `fit_fold`: a post that says "tired" matches the last criterion."""
+    """Return eight posts for `fit_fold`; a post that says "tired" matches the last criterion."""
     ids = [f"p{number}" for number in range(8)]
     texts = [f"On day {number} I was " + ("tired." if number % 2 else "at the lake.") for number in range(8)]
     grid = [(post_id, name) for post_id in ids for name in CRITERIA]
@@ -189,7 +189,7 @@ def fit_compiled(base: BaseModel, fold: dict[str, Any]) -> tuple[TrainedFold, pd
 def test_a_fold_trained_compiled_decides_on_the_scores_that_its_checkpoint_gives(
     tiny_base: BaseModel, fold: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Here the dev posts are held out as well, so that both paths score the same posts."""
+    """Use the dev posts as the held-out posts as well, so that both paths score the same posts."""
     trained, dev = fit_compiled(tiny_base, fold)
     save_checkpoint(trained, tmp_path / "fold_0")
     loaded = load_checkpoint(tmp_path / "fold_0", Path(tiny_base.folder).parent)
@@ -198,7 +198,7 @@ def test_a_fold_trained_compiled_decides_on_the_scores_that_its_checkpoint_gives
 
 
 @pytest.mark.usefixtures("no_cpp")
-def test_a_fold_trained_compiled_is_gone_without_the_garbage_collector(
+def test_a_fold_trained_compiled_is_freed_without_the_garbage_collector(
     tiny_base: BaseModel, fold: dict[str, Any]
 ) -> None:
     gc.collect()

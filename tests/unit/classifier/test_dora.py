@@ -22,7 +22,7 @@ def lora_layers(model: PeftModel) -> list[LoraLinear]:
     return [module for module in model.modules() if isinstance(module, LoraLinear)]
 
 
-def with_pefts_own_forward(model: PeftModel) -> PeftModel:
+def with_pefts_forward(model: PeftModel) -> PeftModel:
     model = copy.deepcopy(model)
     for layer in lora_layers(model):
         layer.__class__ = LoraLinear
@@ -43,14 +43,12 @@ def test_every_projection_is_fast(classifier: tuple[PeftModel, Prompter]) -> Non
 
 
 @pytest.mark.parametrize("adapter", ["dora", "lora"])
-@pytest.mark.parametrize("fused", [False, True])  # a fused optimizer changes weights without a trace in their version
-def test_equals_pefts_own_in_logits_gradients_and_after_ten_steps(
-    tiny_base: BaseModel, adapter: str, fused: bool
-) -> None:
+@pytest.mark.parametrize("fused", [False, True])  # A fused optimizer leaves the version as it is.
+def test_equals_peft_in_logits_gradients_and_after_ten_steps(tiny_base: BaseModel, adapter: str, fused: bool) -> None:
     config = compose_config(PROJECT / "hydra_configs", "tiny", f"adapter={adapter}")
     ours, prompter = make_classifier(tiny_base, config)
     examples = make_examples(prompter)
-    pefts = with_pefts_own_forward(ours)
+    pefts = with_pefts_forward(ours)
     optimizers = [
         torch.optim.AdamW((p for p in m.parameters() if p.requires_grad), lr=1e-2, fused=fused) for m in (ours, pefts)
     ]
@@ -113,10 +111,10 @@ def test_a_fresh_adapter_changes_no_row(tiny_base: BaseModel, in_bfloat16: Confi
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_a_thousandth_more_of_a_magnitude_is_seen_in_bfloat16(
+def test_a_magnitude_a_thousandth_larger_changes_the_output_in_bfloat16(
     tiny_base: BaseModel, in_bfloat16: Config, compiled: bool
 ) -> None:
-    """Half of what bfloat16 can tell from 1 at best: rounded to it, neither direction nor output would move."""
+    """Change a magnitude by less than bfloat16 can tell from 1: a rounded direction or output would not move."""
     layer = lora_layers(make_classifier(tiny_base, in_bfloat16)[0])[0]
     layer.lora_B["default"].weight.data.mul_(0.1)  # the adapter's part of the output is small, as in training
     forward = torch.compile(layer, backend="eager") if compiled else layer
@@ -137,12 +135,12 @@ def test_a_thousandth_more_of_a_magnitude_is_seen_in_bfloat16(
 
 
 @pytest.mark.parametrize("adapter", ["dora", "lora"])
-def test_in_bfloat16_as_near_to_float32_as_pefts_own(tiny_base: BaseModel, adapter: str) -> None:
+def test_in_bfloat16_as_near_to_float32_as_peft(tiny_base: BaseModel, adapter: str) -> None:
     config = compose_config(PROJECT / "hydra_configs", "tiny", f"adapter={adapter} model.dtype=bfloat16")
     ours, prompter = make_classifier(tiny_base, config)
     examples = make_examples(prompter)
-    pefts = with_pefts_own_forward(ours)
-    exact = with_pefts_own_forward(ours).float()  # the same weights
+    pefts = with_pefts_forward(ours)
+    exact = with_pefts_forward(ours).float()  # the same weights
     found = []
     for model in (ours, pefts, exact):
         logits, loss = logits_and_loss(model, examples)
@@ -161,7 +159,7 @@ def test_pefts_checkpoints_and_ours_are_the_same_files(
     tiny_base: BaseModel, in_bfloat16: Config, tmp_path: Path
 ) -> None:
     ours, prompter = make_classifier(tiny_base, in_bfloat16)
-    pefts = with_pefts_own_forward(ours)
+    pefts = with_pefts_forward(ours)
     examples = make_examples(prompter)
     for saved in (ours, pefts):
         folder = tmp_path / type(lora_layers(saved)[0]).__name__
@@ -175,7 +173,7 @@ def test_pefts_checkpoints_and_ours_are_the_same_files(
 
 
 def distances(one: tuple[Tensor, dict[str, Tensor]], other: tuple[Tensor, dict[str, Tensor]]) -> list[float]:
-    """Relative distance of the logits, then of the gradients of A, B, magnitude and head, each as one vector."""
+    """Return the relative distance of the logits, then of the gradients of A, B, magnitude and head as vectors."""
     kinds = [kind for kind in ("lora_A", "lora_B", "magnitude", "score") if any(kind in name for name in one[1])]
     pairs = [(one[0], other[0])]
     for kind in kinds:
@@ -188,7 +186,7 @@ def test_leaves_dropout_to_peft(tiny_base: BaseModel, caplog: pytest.LogCaptureF
     with caplog.at_level("INFO"):
         model, _ = make_classifier(tiny_base, compose_config(PROJECT / "hydra_configs", "tiny", "adapter.dropout=0.1"))
     assert not any(isinstance(layer, FastLoraLinear) for layer in lora_layers(model))
-    assert "keep PEFT's own forward" in caplog.text
+    assert "keep PEFT's forward" in caplog.text
 
 
 def test_a_disabled_or_merged_adapter_is_left_to_peft(
@@ -209,7 +207,7 @@ def test_a_disabled_or_merged_adapter_is_left_to_peft(
 
 
 def test_bias_and_a_row_of_zeros() -> None:
-    """Llama has neither; other bases might."""
+    """Cover what Llama has not but other bases might have."""
     torch.manual_seed(0)
     base = torch.nn.Sequential(torch.nn.Linear(12, 6))
     base[0].weight.data[2] = 0
@@ -231,7 +229,7 @@ def test_bias_and_a_row_of_zeros() -> None:
         torch.testing.assert_close(ours[name], theirs[name])
 
 
-def test_norm_is_exact_enough_beside_bfloat16_weights() -> None:
+def test_the_norm_of_bfloat16_weights_is_exact_enough() -> None:
     torch.manual_seed(0)
     base = (torch.randn(96, 64) * 0.1).bfloat16()
     a, b = torch.randn(8, 64) * 0.1, torch.randn(96, 8) * 0.05
@@ -241,6 +239,6 @@ def test_norm_is_exact_enough_beside_bfloat16_weights() -> None:
     assert error.max() < 1e-3  # a bfloat16 weight is itself known to 4e-3
 
 
-def test_a_base_that_is_trained_too_is_left_to_peft() -> None:
+def test_a_trained_base_is_left_to_peft() -> None:
     model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(12, 6)), LoraConfig(target_modules=["0"], bias="all"))
-    assert use_fast_adapters(model) == 0  # our gradient has none for it
+    assert use_fast_adapters(model) == 0  # The fast gradient has no part for the base.

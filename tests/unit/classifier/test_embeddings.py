@@ -29,7 +29,7 @@ def loaded(tiny_base: BaseModel) -> Loaded:
 
 @pytest.fixture(params=[False, True], ids=["plain", "begin-of-sequence"])
 def prompter(loaded: Loaded, tiny_config: Config, request: pytest.FixtureRequest) -> Prompter:
-    """With the tiny tokenizer, and with one that puts <s> before everything, as Llama 2's."""
+    """Return one with the tiny tokenizer, and one whose tokenizer puts <s> before everything, like Llama 2's."""
     tokenizer = copy.deepcopy(loaded[1])
     if request.param:
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
@@ -41,12 +41,12 @@ def prompter(loaded: Loaded, tiny_config: Config, request: pytest.FixtureRequest
 
 
 def one_by_one(model: LlamaModel, prompter: Prompter) -> np.ndarray:
-    """By transformers alone: each post in a sequence of its own, the mean over its words' tokens."""
+    """Compute the means by transformers alone, with one sequence per post."""
     rows = []
     begin = [prompter.tokenizer.bos_token_id] * prompter.begin_tokens
-    room = prompter.post_tokens - len(prompter.tokenizer("post: ", add_special_tokens=False)["input_ids"])
+    longest = prompter.post_tokens - len(prompter.tokenizer("post: ", add_special_tokens=False)["input_ids"])
     for text in TEXTS:
-        post = prompter.tokenizer(text, add_special_tokens=False)["input_ids"][:room]
+        post = prompter.tokenizer(text, add_special_tokens=False)["input_ids"][:longest]
         with torch.no_grad():
             rows.append(model(torch.tensor([begin + post])).last_hidden_state[0, len(begin) :].mean(0).numpy())
     return np.stack(rows)
@@ -79,7 +79,7 @@ def test_embeddings_survive_a_lack_of_memory(
     assert "tokens_per_pass is 500 from here on" in caplog.text
 
 
-def test_a_post_that_does_not_fit_names_the_way_out(loaded: Loaded, prompter: Prompter) -> None:
+def test_a_post_that_does_not_fit_is_an_error_that_says_what_to_do(loaded: Loaded, prompter: Prompter) -> None:
     def fail(module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
         raise NO_MEMORY
 

@@ -1,6 +1,7 @@
-"""Every supported family is held to the same equalities, on small random models with nothing at its neutral value."""
+"""The same equalities for every supported family, on small random models without neutral values."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,6 @@ from mentallam.classifier import weights
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_checkpoint
 from mentallam.classifier.compiling import compile_layers
 from mentallam.classifier.families import FAMILIES, changed, check_architecture, make_architecture
-from mentallam.classifier.loading import load_whole
 from mentallam.classifier.memory import empty_classifier
 from mentallam.classifier.model import add_adapter, check_adapter, load_base
 from mentallam.classifier.packing import pack
@@ -35,7 +35,9 @@ from tests.unit.classifier.test_packing import check_logits
 from tests.unit.trained_folds import DECISION, ORIGIN
 
 HYDRA = PROJECT / "hydra_configs"
-WINDOW = {"sliding_window": 512}  # as long as the longest pair: never seen
+# prompt.yaml is a part of the other files.
+MODEL_FILES = sorted(file.stem for file in (HYDRA / "model").glob("*.yaml") if file.stem != "prompt")
+WINDOW = {"sliding_window": 512}  # As long as the longest pair, so it hides nothing.
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 500000.0,
@@ -59,7 +61,7 @@ def base_of(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
     @cache
     def make(variant: str) -> BaseModel:
-        # Of smaller weights attention would be even, and the gradients of queries and keys next to nothing.
+        # Smaller weights would make attention uniform, and the gradients of queries and keys almost zero.
         described = {**tiny_config.model.architecture, "initializer_range": 0.1, **VARIANTS[variant]}
         model = replace(tiny_config.model, architecture=described)
         made = prepare_base_model(model, folder / "random", [*POSTS.values(), *CRITERIA.values()])
@@ -67,7 +69,7 @@ def base_of(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Ca
         stored = load_file(path / "model.safetensors")
         generator = torch.Generator().manual_seed(0)
         for tensor in stored.values():
-            if tensor.dim() == 1:  # norms start as ones and biases as zeros, which would hide that they are ignored
+            if tensor.dim() == 1:  # Norms of one and biases of zero would hide that they are ignored.
                 tensor += 0.3 * torch.randn(tensor.shape, generator=generator)
         save_file(stored, path / "model.safetensors", {"format": "pt"})
         return prepare_base_model(replace(model, name=variant, source="hub", path=str(path)), folder)
@@ -90,11 +92,29 @@ def test_every_family_of_the_table_is_tested() -> None:
     assert {variant.get("model_type", "llama") for variant in VARIANTS.values()} == set(FAMILIES)
 
 
-# the equalities
+def test_the_docs_list_every_family_and_its_model_files(tmp_path: Path) -> None:
+    section = (PROJECT / "docs" / "models.md").read_text(encoding="utf-8").split("\n## Families\n")[1].split("\n## ")[0]
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+    listed = {family.strip(" `"): set(re.findall(r"`(\w+)`", files)) for _, family, _, files, _ in rows}
+    files: dict[str, set[str]] = {family: set() for family in FAMILIES}
+    for name in MODEL_FILES:
+        architecture, _ = load_architecture(compose_config(HYDRA, "smollm2", f"model={name}").model, tmp_path)
+        files[architecture.model_type].add(name)
+    assert listed == files
+    assert len(rows) == len(FAMILIES)
+
+
+def test_the_docs_list_every_variant_and_the_equalities_hold_for_each() -> None:
+    page = (PROJECT / "docs" / "models.md").read_text(encoding="utf-8")
+    (header,) = (line for line in page.splitlines() if line.startswith("| equality |"))
+    assert [cell.strip() for cell in header.strip("|").split("|")][1:-1] == list(VARIANTS)
+
+
+# Equalities
 
 
 def test_the_base_computes_what_transformers_does(base: BaseModel, config: Config) -> None:
-    """Against the family's class as transformers loads it, with its own attention and masks."""
+    """Compare with the family's class as transformers loads it, with transformers' attention and masks."""
     model, tokenizer = load_base(base, torch.float32)
     prompter = Prompter(tokenizer, config.model.prompt, CRITERIA, config.model.max_length)
     example = prompter.example("p", POSTS["s_1_2"])
@@ -107,7 +127,7 @@ def test_the_base_computes_what_transformers_does(base: BaseModel, config: Confi
 
 def test_packed_equals_pairwise(base: BaseModel, config: Config) -> None:
     model, prompter = make_classifier(base, config)
-    packed, pairwise = check_logits(model, make_examples(prompter))  # logits within 1e-5
+    packed, pairwise = check_logits(model, make_examples(prompter))  # The logits are equal within 1e-5.
     assert relative_difference(packed, pairwise) < 1e-5
 
 
@@ -123,20 +143,20 @@ def test_save_equals_load_and_merged_equals_adapter(base: BaseModel, config: Con
     assert abs(score_pairs(merged.model, examples, 512) - scores).max() < 1e-5
     with merged.model.disable_adapter():
         assert abs(score_pairs(merged.model, examples, 512) - scores).max() > 1e-3
-    assert (score_pairs(loaded.model, examples, 512) == scores).all()  # merging has not changed what is shared
+    assert (score_pairs(loaded.model, examples, 512) == scores).all()  # The merge has not changed the shared weights.
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 @pytest.mark.parametrize("variant", ["mistral", "qwen2", "qwen3"])
 def test_compiled_equals_plain(variant: str, base_of: Callable[[str], BaseModel], tiny_config: Config) -> None:
-    """For real, with C++ made; of Llama, with adapters everywhere, in test_compiling.py."""
+    """Compile real C++; test_compiling.py does the same for Llama, with adapters on all projections."""
     base = base_of(variant)
     config = replace(tiny_config, adapter=replace(tiny_config.adapter, target_modules=["q_proj", "down_proj"]))
     compiled, prompter = make_classifier(base, config)
     plain, _ = make_classifier(base, config)
     assert compile_layers(compiled)
     examples = make_examples(prompter)
-    # Else torch would leave uncompiled, without a word, what it has compiled for several models already.
+    # By default torch silently stops compiling a function that it has compiled for several models.
     with torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True):
         for model in (compiled.train(), plain.train()):
             batch: dict[str, Any] = dict(pack(examples))
@@ -155,7 +175,7 @@ def test_memory_is_counted_on_the_same_parameters(base: BaseModel, config: Confi
     }
 
 
-# what is refused
+# Refusals
 
 
 UNSUPPORTED = ("gemma", "gemma2", "gemma3_text", "phi3", "gpt_neox", "mixtral", "qwen3_moe", "mllama", "never-heard-of")
@@ -271,7 +291,7 @@ def test_the_refusals_hold_for_a_checkpoints_base_as_well(tiny_base: BaseModel, 
         prepare_base_model(longer, Path(tiny_base.folder).parent)
 
 
-# weights that are not whole
+# Incomplete weights
 
 
 def without(key: str) -> Callable[[dict[str, torch.Tensor]], None]:
@@ -328,25 +348,12 @@ def test_a_folder_that_is_not_whole_is_refused(
 def test_the_weights_of_another_family_are_refused(
     other: str, seen: str, base_of: Callable[[str], BaseModel], tmp_path: Path
 ) -> None:
-    """As these loaded before: with a configuration that calls them a Llama."""
+    """Use a configuration that calls the weights a Llama, with which they used to load."""
     base = replace(base_of(other), folder=str(shutil.copytree(base_of(other).folder, tmp_path / "copy")))
     file = tmp_path / "copy" / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "model_type": "llama", "layer_types": None}))
     with pytest.raises(MentallamError, match=f"beyond what its architecture takes, the weights .*{seen} and"):
         load_base(base, torch.float32)
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
-@pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_damaged_files_are_one_sentence_with_the_way_out(
-    name: str, damage: str, tiny_base: BaseModel, tmp_path: Path
-) -> None:
-    base = replace(tiny_base, folder=str(shutil.copytree(tiny_base.folder, tmp_path / "copy")))
-    file = tmp_path / "copy" / name
-    file.write_bytes(file.read_bytes()[:100]) if damage == "cut" else file.unlink()
-    with pytest.raises(MentallamError, match=r"base model in .*copy can't be loaded .*; remove this folder") as error:
-        load_base(base, torch.float32)
-    assert "\n" not in error.value.message
 
 
 @pytest.mark.parametrize(("key", "refused"), [("model.norm.weight", True), ("lm_head.weight", False)])
@@ -362,17 +369,7 @@ def test_the_wheels_file_is_checked_when_it_is_converted(
         weights._from_wheel(model, tmp_path)
 
 
-def test_what_the_loader_says_is_checked_whatever_it_loads() -> None:
-    def load(folder: str, **options: Any) -> Any:
-        assert options == {"output_loading_info": True, "ignore_mismatched_sizes": True, "dtype": 1}
-        return "model", {"missing_keys": {"score.weight"}, "mismatched_keys": set(), "unexpected_keys": set()}
-
-    assert load_whole(load, "folder", "do this", ["score.weight"], dtype=1) == "model"
-    with pytest.raises(MentallamError, match=r"^the base model in folder lacks the weights score\.weight; do this$"):
-        load_whole(load, "folder", "do this", dtype=1)
-
-
-# target modules
+# Target modules
 
 
 @pytest.mark.parametrize(
@@ -405,13 +402,11 @@ def test_too_many_layers_are_refused_before_weights_are_read(tiny_base: BaseMode
         check_adapter(tiny_base.architecture(), replace(tiny_config.adapter, top_layers=3))
 
 
-# configurations and tokenizers
+# Configurations and tokenizers
 
 
-@pytest.mark.parametrize("name", [file.stem for file in sorted((HYDRA / "model").glob("*.yaml"))])
+@pytest.mark.parametrize("name", MODEL_FILES)
 def test_every_model_file_composes_and_names_a_supported_base(name: str, tmp_path: Path) -> None:
-    if name == "prompt":  # a part of the others
-        return
     model = compose_config(HYDRA, "smollm2", f"model={name}").model
     architecture, _ = load_architecture(model, tmp_path)
     assert architecture.model_type in FAMILIES
@@ -419,7 +414,7 @@ def test_every_model_file_composes_and_names_a_supported_base(name: str, tmp_pat
 
 
 def byte_level() -> PreTrainedTokenizerFast:
-    """As Qwen's and Llama 3's; like Qwen's it has no token for the beginning."""
+    """Return a tokenizer like Qwen's and Llama 3's; like Qwen's it has no begin token."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate([*alphabet, "<|endoftext|>"])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -429,7 +424,7 @@ def byte_level() -> PreTrainedTokenizerFast:
 
 
 def with_space() -> PreTrainedTokenizerFast:
-    """As Llama 2's and Mistral's: it puts a space before every piece of text."""
+    """Return a tokenizer like Llama 2's and Mistral's, which puts a space before every piece of text."""
     alphabet = ["\u2581", *map(chr, range(33, 127)), "<s>"]
     tokenizer = Tokenizer(models.BPE(vocab={token: number for number, token in enumerate(alphabet)}, merges=[]))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
@@ -467,6 +462,6 @@ def test_prompts_of_a_tokenizer_that_has_no_begin_token(tiny_config: Config) -> 
     text = "post: Hi <|endoftext|>, criterion: Depressed mood: sad, empty, hopeless. Does the post match the"
     assert tokenizer.decode(example.prefix + example.suffixes[0]).startswith(text)
     assert tokenizer.eos_token_id not in example.prefix
-    alone = prompter.post_alone("p", "x")  # one token, so nothing is left to stand before it
+    alone = prompter.post_alone("p", "x")  # One token leaves nothing for the prefix.
     assert (alone.prefix, len(alone.suffixes[0])) == ([], 1)
     assert pack([alone])["pool_index"].tolist() == [0]

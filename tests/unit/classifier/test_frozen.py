@@ -1,4 +1,4 @@
-"""Training from kept hidden states is the training it replaces, without the work below the trained layers."""
+"""Training from kept hidden states: the same results as without them, and no work below the trained layers."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -39,7 +39,7 @@ def frames() -> dict[str, pd.DataFrame]:
         (post_id, criterion_id, (number + place) % 2)
         for number, post_id in enumerate(posts["post_id"])
         for place, criterion_id in enumerate(CRITERIA)
-        if (post_id, place) != ("p0", 0)  # a post that is asked less
+        if (post_id, place) != ("p0", 0)  # One post lacks a label.
     ]
     return {
         "posts": posts,
@@ -76,7 +76,7 @@ def ready(
 
 @pytest.fixture
 def runs_below(classifier: tuple[PeftModel, Prompter]) -> Iterator[list[int]]:
-    """An entry per run of the layer that is not trained."""
+    """Return a list that gets an entry per run of the layer that is not trained."""
     seen: list[int] = []
     layers = cast(Any, classifier[0]).base_model.model.model.layers
     with layers[0].register_forward_hook(lambda *_: seen.append(1)):
@@ -116,7 +116,7 @@ def test_a_training_comes_to_the_same_scores(
         posts = with_states(plain, states, model) if kept else plain
         options = replace(config.training, max_epochs=2, tokens_per_pass=200)
         train(model, posts[:8], posts[8:], options, 7, lambda *_: None)
-        scores.append(score_pairs(model, plain, 1000))  # the whole model, whatever it was trained with
+        scores.append(score_pairs(model, plain, 1000))  # Both score with the whole model.
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
     assert not np.allclose(scores[0], scores[0].mean(), atol=1e-2)
 
@@ -145,7 +145,7 @@ def test_compiled_layers_take_kept_states_too(
     assert runs_below == []
 
 
-def test_a_post_has_the_states_of_its_own_row(
+def test_states_equal_those_of_each_post_alone(
     states: dict[str, torch.Tensor], examples: list[PostExample], classifier: tuple[PeftModel, Prompter]
 ) -> None:
     decoder = cast(Any, classifier[0]).base_model.model.model
@@ -161,7 +161,7 @@ def test_a_post_has_the_states_of_its_own_row(
 def test_nothing_is_computed_where_every_layer_is_trained(
     tiny_config: Config, tiny_base: BaseModel, frames: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(frozen, "load_base")  # nor is a model loaded for it
+    monkeypatch.delattr(frozen, "load_base")  # No model is loaded either.
     assert frozen_states(tiny_config, tiny_base, **frames) == {}
 
 
@@ -190,7 +190,7 @@ def test_states_of_another_configuration_are_refused(
         with_states(examples, spoilt, classifier[0])
 
 
-def test_more_layers_than_there_are_is_one_sentence(
+def test_more_layers_than_the_model_has_are_one_sentence(
     tiny_config: Config, tiny_base: BaseModel, frames: dict[str, pd.DataFrame]
 ) -> None:
     config = replace(tiny_config, adapter=replace(tiny_config.adapter, top_layers=3))
@@ -198,7 +198,7 @@ def test_more_layers_than_there_are_is_one_sentence(
         frozen_states(config, tiny_base, **frames)
 
 
-def test_a_part_of_the_decoder_leaves_the_whole_as_it_is(classifier: tuple[PeftModel, Prompter]) -> None:
+def test_a_part_of_the_decoder_leaves_the_whole_unchanged(classifier: tuple[PeftModel, Prompter]) -> None:
     decoder = cast(Any, classifier[0]).base_model.model.model
     layers, norm = list(decoder.layers), decoder.norm
     below, above = some_layers(decoder, 0, 1), some_layers(decoder, 1, None)

@@ -29,7 +29,7 @@ def packed_loss(model: PeftModel, examples: list[PostExample]) -> tuple[torch.Te
 
 
 def check_logits(model: PeftModel, examples: list[PostExample]) -> tuple[Gradients, Gradients]:
-    """The packed and the pairwise gradients, after checking that the logits are equal."""
+    """Check that the logits are equal, and return the packed and the pairwise gradients."""
     packed, loss = packed_loss(model, examples)
     loss.backward()
     packed_gradients = gradients(model)
@@ -40,7 +40,7 @@ def check_logits(model: PeftModel, examples: list[PostExample]) -> tuple[Gradien
     torch.nn.functional.cross_entropy(pairwise, labels).backward()
 
     assert (packed - pairwise).abs().max() < 1e-5
-    assert pairwise.std() > 1e-3  # equal because computed, not because constant
+    assert pairwise.std() > 1e-3  # The equality would mean nothing for constant logits.
     return packed_gradients, gradients(model)
 
 
@@ -54,8 +54,8 @@ def test_packed_equals_pairwise_on_smollm2(project: object) -> None:
     base = prepare_base_model(config.model, PROJECT / "data" / "06_models" / "base")
     model, prompter = make_classifier(base, config)
     packed, pairwise = check_logits(model, make_examples(prompter))
-    # Over all weights: in float32, 30 layers of real weights leave more than 1e-5 on single ones, between an ordinary
-    # padded batch and single pairs as well (docs/adr/0002).
+    # All weights count together because single ones differ by more than 1e-5 after 30 float32 layers, also between an
+    # ordinary padded batch and single pairs (docs/adr/0002).
     difference = sum(float((packed[name] - pairwise[name]).square().sum()) for name in packed)
     assert (difference / sum(float(gradient.square().sum()) for gradient in pairwise.values())) ** 0.5 < 1e-5
 
@@ -107,17 +107,17 @@ def test_packing_places_every_token_once(lengths: list[tuple[int, list[int]]]) -
     pooled = iter(batch["pool_index"].tolist())
     end = 0
     for post, example in zip(packing, examples, strict=True):
-        assert post.start == end  # one post after the other, and nothing between
+        assert post.start == end  # Nothing lies between two posts.
         end = post.end
         assert row[post.start : post.suffixes].tolist() == example.prefix
         length = len(example.prefix)
         assert batch["position_ids"][0, post.start : post.suffixes].tolist() == list(range(length))
         table = torch.zeros(post.criteria * post.longest, dtype=torch.long)
         table[post.cells] = torch.arange(post.suffixes, post.end) + 1
-        for own, suffix in zip(table.view(post.criteria, post.longest), example.suffixes, strict=True):
-            place = own[own > 0] - 1
+        for line, suffix in zip(table.view(post.criteria, post.longest), example.suffixes, strict=True):
+            place = line[line > 0] - 1
             assert row[place].tolist() == suffix
-            assert (own[: len(suffix)] > 0).all()  # a suffix fills its line from the left
+            assert (line[: len(suffix)] > 0).all()  # A suffix fills its line from the left.
             assert batch["position_ids"][0, place].tolist() == list(range(length, length + len(suffix)))
             assert next(pooled) == int(place[-1])
     assert end == len(row)
@@ -143,18 +143,18 @@ def example(prefix: int, suffixes: list[int], labels: list[int], states: torch.T
     return PostExample("s", [1] * prefix, False, ids, [[2] * length for length in suffixes], labels, states)
 
 
-def test_a_batch_says_where_each_post_lies() -> None:
+def test_a_batch_tells_the_place_of_each_post() -> None:
     batch = pack([example(2, [1, 3], [0, 1]), example(1, [2], [])])
     assert [post[:5] for post in batch["packing"]] == [(0, 2, 6, 2, 3), (6, 7, 9, 1, 2)]
     assert [post.cells.tolist() for post in batch["packing"]] == [[0, 3, 4, 5], [0, 1]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 2, 3, 4, 0, 1, 2]]
     assert batch["pool_index"].tolist() == [2, 5, 8]
-    assert batch["labels"].tolist() == [0, 1, -100]  # a pair without a label has no loss
+    assert batch["labels"].tolist() == [0, 1, -100]  # A pair without a label has no loss.
     for name in ("input_ids", "position_ids", "pool_index", "labels"):
         assert batch[name].dtype == torch.int64  # type: ignore[literal-required]
 
 
-def test_states_go_in_only_where_every_post_has_them() -> None:
+def test_states_are_used_only_if_every_post_has_them() -> None:
     first, second = torch.randn(3, 4), torch.randn(5, 4)
     posts = [example(2, [1], [1], first), example(1, [2, 2], [0, 0], second)]
     states = pack(posts)["inputs_embeds"]

@@ -17,9 +17,11 @@ from mentallam.errors import MentallamError
 
 pytestmark = pytest.mark.usefixtures("only_new_garbage")
 
-GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:125] DefaultCPUAllocator: can't allocate memory: you tried to ...")
-WINDOWS = RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: not enough memory: you tried ...")
+GPU_FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+CPU_FULL = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:125] DefaultCPUAllocator: can't allocate memory: you tried to ..."
+)
+WINDOWS_FULL = RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: not enough memory: you tried ...")
 
 
 def post(name: str, prefix: int, suffixes: list[int]) -> PostExample:
@@ -40,12 +42,12 @@ def test_posts_are_in_one_pass_each_and_passes_in_budget(sizes: list[tuple[int, 
     assert all(sum(lengths[position] for position in chosen) <= budget for chosen in split if len(chosen) > 1)
     in_order = [lengths[position] for chosen in split for position in chosen]
     assert in_order == sorted(lengths, reverse=True)
-    for chosen, following in pairwise(split):  # no pass ends before it must
+    for chosen, following in pairwise(split):  # No pass ends while the next post would fit.
         assert sum(lengths[position] for position in [*chosen, following[0]]) > budget
 
 
-@pytest.mark.parametrize("error", [GPU, CPU, WINDOWS, MemoryError()])
-def test_without_memory_the_budget_is_halved_and_kept(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [GPU_FULL, CPU_FULL, WINDOWS_FULL, MemoryError()])
+def test_when_memory_runs_out_the_budget_is_halved_and_kept(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     examples = [post(str(number), 10, [5, 5]) for number in range(7)]
     done: list[int] = []
 
@@ -61,14 +63,14 @@ def test_without_memory_the_budget_is_halved_and_kept(error: Exception, caplog: 
     assert "out of memory with 7 posts in a pass; tokens_per_pass is 80 from here on" in caplog.text
 
 
-def test_what_has_ended_is_not_run_again_unless_it_must() -> None:
+def test_ended_passes_run_again_only_with_start_over() -> None:
     examples = [post(str(number), 10, [10]) for number in range(4)]
     calls: list[list[int]] = []
 
     def run(chosen: list[int]) -> None:
         calls.append(chosen)
         if 2 in chosen and len(chosen) > 1:
-            raise CPU
+            raise CPU_FULL
 
     assert run_in_passes(examples, 40, run, "") == 20
     assert calls == [[0, 1], [2, 3], [2], [3]] or calls == [[0, 1, 2, 3], [0, 1], [2, 3], [2], [3]]
@@ -79,7 +81,7 @@ def test_what_has_ended_is_not_run_again_unless_it_must() -> None:
 
 def test_a_single_post_that_does_not_fit_is_one_sentence() -> None:
     def run(chosen: list[int]) -> None:
-        raise CPU
+        raise CPU_FULL
 
     with pytest.raises(MentallamError) as error:
         run_in_passes([post("s_1", 10, [5]), post("s_2", 30, [5, 6])], 64, run, "buy memory")
@@ -91,7 +93,7 @@ def test_a_single_post_that_does_not_fit_is_one_sentence() -> None:
 @pytest.mark.parametrize(
     ("suffixes", "words"), [([5], "15 tokens with its 1 criterion"), ([], "10 tokens"), ([5, 5], "2 criteria")]
 )
-def test_the_size_of_a_post_that_does_not_fit_is_told(suffixes: list[int], words: str) -> None:
+def test_the_error_tells_the_size_of_a_post_that_does_not_fit(suffixes: list[int], words: str) -> None:
     def run(chosen: list[int]) -> None:
         raise MemoryError
 
@@ -112,7 +114,7 @@ def test_the_smallest_budget_is_one_token() -> None:
 
 
 def test_a_post_alone_in_its_pass_is_not_run_again_where_a_later_one_fails() -> None:
-    """The error names the post of the pass that broke, not one that had ended."""
+    """Check that the error names the post of the broken pass, not one of an ended pass."""
 
     def run(chosen: list[int]) -> None:
         if chosen == [2]:
@@ -122,7 +124,7 @@ def test_a_post_alone_in_its_pass_is_not_run_again_where_a_later_one_fails() -> 
         run_in_passes([post("a", 5, []), post("b", 4, []), post("c", 3, [])], 1, run, "")
 
 
-def test_what_a_broken_pass_held_is_freed_before_the_next() -> None:
+def test_tensors_of_a_broken_pass_are_freed_before_the_next() -> None:
     class Tensor:
         pass
 
@@ -133,7 +135,7 @@ def test_what_a_broken_pass_held_is_freed_before_the_next() -> None:
         found.append(any(reference() for reference in broken))
         if len(chosen) > 1:
             tensor = Tensor()
-            tensor.itself = tensor  # type: ignore[attr-defined]  # freed by the garbage collector alone
+            tensor.itself = tensor  # type: ignore[attr-defined]  # only the garbage collector frees it
             broken.append(weakref.ref(tensor))
             raise MemoryError
 
@@ -172,18 +174,18 @@ def test_scores_survive_a_lack_of_memory(
 
     def fail(module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
         if inputs[0].shape[1] > 200:
-            raise CPU
+            raise CPU_FULL
 
     with model.base_model.model.model.layers[1].register_forward_pre_hook(fail):
         np.testing.assert_allclose(score_pairs(model, examples, 800), expected, rtol=0, atol=1e-5)
     assert [record.args[1] for record in caplog.records if record.args] == [400, 200]
 
 
-def test_a_post_that_cannot_be_scored_names_the_way_out(
+def test_a_post_that_cannot_be_scored_is_an_error_that_says_what_to_do(
     classifier: tuple[PeftModel, Prompter], examples: list[PostExample]
 ) -> None:
     def fail(module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
-        raise CPU
+        raise CPU_FULL
 
     model, _ = classifier
     with (

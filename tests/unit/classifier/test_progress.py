@@ -13,19 +13,17 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "mentallam.classifier.progress"]
 
 
-def test_a_log_gets_a_line_now_and_then(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_gets_few_lines(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
     with caplog.at_level(logging.INFO), progress_bar(1000, "fold 3", "steps") as bar:
         for _ in range(1000):
             bar.update()
-    assert len(lines(caplog)) == 2  # as it begins and as it ends, since half a minute never passes
+    assert len(lines(caplog)) == 2  # The first and the last, since half a minute never passes.
     assert lines(caplog)[1].startswith("fold 3: 1000/1000 steps, ")
     assert " so far, " in lines(caplog)[1] and " left" in lines(caplog)[1]
     assert capsys.readouterr().err == ""
 
 
-def test_every_line_is_due_when_its_time_has_come(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_follows_after_each_interval(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_SECONDS_PER_LINE", 0.0)
     with caplog.at_level(logging.INFO), progress_bar(3, "fold 3", "steps") as bar:
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""4-bit base and 8-bit optimizer; bitsandbytes computes them on a CPU, too; tests/gpu on a GPU."""
+"""4-bit base and 8-bit optimizer on a CPU, which bitsandbytes supports; tests/gpu tests them on a GPU."""
 
 import importlib.util
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mentallam.classifier import model as model_room
+from mentallam.classifier import model as model_module
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_checkpoint
 from mentallam.classifier.memory import NF4_BYTES, empty_classifier, longest_posts, step_memory
 from mentallam.classifier.model import build_classifier
@@ -20,12 +20,11 @@ from mentallam.config import Config
 from mentallam.errors import MentallamError
 from tests.samples import CRITERIA
 from tests.unit.classifier.builders import make_classifier, make_examples
-from tests.unit.trained_folds import DECISION
+from tests.unit.trained_folds import DECISION, ORIGIN
 
 needs_the_extra = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="the extra `quantization` is not installed"
 )
-ORIGIN = {"corpus": "c", "synthetic": True, "data_hash": "-", "fold": 0, "cv_run_id": "-", "run_id": "-"}
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ def test_a_4_bit_base_is_trained_with_an_8_bit_optimizer_saved_and_read_again(
             assert not torch.equal(parameter, before[name]), name
     save_checkpoint(TrainedFold(model, prompter, small, tiny_base, DECISION, ORIGIN), tmp_path / "fold")
     read = load_checkpoint(tmp_path / "fold", Path(tiny_base.folder).parent)
-    # Not equal: between training and scoring bitsandbytes packs the weights for the CPU, and rounds.
+    # The scores differ because bitsandbytes packs the weights for the CPU between training and scoring, and rounds.
     assert abs(score_pairs(read.model, examples, 2) - score_pairs(model, examples, 2)).max() < 5e-3
     with pytest.raises(MentallamError, match="merge_adapter"):
         load_checkpoint(tmp_path / "fold", Path(tiny_base.folder).parent, merge=True)
@@ -85,7 +84,7 @@ def test_a_missing_extra_is_one_sentence(
 ) -> None:
     model, prompter = make_classifier(tiny_base, tiny_config)
     examples = make_examples(prompter)
-    monkeypatch.setattr(model_room, "find_spec", lambda name: None)
+    monkeypatch.setattr(model_module, "find_spec", lambda name: None)
     uses: dict[str, Callable[[], object]] = {
         "model.quantization=nf4": lambda: build_classifier(tiny_base, small),
         "training.optimizer=adamw_8bit": lambda: train(model, examples, examples, small.training, 0, lambda *_: None),
@@ -107,7 +106,7 @@ def test_the_plan_counts_four_bits_and_one_byte(tiny_config: Config, small: Conf
 
 
 @needs_the_extra
-def test_the_plan_of_the_optimizer_is_what_bitsandbytes_keeps() -> None:
+def test_the_planned_optimizer_state_equals_that_of_bitsandbytes() -> None:
     import bitsandbytes as bnb
 
     from mentallam.classifier.memory import _adam_8bit

@@ -1,4 +1,4 @@
-"""Scores by a model that reads a pair's logits off its last token: what is left is the path from posts to logits."""
+"""The path from posts to logits, with a model that reads a pair's logits off its last token."""
 
 import logging
 from collections.abc import Iterator
@@ -19,16 +19,16 @@ pytestmark = pytest.mark.usefixtures("only_new_garbage")
 
 
 class LastToken(torch.nn.Module):
-    """Says "yes" with 3 times a pair's last token and "no" with 1 time, so that a pair's logit is twice the token."""
+    """A model whose outputs are a pair's last token for "no" and 3 times it for "yes": the logit is twice the token."""
 
-    def __init__(self, room: int = 1000) -> None:
+    def __init__(self, most_tokens: int = 1000) -> None:
         super().__init__()
         self.factors = torch.nn.Parameter(torch.tensor([1.0, 3.0]))
-        self.room = room
+        self.most_tokens = most_tokens
         self.seen: list[SimpleNamespace] = []
 
     def forward(self, input_ids: torch.Tensor, pool_index: torch.Tensor, **batch: Any) -> SimpleNamespace:
-        if input_ids.shape[1] > self.room:
+        if input_ids.shape[1] > self.most_tokens:
             raise MemoryError
         self.seen.append(
             SimpleNamespace(training=self.training, tokens=input_ids.shape[1], grad=torch.is_grad_enabled())
@@ -37,7 +37,7 @@ class LastToken(torch.nn.Module):
 
 
 def post(name: str, prefix: int, last: list[int], criteria: list[str] | None = None) -> PostExample:
-    """A post whose pairs end with these tokens."""
+    """Return a post whose pairs end with these tokens."""
     return PostExample(name, [0] * prefix, False, criteria or [str(k) for k in last], [[0, k] for k in last], [])
 
 
@@ -59,11 +59,11 @@ def test_the_budget_says_how_many_posts_go_through_at_once(posts: list[PostExamp
     sizes = {}
     for tokens_per_pass in (1, 35, 1000):
         score_pairs(model := LastToken(), posts, tokens_per_pass)
-        sizes[tokens_per_pass] = [own.tokens for own in model.seen]
+        sizes[tokens_per_pass] = [batch.tokens for batch in model.seen]
     assert sizes == {1: [32, 16, 7, 3], 35: [32, 26], 1000: [58]}
 
 
-def test_no_post_has_no_score() -> None:
+def test_no_posts_give_no_scores() -> None:
     scores = score_pairs(LastToken(), [], 10)
     assert scores.shape == (0,) and scores.dtype == np.float64
 
@@ -74,12 +74,12 @@ def test_posts_are_scored_without_dropout_and_gradients_and_the_model_stays_as_i
 ) -> None:
     model = LastToken().train(training)
     score_pairs(model, posts, 35)
-    assert [(own.training, own.grad) for own in model.seen] == [(False, False)] * 2
+    assert [(batch.training, batch.grad) for batch in model.seen] == [(False, False)] * 2
     assert model.training == training and torch.is_grad_enabled()
 
 
 def test_a_pass_goes_where_the_model_is(posts: list[PostExample]) -> None:
-    """A device that holds no data stands for a GPU; the logits come back on another one than they were asked on."""
+    """Use the meta device, which holds no data, in place of a GPU; the logits come back on another device."""
 
     class Elsewhere(LastToken):
         def forward(self, input_ids: torch.Tensor, pool_index: torch.Tensor, **batch: Any) -> SimpleNamespace:
@@ -89,18 +89,18 @@ def test_a_pass_goes_where_the_model_is(posts: list[PostExample]) -> None:
     assert score_pairs(Elsewhere().to("meta"), posts, 1000).tolist() == [2.0] * 7
 
 
-def test_a_lack_of_memory_takes_smaller_passes_and_changes_no_score(
+def test_smaller_passes_for_lack_of_memory_change_no_score(
     posts: list[PostExample], caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = LastToken(room=32)
+    model = LastToken(most_tokens=32)
     with caplog.at_level(logging.WARNING):
         assert score_pairs(model, posts, 64).tolist() == [2, 4, 6, 8, 10, 12, 14]
     assert [record.args for record in caplog.records] == [(4, 32)]
 
 
-def test_a_post_that_does_not_fit_names_the_ways_out(posts: list[PostExample]) -> None:
+def test_a_post_that_does_not_fit_is_an_error_that_says_what_to_do(posts: list[PostExample]) -> None:
     with pytest.raises(MentallamError) as error:
-        score_pairs(LastToken(room=31), posts, 64)
+        score_pairs(LastToken(most_tokens=31), posts, 64)
     assert error.value.message == (
         "post s_2 (32 tokens with its 1 criterion) does not fit into memory by itself: ask fewer criteria of it at a "
         "time, set inference.dtype=bfloat16, or take a machine with more memory"

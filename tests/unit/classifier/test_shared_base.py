@@ -1,4 +1,4 @@
-"""The frozen base is loaded once per process, and nothing that is done with a model changes it."""
+"""The frozen base: loaded once per process, and changed by nothing that happens to a model."""
 
 import gc
 import weakref
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Folders of the bases that were loaded."""
+    """Return a list that gets the folder of each base that is loaded."""
     folders: list[str] = []
     real = shared_base._load
 
@@ -53,7 +53,7 @@ def unchanged(base: BaseModel, before: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("adapter", ["dora", "lora"])
-def test_a_cross_validation_loads_the_base_once_and_leaves_it_as_it_is(
+def test_a_cross_validation_loads_the_base_once_and_leaves_it_unchanged(
     adapter: str,
     tiny_base: BaseModel,
     posts: pd.DataFrame,  # noqa: F811
@@ -77,7 +77,7 @@ def test_a_cross_validation_loads_the_base_once_and_leaves_it_as_it_is(
             config, tiny_base, split, posts, criteria, pairs, groups, states, origin, lambda *_, **__: None
         )
         for name, parameter in trained.model.named_parameters():
-            if "lora_B" in name:  # after so few steps they may be zero, and a merge would change nothing
+            if "lora_B" in name:  # Zero after so few steps, they would make a merge change nothing.
                 torch.nn.init.normal_(parameter)
         folder = tmp_path / f"fold_{split['fold']}"
         save_checkpoint(trained, folder)
@@ -87,7 +87,7 @@ def test_a_cross_validation_loads_the_base_once_and_leaves_it_as_it_is(
     assert loads == [tiny_base.folder]
     assert unchanged(tiny_base, before)
     release_base()
-    assert unchanged(tiny_base, before)  # nor has the folder changed
+    assert unchanged(tiny_base, before)  # The folder has not changed either.
     assert len(loads) == 2
 
 
@@ -107,8 +107,8 @@ def test_models_share_the_base_and_nothing_else(trained: TrainedFold, tmp_path: 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_model_is_what_transformers_would_load(tiny_base: BaseModel, dtype: torch.dtype) -> None:
-    """Weights, buffers and, from the same seed, the fresh head; at the first use and later."""
+def test_a_model_equals_the_one_that_transformers_loads(tiny_base: BaseModel, dtype: torch.dtype) -> None:
+    """Compare weights, buffers and, from the same seed, the fresh head; at the first use and later."""
     set_seed(3)
     theirs = AutoModelForSequenceClassification.from_pretrained(tiny_base.folder, num_labels=2, dtype=dtype)
     theirs.score.float()
@@ -124,9 +124,9 @@ def test_a_model_is_what_transformers_would_load(tiny_base: BaseModel, dtype: to
                 assert torch.equal(tensor, other[name]), name
 
 
-def test_loading_takes_nothing_from_the_seed_but_the_head(tiny_base: BaseModel) -> None:
+def test_only_the_head_depends_on_the_seed(tiny_base: BaseModel) -> None:
     states = []
-    for _ in range(2):  # the first loads the base, the second finds it
+    for _ in range(2):  # The first call loads the base, the second finds it.
         set_seed(5)
         load_base(tiny_base, torch.float32)
         states.append(torch.get_rng_state())
@@ -147,7 +147,7 @@ def test_a_released_base_is_freed_with_its_last_model(tiny_base: BaseModel) -> N
     assert storage() is None
 
 
-def test_another_base_or_dtype_takes_its_place(
+def test_another_base_or_dtype_replaces_the_loaded_one(
     tiny_base: BaseModel, tiny_config: Config, tmp_path: Path, loads: list[str]
 ) -> None:
     other = prepare_base_model(tiny_config.model, tmp_path, ["other"])

@@ -13,14 +13,14 @@ from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config, ModelConfig
 from tests.samples import CRITERIA
 
-TABLE = pd.DataFrame(list(CRITERIA.items()), columns=["criterion_id", "criterion"])
+CRITERIA_TABLE = pd.DataFrame(list(CRITERIA.items()), columns=["criterion_id", "criterion"])
 TEXTS = [" ".join(["tired"] * n) for n in (1, 40, 90, 200, 900)]
-POSTS = pd.DataFrame({"post_id": [f"p{n}" for n in range(5)], "text": TEXTS})
+POST_TABLE = pd.DataFrame({"post_id": [f"p{n}" for n in range(5)], "text": TEXTS})
 
 
 @pytest.fixture
 def model(tiny_base: BaseModel, tiny_config: Config) -> ModelConfig:
-    """The tiny model as if it came from the hub: its tokenizer lies in a folder."""
+    """Return the tiny model's configuration as if it came from the hub: its tokenizer is in a folder."""
     return replace(copy.deepcopy(tiny_config.model), source="hub", path=tiny_base.folder, max_length=300)
 
 
@@ -28,7 +28,7 @@ def test_tokens_and_cut_posts_are_those_of_the_prompts(
     model: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_counts, "POSTS_PER_BATCH", 2)
-    found = token_statistics(model, tmp_path, POSTS, TABLE)
+    found = token_statistics(model, tmp_path, POST_TABLE, CRITERIA_TABLE)
     assert (found["tokenizer"], found["max_length"], found["not_counted"]) == ("tiny", 300, None)
     assert [cut["max_length"] for cut in found["truncated"]] == sorted({*PAIR_LENGTHS, 300})
     tokenizer = AutoTokenizer.from_pretrained(model.path)
@@ -45,7 +45,7 @@ def test_tokens_and_cut_posts_are_those_of_the_prompts(
 
 
 def test_a_random_model_is_the_one_that_training_makes(tiny_config: Config, tmp_path: Path) -> None:
-    found = token_statistics(tiny_config.model, tmp_path, POSTS, TABLE)
+    found = token_statistics(tiny_config.model, tmp_path, POST_TABLE, CRITERIA_TABLE)
     assert found["not_counted"] is None
     assert [folder.name[:5] for folder in tmp_path.iterdir()] == ["tiny-"]
 
@@ -61,7 +61,7 @@ def test_a_random_model_is_the_one_that_training_makes(tiny_config: Config, tmp_
 def test_what_cannot_be_counted_is_a_sentence(
     model: ModelConfig, tmp_path: Path, changes: dict[str, object], reason: str
 ) -> None:
-    found = token_statistics(replace(model, **changes), tmp_path, POSTS, TABLE)
+    found = token_statistics(replace(model, **changes), tmp_path, POST_TABLE, CRITERIA_TABLE)
     assert reason in found["not_counted"]
     assert "truncated" not in found
     assert list(tmp_path.iterdir()) == []
@@ -69,5 +69,5 @@ def test_what_cannot_be_counted_is_a_sentence(
 
 def test_a_folder_without_a_tokenizer_is_a_sentence(model: ModelConfig, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    found = token_statistics(replace(model, path=str(tmp_path)), tmp_path, POSTS, TABLE)
+    found = token_statistics(replace(model, path=str(tmp_path)), tmp_path, POST_TABLE, CRITERIA_TABLE)
     assert f"the tokenizer of tiny can't be read from {tmp_path}" in found["not_counted"]

@@ -9,6 +9,7 @@ from rich.console import Console
 from mentallam import config
 from mentallam.classifier import memory
 from mentallam.corpus import readers
+from mentallam.reports.memory_table import memory_table
 
 
 def read_criteria(criteria_file: str) -> pd.DataFrame:
@@ -24,7 +25,7 @@ def plan_memory(
     wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
     plan = memory.plan_memory(composed, Path(base_models), wording)
     console = Console()
-    console.print(memory.memory_table(plan))
+    console.print(memory_table(plan))
     for sentence in plan["sentences"]:
         console.print(sentence, highlight=False)
     return plan
