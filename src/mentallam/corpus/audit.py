@@ -72,8 +72,8 @@ def _per_criterion(
     return [
         {
             "criterion_id": criterion_id,
-            "name": symptom,
-            "wording": criterion,
+            "symptom": symptom,
+            "criterion": criterion,
             "pairs": sum(balance[criterion_id]["pairs"]),
             "positive": statistics["criteria"][criterion_id]["positive"],
             "explicit_negative": statistics["criteria"][criterion_id]["explicit_negative"],

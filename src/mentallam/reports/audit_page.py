@@ -1,28 +1,25 @@
-"""Write the data audit as one HTML page, without a word of any post."""
-
-from __future__ import annotations
+"""The data audit as one HTML page, without a word of any post."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment
+from plotly.graph_objects import Figure
 
 from mentallam.corpus.audit import DUPLICATES_SHOWN
-from mentallam.reports.page import drawn, html_environment
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from mentallam.reports.audit_figures import MOST_CELLS_WITH_TEXT
+from mentallam.reports.page import figure_context, html_environment
 
 TEMPLATE = "audit.html.j2"
 PAIR_LENGTHS_SHOWN = (256, 512, 1024)
 
 
 def render_audit(facts: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
-    """Return the audit as one HTML page that loads nothing: the library that draws its figures is in it.
+    """Return the audit as one HTML page that loads nothing.
 
     Args:
-        facts: From `corpus.audit.audit_facts`.
-        figures: From `audit_figures.audit_figures` of these facts.
+        facts: What `corpus.audit.audit_facts` returns.
+        figures: What `audit_figures.audit_figures` returns for these facts.
     """
     return (
         _environment()
@@ -30,20 +27,21 @@ def render_audit(facts: Mapping[str, Any], figures: Mapping[str, Figure]) -> str
         .render(
             facts,
             near_duplicates=_listed_duplicates(facts["statistics"].get("duplicates", {})),
-            tokens_shown=[_shown_lengths(own) for own in facts["tokens"] if own["not_counted"] is None],
-            **drawn(figures),
+            tokens_shown=[_shown_lengths(counts) for counts in facts["tokens"] if counts["not_counted"] is None],
+            most_cells_with_text=MOST_CELLS_WITH_TEXT,
+            **figure_context(figures),
         )
     )
 
 
-def _shown_lengths(own: Mapping[str, Any]) -> dict[str, Any]:
-    """One tokenizer's row of the page's table: only the usual lengths of a pair, and the configured one."""
-    lengths = {*PAIR_LENGTHS_SHOWN, own["max_length"]}
-    return {**own, "truncated": [cut for cut in own["truncated"] if cut["max_length"] in lengths]}
+def _shown_lengths(counts: Mapping[str, Any]) -> dict[str, Any]:
+    """Reduce one tokenizer's counts to the usual lengths of a pair and the configured length."""
+    lengths = {*PAIR_LENGTHS_SHOWN, counts["max_length"]}
+    return {**counts, "truncated": [cut for cut in counts["truncated"] if cut["max_length"] in lengths]}
 
 
 def _listed_duplicates(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Rows of the page's table: counts, and ids as far as there is room."""
+    """Return the rows of the table of near duplicates: counts, and the first ids of long lists."""
     return [
         (name.replace("_", " "), _ids(value) if isinstance(value, list) else str(value))
         for name, value in found.items()
@@ -52,8 +50,8 @@ def _listed_duplicates(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _ids(ids: Sequence[Any]) -> str:
     more = f" and {len(ids) - DUPLICATES_SHOWN:,} more" if len(ids) > DUPLICATES_SHOWN else ""
-    groups = (", ".join(own) if isinstance(own, list) else str(own) for own in ids[:DUPLICATES_SHOWN])
-    return "; ".join(groups) + more if ids else "none"
+    shown = (", ".join(entry) if isinstance(entry, list) else str(entry) for entry in ids[:DUPLICATES_SHOWN])
+    return "; ".join(shown) + more if ids else "none"
 
 
 def _environment() -> Environment:

@@ -1,30 +1,47 @@
-"""All figures of a cross-validation, and those of one fold, by name.
+"""The figures of a cross-validation's report and of a single fold's run, by name.
 
-They are plotly figures, and pure functions of the tables that a run leaves. No figure holds a word of a post, and none
-has a point per pair.
+Each is a plotly figure and a pure function of the tables that a run saves. No figure contains a word of a post, and
+none has a point per pair.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import pandas as pd
 from plotly.graph_objects import Figure
 
-from mentallam.reports.figures_criteria import Interval, confusion, criterion_f1
+from mentallam.evaluation.resampling import Interval
+from mentallam.reports.figures_criteria import confusion, criterion_f1
 from mentallam.reports.figures_scores import precision_recall, reliability, roc, score_histograms, threshold_curves
 from mentallam.reports.figures_training import learning_curves
 from mentallam.reports.style import mark_synthetic
 
-REPORT_FIGURES = (
-    "precision_recall",
-    "roc",
-    "reliability",
-    "confusion",
-    "threshold_curves",
-    "criterion_f1",
-    "learning_curves",
-    "score_histograms",
-)
-"""The names of `report_figures`, for those who wire datasets before any figure exists."""
+
+@dataclass(frozen=True)
+class _Tables:
+    """The tables that the figures are drawn from, with the arguments of `report_figures`."""
+
+    oof: pd.DataFrame
+    criteria: pd.DataFrame
+    baselines: pd.DataFrame | None = None
+    f1_intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    confidence: float = 0.95
+    history: pd.DataFrame | None = None
+
+
+_DRAW: Mapping[str, Callable[[_Tables], Figure]] = {
+    "precision_recall": lambda run: precision_recall(run.oof),
+    "roc": lambda run: roc(run.oof),
+    "reliability": lambda run: reliability(run.oof),
+    "confusion": lambda run: confusion(run.oof, run.criteria),
+    "threshold_curves": lambda run: threshold_curves(run.oof),
+    "criterion_f1": lambda run: criterion_f1(run.oof, run.criteria, run.baselines, run.f1_intervals, run.confidence),
+    "learning_curves": lambda run: learning_curves(run.history),
+    "score_histograms": lambda run: score_histograms(run.oof),
+}
+
+REPORT_FIGURES = tuple(_DRAW)
+"""The names of `report_figures`, from which the pipelines name datasets and files."""
 
 
 def report_figures(
@@ -36,49 +53,41 @@ def report_figures(
     confidence: float = 0.95,
     history: pd.DataFrame | None = None,
 ) -> dict[str, Figure]:
-    """The figures of the report, each named as in `REPORT_FIGURES`.
+    """Draw the figures of the report, named and ordered as in `REPORT_FIGURES`.
 
     Args:
         oof: The out-of-fold table.
         criteria: Columns criterion_id, symptom, criterion.
-        synthetic: The data are invented; every figure then says so.
+        synthetic: Whether the data are synthetic; every figure then says so.
         baselines: The columns of the out-of-fold table and `model`, over the same pairs; None without baselines.
-        f1_intervals: Model ("model" for the fine-tuned one, or a baseline's name) to criterion_id to the
-            interval of its F1; None draws no intervals.
-        confidence: Of these intervals.
-        history: Columns fold, step, metric, value of all folds; None where none was kept.
+        f1_intervals: Interval of F1 by model (as `evaluation.uncertainty.f1_intervals` names them) and criterion_id;
+            None draws no intervals.
+        confidence: Confidence of these intervals.
+        history: Columns fold, step, metric, value, of all folds; None if no history was saved.
 
     Raises:
-        MentallamError: A criterion that `criteria` does not list, or a value out of range.
+        MentallamError: A criterion is not in `criteria`, or a value is out of range.
     """
-    figures = {
-        "precision_recall": precision_recall(oof),
-        "roc": roc(oof),
-        "reliability": reliability(oof),
-        "confusion": confusion(oof, criteria),
-        "threshold_curves": threshold_curves(oof),
-        "criterion_f1": criterion_f1(oof, criteria, baselines, f1_intervals or {}, confidence),
-        "learning_curves": learning_curves(history),
-        "score_histograms": score_histograms(oof),
-    }
-    if synthetic:
-        for figure in figures.values():
-            mark_synthetic(figure)
-    return figures
+    tables = _Tables(oof, criteria, baselines, f1_intervals or {}, confidence, history)
+    return _drawn(REPORT_FIGURES, tables, synthetic)
 
 
 def fold_figures(predictions: pd.DataFrame, criteria: pd.DataFrame, synthetic: bool) -> dict[str, Figure]:
-    """What one fold's own run shows, before the others are done: its precision and recall, and its confusion.
+    """Draw the figures of one fold's run, which don't need the other folds: precision and recall, and confusion.
 
     Args:
         predictions: The fold's rows of the out-of-fold table.
         criteria: Columns criterion_id, symptom, criterion.
-        synthetic: The data are invented; every figure then says so.
+        synthetic: Whether the data are synthetic; every figure then says so.
 
     Raises:
-        MentallamError: A criterion that `criteria` does not list, or a value out of range.
+        MentallamError: A criterion is not in `criteria`, or a value is out of range.
     """
-    figures = {"precision_recall": precision_recall(predictions), "confusion": confusion(predictions, criteria)}
+    return _drawn(("precision_recall", "confusion"), _Tables(predictions, criteria), synthetic)
+
+
+def _drawn(names: Iterable[str], tables: _Tables, synthetic: bool) -> dict[str, Figure]:
+    figures = {name: _DRAW[name](tables) for name in names}
     if synthetic:
         for figure in figures.values():
             mark_synthetic(figure)

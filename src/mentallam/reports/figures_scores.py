@@ -13,27 +13,37 @@ from mentallam.evaluation.calibration import reliability as reliability_bins
 from mentallam.evaluation.metrics import pair_metrics
 from mentallam.evaluation.thresholds import GRID as THRESHOLDS
 from mentallam.evaluation.thresholds import sweep
-from mentallam.reports.style import BLUE, GREY, GRID, INK, ORANGE, fold_line, new_figure, say, stacked_figure
+from mentallam.reports.style import (
+    BLUE,
+    GREY,
+    GRID_LINES,
+    INK,
+    ORANGE,
+    fold_line,
+    new_figure,
+    stacked_figure,
+    write_instead,
+)
 
 POOLED_LINE = {"color": INK, "width": 3}
 CHANCE_LINE = {"color": GREY, "dash": "dot", "width": 1}
 POINTS_HOVER = "recall %{x:.3f}, precision %{y:.3f}"
 
 HISTOGRAM_BINS = 25
-SHARE_AXIS = {"range": [-0.01, 1.02], "dtick": 0.2, **GRID}
+SHARE_AXIS = {"range": [-0.01, 1.02], "dtick": 0.2, **GRID_LINES}
 
 
 def precision_recall(pairs: pd.DataFrame) -> Figure:
-    """Precision against recall of every fold, and pooled; dots are where the chosen thresholds work.
+    """Draw precision against recall of every fold and of all folds pooled; dots mark the chosen thresholds.
 
     Args:
         pairs: fold, label, probability, threshold, prediction; one row per pair.
     """
     figure = new_figure("recall (0 to 1)", "precision (0 to 1)", height=520)
-    for name, own, line in _folds_and_pooled(pairs):
-        if own["label"].any():
-            precision, recall, _ = precision_recall_curve(own["label"], own["probability"], drop_intermediate=True)
-            score = average_precision_score(own["label"], own["probability"])
+    for name, rows, line in _folds_and_pooled(pairs):
+        if rows["label"].any():
+            precision, recall, _ = precision_recall_curve(rows["label"], rows["probability"], drop_intermediate=True)
+            score = average_precision_score(rows["label"], rows["probability"])
             figure.add_scatter(
                 x=recall.tolist(),
                 y=precision.tolist(),
@@ -55,27 +65,27 @@ def precision_recall(pairs: pd.DataFrame) -> Figure:
             hoverinfo="skip",
         )
     else:
-        say(figure, "No pair is positive.")
+        write_instead(figure, "No pair is positive.")
     figure.update_xaxes(**SHARE_AXIS)
     figure.update_yaxes(**SHARE_AXIS)
     return figure
 
 
 def roc(pairs: pd.DataFrame) -> Figure:
-    """Recall against the false positive rate of every fold, and pooled; dots are where the chosen thresholds work.
+    """Draw recall against the false positive rate of every fold and of all folds pooled; dots mark chosen thresholds.
 
     Args:
         pairs: fold, label, probability, threshold, prediction; one row per pair.
     """
     figure = new_figure("false positive rate (0 to 1)", "recall (0 to 1)", height=520)
     hover = "false positive rate %{x:.3f}, recall %{y:.3f}"
-    for name, own, line in _folds_and_pooled(pairs):
-        if own["label"].nunique() > 1:
-            false_positive_rate, recall, _ = roc_curve(own["label"], own["probability"])
+    for name, rows, line in _folds_and_pooled(pairs):
+        if rows["label"].nunique() > 1:
+            false_positive_rate, recall, _ = roc_curve(rows["label"], rows["probability"])
             figure.add_scatter(
                 x=false_positive_rate.tolist(),
                 y=recall.tolist(),
-                name=f"{name}: AUC {roc_auc_score(own['label'], own['probability']):.3f}",
+                name=f"{name}: AUC {roc_auc_score(rows['label'], rows['probability']):.3f}",
                 mode="lines",
                 line=line,
                 hovertemplate=hover,
@@ -85,23 +95,23 @@ def roc(pairs: pd.DataFrame) -> Figure:
         _add_points(figure, points, points["false_positive_rate"], points["recall"], hover)
         figure.add_scatter(x=[0, 1], y=[0, 1], name="chance", mode="lines", line=CHANCE_LINE, hoverinfo="skip")
     else:
-        say(figure, "All pairs have the same label.")
+        write_instead(figure, "All pairs have the same label.")
     figure.update_xaxes(**SHARE_AXIS)
     figure.update_yaxes(**SHARE_AXIS)
     return figure
 
 
 def reliability(pairs: pd.DataFrame) -> Figure:
-    """Observed share of positives against predicted probability, in the bins of the calibration error.
+    """Draw the observed share of positives against the predicted probability, in the bins of the calibration error.
 
-    The intervals are binomial ones, 95 %, of Wilson (1927). They take pairs as independent, which those of one post are
-    not quite, so they are rather too narrow.
+    The intervals are binomial 95 % intervals of Wilson (1927). They treat pairs as independent, which the pairs of one
+    post are not quite, so they are somewhat too narrow.
 
     Args:
         pairs: label, probability; one row per pair, of all folds.
 
     Raises:
-        MentallamError: No pair, or a value out of range.
+        MentallamError: There is no pair, or a value is out of range.
     """
     bins = reliability_bins(pairs["label"], pairs["probability"])
     positives = (bins["n"] * bins["observed"]).round().astype(int)
@@ -131,10 +141,10 @@ def reliability(pairs: pd.DataFrame) -> Figure:
 
 
 def threshold_curves(pairs: pd.DataFrame) -> Figure:
-    """Precision, recall and F1 against the threshold, of every fold and pooled; dots are the thresholds in use.
+    """Draw precision, recall and F1 against the threshold, per fold and pooled; dots mark the chosen thresholds.
 
-    A dot lies on its curve where a fold has one threshold. Where it has one per criterion, the dot stands at their
-    median, in a line from the lowest to the highest.
+    If a fold has one threshold, its dot lies on the curve. If it has one per criterion, the dot marks their median, and
+    a line extends from the lowest to the highest.
 
     Args:
         pairs: fold, label, probability, threshold, prediction; one row per pair.
@@ -146,34 +156,34 @@ def threshold_curves(pairs: pd.DataFrame) -> Figure:
         height=760,
         heights=[1 / 3] * 3,
     )
-    points = _points_in_use(pairs)
-    for name, own, line in _folds_and_pooled(pairs):
-        curve = sweep(own["label"], own["probability"], _grid_with(own["threshold"].unique()))
-        # Above the highest probability nothing is predicted, and no line is better than one that falls to 0.
-        curve["precision"] = curve["precision"].where(curve["threshold"] <= own["probability"].max())
-        for row, metric in enumerate(names, start=1):
+    hovers = {metric: f"threshold %{{x:.2f}}, {name} %{{y:.3f}}" for metric, name in names.items()}
+    for name, rows, line in _folds_and_pooled(pairs):
+        curve = sweep(rows["label"], rows["probability"], _grid_with(rows["threshold"].unique()))
+        # Above the highest probability nothing is predicted; without a gap, the precision would seem to fall to 0.
+        curve["precision"] = curve["precision"].where(curve["threshold"] <= rows["probability"].max())
+        for panel, (metric, hover) in enumerate(hovers.items(), start=1):
             figure.add_scatter(
                 x=curve["threshold"].tolist(),
                 y=[None if np.isnan(value) else value for value in curve[metric].tolist()],
                 name=name,
                 legendgroup=name,
-                showlegend=row == 1,
+                showlegend=panel == 1,
                 mode="lines",
                 line=line,
-                hovertemplate=f"threshold %{{x:.2f}}, {names[metric]} %{{y:.3f}}",
-                row=row,
+                hovertemplate=hover,
+                row=panel,
                 col=1,
             )
-    for row, metric in enumerate(names, start=1):
-        hover = f"threshold %{{x:.2f}}, {names[metric]} %{{y:.3f}}"
-        _add_points(figure, points, points["threshold"], points[metric], hover, with_range=True, row=row)
+    points = _points_in_use(pairs)
+    for panel, (metric, hover) in enumerate(hovers.items(), start=1):
+        _add_points(figure, points, points["threshold"], points[metric], hover, with_range=True, panel=panel)
     figure.update_xaxes(**SHARE_AXIS)
     figure.update_yaxes(**SHARE_AXIS)
     return figure
 
 
 def score_histograms(pairs: pd.DataFrame) -> Figure:
-    """How many pairs have which probability: matched, unmatched, and explicit negatives apart, where there are any.
+    """Draw histograms of the probability: matched pairs, unmatched pairs and, if there are any, explicit negatives.
 
     Args:
         pairs: label, explicit_negative, probability; one row per pair.
@@ -183,30 +193,30 @@ def score_histograms(pairs: pd.DataFrame) -> Figure:
     if explicit.any():
         kinds[1] = ("unmatched, not annotated", pairs[~matched & ~explicit], GREY)
         kinds.append(("explicit negative", pairs[~matched & explicit], ORANGE))
-    rows = len(kinds)
-    figure = stacked_figure("calibrated probability (0 to 1)", ["pairs"] * rows, 150 + 140 * rows, [1 / rows] * rows)
+    n = len(kinds)
+    figure = stacked_figure("calibrated probability (0 to 1)", ["pairs"] * n, 150 + 140 * n, [1 / n] * n)
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
-    for row, (name, own, colour) in enumerate(kinds, start=1):
-        counts, _ = np.histogram(own["probability"], edges)
+    for panel, (name, rows, colour) in enumerate(kinds, start=1):
+        counts, _ = np.histogram(rows["probability"], edges)
         figure.add_bar(
             x=((edges[:-1] + edges[1:]) / 2).tolist(),
             y=counts.tolist(),
             width=1 / HISTOGRAM_BINS,
             customdata=np.stack([edges[:-1], edges[1:]], axis=1).tolist(),
             hovertemplate="%{customdata[0]:.2f} to %{customdata[1]:.2f}: %{y} pairs<extra></extra>",
-            name=f"{name}: {len(own)}",
+            name=f"{name}: {len(rows)}",
             marker_color=colour,
-            row=row,
+            row=panel,
             col=1,
         )
     figure.update_layout(bargap=0)
     figure.update_xaxes(**SHARE_AXIS)
-    figure.update_yaxes(rangemode="tozero", nticks=5, **GRID)
+    figure.update_yaxes(rangemode="tozero", nticks=5, **GRID_LINES)
     return figure
 
 
 def _folds_and_pooled(pairs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, dict[str, object]]]:
-    """Name, pairs and line of each fold, then of all together; one fold alone is not pooled with anything."""
+    """Yield name, pairs and line of each fold, then of all folds pooled; a single fold is not pooled."""
     folds = pairs["fold"].unique().tolist()
     if len(folds) == 1:
         yield f"fold {folds[0]}", pairs, POOLED_LINE
@@ -217,23 +227,23 @@ def _folds_and_pooled(pairs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, 
 
 
 def _points_in_use(pairs: pd.DataFrame) -> pd.DataFrame:
-    """What each fold's thresholds reach on it, and its lowest, middle and highest threshold."""
-    rows = []
-    for position, (fold, own) in enumerate(pairs.groupby("fold")):
-        metrics = pair_metrics(own["label"], own["probability"], own["prediction"])
-        negative = own["label"] == 0
-        rows.append(
+    """Return a row per fold: its metrics at the chosen thresholds, and its lowest, median and highest threshold."""
+    points = []
+    for position, (fold, rows) in enumerate(pairs.groupby("fold")):
+        metrics = pair_metrics(rows["label"], rows["probability"], rows["prediction"])
+        negative = rows["label"] == 0
+        points.append(
             {
                 "fold": fold,
                 "colour": fold_line(position)["color"] if pairs["fold"].nunique() > 1 else INK,
-                "lowest": own["threshold"].min(),
-                "threshold": own["threshold"].median(),
-                "highest": own["threshold"].max(),
-                "false_positive_rate": own.loc[negative, "prediction"].mean() if negative.any() else None,
+                "lowest": rows["threshold"].min(),
+                "threshold": rows["threshold"].median(),
+                "highest": rows["threshold"].max(),
+                "false_positive_rate": rows.loc[negative, "prediction"].mean() if negative.any() else None,
                 **metrics,
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(points)
 
 
 def _add_points(
@@ -243,9 +253,9 @@ def _add_points(
     y: "pd.Series[float]",
     hover: str,
     with_range: bool = False,
-    row: int | None = None,
+    panel: int | None = None,
 ) -> None:
-    """One dot per fold, in its colour."""
+    """Add one dot per fold, in the fold's colour."""
     spread = {
         "type": "data",
         "array": (points["highest"] - points["threshold"]).tolist(),
@@ -258,17 +268,17 @@ def _add_points(
         y=y.tolist(),
         error_x=spread if with_range and (points["highest"] > points["lowest"]).any() else None,
         name="chosen",
-        showlegend=row in (None, 1),
+        showlegend=panel in (None, 1),
         legendgroup="chosen",
         mode="markers",
         marker={"size": 11, "color": points["colour"].tolist(), "line": {"color": "white", "width": 1.5}},
         customdata=points[["fold", "threshold"]].to_numpy().tolist(),
         hovertemplate="fold %{customdata[0]}, threshold %{customdata[1]:.2f}<br>" + hover + "<extra></extra>",
-        row=row,
-        col=None if row is None else 1,
+        row=panel,
+        col=None if panel is None else 1,
     )
 
 
 def _grid_with(thresholds: Probabilities) -> Probabilities:
-    """The grid of `thresholds` and the thresholds in use, so that these lie on the curve."""
+    """Return the grid of `thresholds` with the chosen thresholds, so that their dots lie on the curve."""
     return np.union1d(THRESHOLDS, thresholds)

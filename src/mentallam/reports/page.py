@@ -1,38 +1,37 @@
-"""Pages of one file that load nothing: the library that draws their figures is in them."""
-
-from __future__ import annotations
+"""HTML pages of a single file that loads nothing: the file includes the library that draws its figures."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from plotly.graph_objects import Figure
+from plotly.offline import get_plotlyjs
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from mentallam.reports import style
 
 
 def html_environment() -> Environment:
-    """Jinja set up for HTML: ids, names and wordings come from users, so every value is escaped."""
-    return Environment(
+    """Return a Jinja environment for HTML that escapes every value: ids, names and wordings come from users."""
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals.update(BLUE=style.BLUE, VERMILLION=style.VERMILLION, SYNTHETIC_MARK=style.SYNTHETIC_MARK)
+    return environment
 
 
-def drawn(figures: Mapping[str, Figure]) -> dict[str, Any]:
-    """What `page.html.j2` needs to draw figures.
+def figure_context(figures: Mapping[str, Figure]) -> dict[str, Any]:
+    """Return the values that `page.html.j2` needs to draw figures.
 
     Args:
-        figures: By the names under which the page gives them a place.
+        figures: Figures by the name under which the page reserves a place for them.
     """
-    from plotly.offline import get_plotlyjs
-
     return {
         "figures": {name: json.loads(figure.to_json()) for name, figure in figures.items()},
         "plotly_js": Markup(get_plotlyjs()),

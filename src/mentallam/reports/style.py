@@ -1,11 +1,9 @@
-"""How the figures of all wings look: colours, axes, legend, names of criteria.
+"""The common style of all figures: colours, axes, legend, names of criteria.
 
-Colours are from the Okabe-Ito palette (Okabe and Ito 2008, "Color Universal Design"), which the colour-blind can tell
-apart; lines differ in dash as well. Names and ids come from users, and plotly reads its labels as HTML, so they are
-escaped. Numbers are handed over as plain lists: plotly packs arrays in a way that Kedro-Viz cannot read.
+The colours are from the Okabe-Ito palette (Okabe and Ito 2008, "Color Universal Design"), which colour-blind readers
+can tell apart; lines differ in dash as well. Names and ids come from users, and plotly reads its labels as HTML, so
+they are escaped. Numbers are passed as plain lists: plotly packs arrays in a format that Kedro-Viz cannot read.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -14,38 +12,44 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from mentallam.evaluation.metrics import criterion_name
+
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
 INK, GREY = "#222222", "#666666"
 PALE = "#F2F2F2"
 DASHES = ("dash", "dot", "dashdot", "longdash", "longdashdot")
-GRID = {"showgrid": True, "gridcolor": "#DDDDDD"}
+GRID_LINES = {"showgrid": True, "gridcolor": "#DDDDDD"}
 
-LABEL_CHARACTERS = 22  # longer names are cut on axes; tables and the hover text show them whole
+COMPARED_COLOURS = (VERMILLION, GREEN, PURPLE, ORANGE)
+"""The colours of series that a figure compares with a blue one."""
+
+SYNTHETIC_MARK = "SYNTHETIC DATA"
 ROW_HEIGHT = 26
-_MARK_HEIGHT = 20
 
 _FOLD_COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
+_AXIS_NAME_CHARACTERS = 22
+_MARK_HEIGHT = 20
 
 
 def new_figure(x_title: str, y_title: str, height: int) -> go.Figure:
-    """An empty figure with one pair of axes.
+    """Create an empty figure with one pair of axes.
 
     Args:
         x_title: What the horizontal axis shows, with its unit.
         y_title: What the vertical axis shows, with its unit.
-        height: In pixels; the width is the page's.
+        height: In pixels; the page sets the width.
     """
     return _styled(go.Figure(), x_title, [y_title], height)
 
 
 def stacked_figure(x_title: str, y_titles: Sequence[str], height: int, heights: Sequence[float]) -> go.Figure:
-    """An empty figure with panels one below another that share their horizontal axis.
+    """Create an empty figure of panels below one another, which share the horizontal axis.
 
     Args:
         x_title: What the shared horizontal axis shows, with its unit.
-        y_titles: What each panel's vertical axis shows, the first on top.
-        height: Of all panels together, in pixels; the width is the page's.
-        heights: Share of each panel.
+        y_titles: What the vertical axis of each panel shows, from top to bottom.
+        height: Of all panels together, in pixels; the page sets the width.
+        heights: Each panel's share of the height.
     """
     panels = make_subplots(rows=len(y_titles), shared_xaxes=True, vertical_spacing=0.05, row_heights=list(heights))
     return _styled(panels, x_title, y_titles, height)
@@ -64,7 +68,7 @@ def _styled(figure: go.Figure, x_title: str, y_titles: Sequence[str], height: in
     )
     for update in (figure.update_xaxes, figure.update_yaxes):
         update(automargin=True, fixedrange=True, zeroline=False, showgrid=False, title_font_size=13)
-    # A figure of one panel has no grid of panels to name a row of.
+    # plotly accepts a row number only in a figure that was made of several panels.
     if len(y_titles) == 1:
         figure.update_xaxes(title_text=x_title)
         figure.update_yaxes(title_text=y_titles[0])
@@ -76,10 +80,10 @@ def _styled(figure: go.Figure, x_title: str, y_titles: Sequence[str], height: in
 
 
 def fold_line(position: int) -> dict[str, Any]:
-    """Colour and dash of a fold's line; thirty folds all differ.
+    """Return the colour, dash and width of a fold's line; the lines of thirty folds all differ.
 
     Args:
-        position: Of the fold among those drawn, from 0.
+        position: Position of the fold among those drawn, from 0.
     """
     return {
         "color": _FOLD_COLOURS[position % len(_FOLD_COLOURS)],
@@ -89,39 +93,42 @@ def fold_line(position: int) -> dict[str, Any]:
 
 
 def criteria_down(figure: go.Figure, criteria: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """One row per criterion, the first on top, under its short name.
+    """Give each criterion a row of the figure, from top to bottom, and return the figure.
 
     Args:
-        figure: Whose vertical axis holds criterion ids.
-        criteria: criterion_id and name of each.
+        figure: A figure whose vertical axis holds criterion ids.
+        criteria: Rows with criterion_id and symptom.
     """
     figure.update_yaxes(
         type="category",
         autorange="reversed",
         tickmode="array",
         tickvals=[row["criterion_id"] for row in criteria],
-        ticktext=short_names(criteria),
+        ticktext=axis_names(criteria),
     )
     return figure
 
 
-def short_names(criteria: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The names of criteria for an axis; one that is cut starts with its id, as several may begin alike.
+def axis_names(criteria: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the criteria's short names for an axis; tables and the hover text show them in full.
+
+    A name that is too long gives way to the start of `criterion_name`, since the id tells apart names that begin alike.
 
     Args:
-        criteria: criterion_id and name of each.
+        criteria: Rows with criterion_id and symptom.
     """
-    names = []
-    for row in criteria:
-        name = row["name"]
-        if len(name) > LABEL_CHARACTERS:
-            name = f"{row['criterion_id']} {name}"[: LABEL_CHARACTERS - 1] + "…"
-        names.append(escape(name))
-    return names
+    return [
+        escape(
+            row["symptom"]
+            if len(row["symptom"]) <= _AXIS_NAME_CHARACTERS
+            else criterion_name(dict(row))[: _AXIS_NAME_CHARACTERS - 1] + "…"
+        )
+        for row in criteria
+    ]
 
 
 def colour_bar(title: str) -> dict[str, Any]:
-    """The key of a heat map's colours, lying above it: beside it, it would take a phone's width."""
+    """Return the key of a heat map's colours, above the map: beside it, the key would be as wide as a phone."""
     return {
         "title": {"text": title, "side": "top", "font": {"size": 12}},
         "orientation": "h",
@@ -133,14 +140,14 @@ def colour_bar(title: str) -> dict[str, Any]:
     }
 
 
-def say(figure: go.Figure, sentence: str) -> None:
-    """Writes a sentence where there is nothing to draw."""
+def write_instead(figure: go.Figure, sentence: str) -> None:
+    """Write a sentence in the middle of a figure that has nothing to draw."""
     figure.add_annotation(text=sentence, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
 
 
 def mark_synthetic(figure: go.Figure) -> None:
-    """Says on the figure itself that its data are invented: figures are looked at alone, too."""
+    """Mark the figure itself as drawn from synthetic data, since readers also see it outside its page."""
     place = {"xref": "paper", "x": 1, "xanchor": "right", "yref": "paper", "y": 0, "yanchor": "top", "yshift": -54}
-    figure.add_annotation(text="SYNTHETIC DATA", showarrow=False, font={"size": 11, "color": VERMILLION}, **place)
-    # Room of its own, below the title of the axis.
+    figure.add_annotation(text=SYNTHETIC_MARK, showarrow=False, font={"size": 11, "color": VERMILLION}, **place)
+    # The mark goes below the title of the axis, where the figure has no space for it yet.
     figure.update_layout(height=figure.layout.height + _MARK_HEIGHT, margin_b=figure.layout.margin.b + _MARK_HEIGHT)

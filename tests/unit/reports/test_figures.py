@@ -1,4 +1,4 @@
-"""What every figure of the report has in common; its numbers are in the tests of its own room."""
+"""What all figures of the report have in common; the other tests of figures check their numbers."""
 
 import json
 from typing import Any
@@ -23,7 +23,9 @@ def plain(figure: Figure) -> dict[str, Any]:
 
 def titles(figure: Figure, axis: str) -> list[str]:
     layout = plain(figure)["layout"]
-    return [own["title"]["text"] for name, own in layout.items() if name.startswith(axis) and own["title"].get("text")]
+    return [
+        part["title"]["text"] for name, part in layout.items() if name.startswith(axis) and part["title"].get("text")
+    ]
 
 
 def test_they_are_those_that_are_announced(figures: dict[str, Figure]) -> None:
@@ -41,7 +43,7 @@ def test_axes_carry_titles(figures: dict[str, Figure]) -> None:
 
 def test_saved_figures_can_be_loaded(figures: dict[str, Figure]) -> None:
     for figure in figures.values():
-        assert "bdata" not in figure.to_json()  # Kedro-Viz's plotly.js reads plain lists only
+        assert "bdata" not in figure.to_json()  # Kedro-Viz's plotly.js reads plain lists only.
         assert plotly.io.from_json(figure.to_json()).to_plotly_json()
 
 
@@ -51,18 +53,18 @@ def test_synthetic_data_are_marked_on_each(oof: pd.DataFrame, criteria: pd.DataF
         assert {"SYNTHETIC DATA" in figure.to_json() for figure in drawn} == {synthetic}
 
 
-def test_the_mark_stands_in_room_of_its_own(oof: pd.DataFrame, criteria: pd.DataFrame) -> None:
+def test_the_mark_gets_additional_space(oof: pd.DataFrame, criteria: pd.DataFrame) -> None:
     marked, bare = (report_figures(oof, criteria, synthetic)["roc"].layout for synthetic in (True, False))
     assert marked.height - bare.height == marked.margin.b - bare.margin.b > 0
 
 
-def test_no_trace_has_a_point_per_pair_nor_names_a_post(oof: pd.DataFrame, criteria: pd.DataFrame) -> None:
+def test_no_trace_has_a_point_per_pair_or_names_a_post(oof: pd.DataFrame, criteria: pd.DataFrame) -> None:
     for figure in report_figures(oof, criteria, synthetic=False).values():
         assert all(len(trace.y or ()) < len(oof) / 2 for trace in figure.data)
         assert not [post_id for post_id in oof["post_id"].unique() if f'"{post_id}"' in figure.to_json()]
 
 
-def test_a_folds_own_figures_are_of_that_fold_alone(folds: list[pd.DataFrame], criteria: pd.DataFrame) -> None:
+def test_the_figures_of_a_fold_show_that_fold_alone(folds: list[pd.DataFrame], criteria: pd.DataFrame) -> None:
     figures = fold_figures(folds[2], criteria, synthetic=False)
     assert list(figures) == ["precision_recall", "confusion"]
     names = [trace.name.split(":")[0] for trace in figures["precision_recall"].data]
@@ -87,7 +89,7 @@ def test_any_number_of_criteria_and_folds_and_one_label_alone(n_criteria: int, n
     assert tuple(figures) == REPORT_FIGURES
     assert len(figures["confusion"].data[0].y) == n_criteria + 1
     assert len(figures["criterion_f1"].layout.yaxis.ticktext) == n_criteria + 1
-    sentences = [own.text for own in figures["roc"].layout.annotations]
+    sentences = [note.text for note in figures["roc"].layout.annotations]
     assert ("All pairs have the same label." in sentences) == (label is not None)
 
 

@@ -1,4 +1,4 @@
-"""The curves' numbers against scikit-learn's."""
+"""The numbers of the curves, against scikit-learn."""
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from mentallam.reports.figures_scores import (
 
 
 def traces(figure: Figure) -> dict[str, list[Figure]]:
-    """By what comes before the colon of their name."""
+    """Return the traces by the part of their name before the colon."""
     found: dict[str, list[Figure]] = {}
     for trace in figure.data:
         found.setdefault((trace.name or "").split(":")[0], []).append(trace)
@@ -47,11 +47,11 @@ def test_roc_is_scikit_learns(oof: pd.DataFrame) -> None:
 def test_dots_are_what_each_fold_reached(oof: pd.DataFrame) -> None:
     (dots,) = traces(precision_recall(oof))["chosen"]
     (roc_dots,) = traces(roc(oof))["chosen"]
-    for fold, own in oof.groupby("fold"):
-        recall = recall_score(own["label"], own["prediction"])
+    for fold, rows in oof.groupby("fold"):
+        recall = recall_score(rows["label"], rows["prediction"])
         assert dots.x[fold] == roc_dots.y[fold] == pytest.approx(recall)
-        assert dots.y[fold] == pytest.approx(precision_score(own["label"], own["prediction"]))
-        assert roc_dots.x[fold] == pytest.approx(1 - recall_score(1 - own["label"], 1 - own["prediction"]))
+        assert dots.y[fold] == pytest.approx(precision_score(rows["label"], rows["prediction"]))
+        assert roc_dots.x[fold] == pytest.approx(1 - recall_score(1 - rows["label"], 1 - rows["prediction"]))
     colours = [traces(precision_recall(oof))[f"fold {fold}"][0].line.color for fold in range(5)]
     assert list(dots.marker.color) == colours
 
@@ -75,10 +75,10 @@ def test_reliability_shows_the_bins_of_the_calibration_error(oof: pd.DataFrame) 
     _, points = reliability(oof).data
     assert points.x == tuple(bins["probability"]) and points.y == tuple(bins["observed"])
     assert points.name == "bins of 54 pairs, 95 % interval"
-    for place, own in enumerate(bins.itertuples()):
-        positives = round(own.n * own.observed)
-        wilson = binomtest(positives, own.n).proportion_ci(0.95, method="wilson")
-        assert list(points.customdata[place]) == [positives, own.n, wilson.low, wilson.high]
+    for place, row in enumerate(bins.itertuples()):
+        positives = round(row.n * row.observed)
+        wilson = binomtest(positives, row.n).proportion_ci(0.95, method="wilson")
+        assert list(points.customdata[place]) == [positives, row.n, wilson.low, wilson.high]
         assert points.y[place] + points.error_y.array[place] == pytest.approx(wilson.high)
         assert points.y[place] - points.error_y.arrayminus[place] == pytest.approx(wilson.low)
 
@@ -88,28 +88,28 @@ def test_reliability_says_where_bins_are_unequal() -> None:
     assert reliability(pairs).data[1].name == "bins of 1 to 3 pairs, 95 % interval"
 
 
-def test_reliability_refuses_what_is_no_probability() -> None:
+def test_reliability_refuses_a_value_that_is_not_a_probability() -> None:
     with pytest.raises(MentallamError, match="not a number from 0 to 1"):
         reliability(pd.DataFrame({"probability": [1.5], "label": [1]}))
 
 
 def test_threshold_curves_are_those_of_the_sweep(oof: pd.DataFrame) -> None:
     found = traces(threshold_curves(oof))
-    assert {name: len(own) for name, own in found.items()} == dict.fromkeys(
+    assert {name: len(panels) for name, panels in found.items()} == dict.fromkeys(
         [*(f"fold {fold}" for fold in range(5)), "pooled", "chosen"], 3
     )
-    own = oof[oof["fold"] == 1]
+    rows = oof[oof["fold"] == 1]
     precision, recall, f1 = found["fold 1"]
-    curve = sweep(own["label"], own["probability"])
+    curve = sweep(rows["label"], rows["probability"])
     assert (list(f1.x), list(f1.y)) == (list(curve["threshold"]), list(curve["f1"]))
     assert list(recall.y) == list(curve["recall"])
-    is_predicted = curve["threshold"] <= own["probability"].max()
+    is_predicted = curve["threshold"] <= rows["probability"].max()
     assert [y for y in precision.y if y is not None] == list(curve["precision"][is_predicted])
     assert not is_predicted.all()
 
 
 def test_a_folds_threshold_lies_on_its_curve(oof: pd.DataFrame) -> None:
-    oof["threshold"] += 0.003  # off the grid
+    oof["threshold"] += 0.003  # The thresholds are now off the grid.
     oof["prediction"] = predict_labels(oof["probability"], oof["threshold"])
     found = traces(threshold_curves(oof))
     for row in range(3):
@@ -125,9 +125,9 @@ def test_thresholds_per_criterion_are_a_range(oof: pd.DataFrame) -> None:
     oof["prediction"] = predict_labels(oof["probability"], oof["threshold"])
     dots = traces(threshold_curves(oof))["chosen"][2]
     assert dots.x == (0.5,) * 5
-    assert [round(own, 6) for own in (dots.error_x.array[0], dots.error_x.arrayminus[0])] == [0.4, 0.4]
-    own = oof[oof["fold"] == 0]
-    assert dots.y[0] == pytest.approx(f1_score(own["label"], own["prediction"]))
+    assert [round(length, 6) for length in (dots.error_x.array[0], dots.error_x.arrayminus[0])] == [0.4, 0.4]
+    rows = oof[oof["fold"] == 0]
+    assert dots.y[0] == pytest.approx(f1_score(rows["label"], rows["prediction"]))
 
 
 def test_without_explicit_negatives_there_is_no_empty_panel_for_them(oof: pd.DataFrame) -> None:

@@ -1,3 +1,5 @@
+"""The figure of the learning curves."""
+
 import pandas as pd
 import pytest
 
@@ -24,7 +26,7 @@ def test_losses_and_dev_f1_of_every_fold(history: pd.DataFrame) -> None:
     assert loss.y[0] == 2 and loss.y[-1] > 1 / 20 + 1
 
 
-def test_the_smoothed_loss_is_a_mean_of_the_last_steps(history: pd.DataFrame) -> None:
+def test_the_smoothed_loss_is_a_weighted_mean_of_the_steps(history: pd.DataFrame) -> None:
     decay = 1 - 2 / (SMOOTHING_SPAN + 1)
     weights = [decay**age for age in range(20)]
     expected = sum(w / step for w, step in zip(weights, range(20, 0, -1), strict=True)) / sum(weights)

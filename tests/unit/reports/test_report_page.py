@@ -1,3 +1,5 @@
+"""The report's HTML page: what it shows, and what it must never load or contain."""
+
 import json
 import re
 from typing import Any
@@ -35,7 +37,7 @@ def page(report: str, figures: dict[str, Figure]) -> str:
 
 
 def attributes(page: str, tag: str) -> list[dict[str, str | None]]:
-    return [own for name, own in Page(page).tags if name == tag]
+    return [found for name, found in Page(page).tags if name == tag]
 
 
 def test_it_says_what_the_markdown_says(page: str, summary: dict[str, Any]) -> None:
@@ -52,14 +54,14 @@ def test_it_says_what_the_markdown_says(page: str, summary: dict[str, Any]) -> N
         "data/06_models/fold_2",
     ):
         assert words in text
-    assert text.count("in one file that needs nothing else") == 0  # which it is
+    assert text.count("in one file that needs nothing else") == 0  # This page is that file.
 
 
 def test_every_figure_has_a_place_an_address_and_a_title(page: str, figures: dict[str, Figure]) -> None:
-    assert sorted(str(own["id"]) for own in attributes(page, "figure")) == sorted(f"figure-{n}" for n in REPORT_FIGURES)
+    assert sorted(str(tag["id"]) for tag in attributes(page, "figure")) == sorted(f"figure-{n}" for n in REPORT_FIGURES)
     assert "Precision and recall of each fold and pooled; dots are" in Page(page).text
     drawn = re.search(r"Object\.entries\((\{.*\})\)\) \{$", page, flags=re.MULTILINE)
-    assert drawn and json.loads(drawn[1]) == {name: json.loads(own.to_json()) for name, own in figures.items()}
+    assert drawn and json.loads(drawn[1]) == {name: json.loads(figure.to_json()) for name, figure in figures.items()}
 
 
 def test_figures_stand_in_their_sections(page: str) -> None:
@@ -74,8 +76,8 @@ def test_figures_stand_in_their_sections(page: str) -> None:
 
 
 def test_the_contents_lead_to_every_section(page: str) -> None:
-    links = [own["href"] for own in attributes(page, "a")]
-    assert links == [f"#{own['id']}" for own in attributes(page, "section")]
+    links = [tag["href"] for tag in attributes(page, "a")]
+    assert links == [f"#{tag['id']}" for tag in attributes(page, "section")]
     assert links[2] == "#3-how-epoch-and-threshold-were-chosen"
 
 
@@ -83,9 +85,9 @@ def test_the_page_loads_nothing(page: str) -> None:
     found = Page(page).tags
     loading = {"src", "srcset", "data", "action"}
     assert not [tag for tag in found if loading & tag[1].keys()]
-    assert all(str(own["href"]).startswith("#") for own in attributes(page, "a"))
+    assert all(str(tag["href"]).startswith("#") for tag in attributes(page, "a"))
     assert not {"link", "iframe", "img", "object", "embed", "base"} & {tag for tag, _ in found}
-    policy = [own["content"] for own in attributes(page, "meta") if own.get("http-equiv")]
+    policy = [tag["content"] for tag in attributes(page, "meta") if tag.get("http-equiv")]
     assert policy == ["default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"]
     assert page.count("plotly.js v") == 1
 
@@ -113,7 +115,7 @@ def test_what_users_write_cannot_become_markup(
     assert [tag for tag, _ in Page(page).tags].count("script") == 2
 
 
-def test_a_figure_that_is_not_drawn_is_missed(report: str, figures: dict[str, Figure]) -> None:
+def test_a_figure_that_is_not_drawn_is_reported(report: str, figures: dict[str, Figure]) -> None:
     del figures["roc"]
     with pytest.raises(KeyError, match="roc"):
         render_report_page(report, figures, synthetic=True)
@@ -122,4 +124,4 @@ def test_a_figure_that_is_not_drawn_is_missed(report: str, figures: dict[str, Fi
 def test_long_texts_in_tables_are_broken_and_addresses_are_not() -> None:
     report = f"# T\n\n## S\n\n| a | b | c |\n| --- | --- | --- |\n| {'word ' * 9} | `{'x' * 40}` | 0.5 |\n"
     page = render_report_page(report, {}, synthetic=False)
-    assert [own.get("class") for own in attributes(page, "td")] == ["long", None, None]
+    assert [tag.get("class") for tag in attributes(page, "td")] == ["long", None, None]

@@ -7,12 +7,12 @@ from mentallam.corpus.pairs import check_counts
 from mentallam.corpus.placeholders import leave_out_placeholders
 from mentallam.corpus.statistics import describe
 from mentallam.pipelines.data_processing import nodes
+from mentallam.reports.audit_figures import AUDIT_FIGURES
 
 
 def create_pipeline(n_folds: int) -> Pipeline:
     """Create the data_processing pipeline, which saves one split for each of `n_folds` folds."""
     folds = [f"fold_{fold}_split" for fold in range(n_folds)]
-    plots = ("class_balance", "co_occurrence", "lengths", "truncation", "authors", "fold_balance")
     composed_from = [
         f"params:{name}" for name in ("audited_profiles", "profile", "overrides", "hydra_configs", "base_models")
     ]
@@ -82,7 +82,7 @@ def create_pipeline(n_folds: int) -> Pipeline:
             Node(
                 nodes.audit_data,
                 ["posts", "criteria", "pairs", "data_statistics", "token_statistics", *folds],
-                {name: name for name in ("data_audit", *(f"audit_{plot}" for plot in plots))},
+                {name: name for name in ("data_audit", *(f"audit_{figure}" for figure in AUDIT_FIGURES))},
                 name="audit_data",
             ),
         ]
