@@ -16,7 +16,7 @@ ANNOTATIONS = [
     ("s_1_1", "s_1_1_2", "as quiet as it is.", "ANHEDONIA", "0", "Why."),
     ("s_2_7", "s_2_7_1", "A third.", "SPECIAL_CASE", "1", "Why."),
 ]
-# The format for anybody's task.
+# Labels in the format pairs.
 LABELS = [
     ("p1", "social", "yes"), ("p1", "physical", "NO"), ("p2", "social", "0"),
     ("p2", "physical", "1"), ("p3", "physical", "No"), ("p3", "social", "Yes"),
@@ -26,7 +26,7 @@ CRITERION_ROWS = [("A.2", "ANHEDONIA", "Loss of interest."), ("A.6", "FATIGUE", 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A small valid corpus: three posts, two criteria; the folder holds criteria.csv too."""
+    """Return the folder of a small valid corpus: three posts, two criteria, and criteria.csv."""
     write_csv(tmp_path / "redsm5_posts.csv", POST_COLUMNS, POSTS)
     write_csv(tmp_path / "redsm5_annotations.csv", ANNOTATION_COLUMNS, ANNOTATIONS)
     write_csv(tmp_path / "criteria.csv", CRITERION_COLUMNS, CRITERION_ROWS)
@@ -40,7 +40,7 @@ def corpus(folder: Path) -> Corpus:
 
 @pytest.fixture
 def pairs_folder(tmp_path: Path) -> Path:
-    """The same posts as a small corpus in the pairs format."""
+    """Return the folder of a small corpus with the same posts in the format pairs."""
     folder = tmp_path / "pairs"
     folder.mkdir()
     posts = [(f"p{number}", text) for number, (_, text) in enumerate(POSTS, start=1)]
@@ -57,7 +57,7 @@ def sample() -> Corpus:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many corruptions of a corpus were tried, and what became of them."""
+    """Print the number of corruptions that were tried, by outcome."""
     from tests.unit.corpus.test_faults import OUTCOMES
 
     if OUTCOMES:

@@ -13,7 +13,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]])
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Write .csv, .parquet or .jsonl, all strings."""
+    """Write a .csv, .parquet or .jsonl file of strings."""
     frame = pd.DataFrame(rows, columns=list(columns), dtype=str)
     if path.suffix == ".csv":
         frame.to_csv(path, index=False)

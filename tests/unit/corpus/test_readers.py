@@ -10,7 +10,7 @@ from mentallam.errors import MentallamError
 from tests.unit.corpus.files import write_table
 
 POSTS, ANNOTATIONS, CRITERIA = "redsm5_posts.csv", "redsm5_annotations.csv", "criteria.csv"
-# A word that stands in the text of the posts and may never show up in a message.
+# A word in the text of the posts that must never appear in a message.
 SECRET = "quiet"
 
 
@@ -23,7 +23,7 @@ def refused(folder: Path) -> str:
         read(folder)
     assert SECRET not in caught.value.message
     assert caught.value.exit_code != 0
-    # The cause is cut off as well: a traceback would show it.
+    # A traceback would show the cause, so the error must have none.
     assert caught.value.__cause__ is None
     return caught.value.message
 
@@ -276,7 +276,7 @@ def test_labels_may_be_integers_where_there_are_any(folder: Path, ending: str) -
 
 
 def write_labels(folder: Path, yes: object, no: object, ending: str = ".csv") -> None:
-    """Write the labels of the corpus in other words."""
+    """Write the labels of the corpus as other words."""
     path = folder / "groundtruth.csv"
     frame = pd.read_csv(path, dtype=str)
     frame["label"] = frame["label"].str.lower().map({"yes": yes, "1": yes, "no": no, "0": no})

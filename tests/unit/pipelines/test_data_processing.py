@@ -47,7 +47,7 @@ def run(
     format: str = "redsm5",
     **others: object,
 ) -> DataCatalog:
-    # A base model that is not on this machine: nothing here needs its tokens.
+    # The tests need no tokens, so the audited base model is one that is not on this machine.
     params |= {"audited_profiles": ["mentallam"], "profile": "tiny", "overrides": "", "base_models": "unused"}
     params |= {"hydra_configs": str(ROOT / "hydra_configs")} | others
     corpus = read_corpus(format, folder, ROOT / "data/01_raw/dsm5_criteria.csv" if format == "redsm5" else None)
@@ -80,7 +80,7 @@ def test_folds_hold_out_every_post_once(base: DataCatalog) -> None:
     held_out = [post for fold in folds for post in fold["held_out"]]
     assert sorted(held_out) == sorted(base["posts"].load()["post_id"])
     assert [fold["fold"] for fold in folds] == list(range(5))
-    # No fold of the sample lacks the positives of more than one criterion.
+    # Each fold of the sample lacks the positives of at most one criterion.
     for fold in folds:
         empty = [name for name, n in fold["label_distribution"]["held_out"].items() if n["positive"] == 0]
         assert len(empty) <= 1
