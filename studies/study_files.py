@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from mentallam.config import Config, compose_config
+from mentallam.corpus.schemas import wording_by_id
 
 PROJECT = Path(__file__).resolve().parents[1]
 TWIN = PROJECT / "data/01_raw/twin"
@@ -19,4 +20,4 @@ def compose(overrides: str = "") -> Config:
 def read_wordings() -> dict[str, str]:
     """Read the wording of each criterion, by criterion_id."""
     criteria = pd.read_csv(PROJECT / "data/01_raw/dsm5_criteria.csv")
-    return dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
+    return wording_by_id(criteria)

@@ -40,9 +40,14 @@ def in_project(folder: str) -> str:
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    # Key by key, also within a key: `--params folds.group_by=author` and an environment's file leave the rest as it is.
-    "merge_strategy": {"parameters": "soft"},
-    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
+    # Merge key by key, also within a key: `--params folds.group_by=author` and an environment's file change only what
+    # they name.
+    "merge_strategy": {"catalog": "soft", "parameters": "soft"},
+    # Both read experiment.yml, which names the MLflow experiment.
+    "config_patterns": {
+        "mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*", "experiment*"],
+        "parameters": ["parameters*", "parameters*/**", "**/parameters*", "experiment*"],
+    },
     "custom_resolvers": {
         "cv_folds": cv_folds,
         "in_project": in_project,

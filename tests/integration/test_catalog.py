@@ -1,4 +1,4 @@
-"""Whatever a run writes can be loaded by its name, as in a notebook."""
+"""Every dataset that a run writes can be loaded by its name, as in a notebook."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ ODD_IDS = ["0012", "1e5", "NA", "N/A", "nan", "null", "true", "-5", "=1+1", "170
 
 @pytest.fixture(scope="module")
 def catalog(trained: Workspace) -> DataCatalog:
-    """Return the catalog after every pipeline but compare, which needs a second cross-validation, has run."""
+    """Return the catalog after all pipelines except compare, which needs a second cross-validation."""
     posts = trained.folder / "posts.jsonl"
     rows = [json.dumps({"post_id": post_id, "text": "I am tired.", "criterion_id": "A.4"}) for post_id in ODD_IDS]
     posts.write_text("\n".join(rows) + "\n", encoding="utf-8")

@@ -27,6 +27,17 @@ STATISTICS = {
     },
     "n_authors": 2,
     "n_authors_straddling_folds": 1,
+    "n_posts": 4,
+    "n_pairs": 11,
+    "n_unlabelled": 1,
+    "n_positive": 4,
+    "base_rate": 4 / 11,
+    "n_without_symptom": 1,
+    "criteria": {
+        "A": {"symptom": "FIRST", "positive": 2, "explicit_negative": 1},
+        "B": {"symptom": "SECOND", "positive": 2, "explicit_negative": 1},
+        "C": {"symptom": EVIL, "positive": 0, "explicit_negative": 0},
+    },
 }
 TOKENS = {
     "tokenizer": "tiny",

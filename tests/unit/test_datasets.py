@@ -17,7 +17,7 @@ CRITERIA_FILE = PROJECT / "data" / "01_raw" / "dsm5_criteria.csv"
 
 @pytest.fixture
 def checkpoints(trained: TrainedFold, tmp_path: Path) -> DataCatalog:
-    """As the project's catalog has it: one entry for all folds."""
+    """Return a catalog with one entry for all folds, as in the project."""
     entry = {
         "type": "mentallam.datasets.CheckpointDataset",
         "folder": f"{tmp_path}/fold_{{k}}",
@@ -28,7 +28,7 @@ def checkpoints(trained: TrainedFold, tmp_path: Path) -> DataCatalog:
 
 
 def root_of(error: BaseException) -> MentallamError:
-    """The sentence that the user gets to read; Kedro wraps it once or twice."""
+    """Return the error with the message for the user; Kedro wraps it once or twice."""
     while error.__cause__ is not None:
         error = error.__cause__
     assert isinstance(error, MentallamError)

@@ -1,4 +1,4 @@
-"""Folds: grouped and stratified, and the same whatever the order of the rows."""
+"""Grouped and stratified folds that do not depend on the order of the rows."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from mentallam.seeds import dev_split_seed
 logger = logging.getLogger(__name__)
 
 PARTS = ("train", "dev", "held_out")
-# A part of more than this many times the share that equal parts would have is uneven.
+# A part that is larger than this many times the equal share is uneven.
 _UNEVEN = 1.25
-# A fold of this many times the equal share is allowed whatever folds.max_share says: two folds are seldom equal.
+# folds.max_share never refuses a fold of up to this many times the equal share, since two folds are seldom equal.
 _ALWAYS_ALLOWED = 1.5
-# How many criteria a warning names.
+# A warning names at most this many criteria.
 _NAMED = 10
 
 
 class FoldOptions(BaseModel):
-    """How posts are dealt out.
+    """The options of the split into folds.
 
     Attributes:
-        seed: Decides the shuffling; NumPy's generator takes 32 bits.
+        seed: Seed of the shuffling; NumPy's generator takes 32 bits.
         group_by: What must not straddle folds.
-        duplicates: Whether posts that are nearly the same are kept in one fold (group), counted (report), or not looked
-            for (ignore).
-        near_duplicate_threshold: From which similarity on two posts are nearly the same; see `duplicates`.
-        dev_splits: 1/dev_splits of a fold's training posts become its dev part.
+        duplicates: Whether near duplicates are kept in one fold (group), only counted (report), or not searched for
+            (ignore).
+        near_duplicate_threshold: The similarity from which two posts are near duplicates; see `corpus.duplicates`.
+        dev_splits: 1/dev_splits of a fold's training posts become its dev split.
         max_share: The largest share of all posts that one fold may hold out; 1.5 times the equal share is always
             allowed.
     """
@@ -51,10 +51,9 @@ class FoldOptions(BaseModel):
 
 
 class FoldBalance(TypedDict):
-    """The fold that holds out the most posts: its number, its posts, their share of all, and the share of equal folds.
+    """The fold that holds out the most posts: its number, its posts, their share of all, and the equal share.
 
-    It is uneven if its share is more than 1.25 times the equal one, unless that is only because few posts do not divide
-    evenly.
+    It is uneven if its share exceeds 1.25 times the equal share, unless the posts cannot be divided more evenly.
     """
 
     fold: int
@@ -64,8 +63,24 @@ class FoldBalance(TypedDict):
     uneven: bool
 
 
+class CriterionBalance(TypedDict):
+    """The spread of one criterion's held-out pairs over the folds.
+
+    Attributes:
+        positive: Held-out positive pairs of each fold.
+        pairs: Held-out pairs of each fold.
+        rate: Positive pairs of all folds per pair.
+        deviations: Each fold's rate minus `rate`; None for a fold without pairs of this criterion.
+    """
+
+    positive: list[int]
+    pairs: list[int]
+    rate: float
+    deviations: list[float | None]
+
+
 class FoldSplit(TypedDict):
-    """One fold: its posts (sorted ids), the number of groups and the labels of each part."""
+    """One fold: the sorted post ids, the number of groups and the label counts of each part."""
 
     fold: int
     n_folds: int
@@ -83,22 +98,22 @@ class FoldSplit(TypedDict):
 def make_folds(
     pairs: pd.DataFrame, groups: pd.DataFrame, options: FoldOptions, n_folds: int, data_hash: str
 ) -> list[FoldSplit]:
-    """Deal the posts out to folds: every post is held out once, and the rest splits into train and dev.
+    """Split the posts into folds: each post is held out once; each fold's other posts are split into train and dev.
 
-    The labels of every criterion are balanced on their own: balancing all labels together would leave folds
-    that hold no positive of a rare criterion.
+    Each criterion's labels are balanced separately: balancing all labels together would leave folds without a
+    positive pair of a rare criterion.
 
     Args:
-        pairs: post_id, criterion_id, label; every post with every criterion.
+        pairs: post_id, criterion_id, label.
         groups: post_id, group: what must not straddle folds.
-        options: How posts are dealt out.
+        options: The options of the split.
         n_folds: Number of folds.
-        data_hash: Hash of the data, kept in each fold.
+        data_hash: Hash of the data, stored in each fold.
 
     Raises:
-        MentallamError: There are too few groups for so many folds, or one fold would hold out most of the posts.
+        MentallamError: There are too few groups for this number of folds, or one fold would hold out too many posts.
     """
-    # Sorted, so that the folds depend on the data and the seed alone.
+    # The order of the rows must not matter: the folds depend on the data and the seed only.
     pairs = pairs.sort_values(["post_id", "criterion_id"], ignore_index=True)
     pairs = pairs.assign(group=pairs["post_id"].map(groups.set_index("post_id")["group"]))
     _warn_of_rare_criteria(pairs, n_folds)
@@ -132,7 +147,7 @@ def make_folds(
 
 
 def fold_balance(folds: Sequence[FoldSplit]) -> FoldBalance:
-    """Return how much of the posts the largest fold holds out."""
+    """Return the share of the posts that the largest fold holds out."""
     sizes = [len(fold["held_out"]) for fold in folds]
     posts = max(sizes)
     return {
@@ -144,24 +159,36 @@ def fold_balance(folds: Sequence[FoldSplit]) -> FoldBalance:
     }
 
 
+def criterion_balance(folds: Sequence[FoldSplit]) -> dict[str, CriterionBalance]:
+    """Return the balance of each criterion that has pairs, by criterion_id."""
+    held_out = [fold["label_distribution"]["held_out"] for fold in folds]
+    balance: dict[str, CriterionBalance] = {}
+    for criterion_id in dict.fromkeys(name for labels in held_out for name in labels):
+        counts = [labels.get(criterion_id, {"positive": 0, "negative": 0}) for labels in held_out]
+        positive, pairs = [count["positive"] for count in counts], [sum(count.values()) for count in counts]
+        rate = sum(positive) / sum(pairs)
+        deviations = [part / whole - rate if whole else None for part, whole in zip(positive, pairs, strict=True)]
+        balance[criterion_id] = {"positive": positive, "pairs": pairs, "rate": rate, "deviations": deviations}
+    return balance
+
+
 def parts_without_positives(folds: Sequence[FoldSplit]) -> dict[str, list[int]]:
-    """Return for each part the folds in which it holds no positive pair."""
+    """Return for each part the folds in which it has no positive pair."""
     return {part: [fold["fold"] for fold in folds if not _count(fold, part, "positive")] for part in PARTS}
 
 
 def check_parts(folds: Sequence[FoldSplit], posts: pd.DataFrame) -> None:
-    """Refuse folds in which nothing can be learnt, chosen or scored, and warn of parts without a positive pair.
-
-    Nothing can if a part is one text, once or in copies, or if all training pairs have the same label.
+    """Refuse folds that cannot be trained or scored, and warn about parts without a positive pair.
 
     Args:
         folds: All folds of these posts.
         posts: post_id, text (cleaned).
 
     Raises:
-        MentallamError: The message names the fold and the part.
+        MentallamError: A part consists of one text, once or in copies, or all training pairs have the same label. The
+            message names the fold and the part.
     """
-    # A number for each text, since comparing numbers needs no copies of texts.
+    # Numbers stand for the texts: comparing numbers makes no copies of texts.
     codes, _ = pd.factorize(posts["text"])
     text = dict(zip(posts["post_id"], codes.tolist(), strict=True))
     for label in ("positive", "negative"):
@@ -205,7 +232,7 @@ def _shown(part: str) -> str:
 
 
 def _check_balance(folds: Sequence[FoldSplit], groups: pd.DataFrame, options: FoldOptions) -> None:
-    """Warn of an uneven fold, and refuse one that holds out more than `options.max_share` of the posts."""
+    """Warn about an uneven fold, and refuse one that holds out more than `options.max_share` of the posts."""
     balance = fold_balance(folds)
     if not balance["uneven"]:
         return
@@ -228,10 +255,10 @@ def _check_balance(folds: Sequence[FoldSplit], groups: pd.DataFrame, options: Fo
 def _most_even(
     pairs: pd.DataFrame, splits: Iterable[tuple[NDArray[np.intp], NDArray[np.intp]]], n_splits: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the first split whose second part is not uneven, or the one in which it is the smallest.
+    """Return the first split whose second part is not uneven, or else the split whose second part is the smallest.
 
-    A large group is mostly dealt to the first split. If it is larger than a part, it is rather learnt from than chosen
-    on.
+    The second part becomes the dev split. A group that is larger than an even part usually falls into the first split;
+    it is better in the training part.
     """
     post, posts = pd.factorize(pairs["post_id"])
     sized = [(len(np.unique(post[second])), (first, second)) for first, second in splits]
@@ -240,7 +267,7 @@ def _most_even(
 
 
 def _largest_even_part(n_posts: int, n_parts: int) -> float:
-    """Return how many posts a part may have without being uneven; few posts do not divide evenly."""
+    """Return the largest number of posts of an even part; few posts cannot be divided more evenly."""
     return max(_UNEVEN * n_posts / n_parts, math.ceil(n_posts / n_parts))
 
 
@@ -250,7 +277,7 @@ def _split(
     group, groups = pd.factorize(pairs["group"])
     criterion, _ = pd.factorize(pairs["criterion_id"], sort=True)
     label_class = 2 * criterion + pairs["label"].to_numpy()
-    # RandomState is the same in every NumPy.
+    # RandomState gives the same numbers in every version of NumPy.
     group = np.random.RandomState(seed).permutation(len(groups))[group]
     counts = np.bincount(group * (label_class.max() + 1) + label_class, minlength=len(groups) * (label_class.max() + 1))
     counts = counts.reshape(len(groups), -1)
@@ -259,7 +286,7 @@ def _split(
     fold_of_group = group
     if enough := n_splits <= len(groups):
         fold_of_group = _deal(np.ascontiguousarray(counts[:, counts.any(axis=0)], dtype=float), n_splits)
-    # A fold that stays empty is as good as none.
+    # Groups that are few or alike may leave a fold empty.
     if not enough or len(np.unique(fold_of_group)) < n_splits:
         raise MentallamError(
             f"{len(groups)} groups ({pairs['post_id'].nunique()} posts) are too few for {n_splits} {what}; use fewer, "
@@ -270,14 +297,14 @@ def _split(
 
 
 def _deal(counts: NDArray[np.float64], n_splits: int) -> NDArray[np.intp]:
-    """Return the fold of each group: what scikit-learn's StratifiedGroupKFold does, with all folds weighed at once.
+    """Return the fold of each group, as scikit-learn's StratifiedGroupKFold assigns it, but ten times as fast.
 
-    The groups whose labels are the most uneven come first. Each goes where the share that the folds hold of every
-    class then spreads the least, and to the smallest of the folds that are as good. A test says that the folds are
-    scikit-learn's; its own loop takes ten times as long, and minutes for a hundred thousand groups.
+    Groups with the most uneven class counts come first. Each group goes to the fold with which the shares of every
+    class vary least between the folds; among equally good folds, to the smallest. A test compares the folds with those
+    of scikit-learn, whose loop over the folds takes minutes for a hundred thousand groups.
 
     Args:
-        counts: How often each group (rows) has each class (columns), in the order in which ties are dealt.
+        counts: The number of pairs of each group (rows) in each class (columns). Groups that tie keep this order.
         n_splits: Number of folds.
     """
     total = counts.sum(axis=0)

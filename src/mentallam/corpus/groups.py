@@ -1,4 +1,4 @@
-"""Groups: what must not straddle folds."""
+"""Groups: posts that must not straddle folds."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from mentallam.errors import MentallamError
 
 
 def author_of(post_ids: pd.Series[str]) -> pd.Series[str]:
-    """Return the author of each ReDSM5 id s_<author>_<n>, and a missing value for ids of another form."""
+    """Return the author of each ReDSM5 id s_<author>_<n>; missing for an id of another form."""
     return post_ids.str.extract(r"^s_(.+)_\d+$", expand=False)
 
 
 def group_posts(posts: pd.DataFrame, group_by: str, duplicates: pd.DataFrame | None) -> pd.DataFrame:
-    """Put posts that belong together into one group.
+    """Assign each post to a group.
 
     Args:
         posts: post_id, author.
         group_by: post_id or author.
-        duplicates: post_id, duplicate_of: posts that belong together as well; None for none.
+        duplicates: post_id, duplicate_of: links between posts that belong to one group as well; None for none.
 
     Returns:
         post_id, group: the smallest post id or author of the group; in the order of `posts`.
 
     Raises:
-        MentallamError: An author is asked for that is not known.
+        MentallamError: Posts are grouped by author, and the author of a post is unknown.
     """
     key = posts[group_by]
     if key.isna().any():
         raise MentallamError(
             f"folds.group_by is author, but nothing names the author of post {posts['post_id'][key.isna()].iloc[0]}: "
-            "ids have to be of the form s_<author>_<n>, or the posts need a column author; use post_id."
+            "use post_id, ids of the form s_<author>_<n>, or a column author"
         )
     if duplicates is not None and not duplicates.empty:
         key = _joined(key, posts["post_id"], duplicates)
@@ -41,7 +41,7 @@ def group_posts(posts: pd.DataFrame, group_by: str, duplicates: pd.DataFrame | N
 
 
 def _joined(key: pd.Series[str], post_ids: pd.Series[str], duplicates: pd.DataFrame) -> pd.Series[str]:
-    """Join the groups that duplicates connect, directly or through others."""
+    """Join the groups that duplicates connect, directly or through other groups."""
     codes, names = pd.factorize(key, sort=True)
     code_of = pd.Series(codes, index=post_ids)
     edges = code_of[duplicates["post_id"]].to_numpy(), code_of[duplicates["duplicate_of"]].to_numpy()

@@ -1,4 +1,4 @@
-"""How long posts are: a summary and a histogram of their lengths, whatever the unit."""
+"""Summary and histogram of the lengths of posts, in words or in tokens."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def length_summary(lengths: pd.Series[int]) -> dict[str, float]:
 
 
 def length_histogram(lengths: pd.Series[int]) -> Histogram:
-    """Return a histogram whose bins grow with the length, as lengths of posts spread over orders of magnitude."""
+    """Return a histogram whose bins grow with the length, since lengths of posts span orders of magnitude."""
     doublings = np.log2(max(int(lengths.max()), 1)) + 1
     powers = 2 ** (np.arange(0, doublings * BINS_PER_DOUBLING + 1) / BINS_PER_DOUBLING)
     edges = np.unique(np.round(powers).astype(int))

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mentallam.corpus.formats import READERS
+from mentallam.corpus.formats import TABLE_READERS
 from mentallam.corpus.layouts import TABLE_ENDINGS, Layout
 from mentallam.corpus.refusals import refuse_rows
 from mentallam.corpus.unreadable import bad_bytes, beside, ending_advice, refuse_other_format
@@ -63,7 +63,7 @@ def read_table(path: Path, layout: Layout) -> pd.DataFrame:
     try:
         if ending != ".parquet":
             refuse_other_format(path)
-        chunks = list(READERS[ending](path, layout))
+        chunks = list(TABLE_READERS[ending](path, layout))
     except FileNotFoundError:
         raise MentallamError(f"{path} is missing{beside(path)}; {layout.source}") from None
     except UnicodeDecodeError:

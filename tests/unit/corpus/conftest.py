@@ -23,7 +23,7 @@ CRITERION_ROWS = [("A.2", "ANHEDONIA", "Loss of interest."), ("A.6", "FATIGUE", 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Write a small valid corpus with three posts and two criteria; the folder also has criteria.csv."""
+    """Return the folder of a small valid corpus: three posts, two criteria, and criteria.csv."""
     write_csv(tmp_path / "redsm5_posts.csv", POST_COLUMNS, POSTS)
     write_csv(tmp_path / "redsm5_annotations.csv", ANNOTATION_COLUMNS, ANNOTATIONS)
     write_csv(tmp_path / "criteria.csv", CRITERION_COLUMNS, CRITERION_ROWS)

@@ -21,6 +21,7 @@ from mentallam.corpus.folds import (
     _deal,
     _most_even,
     check_parts,
+    criterion_balance,
     fold_balance,
     make_folds,
     parts_without_positives,
@@ -32,7 +33,7 @@ OPTIONS = FoldOptions(seed=42, group_by="post_id", dev_splits=5)
 
 
 def pairs_of(labels: dict[str, list[int]]) -> pd.DataFrame:
-    """Pairs from {post_id: labels of criteria A.1, A.2, ...}."""
+    """Make pairs from {post_id: labels of criteria A.1, A.2, ...}."""
     rows = [
         (post_id, f"A.{number}", label) for post_id, row in labels.items() for number, label in enumerate(row, start=1)
     ]
@@ -73,7 +74,7 @@ def test_properties(pairs: pd.DataFrame, options: FoldOptions, n_folds: int, ali
     grouped = groups_of(pairs, options.group_by, pd.DataFrame(links, columns=["post_id", "duplicate_of"], dtype=str))
     try:
         folds = make_folds(pairs, grouped, options, n_folds, "hash")
-    except MentallamError as error:  # rightly so where links have left a fold fewer groups than dev splits
+    except MentallamError as error:  # correct if links leave a fold fewer groups than dev splits
         n_groups, n_splits = map(int, re.findall(r"(\d+) groups .* for (\d+) ", error.message)[0])
         assert n_groups < n_splits
         return
@@ -159,7 +160,7 @@ def test_another_seed_gives_other_folds() -> None:
 
 
 def test_two_seeds_share_no_dev_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the fold's number added to the seed, fold 1 of seed 42 was shuffled as fold 0 of seed 43."""
+    """A sum of seed and fold number would shuffle fold 1 of seed 42 like fold 0 of seed 43."""
     seeds: list[int] = []
     original = corpus_folds._split
     monkeypatch.setattr(corpus_folds, "_split", lambda *args: seeds.append(args[2]) or original(*args))
@@ -225,7 +226,7 @@ def test_a_warning_names_ten_criteria(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def by_one_author(n_of_author: int, n_posts: int = 60) -> pd.DataFrame:
-    """Every third post is positive; one author wrote the first posts, the others one each."""
+    """Make posts of which every third is positive; one author wrote the first ones, other authors one each."""
     authors = [0] * n_of_author + list(range(1, n_posts - n_of_author + 1))
     return pairs_of({f"s_{author}_{number:02}": [int(number % 3 == 0)] for number, author in enumerate(authors)})
 
@@ -272,7 +273,7 @@ def test_bounds_of_balance(sizes: list[int], outcome: str, caplog: pytest.LogCap
     ]
     largest = {"fold": 1, "posts": sizes[1], "share": sizes[1] / 60, "equal_share": 1 / len(sizes)}
     assert fold_balance(folds) == {**largest, "uneven": bool(outcome)}
-    # Of fold 1 all but one are of author b; the other folds are one of author a each.
+    # Fold 1 is by author b except for one post; each other fold is by one author.
     group = [
         f"a{fold}" if fold != 1 else ("b" if number else "c") for fold, n in enumerate(sizes) for number in range(n)
     ]
@@ -288,15 +289,27 @@ def test_bounds_of_balance(sizes: list[int], outcome: str, caplog: pytest.LogCap
     assert caplog.messages == ([told] if outcome else [])
 
 
+def test_balance_of_each_criterion() -> None:
+    held_out = [
+        {"A.1": {"positive": 1, "negative": 3}, "A.2": {"positive": 0, "negative": 2}},
+        {"A.1": {"positive": 3, "negative": 1}},
+    ]
+    folds: list[Any] = [{"label_distribution": {"held_out": labels}} for labels in held_out]
+    assert criterion_balance(folds) == {
+        "A.1": {"positive": [1, 3], "pairs": [4, 4], "rate": 0.5, "deviations": [-0.25, 0.25]},
+        "A.2": {"positive": [0, 0], "pairs": [2, 0], "rate": 0.0, "deviations": [0.0, None]},
+    }
+
+
 def test_few_posts_need_not_divide_evenly(caplog: pytest.LogCaptureFixture) -> None:
     folds = folds_of(pairs_of({f"p{number}": [1] for number in range(7)}), OPTIONS, 5)
     assert fold_balance(folds) == {"fold": 0, "posts": 2, "share": 2 / 7, "equal_share": 0.2, "uneven": False}
     assert "holds out" not in caplog.text
-    assert len(folds[4]["dev"]) == 2  # of six posts, dealt out to five
+    assert len(folds[4]["dev"]) == 2  # six posts, split into five parts
 
 
 def test_the_largest_group_is_learnt_from_rather_than_chosen_on() -> None:
-    """It is dealt first, so to the first split, which would be the dev part."""
+    """The largest group is assigned first, to the first split, which would become the dev split."""
     for fold in folds_of(by_one_author(20), AUTHORS, 5)[1:]:
         assert sum(post.startswith("s_0_") for post in fold["train"]) == 20
         assert 5 <= len(fold["dev"]) <= 12

@@ -1,4 +1,4 @@
-"""What `make_folds` hands on about each fold, and how it takes the rows apart."""
+"""The content of each fold that `make_folds` returns, and the assignment of groups to folds."""
 
 import logging
 from itertools import pairwise
@@ -13,7 +13,7 @@ from mentallam.corpus.folds import PARTS, FoldOptions, FoldSplit, _deal, make_fo
 
 
 def table(n_posts: int, n_criteria: int, rate: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Pairs of posts with every criterion, and each post as a group of its own."""
+    """Make pairs of posts with every criterion, and one group per post."""
     rng = np.random.default_rng(seed)
     post_ids = [f"p{number:03}" for number in range(n_posts)]
     pairs = pd.MultiIndex.from_product(
@@ -38,14 +38,14 @@ def test_a_fold_says_from_what_it_was_made() -> None:
 
 
 def test_a_dev_part_has_its_share_of_the_training_posts() -> None:
-    """48 posts in 4 folds leave 36, of which a third or a half is the dev part."""
+    """48 posts in 4 folds leave 36, of which a third or a half is the dev split."""
     for dev_splits, share in ((3, 12), (2, 18)):
         assert {len(fold["held_out"]) for fold in dealt(dev_splits=dev_splits)} <= {11, 12, 13}
         assert all(abs(len(fold["dev"]) - share) <= 1 for fold in dealt(dev_splits=dev_splits))
 
 
 def test_each_fold_draws_its_dev_part_anew() -> None:
-    """The same posts are not chosen on again and again: two folds share no more of them than chance would have it."""
+    """The dev splits of two folds share no more posts than chance predicts."""
     folds = dealt()
     for one, other in pairwise(folds):
         assert set(one["dev"]) != set(other["dev"])
@@ -58,10 +58,10 @@ def test_the_labels_of_every_part_are_counted() -> None:
     [fold, *_] = make_folds(pairs, groups, FoldOptions(seed=7, group_by="post_id", dev_splits=3), 4, "")
     for part in PARTS:
         posts: list[str] = fold[part]  # type: ignore[literal-required]
-        own = pairs[pairs["post_id"].isin(posts)].groupby("criterion_id")["label"]
+        by_criterion = pairs[pairs["post_id"].isin(posts)].groupby("criterion_id")["label"]
         assert fold["groups"][part] == len(posts)
         assert fold["label_distribution"][part] == {
-            name: {"positive": int(labels.sum()), "negative": int((1 - labels).sum())} for name, labels in own
+            name: {"positive": int(labels.sum()), "negative": int((1 - labels).sum())} for name, labels in by_criterion
         }
 
 
@@ -70,7 +70,7 @@ def test_the_labels_of_every_part_are_counted() -> None:
 def test_every_class_is_spread_over_the_folds_as_evenly_as_posts_allow(
     seed: int, n_folds: int, n_criteria: int
 ) -> None:
-    """With one criterion and one post per group a perfect deal exists: counts differ by one at most."""
+    """With one criterion and one post per group a perfect split exists: counts differ by one at most."""
     pairs, groups = table(60, n_criteria, 0.4, seed)
     folds = make_folds(pairs, groups, FoldOptions(seed=seed, group_by="post_id", dev_splits=2), n_folds, "")
     positives = [fold["label_distribution"]["held_out"]["A.0"]["positive"] for fold in folds]

@@ -9,9 +9,10 @@ from mentallam.corpus.cleaning import CleaningOptions, clean_posts
 from mentallam.corpus.duplicates import find_duplicates
 from mentallam.corpus.folds import FoldOptions, make_folds
 from mentallam.corpus.groups import group_posts
+from mentallam.corpus.manifest import CorpusLabel, build_manifest
 from mentallam.corpus.pairs import Expectation, check_counts
 from mentallam.corpus.readers import Corpus, read_corpus
-from mentallam.corpus.statistics import CorpusLabel, describe
+from mentallam.corpus.statistics import describe
 
 LABEL = CorpusLabel(name="synthetic sample", synthetic=True)
 
@@ -25,20 +26,12 @@ def statistics_of(
     options = FoldOptions(seed=42, group_by="post_id", dev_splits=dev_splits, duplicates=duplicates)
     links = find_duplicates(posts, options.near_duplicate_threshold)
     groups = group_posts(posts, "post_id", links if duplicates == "group" else None)
-    folds = make_folds(corpus.pairs, groups, options, n_folds, "ab" * 32)
-    return describe(
-        corpus.annotation_counts,
-        posts,
-        corpus.criteria,
-        corpus.pairs,
-        folds,
-        cleaning_counts,
-        {"[removed]": 2},
-        counts,
-        LABEL,
-        options,
-        links,
+    frames = {"posts": posts, "criteria": corpus.criteria, "pairs": corpus.pairs}
+    manifest = build_manifest(
+        corpus.source, LABEL, CleaningOptions(mask=False), options, cleaning_counts, counts, **frames, groups=groups
     )
+    folds = make_folds(corpus.pairs, groups, options, n_folds, manifest["data_hash"])
+    return describe(manifest, corpus.annotation_counts, {"[removed]": 2}, counts, *frames.values(), links, *folds)
 
 
 def test_figures_of_the_sample(sample: Corpus) -> None:
@@ -73,7 +66,7 @@ def test_figures_of_a_small_corpus(corpus: Corpus) -> None:
     assert found["words_per_post"] == {
         "mean": pytest.approx(13 / 3), "min": 2, "q25": 2.5, "q50": 3.0, "q75": 5.5, "max": 8
     }  # fmt: skip
-    # Three posts in three folds: the two of author 1 straddle.
+    # Each fold holds out one of three posts, so the two posts of author 1 straddle folds.
     assert (found["n_authors"], found["n_authors_straddling_folds"]) == (2, 1)
 
 
@@ -104,7 +97,7 @@ def test_duplicates_are_counted_and_kept_together(folder: Path) -> None:
     with (folder / "redsm5_posts.csv").open("a") as file:
         file.write("s_3_1,a second one\ns_4_1,The third.\n")
     corpus = read_corpus("redsm5", folder, folder / "criteria.csv")
-    for seed in range(3):  # of the row order
+    for seed in range(3):  # of the order of the rows
         shuffled = replace(corpus, posts=corpus.posts.sample(frac=1, random_state=seed))
         found = statistics_of(shuffled, 3, 2)["duplicates"]
         assert found == {"handling": "group", "threshold": 0.8, "sets": 1, "posts": 2, "sets_straddling_folds": 0}
@@ -116,11 +109,11 @@ def test_stratification_is_told_per_criterion_and_fold(sample: Corpus) -> None:
     found = statistics_of(sample, 5, 5)
     held_out, quality = found["folds"]["held_out_posts"], found["folds"]["stratification"]
     assert list(quality) == list(found["criteria"])
-    for criterion_id, own in quality.items():
-        assert sum(own["held_out_positive"]) == found["criteria"][criterion_id]["positive"]
-        off = [abs(n / size - own["rate"]) for n, size in zip(own["held_out_positive"], held_out, strict=True)]
-        assert own["max_deviation"] == pytest.approx(max(off))
-        assert own["rate"] == pytest.approx(found["criteria"][criterion_id]["positive"] / 60)
+    for criterion_id, spread in quality.items():
+        assert sum(spread["held_out_positive"]) == found["criteria"][criterion_id]["positive"]
+        off = [abs(n / size - spread["rate"]) for n, size in zip(spread["held_out_positive"], held_out, strict=True)]
+        assert spread["max_deviation"] == pytest.approx(max(off))
+        assert spread["rate"] == pytest.approx(found["criteria"][criterion_id]["positive"] / 60)
 
 
 def test_no_word_of_a_post_is_told(sample: Corpus) -> None:

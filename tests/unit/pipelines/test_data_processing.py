@@ -3,15 +3,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
+from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from mentallam import settings
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
+from mentallam.corpus.manifest import CorpusLabel
 from mentallam.corpus.pairs import Expectation
 from mentallam.corpus.readers import read_corpus
-from mentallam.corpus.statistics import CorpusLabel
 from mentallam.corpus.synthetic import write
 from mentallam.corpus.synthetic_corpus import TWIN, generate
 from mentallam.errors import MentallamError
@@ -21,19 +22,19 @@ ROOT = Path(__file__).parents[3]
 TYPES = {"cleaning": CleaningOptions, "folds": FoldOptions, "expectation": Expectation, "corpus_label": CorpusLabel}
 
 
+def loader(env: str) -> OmegaConfigLoader:
+    return OmegaConfigLoader(str(ROOT / "conf"), env=env, **settings.CONFIG_LOADER_ARGS)
+
+
 def parameters(env: str) -> dict[str, object]:
-    """The parameters as Kedro builds them: an environment replaces whole keys of conf/base."""
-    merged: dict[str, object] = {}
-    for folder in ("base", env):
-        text = (ROOT / "conf" / folder / "parameters_data_processing.yml").read_text(encoding="utf-8")
-        merged |= yaml.safe_load(text)
-    assert merged.pop("n_folds") == "${cv_folds:}"
-    assert merged.pop("audited_profiles") == ["${globals:profile}"]
-    return {name: TYPES[name].model_validate(value) for name, value in merged.items()}
+    """Return the parameters as Kedro builds them for an environment."""
+    found = loader(env)["parameters"]
+    assert found["audited_profiles"] == [found["profile"]]
+    return {name: kind.model_validate(found[name]) for name, kind in TYPES.items()}
 
 
 class KeptDataset(MemoryDataset):
-    """Outlives the run, so that a test can look at it."""
+    """A dataset that outlives the run, so that a test can read it."""
 
     def _release(self) -> None:
         pass
@@ -46,7 +47,7 @@ def run(
     format: str = "redsm5",
     **others: object,
 ) -> DataCatalog:
-    # A base model that is not on this machine: nothing here needs its tokens.
+    # The tests need no tokens, so the audited base model is one that is not on this machine.
     params |= {"audited_profiles": ["mentallam"], "profile": "tiny", "overrides": "", "base_models": "unused"}
     params |= {"hydra_configs": str(ROOT / "hydra_configs")} | others
     corpus = read_corpus(format, folder, ROOT / "data/01_raw/dsm5_criteria.csv" if format == "redsm5" else None)
@@ -79,7 +80,7 @@ def test_folds_hold_out_every_post_once(base: DataCatalog) -> None:
     held_out = [post for fold in folds for post in fold["held_out"]]
     assert sorted(held_out) == sorted(base["posts"].load()["post_id"])
     assert [fold["fold"] for fold in folds] == list(range(5))
-    # No fold of the sample lacks the positives of more than one criterion.
+    # Each fold of the sample lacks the positives of at most one criterion.
     for fold in folds:
         empty = [name for name, n in fold["label_distribution"]["held_out"].items() if n["positive"] == 0]
         assert len(empty) <= 1
@@ -103,7 +104,7 @@ def test_the_audit_shows_what_the_other_datasets_hold(base: DataCatalog) -> None
     assert "Tokens of mentallama-chat-7b were not counted: klyang/MentaLLaMA-chat-7B" in page
 
 
-def test_overrides_are_those_of_the_own_profile(tmp_path: Path) -> None:
+def test_overrides_apply_to_the_profile_of_the_run(tmp_path: Path) -> None:
     others = {"audited_profiles": ["tiny", "mentallam"], "overrides": "model.max_length=200"}
     tiny, mentallam = run(parameters("base"), 2, base_models=str(tmp_path), **others)["token_statistics"].load()
     assert (tiny["max_length"], mentallam["max_length"]) == (200, 512)
@@ -120,7 +121,7 @@ def test_no_sentence_of_a_post_is_in_what_the_audit_saves(base: DataCatalog) -> 
 
 
 def write_pairs(folder: Path, texts: list[str]) -> Path:
-    """A corpus in the format pairs: every other of its posts matches."""
+    """Write a corpus in the format pairs; every second post matches."""
     ids = [f"p{number:02}" for number in range(len(texts))]
     labels = ["yes" if number % 2 else "no" for number in range(len(texts))]
     tables = {
@@ -153,8 +154,17 @@ def test_placeholders_are_counted_and_in_no_fold(tmp_path: Path) -> None:
     assert "left out of posts and pairs: 20 ([removed] 20)" in catalog["data_audit"].load()
 
 
+def test_a_corpus_with_other_counts_gets_no_folds(tmp_path: Path) -> None:
+    params = parameters("pairs") | {"expectation": Expectation(posts=61, criteria=None, pairs=None)}
+    with pytest.raises(MentallamError, match=r"60 posts \(expected 61\)"):
+        run(params, 5, write_pairs(tmp_path, [post_of(number) for number in range(60)]), "pairs")
+    pipeline = create_pipeline(5)
+    for name in ("data_manifest", "fold_0_split", "data_statistics"):
+        assert "check_counts" in {node.name for node in pipeline.to_outputs(name).nodes}
+
+
 def test_placeholders_can_be_kept(tmp_path: Path) -> None:
-    """They are copies of one post then, so one group."""
+    """Kept placeholders are copies of one post, and so one group."""
     texts = [post_of(number) if number % 3 else "[removed]" for number in range(60)]
     params = parameters("pairs") | {"cleaning": CleaningOptions(mask=False, placeholders=())}
     folder = write_pairs(tmp_path, texts)
@@ -188,6 +198,33 @@ def test_near_duplicates_share_a_fold_if_they_are_grouped(tmp_path: Path, handli
     assert (found["sets"], found["posts"]) == ((0, 0) if handling == "ignore" else (8, 16))
     assert found["sets_straddling_folds"] >= straddling
     assert bool(found["sets_straddling_folds"]) == bool(straddling)
+
+
+@pytest.mark.parametrize(
+    ("env", "format", "folder", "criteria"),
+    [
+        ("local", "redsm5", "sample", "dsm5_criteria.csv"),
+        ("test", "redsm5", "sample", "dsm5_criteria.csv"),
+        ("twin", "redsm5", "twin", "dsm5_criteria.csv"),
+        ("mentallam", "redsm5", "redsm5", "dsm5_criteria.csv"),
+        ("pairs", "pairs", "pairs", None),
+    ],
+)
+def test_an_environment_names_what_is_different_about_its_corpus(
+    env: str, format: str, folder: str, criteria: str | None
+) -> None:
+    entry = loader(env)["catalog"]["corpus"]
+    raw = str(ROOT / "data" / "01_raw")
+    assert (entry["format"], entry["folder"]) == (format, f"{raw}/{folder}")
+    assert entry["criteria"] == (criteria and f"{raw}/{criteria}")
+    assert entry["metadata"] == {"kedro-viz": {"layer": "raw", "preview": False}}
+
+
+def test_the_experiment_is_named_once() -> None:
+    for env, name in (("local", "mentallam-smollm2"), ("twin", "mentallam-smollm2_corpus-twin")):
+        found = loader(env)
+        assert found["mlflow"]["tracking"]["experiment"]["name"] == name
+        assert found["parameters"]["tracking_experiment"] == found["parameters"]["registry"]["model"] == name
 
 
 def test_number_of_folds_is_an_argument() -> None:

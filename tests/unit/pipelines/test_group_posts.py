@@ -11,14 +11,14 @@ WORDS = "the lamp in the hall flickers and nobody has come to look at it since t
 
 @pytest.fixture
 def posts() -> pd.DataFrame:
-    """Two authors; the second post of the first author is copied by the other one, but for a word at its end."""
+    """Return posts of two authors; the second author copies one post of the first and adds a word."""
     texts = ["We baked bread, and it rose only on the second day.", WORDS, f"{WORDS} again"]
     ids = ["s_1_1", "s_1_2", "s_2_1"]
     return pd.DataFrame({"post_id": ids, "text": texts, "raw_sha256": "0" * 64, "author": ["1", "1", "2"]})
 
 
 def grouped(posts: pd.DataFrame, **options: Any) -> tuple[list[str], list[tuple[str, str]]]:
-    """The group of each post, and the links."""
+    """Return the group of each post, and the links."""
     found, links = group_posts(posts, FoldOptions(seed=1, dev_splits=2, **options))
     return found["group"].tolist(), list(zip(links["post_id"], links["duplicate_of"], strict=True))
 

@@ -1,4 +1,4 @@
-"""What Kedro-Viz needs to draw the layers: a circle among them, and it draws none."""
+"""The layers have an order: with a circle among them, Kedro-Viz draws none."""
 
 from graphlib import TopologicalSorter
 
