@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
-from mentallam.corpus.layouts import Layout, chosen_headings
+from mentallam.corpus.layouts import TABLE_ENDINGS, Layout, chosen_headings
 from mentallam.corpus.manifest import Source, describe_source
 from mentallam.corpus.pairs import grid_cells, pairs_of_annotations, pairs_of_labels
 from mentallam.corpus.refusals import (
@@ -86,17 +86,17 @@ def read_corpus(format: str, folder: str | Path, criteria: str | Path | None = N
         MentallamError: The format or an option is unknown, an option is missing, or a file is missing or faulty.
     """
     if format not in READERS:
-        raise MentallamError(f"Corpus format {format!r} is unknown: use one of {', '.join(READERS)}")
+        raise MentallamError(f"corpus format {format!r} is unknown: use one of {', '.join(READERS)}")
     reader = READERS[format]
     _, path, *allowed = inspect.signature(reader).parameters.values()
     given = {name: value for name, value in options.items() if value is not None}
     if unknown := sorted(given.keys() - {option.name for option in allowed}):
         names = ", ".join(["criteria", *(option.name for option in allowed)])
         raise MentallamError(
-            f"The corpus format {format} takes no option {', '.join(unknown)}: its options are {names}"
+            f"the corpus format {format} takes no option {', '.join(unknown)}: its options are {names}"
         )
     if criteria is None and path.default is path.empty:
-        raise MentallamError(f"The corpus format {format} needs the option criteria: the file with the criteria")
+        raise MentallamError(f"the corpus format {format} needs the option criteria: the file with the criteria")
     return reader(Path(folder), *([] if criteria is None else [Path(criteria)]), **given)
 
 
@@ -166,7 +166,7 @@ def read_pairs(
         raise MentallamError(f"missing_pairs of the corpus is {missing_pairs!r}: use refused or allowed")
     values = DEFAULT_LABEL_VALUES if label_values is None else _label_values(label_values)
     headings = chosen_headings(columns, MAPPABLE_COLUMNS)
-    criteria_path = criteria_path or find_table(folder, "criteria", PAIRS_SOURCE)
+    criteria_path = _pairs_criteria(folder, criteria_path)
     criteria = _read_criteria(criteria_path, ("criterion_id", "criterion"), PAIRS_SOURCE)
     criteria.insert(1, "symptom", criteria["criterion_id"])
 
@@ -198,6 +198,23 @@ def read_pairs(
     _refuse_missing_labels(labels, posts, criteria, missing_pairs == "allowed", path)
     source = describe_source("pairs", folder, [posts_path, path, criteria_path])
     return Corpus(posts, criteria, pairs_of_labels(posts, criteria, labels), {}, source)
+
+
+def _pairs_criteria(folder: Path, named: Path | None) -> Path:
+    """Return the file with the criteria: the one that is named, or the one in the corpus's folder.
+
+    Raises:
+        MentallamError: There is none, or there are both; an environment inherits a name without saying so.
+    """
+    if named is None:
+        return find_table(folder, "criteria", PAIRS_SOURCE)
+    others = [path for path in folder.glob("criteria.*") if path.suffix in TABLE_ENDINGS and path != named]
+    if others:
+        raise MentallamError(
+            f"{others[0]} is not the criteria file that the catalog names, {named}: set `criteria: null` in the entry "
+            f"corpus to use the file in the folder, or remove that file"
+        )
+    return named
 
 
 # By format: a function of the folder, the file with the criteria, and the options that the format takes.

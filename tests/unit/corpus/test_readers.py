@@ -397,7 +397,7 @@ def test_two_files_for_one_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "expected"),
     [
-        (("redsm5", "folder", None), {}, "The corpus format redsm5 needs the option criteria"),
+        (("redsm5", "folder", None), {}, "the corpus format redsm5 needs the option criteria"),
         (
             ("redsm5", "folder", "criteria.csv"),
             {"missing_pairs": "allowed", "columns": {"text": "post"}, "label_values": "a:b"},
@@ -417,3 +417,13 @@ def test_options_that_make_no_sense(arguments: tuple[Any, ...], options: dict[st
     with pytest.raises(MentallamError) as caught:
         read_corpus(*arguments, **options)
     assert expected in caught.value.message
+
+
+def test_criteria_beside_the_corpus_are_not_ignored(pairs_folder: Path, tmp_path: Path) -> None:
+    """An environment that does not say `criteria: null` inherits the file of conf/base."""
+    other = tmp_path / "dsm5_criteria.csv"
+    other.write_bytes((pairs_folder / "criteria.csv").read_bytes())
+    with pytest.raises(MentallamError, match=r"criteria\.csv is not the criteria file .*: set `criteria: null`"):
+        read_corpus("pairs", pairs_folder, other)
+    (pairs_folder / "criteria.csv").unlink()
+    assert len(read_corpus("pairs", pairs_folder, other).criteria) == 2
