@@ -45,7 +45,7 @@ def main() -> None:
     "criteria",
     multiple=True,
     metavar="ID",
-    help="Compare with this criterion only; repeatable.",
+    help="Compare with this criterion only, such as A.4; repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per criterion, instead of a table.")
 @click.option(
@@ -57,7 +57,7 @@ def main() -> None:
 @click.option(
     "--env",
     metavar="ENVIRONMENT",
-    help="Kedro environment: mentallam, pairs, test or twin; default: the one of the embedded model.",
+    help="Kedro environment: mentallam, pairs, test or twin; default: local, with the embedded model.",
 )
 def predict(text: str, criteria: tuple[str, ...], as_json: bool, checkpoint_run: str | None, env: str | None) -> None:
     """Compare TEXT with each criterion; `-` reads the text from standard input.
