@@ -9,7 +9,7 @@ from mentallam.errors import MentallamError
 
 
 def told(dataset: AbstractDataset, cause: Exception, name: str = "frozen_states") -> Exception:
-    """What is raised when a run can't save a dataset."""
+    """Return what is raised when a run can't save a dataset."""
     configure_project("mentallam")
     project, error = hooks.ProjectHooks(), DatasetError("not saved")
     error.__cause__ = cause
@@ -35,7 +35,7 @@ def test_full_disk_under_the_largest_file() -> None:
     [
         (ParquetDataset(filepath="data/states"), ValueError("Could not convert 'a post'"), "frozen_states"),
         (MemoryDataset(), OSError(28, "No space left on device"), "frozen_states"),
-        (ParquetDataset(filepath="data/own"), OSError(28, "No space left on device"), "of_a_user"),
+        (ParquetDataset(filepath="data/other"), OSError(28, "No space left on device"), "of_a_user"),
     ],
     ids=["no matter of the disk", "no file", "no result of ours"],
 )

@@ -1,4 +1,4 @@
-"""Private interfaces of dependencies: all are listed in docs/internals.md, and all are there."""
+"""Private interfaces of dependencies: docs/internals.md lists all of them, and all of them exist."""
 
 import ast
 import importlib
@@ -18,7 +18,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(SO
 
 
 def resolve(name: str) -> Any:
-    """The object of that dotted name; an attribute that instances alone have is found by its annotation."""
+    """Return the object with that dotted name; find an attribute that only instances have by its annotation."""
     parts = name.split(".")
     for length in range(len(parts) - 1, 0, -1):
         try:
@@ -33,7 +33,7 @@ def resolve(name: str) -> Any:
 
 
 def private_uses() -> Iterator[tuple[str, str]]:
-    """(file, name) of each import of a private name, and of each private attribute that is not one of ours."""
+    """Yield (file, name) of each import of a private name, and of each private attribute that is not ours."""
     ours = {name for tree in TREES.values() for node in ast.walk(tree) for name in defined(node)}
     for path, tree in TREES.items():
         file = path.relative_to(SOURCE).as_posix()
@@ -58,7 +58,7 @@ def defined(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
         yield node.attr
     elif isinstance(node, ast.ClassDef) or (isinstance(node, ast.Attribute) and node.attr == "_replace"):
-        yield "_replace"  # a NamedTuple's, documented in spite of its name
+        yield "_replace"  # a documented method of NamedTuple, despite its name
 
 
 @pytest.mark.parametrize("name", LISTED)
@@ -78,7 +78,7 @@ def test_it_is_used_where_the_table_says(name: str) -> None:
     assert LISTED[name], "no file is named"
     for file in LISTED[name]:
         text = (SOURCE / file).read_text(encoding="utf-8")
-        assert re.search(rf"\b{last}\b", text), f"{file} does not use {name} any more: correct docs/internals.md"
+        assert re.search(rf"\b{last}\b", text), f"{file} no longer uses {name}: correct docs/internals.md"
         assert module[0] in text
 
 

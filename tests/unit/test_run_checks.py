@@ -212,7 +212,7 @@ def test_a_misspelt_variable(tmp_path: Path) -> None:
 
 
 def selection(**options: Any) -> dict[str, Any]:
-    """What click makes of `kedro run` with these options."""
+    """Return the options of `kedro run` as click passes them on."""
     names = ("pipelines", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs", "namespaces")
     return {"pipeline": None, **dict.fromkeys(names, ()), **options}
 

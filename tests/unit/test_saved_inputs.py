@@ -1,4 +1,4 @@
-"""Results of a small project: two folds, with the names and the order of the real pipelines."""
+"""Tests on the results of a small project with two folds, named as in the real pipelines."""
 
 import json
 from collections import Counter
@@ -23,7 +23,7 @@ FOLD_NAMES = [f"fold_{fold}" for fold in range(2)]
 
 
 def nothing(*_: Any) -> None:
-    """A node's function."""
+    """Do nothing, as the function of a node."""
 
 
 def node(name: str, inputs: list[str], outputs: list[str]) -> Node:
@@ -51,7 +51,7 @@ def pipelines(composed: dict[str, Any]) -> dict[str, Pipeline]:
 
 @dataclass
 class Project:
-    """Its catalog, and how often each dataset was loaded."""
+    """A catalog, its pipelines, and how often each dataset was loaded."""
 
     catalog: DataCatalog
     pipelines: dict[str, Pipeline]
@@ -136,7 +136,7 @@ def test_a_part_of_training_that_reports_nothing_is_not_for_cv_run_id(project: P
 
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What the run `feed` holds: three folds."""
+    """Return what the run `feed` holds: three folds."""
     names = [*(f"fold_{fold}_predictions" for fold in range(3)), "criteria"]
     kept = {name: f"report_inputs/{name}.parquet" for name in names}
     monkeypatch.setattr(saved_inputs, "find_report_inputs", lambda run_id: kept)

@@ -24,7 +24,7 @@ SECRET = "Marzipan lighthouse"
 
 @pytest.fixture(autouse=True)
 def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Runs in the project's folder; the command silences logging for the whole process, which must not last."""
+    """Run in the project's folder, and undo that the command silences logging for the whole process."""
     monkeypatch.chdir(PROJECT)
     yield
     logging.disable(logging.NOTSET)
@@ -32,7 +32,7 @@ def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def kedro(monkeypatch: pytest.MonkeyPatch, experiment: str, trained: TrainedFold) -> dict[str, Any]:
-    """Kedro's session without Kedro, which takes seconds to start; returns how it was asked for."""
+    """Replace Kedro's session, which takes seconds to start; return the arguments that it was created with."""
     parameters = {
         "tracking_experiment": experiment,
         "hydra_configs": str(PROJECT / "hydra_configs"),
@@ -54,7 +54,7 @@ def kedro(monkeypatch: pytest.MonkeyPatch, experiment: str, trained: TrainedFold
 
 @pytest.fixture
 def model(experiment: str, trained: TrainedFold, tmp_path: Path) -> str:
-    """A finished cross-validation; the run of its best fold."""
+    """Log a finished cross-validation; return the run of its best fold."""
     mlflow.set_experiment(experiment)
     with mlflow.start_run() as run:
         pass
@@ -157,7 +157,7 @@ def test_an_empty_text_is_one_sentence(text: str) -> None:
     check_refused(predict("-", stdin=text), "the text is empty")
 
 
-@pytest.mark.parametrize("arguments", [["-"], ["Marzipan \udcff"]])  # as the shell hands on a byte that is no UTF-8
+@pytest.mark.parametrize("arguments", [["-"], ["Marzipan \udcff"]])  # how Python receives a byte that is not UTF-8
 def test_a_text_that_is_not_utf8_is_one_sentence(arguments: list[str]) -> None:
     check_refused(predict(*arguments, stdin=SECRET.encode() + b"\xff\xfe"), "not UTF-8")
 

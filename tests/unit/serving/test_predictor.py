@@ -86,10 +86,10 @@ def test_the_answer_is_yes_from_the_threshold_on(trained: TrainedFold) -> None:
 
 def test_criteria_may_have_thresholds_of_their_own_and_one_may_replace_them(trained: TrainedFold) -> None:
     post, (first, *others) = posts(("a", "I am tired.", None)), CRITERIA
-    own = replace(trained, decision=Decision(Calibration(), Thresholds(0.99, {first: 0.0})))
-    answers = Predictor([own], 4).predict(post).set_index("criterion_id")
+    fold = replace(trained, decision=Decision(Calibration(), Thresholds(0.99, {first: 0.0})))
+    answers = Predictor([fold], 4).predict(post).set_index("criterion_id")
     assert answers["label"].to_dict() == {first: "yes", **dict.fromkeys(others, "no")}
-    replaced = Predictor([own], 4, threshold=0.0).predict(post)
+    replaced = Predictor([fold], 4, threshold=0.0).predict(post)
     assert set(replaced["label"]) == {"yes"}
     assert set(replaced["threshold"]) == {0.0}
 
@@ -137,7 +137,7 @@ def test_tokens_per_pass_change_nothing_but_speed(trained: TrainedFold) -> None:
 
 
 def shifted(trained: TrainedFold, intercept: float, threshold: float, fold: int = 3) -> TrainedFold:
-    """Another fold of the same cross-validation, whose probabilities and threshold are others."""
+    """Return another fold of the same cross-validation with other probabilities and another threshold."""
     decision = Decision(Calibration(0.5, intercept), Thresholds(threshold))
     return replace(trained, decision=decision, origin={**trained.origin, "fold": fold, "run_id": "other-run"})
 
@@ -170,7 +170,7 @@ def test_several_folds_read_each_post_once(trained: TrainedFold, monkeypatch: py
 
 
 def other(trained: TrainedFold, part: str) -> TrainedFold:
-    """A fold that differs in one thing that folds must share."""
+    """Return a fold that differs in one fact that folds must share."""
     config, prompter = trained.config, trained.prompter
     prompt = PromptConfig("text: {post} ", " {criterion}?")
     changes: dict[str, dict[str, Any]] = {
