@@ -46,7 +46,7 @@ class SavedInputs:
             MentallamError: The chosen nodes don't report, or do more than that.
         """
         if not self._taken or self._trains:
-            raise MentallamError("cv_run_id reports a finished run again: it goes with `--pipeline reporting`")
+            raise MentallamError("cv_run_id reports a finished run again: use it with `--pipeline reporting`")
         return self._taken
 
     def check_existence(self) -> None:
@@ -71,7 +71,7 @@ class SavedInputs:
         if others := kept - self._prepared - self._trained:
             raise MentallamError(
                 f"{min(others)} exists, and nothing says whether it still fits: --only-missing-outputs resumes "
-                f"`{self._command('cv_training')}`; run what follows it whole"
+                f"`{self._command('cv_training')}`; run later pipelines without it"
             )
         for record, results in ((_MANIFEST, kept & self._prepared), (_CONFIG, kept - self._prepared)):
             if results and not self._files.exists(record):

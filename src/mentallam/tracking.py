@@ -292,8 +292,8 @@ def find_report_inputs(run_id: str, option: str = "cv_run_id") -> dict[str, str]
     found = MlflowClient().list_artifacts(run_id, REPORT_INPUTS)
     if not found:
         raise MentallamError(
-            f"{option}={run_id} (status {run.info.status}) holds nothing that a report could be made from: it is no "
-            f"finished cross-validation, or one from before these were kept"
+            f"{option}={run_id} (status {run.info.status}) holds nothing that a report could be made from: name a "
+            f"finished cross-validation; one of an older version may lack these artifacts"
         )
     return {Path(item.path).stem: item.path for item in found}
 
