@@ -1,4 +1,4 @@
-"""`python -m mentallam` is the same as the `mentallam` command."""
+"""`python -m mentallam`, the same as the command `mentallam`."""
 
 from mentallam.serving.command_line import main
 

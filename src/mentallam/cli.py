@@ -1,7 +1,7 @@
-"""`kedro run` as Kedro has it, with one sentence where `--params` can't be read.
+"""Kedro's command `kedro run`, with one sentence where `--params` can't be read.
 
-Kedro looks for a project's commands in a module of this name. What is wrong with the parameters themselves is found by
-`run_checks`; here Kedro has not read them yet.
+Kedro looks for a project's commands in a module of this name. `run_checks` checks the parameters after Kedro has read
+them.
 """
 
 import copy
@@ -19,19 +19,19 @@ _QUOTE = "quote the value, as in --params \"input='[a].csv'\""
 
 
 def _params_option(option: click.Parameter) -> click.Parameter:
-    """Return Kedro's option `--params`, reading with one sentence for what it can't read."""
+    """Return a copy of Kedro's option `--params` that refuses with one sentence what it can't read."""
     kedro_callback = option.callback
     assert kedro_callback is not None
 
     def read(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
         if isinstance(value, str) and re.search(r"[=\s]#", value):
-            raise MentallamError(f"--params reads its values as YAML, which ignores all from `#` on: {_QUOTE}")
+            raise MentallamError(f"--params reads its values as YAML, which ignores everything from `#` on: {_QUOTE}")
         try:
             return kedro_callback(context, parameter, value)
         except (OmegaConfBaseException, YAMLError):
             raise MentallamError(
                 f"--params reads its values as YAML, where [ {{ * & @ ` at the start and a colon before a blank have a "
-                f"meaning: {_QUOTE}"
+                f"special meaning: {_QUOTE}"
             ) from None
 
     option = copy.copy(option)
@@ -41,7 +41,7 @@ def _params_option(option: click.Parameter) -> click.Parameter:
 
 @click.group(name="mentallam")
 def cli() -> None:
-    """Commands of this project."""
+    """Run the commands of this project."""
 
 
 run = click.Command(

@@ -1,11 +1,11 @@
-"""The one exception that a user of mentallam meets."""
+"""The exception for every problem that a user can solve."""
 
 import click
 
 
 class MentallamError(click.ClickException):
-    """Something that the user can put right: bad input, bad configuration, missing weights.
+    """A problem that the user can solve: bad input, bad configuration, missing weights.
 
-    The message is one sentence that names the file, row or key and the way out, and never holds post text. It
-    derives from click's exception so that `kedro run` and `mentallam` print that sentence and exit with code 1.
+    The message is one sentence that names the file, row or key and the way out; it never holds the text of a post. The
+    class derives from click's exception, so `kedro run` and `mentallam` print the sentence and exit with code 1.
     """

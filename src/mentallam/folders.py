@@ -1,6 +1,6 @@
-"""Folders that are replaced whole: whenever a process is killed, the old or the new one is there.
+"""Folders that are replaced as a whole: if the process is killed, the old or the new folder is there.
 
-No system call exchanges two folders everywhere, so the old one is put aside first, under a name that readers know.
+No system call exchanges two folders on every system, so the old one is first renamed to a name that readers know.
 """
 
 import shutil
@@ -8,28 +8,28 @@ from pathlib import Path
 
 
 def find_folder(folder: Path) -> Path:
-    """Return the folder, or the old one put aside where a process was killed before the new one took its place.
+    """Return the folder, or the renamed old one if a process was killed before the new folder took its place.
 
     Args:
-        folder: As `replace_folder` has written it; if there is none at all it is returned as it is.
+        folder: A folder that `replace_folder` writes; returned unchanged if neither exists.
     """
     aside = _aside(folder)
     return aside if aside.is_dir() and not folder.exists() else folder
 
 
 def replace_folder(finished: Path, folder: Path) -> None:
-    """Put a finished folder in the place of another.
+    """Move a finished folder to the place of another.
 
     Args:
-        finished: The new folder, complete, on the same file system; it is gone afterwards.
-        folder: The place, with or without a folder in it.
+        finished: The new, complete folder on the same file system; it is moved.
+        folder: Its new place, where an old folder may lie.
 
     Raises:
-        OSError: One of them can't be moved; an old folder is then where it was, or found by `find_folder`.
+        OSError: One of them can't be moved; an old folder is still in its place, or `find_folder` finds it.
     """
     aside = _aside(folder)
     if folder.exists():
-        shutil.rmtree(aside, ignore_errors=True)  # left behind by a process that was killed after it had replaced it
+        shutil.rmtree(aside, ignore_errors=True)  # left by a process that was killed after the replacement
         folder.replace(aside)
     finished.replace(folder)
     shutil.rmtree(aside, ignore_errors=True)

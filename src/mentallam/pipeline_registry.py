@@ -7,7 +7,7 @@ from mentallam.settings import cv_folds
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Pipelines by name; cv_training makes its own folds, so that they always fit the data."""
+    """Return the pipelines by name; cv_training includes data_processing, so that its folds always fit the data."""
     n_folds = cv_folds()
     data = data_processing.create_pipeline(n_folds)
     report = reporting.create_pipeline(n_folds)

@@ -1,4 +1,4 @@
-"""The project's folder: the one that Kedro's session is about, whichever copy of this package runs."""
+"""The project's folder: the folder of Kedro's session, whichever copy of this package runs."""
 
 from pathlib import Path
 
@@ -11,20 +11,20 @@ _session: Path | None = None
 
 
 def project_path() -> Path:
-    """Return the folder of the session's project; before any session, Kedro's choice for the working directory.
+    """Return the folder of the session's project; before any session, the project that Kedro finds.
 
-    A package that was installed from a wheel has no project around it: then it is the working directory.
+    Where Kedro finds none, as for a package installed from a wheel, it is the working directory.
     """
     return _session or (find_kedro_project(Path.cwd()) or Path.cwd()).resolve()
 
 
 def enter(context: KedroContext) -> None:
-    """Make `project_path` the folder of a session's project, and read again what already used another.
+    """Make `project_path` the folder of a session's project, and reread what was read for another project.
 
-    Kedro reads globals.yml before a hook can tell which project the session is about.
+    Kedro reads globals.yml before a hook can tell which project the session belongs to.
 
     Args:
-        context: Of the session that begins.
+        context: The context of the session.
     """
     global _session
     before, _session = project_path(), Path(context.project_path)

@@ -1,4 +1,4 @@
-"""The MLflow Model Registry: which cross-validation's model is the champion, and why."""
+"""The MLflow Model Registry: which cross-validation's model becomes champion, and where its checkpoints are."""
 
 import tempfile
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from mlflow.models import Model
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from mentallam.errors import MentallamError
-from mentallam.tracking import download_checkpoint, existing_run, find_fold_run
+from mentallam.tracking import MODEL_CARD, download_checkpoint, existing_run, find_fold_run
 
 CHAMPION = "champion"
-# What MLflow's database takes as a description.
+# The longest description, in characters, that MLflow's database accepts.
 _DESCRIPTION_LENGTH = 5000
 
 Use = Literal["best_fold", "ensemble", "none"]
@@ -29,8 +29,8 @@ class RegistryOptions(BaseModel):
 
     Attributes:
         model: Name of the registered model.
-        use: Which folds make the model: the one with the best dev F1, or all; none registers nothing.
-        reason: Why a model becomes champion though it isn't better on the same data; null if it shall not.
+        use: The folds in the model: the one with the best dev F1, or all; none registers nothing.
+        reason: Why a model becomes champion although it isn't better on the same data; null if it does not.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -49,14 +49,14 @@ class RegistryOptions(BaseModel):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A finished cross-validation that may become champion.
+    """A finished cross-validation whose model may become champion.
 
     Attributes:
         cv_run_id: Its MLflow run.
-        data_hash: Of the data it was made with.
-        synthetic: Whether these were invented.
-        f1: Its honest F1, pooled over all held-out pairs.
-        dev_f1: F1 of its best fold on that fold's dev split; None where no fold has one.
+        data_hash: Hash of its data.
+        synthetic: Whether the data are synthetic.
+        f1: F1 pooled over all held-out pairs.
+        dev_f1: F1 of the best fold on that fold's dev split; None if no fold has one.
     """
 
     cv_run_id: str
@@ -67,19 +67,19 @@ class Candidate:
 
 
 def offer(candidate: Candidate, options: RegistryOptions, card: str, save_model: Callable[[Path, str], None]) -> str:
-    """Registers a cross-validation's model if it has earned it, and makes it champion.
+    """Register a cross-validation's model and make it champion, if it beats the champion.
 
-    It has if there is no champion yet, if it has a higher honest F1 than the champion on the same data, or if a reason
+    It does if there is no champion yet, if its pooled F1 is higher than the champion's on the same data, or if a reason
     is given. A cross-validation is registered once; a reason makes an older version champion again.
 
     Args:
         candidate: The cross-validation.
         options: The registry's parameters.
-        card: The model card, which becomes the description.
-        save_model: Writes the MLflow model to a folder, under the id that it is given.
+        card: The model card; it becomes the description.
+        save_model: Writes the MLflow model to a folder, with an id; called only if the model is registered.
 
     Returns:
-        One sentence that says what came of it, for the log.
+        One sentence about the result, for the log.
     """
     name = options.model
     champion = find_champion(name)
@@ -97,7 +97,7 @@ def offer(candidate: Candidate, options: RegistryOptions, card: str, save_model:
 
 
 def find_champion(name: str) -> ModelVersion | None:
-    """The version of a registered model that is its champion, if there is one."""
+    """Return the version of a registered model that is its champion, or None."""
     try:
         return MlflowClient().get_model_version_by_alias(name, CHAMPION)
     except MlflowException:
@@ -105,15 +105,15 @@ def find_champion(name: str) -> ModelVersion | None:
 
 
 def find_checkpoints(experiment: str, checkpoint_run: str | None, name: str) -> list[Path]:
-    """Return the folders of the checkpoints that answer together; fetched first where they lie on a server.
+    """Return the folders of the checkpoints that answer together; download those that lie on a server.
 
     Args:
-        experiment: As for `tracking.find_fold_run`.
-        checkpoint_run: As there, or `champion`.
-        name: The registered model whose champion that is.
+        experiment: MLflow experiment, see `tracking.find_fold_run`.
+        checkpoint_run: A run, see `tracking.find_fold_run`, or `champion`.
+        name: Name of the registered model, for `champion`.
 
     Raises:
-        MentallamError: As `tracking.find_fold_run` and `champion_checkpoints`.
+        MentallamError: See `tracking.find_fold_run` and `champion_checkpoints`.
     """
     if checkpoint_run == CHAMPION:
         return champion_checkpoints(name)
@@ -121,7 +121,7 @@ def find_checkpoints(experiment: str, checkpoint_run: str | None, name: str) -> 
 
 
 def champion_checkpoints(name: str) -> list[Path]:
-    """Return the folders of the champion's checkpoints: the registered model's copies, whatever became of its runs.
+    """Return the folders of the champion's checkpoints, which exist even if its runs were deleted.
 
     Returns:
         One folder, or one per fold if the champion is an ensemble.
@@ -163,7 +163,7 @@ def _find_version(name: str, cv_run_id: str, use: Use) -> ModelVersion | None:
 def _register(
     candidate: Candidate, options: RegistryOptions, card: str, save_model: Callable[[Path, str], None]
 ) -> str:
-    """Logs the model to the cross-validation's run and makes a version of it; the description of both is the card."""
+    """Log the model to the cross-validation's run, register it with the card as description, return the version."""
     client, description = MlflowClient(), _shortened(card)
     run = existing_run("cv_run_id", candidate.cv_run_id)
     model = client.create_logged_model(run.info.experiment_id, options.use, source_run_id=candidate.cv_run_id)
@@ -191,8 +191,8 @@ def _register(
 
 
 def _shortened(card: str) -> str:
-    """The card as MLflow's database takes it: whole, or its beginning and where the rest is."""
+    """Return the card if MLflow's database accepts its length, otherwise its beginning and where to find the rest."""
     if len(card) <= _DESCRIPTION_LENGTH:
         return card
-    rest = "\n\n(shortened; the whole card is the run's artifact reporting/model_card.md)\n"
+    rest = f"\n\n(shortened; the whole card is the run's artifact {MODEL_CARD})\n"
     return card[: _DESCRIPTION_LENGTH - len(rest)].rsplit("\n", 1)[0] + rest

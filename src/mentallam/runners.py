@@ -1,7 +1,7 @@
-"""Which of Kedro's runners may train.
+"""The rule that one process trains one fold at a time.
 
-Head, adapters and the order of posts are drawn from random states that belong to the process (Python's, NumPy's and
-torch's; transformers' Trainer knows no others). Two folds in one process would draw from them in turns.
+Head, adapters and the order of posts come from the random states of the process (Python's, NumPy's and torch's;
+transformers' Trainer uses no others). Two folds in one process would take turns in drawing from them.
 """
 
 import threading
@@ -20,23 +20,23 @@ def refuse_threads(run_params: Mapping[str, Any], outputs: set[str]) -> None:
     """Refuse to train folds in threads, before any work.
 
     Args:
-        run_params: As Kedro's hooks get them; `runner` is None, the name of a class, or what an instance prints.
+        run_params: Kedro's parameters of a run; `runner` is None, the name of a class, or the text of an instance.
         outputs: Names of the datasets that the run makes.
 
     Raises:
-        MentallamError: The runner is the ThreadRunner, and the run trains.
+        MentallamError: The run trains with the ThreadRunner.
     """
     trains = any(name.startswith("fold_") and name.endswith("_checkpoint") for name in outputs)
     if trains and "ThreadRunner" in str(run_params["runner"]):
         raise MentallamError(
-            f"ThreadRunner would train folds side by side on one random state, so that no result could be repeated: "
+            f"ThreadRunner would train folds side by side on one random state, and no result could be reproduced: "
             f"{_WAY_OUT}"
         )
 
 
 @contextmanager
 def training_alone() -> Iterator[None]:
-    """Hold the process's random states for one training.
+    """Reserve the random states of the process for the training of one fold.
 
     Raises:
         MentallamError: Another thread of this process is training.

@@ -1,4 +1,4 @@
-"""What a run takes as it was saved: whether it still belongs to the data and parameters of now."""
+"""Comparison of saved results with the data and parameters of a run; each function names the first difference."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -7,9 +7,10 @@ from mentallam.config import from_dict, to_dict
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions, FoldSplit
 from mentallam.corpus.manifest import KEYS, CorpusLabel, Manifest, frame_hash, options
+from mentallam.variables import CV_FOLDS
 
 Load = Callable[[str], Any]
-"""Returns a saved dataset by its name."""
+"""A function that returns a saved dataset by its name."""
 
 
 def change_of_data(
@@ -21,16 +22,16 @@ def change_of_data(
     n_folds: int,
     label: CorpusLabel | None = None,
 ) -> str | None:
-    """Return the first difference between saved results of data_processing and what they should be, or None.
+    """Return the first difference between saved results of data_processing and the manifest or options, or None.
 
     Args:
-        manifest: The data's record.
-        saved: Names of the results that are taken as they are.
+        manifest: The record of the data.
+        saved: Names of the results that the run takes.
         load: Returns one of them.
-        cleaning: How posts are cleaned now.
-        folds: How posts are dealt out now.
-        n_folds: Number of folds now.
-        label: What the corpus is called now; None leaves that as it was.
+        cleaning: Current options of cleaning.
+        folds: Current options of the folds.
+        n_folds: Current number of folds.
+        label: Current label of the corpus; None skips the comparison.
     """
     saved = sorted(saved)
     for name in saved:
@@ -43,7 +44,7 @@ def change_of_data(
     for split in (load(name) for name in saved if name.endswith("_split")):
         for name, value in dealt.items():
             if split[name] != value:
-                key = "MENTALLAM_CV_FOLDS" if name == "n_folds" else f"folds.{name}"
+                key = CV_FOLDS if name == "n_folds" else f"folds.{name}"
                 return f"{key} has changed from {split[name]} to {value}"
     if "data_manifest" in saved and "corpus" not in manifest:
         return "the content of data_manifest has changed"
@@ -60,11 +61,11 @@ def change_of_data(
 
 
 def change_of_config(saved: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str | None:
-    """Return the first difference between a saved Hydra configuration and one that was composed now, or None.
+    """Return the first difference between a saved Hydra configuration and a newly composed one, or None.
 
     Args:
-        saved: None if its file is empty.
-        now: From `config.to_dict`.
+        saved: The saved configuration; None if its file is empty.
+        now: The new one, from `config.to_dict`.
 
     Raises:
         MentallamError: The saved configuration does not fit this version.
@@ -80,18 +81,18 @@ def change_of_fold(
     dev_posts: set[str] | None,
     held_out_posts: set[str] | None,
 ) -> str | None:
-    """Return what a trained fold was made with and is another now, or None.
+    """Return the first difference between a trained fold and the current split and configuration, or None.
 
     Args:
         split: The fold's posts.
         training_config: The configuration of the cross-validation.
-        facts: What the fold's checkpoint says about itself; None if there is no checkpoint any more.
+        facts: The facts recorded in the fold's checkpoint; None if there is no checkpoint.
         dev_posts: Ids in the saved dev predictions; None if there are none.
         held_out_posts: Ids in the saved held-out predictions; None if there are none.
     """
     if facts is not None and facts["origin"]["data_hash"] != split["data_hash"]:
         return "the data have changed"
-    # Training may have taken a part of the dev split only.
+    # Training may have used only a sample of the dev split.
     if dev_posts is not None and not dev_posts <= {*split["dev"]}:
         return "its dev split has changed"
     if held_out_posts is not None and held_out_posts != {*split["held_out"]}:

@@ -1,4 +1,4 @@
-"""Kedro settings: hooks, configuration resolvers, and the number of folds."""
+"""Settings of Kedro: hooks, resolvers of the configuration, and the number of folds."""
 
 import os
 from pathlib import Path
@@ -10,30 +10,31 @@ from mentallam.errors import MentallamError
 from mentallam.hooks import ProjectHooks
 from mentallam.project import project_path
 from mentallam.tracking_hooks import TrackingHooks
+from mentallam.variables import CV_FOLDS
 
 
 def cv_folds() -> int:
-    """Return the number of folds from the variable MENTALLAM_CV_FOLDS; unset or empty means 5.
+    """Return the number of folds from the variable MENTALLAM_CV_FOLDS; 5 if it is unset or empty.
 
-    The pipeline has one namespace per fold, so their number must be known when it is registered. Kedro imports this
-    module before its commands can show an error as one line, so the variable is read later than that.
+    The pipeline has one namespace per fold, so their number must be known when the pipeline is registered. Kedro
+    imports this module before its commands can show an error as one line, so a function reads the variable later.
 
     Raises:
-        MentallamError: The variable holds anything but a whole number from 2 on.
+        MentallamError: The variable does not hold a whole number from 2 on.
     """
-    given = os.environ.get("MENTALLAM_CV_FOLDS", "").strip() or "5"
+    given = os.environ.get(CV_FOLDS, "").strip() or "5"
     if not (given.isascii() and given.isdecimal() and int(given) >= 2):
-        raise MentallamError(f"MENTALLAM_CV_FOLDS is {given!r}; it takes a whole number from 2 on, and empty means 5")
+        raise MentallamError(f"{CV_FOLDS} is {given!r}; it takes a whole number from 2 on, and empty means 5")
     return int(given)
 
 
 HOOKS = (ProjectHooks(), TrackingHooks())
-# TrackingHooks is its hook. Kedro compares with the name as it stands in the package's metadata.
+# TrackingHooks replaces its hook. Kedro compares with the name in the package's metadata.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow")
 
 
 def in_project(folder: str) -> str:
-    """Return a folder of the configuration as an absolute path; a relative one is below the project's folder."""
+    """Return a configured folder as an absolute path; a relative one is below the project's folder."""
     return str(project_path() / Path(folder).expanduser())
 
 
@@ -54,6 +55,6 @@ CONFIG_LOADER_ARGS = {
         "project_path": lambda: str(project_path()),
         "tracking_uri": lambda: tracking_store.tracking_uri(project_path()),
         "artifact_location": lambda: tracking_store.artifact_location(project_path()),
-        "oc.env": oc.env,  # Kedro takes it away, and Hydra's own configuration with it
+        "oc.env": oc.env,  # Kedro removes this resolver, and Hydra's configuration needs it
     },
 }

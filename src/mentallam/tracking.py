@@ -1,7 +1,7 @@
-"""MLflow runs as data: a parent per cross-validation, a child per fold, each named by its id.
+"""MLflow runs as data: a parent per cross-validation, a child per fold, each identified by its id.
 
-Everything is logged through the client to an explicit run id, never to "the active run": folds may then run in any
-order, thread or process and still land in the right place.
+Everything is logged through the client to an explicit run id, never to the active run, so folds may run in any order,
+thread or process.
 """
 
 import json
@@ -18,7 +18,7 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunStatus, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -29,10 +29,10 @@ from mentallam.tracking_store import local_path
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-# A bar per small file would fill the log.
+# One bar per small file would fill the log.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-# The tag of the nodes that read or write runs; others leave the store alone.
+# Tag of the nodes that read or write MLflow runs; other nodes do not touch the store.
 NEEDS_TRACKING = "tracking"
 
 # System tags, as MLflow documents them.
@@ -42,20 +42,20 @@ _DATASET_CONTEXT_TAG = "mlflow.data.context"
 
 BEST_RUN_TAG = "mentallam.best_run_id"
 CHECKPOINT = "checkpoint"
-# Artifacts of a cross-validation's run: what its report is made from, a file per dataset.
+# Artifacts of a cross-validation's run: the inputs of its report, one file per dataset.
 REPORT_INPUTS = "report_inputs"
+MODEL_CARD = "reporting/model_card.md"
 
-# MLflow takes at most this many parameters in one request.
+# Limits of MLflow: parameters in one request, characters of a dataset's digest.
 _PARAMS_PER_REQUEST = 100
-# And at most this many characters of a dataset's digest.
 _DIGEST_LENGTH = 36
 
 
 class Run:
-    """One MLflow run, written to by its id.
+    """One MLflow run, identified by its id.
 
     Args:
-        run_id: The run.
+        run_id: The run's id.
     """
 
     def __init__(self, run_id: str) -> None:
@@ -63,29 +63,29 @@ class Run:
         self._client = MlflowClient()
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Logs a nested dict as parameters with dotted names."""
+        """Log a nested dict as parameters with dotted names."""
         flat = [Param(name, str(value)) for name, value in _flatten(params)]
         for start in range(0, len(flat), _PARAMS_PER_REQUEST):
             self._client.log_batch(self.run_id, params=flat[start : start + _PARAMS_PER_REQUEST])
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
-        """Logs figures of one step; those that are undefined (None) are left out."""
+        """Log the metrics of one step, except undefined ones (None)."""
         now = time.time_ns() // 1_000_000
         defined = [Metric(name, value, now, step) for name, value in metrics.items() if value is not None]
         self._client.log_batch(self.run_id, metrics=defined)
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
-        """Sets tags; values become strings."""
+        """Set tags; values become strings."""
         self._client.log_batch(self.run_id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
 
     def log_data_input(self, name: str, data_hash: str, source: str, counts: Mapping[str, int]) -> None:
-        """Names the data that the run is about; none of it is copied.
+        """Record which data the run used, without copying them.
 
         Args:
-            name: What the corpus is called.
-            data_hash: Identifies it; MLflow keeps its beginning as the digest.
-            source: The folder that it came from.
-            counts: How much of what it holds.
+            name: Name of the corpus.
+            data_hash: Hash of the data; MLflow keeps its beginning as the digest.
+            source: Folder of the corpus.
+            counts: What the data hold, such as posts and pairs.
         """
         dataset = Dataset(
             name=name,
@@ -98,30 +98,30 @@ class Run:
         self._client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
 
     def log_dict(self, content: Mapping[str, Any], path: str) -> None:
-        """Saves a dict as a .json or .yaml artifact."""
+        """Save a dict as a .json or .yaml artifact."""
         self._client.log_dict(self.run_id, dict(content), path)
 
     def log_text(self, content: str, path: str) -> None:
-        """Saves a text artifact."""
+        """Save a text artifact."""
         self._client.log_text(self.run_id, content, path)
 
     def log_figure(self, figure: "Figure", path: str) -> None:
-        """Saves a plotly figure as an HTML artifact, which fetches plotly.js when it is opened."""
+        """Save a plotly figure as an HTML artifact, which fetches plotly.js when it is opened."""
         self._client.log_figure(self.run_id, figure, path)
 
     def log_table(self, table: pd.DataFrame, path: str) -> None:
-        """Saves a table as a .parquet artifact."""
+        """Save a table as a .parquet artifact."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / Path(path).name
             table.to_parquet(file)
             self._client.log_artifact(self.run_id, str(file), str(Path(path).parent))
 
     def log_folder(self, folder: Path, path: str) -> None:
-        """Copies a folder into the artifacts."""
+        """Copy a folder to the artifacts."""
         self._client.log_artifacts(self.run_id, str(folder), path)
 
     def artifact_address(self, path: str) -> str:
-        """Where an artifact lies: a path on this machine (relative to the working directory if below it), or a URI."""
+        """Return where an artifact lies: a path (relative if below the working directory), or a URI."""
         uri = f"{self._client.get_run(self.run_id).info.artifact_uri}/{path}"
         local = local_path(uri)
         if local is None:
@@ -129,30 +129,30 @@ class Run:
         return str(local.relative_to(Path.cwd())) if local.is_relative_to(Path.cwd()) else str(local)
 
     def link_folds(self, experiment_id: str, fold_runs: Mapping[int, str]) -> None:
-        """Names the folds' runs in tags, and in a note that MLflow's page shows as links."""
+        """Link to the folds' runs in tags, and in a note that MLflow's page shows as links."""
         links = [f"- [fold {fold}](#/experiments/{experiment_id}/runs/{run_id})" for fold, run_id in fold_runs.items()]
         self.set_tags({f"mentallam.fold_{fold}_run_id": run_id for fold, run_id in fold_runs.items()})
         self.set_tags({_NOTE_TAG: "\n".join(["Folds of this cross-validation:", "", *links])})
 
     def finish(self, status: str = "FINISHED") -> None:
-        """Closes the run."""
+        """Close the run."""
         self._client.set_terminated(self.run_id, status)
 
 
 def open_cv_run(name: str, experiment: str) -> dict[str, str]:
-    """Return the run of a new cross-validation as data; folds in any process find it by that.
+    """Return the run of a new cross-validation as data, by which folds in any process find it.
 
-    It is the run that kedro-mlflow has opened for the pipeline; where that is active in another process, a new one.
+    It is the run that kedro-mlflow has opened for the pipeline, or a new one if no run is active in this process.
 
     Args:
         name: The run's name.
-        experiment: The MLflow experiment that it belongs to.
+        experiment: The run's MLflow experiment.
 
     Raises:
         MentallamError: There is no such experiment.
     """
     client = MlflowClient()
-    if active := mlflow.active_run():  # kedro-mlflow's, which has the pipeline's name
+    if active := mlflow.active_run():  # kedro-mlflow opened it with the pipeline's name
         client.update_run(active.info.run_id, name=name)
         return {"run_id": active.info.run_id, "experiment_id": active.info.experiment_id}
     found = client.get_experiment_by_name(experiment)
@@ -179,7 +179,7 @@ def open_fold_run(cv_run: Mapping[str, str], fold: int) -> dict[str, str]:
 
 @contextmanager
 def failing(run_id: str) -> Iterator[Run]:
-    """A run that is marked as failed if the work inside ends in an error or is interrupted."""
+    """Mark the run as failed if the body raises, or as killed if it is interrupted."""
     run = Run(run_id)
     try:
         yield run
@@ -190,11 +190,11 @@ def failing(run_id: str) -> Iterator[Run]:
 
 @contextmanager
 def system_metrics(run_id: str, interval: float) -> Iterator[None]:
-    """Logs the use of processor, memory, disk, network and GPU to a run while the work inside goes on.
+    """Log the use of processor, memory, disk, network and GPU to a run while the body runs.
 
     Args:
         run_id: The run; the metrics' names begin with "system/".
-        interval: Seconds between two looks; the environment's MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL comes first.
+        interval: Seconds between two samples; the variable MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL takes precedence.
 
     Raises:
         MentallamError: The interval is not above 0.
@@ -210,12 +210,12 @@ def system_metrics(run_id: str, interval: float) -> Iterator[None]:
 
 
 def find_fold_run(experiment: str, run_id: str | None = None) -> str:
-    """Return the run of the fold whose checkpoint shall be used.
+    """Return the run of the fold whose checkpoint is used.
 
     Args:
-        experiment: MLflow experiment in which the latest run is looked for.
+        experiment: MLflow experiment with the latest run.
         run_id: A fold's run, or a cross-validation's run for its best fold; None for the latest cross-validation
-            of which all folds finished.
+            whose folds have all finished.
 
     Raises:
         MentallamError: There is no such run, or it holds no checkpoint.
@@ -253,17 +253,17 @@ def _latest_cv_run(experiment: str) -> MlflowRun:
 
 
 def download_checkpoint(run_id: str) -> Path:
-    """The folder of a fold's checkpoint; fetched first where artifacts lie on a server."""
+    """Return the folder of a fold's checkpoint; download it if artifacts lie on a server."""
     address = Run(run_id).artifact_address(CHECKPOINT)
     return Path(download_artifacts(address) if urlsplit(address).scheme else address)
 
 
 def keep_report_inputs(run_id: str, inputs: Mapping[str, pd.DataFrame | Mapping[str, Any]]) -> None:
-    """Saves what a report is made from as artifacts, so that the report can be made again from the tracking alone.
+    """Save the inputs of a report as artifacts, so that the report can be made again from the tracking store alone.
 
     Args:
         run_id: The cross-validation's run.
-        inputs: Tables and dicts by the name of their dataset; none may hold a post's text.
+        inputs: Tables and dicts by the name of their dataset; none may hold the text of a post.
     """
     run = Run(run_id)
     for name, content in inputs.items():
@@ -274,14 +274,14 @@ def keep_report_inputs(run_id: str, inputs: Mapping[str, pd.DataFrame | Mapping[
 
 
 def find_report_inputs(run_id: str, option: str = "cv_run_id") -> dict[str, str]:
-    """What `keep_report_inputs` saved to a cross-validation's run.
+    """Find what `keep_report_inputs` saved to a cross-validation's run.
 
     Args:
         run_id: The run.
-        option: What the user calls it, for the message.
+        option: The option that named the run, for the message.
 
     Returns:
-        The artifact's path by the dataset's name.
+        Path of the artifact by the dataset's name.
 
     Raises:
         MentallamError: There is no such run, it is a fold's, or nothing was saved to it.
@@ -292,14 +292,14 @@ def find_report_inputs(run_id: str, option: str = "cv_run_id") -> dict[str, str]
     found = MlflowClient().list_artifacts(run_id, REPORT_INPUTS)
     if not found:
         raise MentallamError(
-            f"{option}={run_id} (status {run.info.status}) holds nothing that a report could be made from: it is no "
-            f"finished cross-validation, or one from before these were kept"
+            f"{option}={run_id} (status {run.info.status}) holds nothing that a report could be made from: name a "
+            f"finished cross-validation; one of an older version may lack these artifacts"
         )
     return {Path(item.path).stem: item.path for item in found}
 
 
 def load_report_input(run_id: str, path: str) -> Any:
-    """One of the artifacts that `find_report_inputs` found: a table or a dict."""
+    """Return an artifact that `find_report_inputs` found: a table or a dict."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder))
         if file.suffix == ".parquet":
@@ -308,10 +308,10 @@ def load_report_input(run_id: str, path: str) -> Any:
 
 
 def existing_run(option: str, run_id: str) -> MlflowRun:
-    """The run of that id.
+    """Return the run with that id.
 
     Raises:
-        MentallamError: There is none; the message names the option it came from.
+        MentallamError: There is none; the message names the option that named the run.
     """
     try:
         return MlflowClient().get_run(run_id)
@@ -322,10 +322,10 @@ def existing_run(option: str, run_id: str) -> MlflowRun:
 
 
 def writable_run(option: str, run_id: str) -> MlflowRun:
-    """Return the run of that id, which can be written to.
+    """Return the run with that id, if it can be written to.
 
     Raises:
-        MentallamError: There is none, or it is deleted; the message names where the id comes from.
+        MentallamError: There is none, or it is deleted; the message names the source of the id.
     """
     run = existing_run(option, run_id)
     if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
@@ -336,11 +336,11 @@ def writable_run(option: str, run_id: str) -> MlflowRun:
 
 
 def continue_run(option: str, run_id: str) -> None:
-    """Have a cross-validation that was opened before go on, if it is not finished.
+    """Set a cross-validation that was opened before to running, unless it is finished.
 
     Args:
-        option: Where the id comes from, for the message.
-        run_id: The cross-validation's run, or a fold's.
+        option: The source of the id, for the message.
+        run_id: The run of the cross-validation, or of one of its folds.
 
     Raises:
         MentallamError: There is no such run, it is deleted, or its cross-validation is finished.
@@ -348,14 +348,13 @@ def continue_run(option: str, run_id: str) -> None:
     run = writable_run(option, run_id)
     if parent := run.data.tags.get(PARENT_RUN_TAG):
         run = writable_run(option, parent)
-    finished = run.info.status == RunStatus.to_string(RunStatus.FINISHED)
-    if finished and BEST_RUN_TAG in run.data.tags:
+    if run.info.status == "FINISHED" and BEST_RUN_TAG in run.data.tags:
         raise MentallamError(
             f"{option}={run_id} belongs to a finished cross-validation, which is not written to again: open a new one "
             f"with `kedro run --pipeline cv_training --to-nodes open_cv_run`"
         )
-    if run.info.status != RunStatus.to_string(RunStatus.RUNNING):
-        MlflowClient().update_run(run.info.run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+    if run.info.status != "RUNNING":
+        MlflowClient().update_run(run.info.run_id, status="RUNNING")
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

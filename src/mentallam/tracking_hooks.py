@@ -1,7 +1,7 @@
-"""What a session does with the tracking store: name it at once, connect only where nodes need it, mark what broke off.
+"""What a session does with the tracking store: connect if a node needs it, open, continue, close and mark runs.
 
-kedro-mlflow's hook opens the run of a cross-validation and logs the nodes' parameters to it. By itself it connects to
-the store in every session and opens a run for every pipeline; here it does so only for nodes that need it.
+kedro-mlflow's hook opens the run of a cross-validation and logs the nodes' parameters to it. Without this module it
+would connect to the store in every session and open a run for every pipeline.
 """
 
 import atexit
@@ -29,38 +29,39 @@ from mentallam.errors import MentallamError
 logger = logging.getLogger(__name__)
 
 
-# The last node that writes to the run of a cross-validation before it counts as finished.
+# Name of the node after which a cross-validation is finished.
 _CLOSES_CV_RUN = "keep_report_inputs"
-# Keys of mlflow.yml under tracking that would lead into an old run, or to none.
+# Keys under `tracking` in mlflow.yml that would write to an old run, or to none.
 _REFUSED = ("disable_tracking", "run")
 
 
 class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untyped
-    """kedro-mlflow's hook, at work only where a cross-validation's run is opened, and clean afterwards."""
+    """kedro-mlflow's hook, used only where a cross-validation's run is opened; it leaves no active run behind."""
 
     run_id: str | None
-    _opened_before, _unsettled = None, None  # cross-validations' runs: the last one's, and the catalog of this one's
+    _opened_before: dict[str, str] | None = None  # the cross-validation's run that was saved before this one
+    _unsettled: DataCatalog | None = None  # the catalog of a pipeline that opened a run and has not ended
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Read mlflow.yml and tell MLflow where the store is, without touching the store.
+        """Read mlflow.yml and tell MLflow where the store is, without connecting to it.
 
         Raises:
-            MentallamError: mlflow.yml has an unknown key, or one that is refused here.
+            MentallamError: mlflow.yml has an unknown key, or one that would write to an old run.
         """
         self._context = context
         self.mlflow_config = _config(context)
-        context.mlflow = self.mlflow_config  # type: ignore[attr-defined]  # `kedro mlflow ui` looks here
+        context.mlflow = self.mlflow_config  # type: ignore[attr-defined]  # `kedro mlflow ui` reads it
         self._already_active_mlflow = False
-        self._leave_run("FAILED")  # of a session that was stopped before its first node
+        self._leave_run("FAILED")  # the run of a session that was stopped before its first node
         tracking_store.announce(self.mlflow_config.server.mlflow_tracking_uri)
 
-    @hook_impl(trylast=True)  # a run is opened when nothing refuses the pipeline any more
+    @hook_impl(trylast=True)  # other hooks may still refuse the pipeline; then no run is opened
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Connect to the store if a node needs it; open a new cross-validation's run, never write to a finished one.
+        """Connect to the store if a node needs it, and open the run of a new cross-validation.
 
         Raises:
-            MentallamError: The store can't be used, or a run that is to be written to is finished or gone.
+            MentallamError: The store can't be used, or a run that the pipeline would write to is finished or gone.
         """
         if not pipeline.only_nodes_with_tags(tracking.NEEDS_TRACKING).nodes:
             return
@@ -80,14 +81,14 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline) -> None:
-        """Close the cross-validation's run; one that was only opened goes on in other processes."""
+        """Close the cross-validation's run; if it was only opened, other processes continue it."""
         self._unsettled = None
         closed = any(node.name == _CLOSES_CV_RUN for node in pipeline.nodes)
         self._leave_run("FINISHED" if closed else "RUNNING")
 
     @hook_impl(tryfirst=True)
     def on_pipeline_error(self) -> None:
-        """Mark the cross-validation that this run opened as failed."""
+        """Mark the cross-validation that this pipeline opened as failed."""
         self._settle("FAILED")
 
     def _settle(self, status: str) -> None:
@@ -99,18 +100,21 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
                 tracking.Run(opened["run_id"]).finish(status)
 
     def _leave_run(self, status: str) -> None:
-        """End the run that kedro-mlflow made active: it does so once per node, and remembers the run for ever."""
+        """End the run that kedro-mlflow made active.
+
+        kedro-mlflow makes it active once per node, and never forgets its id.
+        """
         while self.run_id and mlflow.active_run():
-            with suppress(MlflowException):  # in a notebook, the store may be another one by now
+            with suppress(MlflowException):  # a notebook may have switched to another store
                 mlflow.end_run(status)
         self.run_id, self._is_mlflow_enabled = None, False
 
 
 def connect(context: KedroContext) -> None:
-    """Connect to the tracking store: check that it answers, follow a moved project, set the experiment up.
+    """Connect to the tracking store: check that it answers, follow a moved project, set up the experiment.
 
     Args:
-        context: Of a session with `TrackingHooks`.
+        context: The context of a session with `TrackingHooks`.
 
     Raises:
         MentallamError: The store can't be used.
@@ -133,10 +137,10 @@ def _config(context: KedroContext) -> KedroMlflowConfig:
     try:
         content = context.config_loader["mlflow"]
     except MissingConfigException:
-        raise MentallamError("the configuration has no mlflow.yml: take that of the project's conf/base") from None
+        raise MentallamError("the configuration has no mlflow.yml: copy the one in the project's conf/base") from None
     if refused := [f"tracking.{key}" for key in content.get("tracking") or {} if key in _REFUSED]:
         raise MentallamError(
-            f"mlflow.yml: {refused[0]} is refused, since every cross-validation opens a new run: remove it"
+            f"mlflow.yml: {refused[0]} is refused, since every cross-validation opens a new run: remove the key"
         )
     try:
         config = KedroMlflowConfig.model_validate(content)
@@ -150,7 +154,7 @@ def _config(context: KedroContext) -> KedroMlflowConfig:
 
 
 def _saved(catalog: DataCatalog, name: str) -> Any:
-    """Return a saved result; None if there is none, or none that can be read, of which other hooks speak."""
+    """Return a saved result; None if there is none, or if it can't be read, which other hooks report."""
     try:
         return catalog.load(name) if catalog.exists(name) else None
     except DatasetError:

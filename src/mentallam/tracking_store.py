@@ -1,7 +1,7 @@
-"""Where runs are kept: the project's own database and artifacts, or the store that the environment names.
+"""Where runs are kept: in the project's database and artifact folder, or in a store that a variable names.
 
-MLflow records the absolute address of every artifact folder. `follow_move` corrects these addresses after the project's
-folder was moved or copied, so that its runs are found where it is and nothing is written to where it was.
+MLflow records the absolute address of every artifact folder. `follow_move` corrects these addresses after the project
+was moved or copied, so that runs are found in the new folder and nothing is written to the old one.
 """
 
 import os
@@ -19,13 +19,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from mentallam.errors import MentallamError
+from mentallam.variables import ARTIFACTS
 
-ARTIFACTS = "mlruns"
+_DATABASE, _ARTIFACT_FOLDER = "mlflow.db", "mlruns"
 
-# Seconds within which a server must answer once, before the work begins; later requests have MLflow's long patience.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+# A server must answer once within these seconds, before the work begins; later requests use MLflow's long timeouts.
+_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
-# The columns of MLflow's database that hold addresses of artifacts, and what tells the rows of a table apart.
+# Tables and columns of MLflow's database that hold addresses of artifacts.
 _ADDRESSES = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -34,29 +35,29 @@ _ADDRESSES = (
     ("model_versions", "storage_location"),
 )
 
-# MLflow puts the address that it is told into the environment, where it looks as if the user had named it.
+# MLflow writes the address that it is given to MLFLOW_TRACKING_URI, as if the user had set it.
 _announced: str | None = None
 
 
 def tracking_uri(project: Path) -> str:
-    """Return the address of the tracking store: that of MLFLOW_TRACKING_URI, or of the project's `mlflow.db`."""
-    return _named_uri() or _database_address(project / "mlflow.db")
+    """Return the address of the tracking store: MLFLOW_TRACKING_URI, or the project's `mlflow.db`."""
+    return _named_uri() or _database_address(project / _DATABASE)
 
 
 def artifact_location(project: Path) -> str | None:
-    """Return where a new experiment keeps its artifacts; None leaves it to the tracking server.
+    """Return where a new experiment keeps its artifacts; None leaves the choice to the tracking server.
 
-    That is the folder of MENTALLAM_ARTIFACTS, or `mlruns/` of the project. A folder of this machine would be of no use
-    to the others that read from a server.
+    It is the folder that MENTALLAM_ARTIFACTS names, or the project's `mlruns/`. With a server it is neither by default,
+    since other machines could not read a folder of this one.
     """
-    if named := os.environ.get("MENTALLAM_ARTIFACTS"):
+    if named := os.environ.get(ARTIFACTS):
         return named
     scheme = urlsplit(_named_uri() or "").scheme
-    return None if scheme in ("http", "https", "databricks") else str(project / ARTIFACTS)
+    return None if scheme in ("http", "https", "databricks") else str(project / _ARTIFACT_FOLDER)
 
 
 def announce(uri: str) -> None:
-    """Have MLflow use a store from now on; it is not touched."""
+    """Tell MLflow to use a store, without connecting to it."""
     global _announced
     if uri != _named_uri():
         _announced = uri
@@ -64,17 +65,17 @@ def announce(uri: str) -> None:
 
 
 def check_store(uri: str) -> None:
-    """Check that the store answers, once and within seconds.
+    """Check that the store answers within seconds.
 
     Raises:
-        MentallamError: It does not; the message says why.
+        MentallamError: It does not; the message gives the reason.
     """
     shown = _without_password(uri)
     try:
         if uri.startswith("sqlite:"):  # MLflow itself tries for minutes
             with closing(sqlite3.connect(make_url(uri).database or "", timeout=30)) as database:
                 database.execute("PRAGMA schema_version")
-        with _little_patience():
+        with _short_timeouts():
             MlflowClient(uri).search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise MentallamError(
@@ -84,32 +85,32 @@ def check_store(uri: str) -> None:
 
 
 def follow_move(uri: str, project: Path) -> None:
-    """Correct the artifacts' addresses in the project's own database where they lie below another folder.
+    """Correct the addresses of artifacts in the project's database after the project was moved.
 
     Args:
-        uri: The store; nothing happens where it is not the project's own database.
+        uri: The store; nothing happens unless it is the project's database.
         project: The project's folder.
 
     Raises:
-        MentallamError: The artifacts are neither below the project nor where the database says, or belong to
-            another project that is still there.
+        MentallamError: The artifacts are neither below the project nor where the database says, or they belong to
+            another project that still exists.
     """
-    database = project / "mlflow.db"
+    database = project / _DATABASE
     if uri != _database_address(database) or not database.is_file():
         return
     try:
         with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
             for root in _moved_roots(connection, project):
-                _replace_root(connection, root, project / ARTIFACTS)
+                _replace_root(connection, root, project / _ARTIFACT_FOLDER)
     except sqlite3.Error as error:
         raise MentallamError(
-            f"{database} can't be changed ({error}), and names a folder that its artifacts are no longer in: check "
+            f"{database} can't be changed ({error}), and it names a folder that no longer holds its artifacts: check "
             f"its rights, then run this again"
         ) from None
 
 
 def local_path(address: str) -> Path | None:
-    """Return the path that an artifact's address stands for; None if it is not on this machine."""
+    """Return the path of an artifact's address; None if the address is not on this machine."""
     parts = urlsplit(address)
     if parts.scheme == "file":
         return Path(url2pathname(parts.path))
@@ -122,11 +123,11 @@ def _named_uri() -> str | None:
 
 
 def _database_address(database: Path) -> str:
-    """Return MLflow's address of an SQLite file; quoted only where it must be, since people read and type it."""
+    """Return MLflow's address of an SQLite file, quoted only if necessary, since people read and type it."""
     path = str(database)
     if not {"?", "%"} & set(path):
         return f"sqlite:///{path}"
-    # Slashes, too: MLflow makes the parent folder of what stands here, before anything is unquoted.
+    # Slashes are quoted, too: MLflow creates the parent folder of this path before it unquotes it.
     address = f"sqlite:///{quote(path, safe='')}"
     if make_url(address).database != path:  # SQLAlchemy before 2.1
         raise MentallamError(
@@ -137,9 +138,9 @@ def _database_address(database: Path) -> str:
 
 
 @contextmanager
-def _little_patience() -> Iterator[None]:
-    """Have MLflow give up soon, unless the user said how long it shall try."""
-    added = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
+def _short_timeouts() -> Iterator[None]:
+    """Make MLflow give up soon, unless the user has set the timeouts."""
+    added = {name: value for name, value in _TIMEOUTS.items() if name not in os.environ}
     os.environ.update(added)
     try:
         yield
@@ -162,7 +163,7 @@ def _reason(error: Exception) -> str:
 
 
 def _moved_roots(connection: sqlite3.Connection, project: Path) -> set[Path]:
-    """Return the folders that the database names and whose content lies in the project's `mlruns` now."""
+    """Return the folders that the database names although their content is now in the project's `mlruns`."""
     runs: dict[Path, list[str]] = {}
     for run_id, address in connection.execute("SELECT run_uuid, artifact_uri FROM runs"):
         if path := local_path(address):
@@ -170,7 +171,7 @@ def _moved_roots(connection: sqlite3.Connection, project: Path) -> set[Path]:
     for (address,) in connection.execute("SELECT artifact_location FROM experiments WHERE name != 'Default'"):
         if path := local_path(address):
             runs.setdefault(path, [])
-    here = project / ARTIFACTS
+    here = project / _ARTIFACT_FOLDER
     return {root for root, run_ids in runs.items() if root != here and _has_moved(root, run_ids, here)}
 
 
@@ -178,18 +179,18 @@ def _has_moved(root: Path, run_ids: list[str], here: Path) -> bool:
     if any((here / run_id).is_dir() for run_id in run_ids):
         return True
     if root.is_dir():
-        if (root.parent / "mlflow.db").is_file():
+        if (root.parent / _DATABASE).is_file():
             raise MentallamError(
-                f"{here.parent / 'mlflow.db'} keeps its artifacts in {root}, which belongs to another project: copy "
-                f"that folder to {here}, or remove mlflow.db to begin anew"
+                f"{here.parent / _DATABASE} keeps its artifacts in {root}, which belongs to another project: copy "
+                f"that folder to {here}, or remove {_DATABASE} to start over"
             )
         return False
     if run_ids:
         raise MentallamError(
-            f"{here.parent / 'mlflow.db'} keeps its artifacts in {root}, which does not exist: make it available, move "
-            f"its content to {here}, or remove mlflow.db to begin anew"
+            f"{here.parent / _DATABASE} keeps its artifacts in {root}, which does not exist: make it available, move "
+            f"its content to {here}, or remove {_DATABASE} to start over"
         )
-    return str(root) != os.environ.get("MENTALLAM_ARTIFACTS")
+    return str(root) != os.environ.get(ARTIFACTS)
 
 
 def _replace_root(connection: sqlite3.Connection, old: Path, new: Path) -> None:

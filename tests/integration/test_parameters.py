@@ -53,7 +53,7 @@ REFUSED = {
     "checkpoint_run=2": "checkpoint_run is read as a number, but takes text: quote it",
     "corpus_dir=x": "nothing reads the parameter corpus_dir here, but under --env mentallam or pairs",
     "input=[a].csv": "quote the value, as in --params \"input='[a].csv'\"",
-    "input=a #b.csv": "YAML, which ignores all from `#` on",
+    "input=a #b.csv": "YAML, which ignores everything from `#` on",
     "input=${nope}": "the parameters can't be read: ",
 }
 

@@ -68,6 +68,6 @@ def test_wrong_runs_and_wrong_uses_are_one_sentence(
     with pytest.raises(MentallamError, match=f"is a fold's run; name its cross-validation's: cv_run_id={cv_run_id}"):
         trained.run("reporting", **elsewhere, cv_run_id=child)
     for pipeline in ("cv_training", "inference", "__default__"):
-        with pytest.raises(MentallamError, match="it goes with `--pipeline reporting`"):
+        with pytest.raises(MentallamError, match="use it with `--pipeline reporting`"):
             trained.run(pipeline, **elsewhere, cv_run_id=cv_run_id)
     assert not Path(elsewhere["data_dir"]).exists()

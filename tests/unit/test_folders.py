@@ -8,7 +8,7 @@ from mentallam.folders import find_folder, replace_folder
 
 
 class Killed(BaseException):
-    """What a process that is gone does: nothing more."""
+    """The end of a process: it does nothing after it."""
 
 
 def make(folder: Path, content: str) -> Path:
@@ -24,7 +24,7 @@ def content_of(folder: Path) -> set[str]:
 
 
 def kill_at(step: int, patch: pytest.MonkeyPatch) -> list[str]:
-    """Kills at one of the steps that change the disk; returns the names of those that were taken."""
+    """Raise `Killed` at one of the steps that change the disk; return the names of the steps before it."""
     taken: list[str] = []
 
     def dying(name: str, original: Any) -> Any:
@@ -41,7 +41,7 @@ def kill_at(step: int, patch: pytest.MonkeyPatch) -> list[str]:
     return taken
 
 
-STEPS = 4  # of replacing a folder that is there
+STEPS = 4  # to replace an existing folder
 
 
 @pytest.mark.parametrize("step", range(STEPS))
@@ -55,7 +55,7 @@ def test_whenever_it_is_killed_the_old_or_the_new_folder_is_found_whole(
             replace_folder(new, folder)
     assert content_of(find_folder(folder)) in ({"old"}, {"new"})
 
-    replace_folder(make(tmp_path / "again", "newer"), folder)  # and the next one tidies up
+    replace_folder(make(tmp_path / "again", "newer"), folder)  # the next replacement tidies up
     assert content_of(find_folder(folder)) == content_of(folder) == {"newer"}
     assert {path.name for path in tmp_path.iterdir()} <= {"fold_0", "unfinished"}
 

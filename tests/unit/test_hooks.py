@@ -5,45 +5,11 @@ from kedro_datasets.pandas import ParquetDataset
 from safetensors import SafetensorError
 
 from mentallam import hooks
-from mentallam.datasets import ReportInputDataset
 from mentallam.errors import MentallamError
 
 
-@pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What the run `feed` holds: three folds."""
-    names = [*(f"fold_{fold}_predictions" for fold in range(3)), "criteria"]
-    kept = {name: f"report_inputs/{name}.parquet" for name in names}
-    monkeypatch.setattr(hooks, "find_report_inputs", lambda run_id: kept)
-    return kept
-
-
-def test_what_is_wanted_is_taken_from_the_run_and_the_rest_left_alone(kept: dict[str, str]) -> None:
-    catalog = DataCatalog({"criteria": MemoryDataset("of today"), "posts": MemoryDataset("of today")})
-    hooks._take_from_run("feed", set(kept), catalog)
-    assert catalog.load("posts") == "of today"
-    for name, path in kept.items():
-        dataset = catalog[name]
-        assert isinstance(dataset, ReportInputDataset)
-        assert dataset._describe() == {"run_id": "feed", "path": path}
-
-
-def test_another_number_of_folds_names_the_setting(kept: dict[str, str]) -> None:
-    wanted = {f"fold_{fold}_predictions" for fold in range(5)}
-    with pytest.raises(MentallamError, match="has 3 folds, and this project is set to 5: set MENTALLAM_CV_FOLDS=3"):
-        hooks._take_from_run("feed", wanted, DataCatalog())
-    catalog = DataCatalog()
-    hooks._take_from_run("feed", {"criteria"}, catalog)  # a part of the pipeline that reads no fold
-    assert catalog.keys() == ["criteria"]
-
-
-def test_what_an_older_run_lacks_is_named(kept: dict[str, str]) -> None:
-    with pytest.raises(MentallamError, match="cv_run_id=feed holds no baseline_predictions: it was made by an older"):
-        hooks._take_from_run("feed", {*kept, "baseline_predictions"}, DataCatalog())
-
-
 def told(dataset: AbstractDataset, cause: Exception, name: str = "frozen_states") -> Exception:
-    """What is raised when a run can't save a dataset."""
+    """Return what is raised when a run can't save a dataset."""
     configure_project("mentallam")
     project, error = hooks.ProjectHooks(), DatasetError("not saved")
     error.__cause__ = cause
@@ -69,7 +35,7 @@ def test_full_disk_under_the_largest_file() -> None:
     [
         (ParquetDataset(filepath="data/states"), ValueError("Could not convert 'a post'"), "frozen_states"),
         (MemoryDataset(), OSError(28, "No space left on device"), "frozen_states"),
-        (ParquetDataset(filepath="data/own"), OSError(28, "No space left on device"), "of_a_user"),
+        (ParquetDataset(filepath="data/other"), OSError(28, "No space left on device"), "of_a_user"),
     ],
     ids=["no matter of the disk", "no file", "no result of ours"],
 )

@@ -1,4 +1,4 @@
-"""Ids are strings, whatever they look like, in every file that carries one: what goes in comes out."""
+"""Every file with ids keeps them as the strings that they were, even if they look like numbers or dates."""
 
 import csv
 import json
@@ -53,7 +53,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CatalogProtoco
 
 
 def pairs() -> pd.DataFrame:
-    """Every id with every criterion, and figures as the tables after the folds have them."""
+    """Return every id with every criterion, and the columns that tables have after the folds."""
     table = pd.MultiIndex.from_product([IDS, CRITERIA], names=["post_id", "criterion_id"]).to_frame(index=False)
     probability = np.random.default_rng(0).uniform(size=len(table))
     return table.assign(fold=0, label=np.arange(len(table)) // 3 % 2, probability=probability)

@@ -78,7 +78,7 @@ def test_it_is_used_where_the_table_says(name: str) -> None:
     assert LISTED[name], "no file is named"
     for file in LISTED[name]:
         text = (SOURCE / file).read_text(encoding="utf-8")
-        assert re.search(rf"\b{last}\b", text), f"{file} does not use {name} any more: correct docs/internals.md"
+        assert re.search(rf"\b{last}\b", text), f"{file} no longer uses {name}: correct docs/internals.md"
         assert module[0] in text
 
 

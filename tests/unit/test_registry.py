@@ -19,13 +19,13 @@ HASH = "ab" * 32
 
 @pytest.fixture
 def options(experiment: str) -> RegistryOptions:
-    """Each test has a registered model of its own in the shared database."""
+    """Return options with a registered model that no other test uses, since all share a database."""
     return RegistryOptions(model=experiment.replace("/", "-").replace(":", "-"))
 
 
 @pytest.fixture
 def candidate(experiment: str) -> Callable[..., Candidate]:
-    """A new cross-validation."""
+    """Return a function that opens a new cross-validation."""
 
     def new(f1: float, data_hash: str = HASH) -> Candidate:
         run_id = open_cv_run("a study", experiment)["run_id"]
@@ -143,7 +143,7 @@ def test_a_model_that_cannot_be_written_leaves_the_registry_as_it_was(
 
 
 def save_pyfunc(folder: Path, model_id: str, folds: tuple[int, ...] = (2,)) -> None:
-    """What MLflow writes of a model with these folds' checkpoints."""
+    """Write what MLflow writes for a model with the checkpoints of these folds."""
     for fold in folds:
         (folder / "artifacts" / f"fold_{fold}").mkdir(parents=True)
         (folder / "artifacts" / f"fold_{fold}" / "mentallam.json").write_text("{}")

@@ -10,7 +10,7 @@ TRAINS = {"cv_run", "fold_3_checkpoint", "fold_3_run"}
 
 
 def name(runner: object) -> dict[str, str]:
-    """As Kedro's session writes it down."""
+    """Return the runner as Kedro's session records it."""
     return {"runner": getattr(runner, "__name__", str(runner))}
 
 
@@ -18,7 +18,7 @@ def name(runner: object) -> dict[str, str]:
 def test_folds_are_not_trained_in_threads(runner: object) -> None:
     with pytest.raises(MentallamError, match=r"^ThreadRunner .*\(SequentialRunner.*--runner ParallelRunner\)$"):
         refuse_threads(name(runner), TRAINS)
-    refuse_threads(name(runner), {"posts", "fold_3_predictions"})  # where nothing is trained they are fine
+    refuse_threads(name(runner), {"posts", "fold_3_predictions"})  # threads are fine where nothing is trained
 
 
 @pytest.mark.parametrize("runner", [None, SequentialRunner(is_async=True), ParallelRunner()])
@@ -27,7 +27,7 @@ def test_other_runners_may_train(runner: object) -> None:
 
 
 def test_a_second_training_in_the_process_is_refused_and_the_next_one_is_not() -> None:
-    """However threads come about, a runner of the user's own for example."""
+    """It is refused however the threads are started, for example by the user's runner."""
     refused: list[MentallamError] = []
 
     def train() -> None:

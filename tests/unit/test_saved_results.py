@@ -57,7 +57,7 @@ def test_a_manifest_of_an_older_version_names_no_corpus() -> None:
 
 def test_what_fits() -> None:
     assert changed(SAVED) is None
-    assert changed({}, CleaningOptions(mask=True), n_folds=7) is None  # all is made again
+    assert changed({}, CleaningOptions(mask=True), n_folds=7) is None  # the run makes everything again
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_configuration_that_has_changed(tiny_config: Config) -> None:
     now = to_dict(tiny_config)
     assert change_of_config(now, now) is None
     older = {**now, "training": {key: value for key, value in now["training"].items() if key != "deterministic"}}
-    assert change_of_config(older, now) is None  # a key that came later has its default
+    assert change_of_config(older, now) is None  # a key that a later version added has its default
     saved = {**now, "training": {**now["training"], "max_epochs": 77}}
     expected = f"training.max_epochs has changed from 77 to {tiny_config.training.max_epochs}"
     assert change_of_config(saved, now) == expected

@@ -53,7 +53,7 @@ def checkpoint_of(run: Run, folder: Path) -> Path:
 
 @pytest.fixture
 def finish(experiment: str, tmp_path: Path) -> Callable[[dict[str, str]], str]:
-    """Runs a fold of a cross-validation, closes both as training does, returns the fold's run."""
+    """Return a function that runs a fold, closes it and its cross-validation, and returns the fold's run."""
 
     def finish(cv_run: dict[str, str]) -> str:
         fold_run = Run(open_fold_run(cv_run, 0)["run_id"])
@@ -99,13 +99,13 @@ def test_a_finished_cross_validation_is_not_continued(
 ) -> None:
     continue_run("cv_run.json", cv_run["run_id"])
     fold_run = finish(cv_run)
-    continue_run("fold_0_run.json", fold_run)  # all folds are there, and the cross-validation is not closed
+    continue_run("fold_0_run.json", fold_run)  # all folds have finished, but the cross-validation is not closed
     Run(cv_run["run_id"]).finish()
     for option, run_id in (("cv_run.json", cv_run["run_id"]), ("fold_0_run.json", fold_run)):
         with pytest.raises(MentallamError, match=rf"{option}={run_id} belongs to a finished .*--to-nodes open_cv_run"):
             continue_run(option, run_id)
     with pytest.raises(MentallamError, match="belongs to a finished cross-validation"):
-        open_fold_run(cv_run, 0)  # whatever way led here, such as --only-missing-outputs
+        open_fold_run(cv_run, 0)  # however it is started, for example with --only-missing-outputs
 
 
 @pytest.mark.parametrize("status", ["FAILED", "KILLED", "FINISHED"])
@@ -131,7 +131,7 @@ def test_a_best_fold_that_is_gone_is_one_sentence(
 ) -> None:
     fold_run = finish(cv_run)
     MlflowClient().delete_run(fold_run)
-    assert find_fold_run(experiment) == fold_run  # still in the bin
+    assert find_fold_run(experiment) == fold_run  # deleted runs can be restored
     gc(tracking_database, fold_run)
     for run_id in (None, cv_run["run_id"]):
         with pytest.raises(MentallamError, match=rf"{fold_run} of the best fold of checkpoint_run={cv_run['run_id']}"):
@@ -218,7 +218,7 @@ def test_artifacts_lie_where_they_are_said_to(
         CHECKPOINT,
     }
     address = run.artifact_address(CHECKPOINT)
-    monkeypatch.chdir(tmp_path / "fold_0")  # below which the artifacts do not lie
+    monkeypatch.chdir(tmp_path / "fold_0")  # the artifacts are not below this folder
     folder = download_checkpoint(run.run_id)
     assert (folder / "mentallam.json").read_text() == run.run_id
     assert folder == Path(address)

@@ -1,4 +1,4 @@
-"""The hooks around the tracking store, on catalogs in memory; a real session is in tests/integration."""
+"""Tests of the hooks on catalogs in memory; tests/integration has real sessions."""
 
 import inspect
 import logging
@@ -27,7 +27,7 @@ from tests.samples import PROJECT
 
 
 def nothing(*names: Any) -> None:
-    """A node's function."""
+    """Do nothing, as the function of a node."""
 
 
 def needing(inputs: list[str], outputs: str | None = None) -> Pipeline:
@@ -43,7 +43,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Pipeline]:
-    """The pipelines for which kedro-mlflow opens a run; it opens none here."""
+    """Return the pipelines for which kedro-mlflow would open a run; it opens none here."""
     pipelines: list[Pipeline] = []
     monkeypatch.setattr(MlflowHook, "before_pipeline_run", lambda self, params, pipeline, _: pipelines.append(pipeline))
     return pipelines
@@ -97,7 +97,7 @@ def test_the_active_run_ends_with_the_pipeline(
     mlflow.set_experiment(experiment)
     begin(hooks, needing(["posts"], "cv_run"), saved(cv_run=None))
     hooks.run_id = mlflow.start_run().info.run_id
-    mlflow.start_run(hooks.run_id, nested=True)  # as kedro-mlflow does for each node
+    mlflow.start_run(hooks.run_id, nested=True)  # kedro-mlflow does this for each node
     run = open_cv_run("a study", experiment)
     assert run["run_id"] == hooks.run_id
     hooks.after_pipeline_run(Pipeline([Node(nothing, "posts", None, name=last)]))
@@ -116,8 +116,8 @@ def test_another_active_run_is_left_alone(hooks: TrackingHooks, experiment: str)
 def test_nodes_that_use_mlflow_say_so() -> None:
     configure_project("mentallam")
     for node in sum(pipelines.values(), Pipeline([])).nodes:
-        source = inspect.getsource(node.func)
-        called = bool(re.search(r"\btracking\.|\bregistry\.(offer|find_)|\b_load\(", source))
+        source = f"{node.func.__module__.removeprefix('mentallam.')}.{inspect.getsource(node.func)}"
+        called = bool(re.search(r"\btracking\.|\bregistry\.(def |offer|find_)|\b_load\(", source))
         assert (NEEDS_TRACKING in node.tags) == called, node.name
 
 
@@ -137,7 +137,7 @@ def test_a_report_needs_its_run(hooks: TrackingHooks, connected: list[Any], expe
     outcome = saved(cv_outcome={"cv_run_id": "feed"})
     with pytest.raises(MentallamError, match=r"cv_outcome\.json=feed is no run in this tracking database"):
         begin(hooks, needing(["cv_outcome"]), outcome)
-    begin(hooks, needing(["cv_outcome"]), outcome, cv_run_id="beef")  # reads its own
+    begin(hooks, needing(["cv_outcome"]), outcome, cv_run_id="beef")  # reads the outcome of that run
 
 
 def test_a_run_in_the_environment_is_ignored(
@@ -154,7 +154,7 @@ def test_what_was_opened_here_and_broke_off_is_marked(
 ) -> None:
     catalog, opened = saved(cv_run=cv_run), open_cv_run("another", experiment)
     begin(hooks, needing(["posts"], "cv_run"), catalog)
-    hooks.on_pipeline_error()  # before the node that opens a run
+    hooks.on_pipeline_error()  # an error before the node that opens a run
     assert status(cv_run) == "RUNNING"
     begin(hooks, needing(["posts"], "cv_run"), catalog)
     catalog.save("cv_run", opened)
@@ -169,7 +169,7 @@ def test_what_was_only_opened_stays_open_and_an_interrupt_ends_it(
     begin(hooks, needing(["posts"], "cv_run"), catalog)
     catalog.save("cv_run", cv_run)
     hooks.after_pipeline_run(Pipeline([]))
-    hooks._settle("KILLED")  # as at the interpreter's end
+    hooks._settle("KILLED")  # what happens when the interpreter exits
     assert status(cv_run) == "RUNNING"
     begin(hooks, needing(["posts"], "cv_run"), saved(cv_run=None))
     hooks._unsettled = catalog
@@ -205,7 +205,7 @@ def test_keys_that_lead_elsewhere_are_refused(content: dict[str, Any], sentence:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A second checkout: its configuration, and the package of the first."""
+    """Return a second checkout, with a configuration but with the package of the first."""
     folder = tmp_path / "second"
     (folder / "src" / "mentallam").mkdir(parents=True)
     for name in ("conf", "hydra_configs", "pyproject.toml", ".telemetry"):
@@ -227,4 +227,4 @@ def test_a_session_is_about_its_own_project(checkout: Path, monkeypatch: pytest.
             assert config.tracking.experiment.create_experiment_kwargs.artifact_location == f"{folder}/mlruns"
             assert context.params["hydra_configs"] == f"{folder}/hydra_configs"
             assert context.catalog["cv_run"]._filepath.as_posix() == f"{folder}/data/test/06_models/cv_run.json"
-    assert not (checkout / "mlflow.db").exists()  # a session alone does not touch the store
+    assert not (checkout / "mlflow.db").exists()  # a session alone does not connect to the store

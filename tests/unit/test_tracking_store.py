@@ -20,7 +20,7 @@ NAMES = ["plain", "what?", "a%25b", "a%b", "a#b", "ä ö", "a&b=c", "co:lon", "a
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No variables of the user's, and MLflow left as it was."""
+    """Unset the user's variables, and restore MLflow's settings afterwards."""
     before = mlflow.get_tracking_uri()
     for name in ("MLFLOW_TRACKING_URI", "MENTALLAM_ARTIFACTS"):
         monkeypatch.delenv(name, raising=False)
@@ -72,7 +72,7 @@ def test_the_environment_comes_first_unless_it_is_empty(tmp_path: Path, monkeypa
 def test_a_project_does_not_take_the_store_of_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     announce(tracking_uri(first))
-    assert os.environ["MLFLOW_TRACKING_URI"] == tracking_uri(first)  # MLflow's doing, not the user's
+    assert os.environ["MLFLOW_TRACKING_URI"] == tracking_uri(first)  # MLflow set it, not the user
     assert tracking_uri(second) == f"sqlite:///{second}/mlflow.db"
     announce(tracking_uri(second))
     assert mlflow.get_tracking_uri() == tracking_uri(second)
@@ -129,7 +129,7 @@ class Store:
         client = self.client()
         experiment = client.create_experiment("study", artifact_location=(project / "mlruns").as_uri())
         self.run_id = client.create_run(experiment).info.run_id
-        # Not by the client, which remembers for the rest of the process where a run's artifacts lie.
+        # The client would remember for the rest of the process where a run's artifacts lie.
         checkpoint = project / "mlruns" / self.run_id / "artifacts" / "checkpoint"
         checkpoint.mkdir(parents=True)
         (checkpoint / "file.txt").write_text("weights")
@@ -151,7 +151,7 @@ class Store:
         follow_move(tracking_uri(self.project), self.project)
 
     def check_whole(self) -> None:
-        """Finished runs, new files and the registered model are below the project."""
+        """Check that finished runs, new files and the registered model are below the project."""
         client = self.client()
         assert Path(client.download_artifacts(self.run_id, "checkpoint/file.txt")).read_text() == "weights"
         client.log_text(self.run_id, "later", "report.md")
@@ -222,7 +222,7 @@ def test_another_store_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_every_address_that_mlflow_keeps_is_known(tmp_path: Path) -> None:
-    """A column that a new MLflow adds would be left behind by a move."""
+    """`follow_move` would miss an address in a column that a new version of MLflow adds."""
     store = Store(tmp_path / "project")
     with sqlite3.connect(store.project / "mlflow.db") as database:
         tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
@@ -234,7 +234,7 @@ def test_every_address_that_mlflow_keeps_is_known(tmp_path: Path) -> None:
             if str(store.project) in str(value)
         }
     assert found <= set(tracking_store._ADDRESSES)
-    assert len(found) == 4  # `source` names a folder only in versions of other programs
+    assert len(found) == 4  # `source` names a folder only in versions that other programs registered
 
 
 def test_the_store_is_found_by_other_processes(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Using a trained checkpoint on new posts: reading them, predicting, the command line."""
+"""Predictions on new posts: input, predictor, registered model, command line."""

@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -13,6 +14,8 @@ from click.testing import CliRunner, Result
 
 from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
 from mentallam.serving.command_line import main
+from mentallam.serving.command_line import predict as predict_command
+from mentallam.serving.output_fields import OUTPUT_FIELDS
 from mentallam.tracking import BEST_RUN_TAG, CHECKPOINT, Run
 from tests.samples import CRITERIA, PROJECT
 
@@ -21,7 +24,7 @@ SECRET = "Marzipan lighthouse"
 
 @pytest.fixture(autouse=True)
 def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Runs in the project's folder; the command silences logging for the whole process, which must not last."""
+    """Run in the project's folder, and undo that the command silences logging for the whole process."""
     monkeypatch.chdir(PROJECT)
     yield
     logging.disable(logging.NOTSET)
@@ -29,7 +32,7 @@ def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def kedro(monkeypatch: pytest.MonkeyPatch, experiment: str, trained: TrainedFold) -> dict[str, Any]:
-    """Kedro's session without Kedro, which takes seconds to start; returns how it was asked for."""
+    """Replace Kedro's session, which takes seconds to start; return the arguments that it was created with."""
     parameters = {
         "tracking_experiment": experiment,
         "hydra_configs": str(PROJECT / "hydra_configs"),
@@ -51,7 +54,7 @@ def kedro(monkeypatch: pytest.MonkeyPatch, experiment: str, trained: TrainedFold
 
 @pytest.fixture
 def model(experiment: str, trained: TrainedFold, tmp_path: Path) -> str:
-    """A finished cross-validation; the run of its best fold."""
+    """Log a finished cross-validation; return the run of its best fold."""
     mlflow.set_experiment(experiment)
     with mlflow.start_run() as run:
         pass
@@ -81,7 +84,7 @@ def test_json_is_all_that_is_on_standard_output(kedro: dict[str, Any], model: st
     rows = json.loads(result.stdout)
     assert [row["criterion_id"] for row in rows] == list(CRITERIA)
     for row in rows:
-        assert row.keys() == {"criterion_id", "label", "probability", "threshold", "run_id"}
+        assert [*row] == [field.name for field in OUTPUT_FIELDS if field.name != "post_id"]
         assert row["label"] == ("yes" if row["probability"] >= row["threshold"] else "no")
         assert (row["threshold"], row["run_id"]) == (0.37, "fold-run")
     assert "arzipan" not in result.output
@@ -154,7 +157,7 @@ def test_an_empty_text_is_one_sentence(text: str) -> None:
     check_refused(predict("-", stdin=text), "the text is empty")
 
 
-@pytest.mark.parametrize("arguments", [["-"], ["Marzipan \udcff"]])  # as the shell hands on a byte that is no UTF-8
+@pytest.mark.parametrize("arguments", [["-"], ["Marzipan \udcff"]])  # how Python receives a byte that is not UTF-8
 def test_a_text_that_is_not_utf8_is_one_sentence(arguments: list[str]) -> None:
     check_refused(predict(*arguments, stdin=SECRET.encode() + b"\xff\xfe"), "not UTF-8")
 
@@ -171,6 +174,12 @@ def test_help_names_the_options_and_the_notice() -> None:
     assert "never a" in overview.output
     details = CliRunner().invoke(main, ["predict", "--help"])
     assert all(option in details.output for option in ("TEXT", "--criterion", "--json", "--checkpoint-run", "--env"))
+
+
+def test_help_names_every_environment() -> None:
+    environments = {folder.name for folder in (PROJECT / "conf").iterdir() if folder.is_dir()} - {"base", "local"}
+    (option,) = (option for option in predict_command.params if option.name == "env")
+    assert all(re.search(rf"\b{name}\b", str(option.help)) for name in environments)  # type: ignore[attr-defined]
 
 
 def test_it_is_a_command(python: str) -> None:

@@ -15,7 +15,7 @@ Row = tuple[str, str, str | None]
 
 @pytest.fixture
 def read(tmp_path: Path) -> Any:
-    """Reads a file of that name and content."""
+    """Return a function that reads a file with that name and content."""
 
     def read(name: str, content: str | bytes) -> list[Row]:
         path = tmp_path / name
@@ -39,14 +39,14 @@ def jsonl(*rows: dict[str, Any]) -> str:
         ("post_id,text\na,foo\n007,bar\n", [("a", "foo", None), ("007", "bar", None)]),
         ("post\nfoo\n", [("2", "foo", None)]),
         ("post,text\nignored,foo\n", [("2", "foo", None)]),
-        ("post_id,text\n,foo\n", [("2", "foo", None)]),  # an empty id is none
+        ("post_id,text\n,foo\n", [("2", "foo", None)]),  # an empty id counts as missing
         (
             "post_id,text,criterion_id\na,foo,A.4\na,foo,A.1\nb,bar,\n",
             [("a", "foo", "A.4"), ("a", "foo", "A.1"), ("b", "bar", None)],
         ),
         ('text\n"two\nlines, and a comma"\nbar\n', [("2", "two\nlines, and a comma", None), ("3", "bar", None)]),
         ('text\n"she said ""no"""\n', [("2", 'she said "no"', None)]),
-        ("text\n\nfoo\n\nbar\n\n", [("3", "foo", None), ("5", "bar", None)]),  # rows as a spreadsheet counts them
+        ("text\n\nfoo\n\nbar\n\n", [("3", "foo", None), ("5", "bar", None)]),  # row numbers of a spreadsheet
         ("text\r\nfoo\r\nbar", [("2", "foo", None), ("3", "bar", None)]),
         ("\ufefftext\nfoo\n", [("2", "foo", None)]),
         ("text\nNA\nnull\n1.50\n", [("2", "NA", None), ("3", "null", None), ("4", "1.50", None)]),
@@ -140,7 +140,7 @@ def test_bad_content_is_one_sentence_without_the_text(
     assert all(word in message for word in [name, *words]), message
     assert "\n" not in message
     assert "arzipan" not in message
-    # Nor does the chain below, which a traceback would show.
+    # A traceback would show the chain of exceptions, which may hold the text, too.
     assert error.value.__suppress_context__ or error.value.__context__ is None
 
 
@@ -150,9 +150,9 @@ def test_bad_content_is_one_sentence_without_the_text(
         ("nowhere.csv", "input=nowhere.csv is no file"),
         ("a folder with many words/nowhere.csv", "input=a folder with many words/nowhere.csv is no file"),
         (".", "input=. is no file"),
-        (2024, "input=2024 is no file"),  # Kedro reads numbers as such
+        (2024, "input=2024 is no file"),  # Kedro reads it as a number
         (f"{SECRET}: I can't sleep", "the given input is no file"),
-        (f"{SECRET} " * 500, "the given input is no file"),  # longer than any file's name
+        (f"{SECRET} " * 500, "the given input is no file"),  # too long for a file name
         (f"{SECRET}\0", "the given input is no file"),
         ("", "the given input is no file"),
         (None, "inference needs an input"),

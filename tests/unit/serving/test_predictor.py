@@ -14,12 +14,12 @@ from mentallam.config import Config, PromptConfig
 from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
+from mentallam.serving.output_fields import OUTPUT_FIELDS
 from mentallam.serving.predictor import Predictor
 from tests.samples import CRITERIA
 from tests.unit.trained_folds import with_threshold
 
 SECRET = "Marzipan lighthouse"
-COLUMNS = ["post_id", "criterion_id", "label", "probability", "threshold", "run_id"]
 
 
 @pytest.fixture
@@ -86,10 +86,10 @@ def test_the_answer_is_yes_from_the_threshold_on(trained: TrainedFold) -> None:
 
 def test_criteria_may_have_thresholds_of_their_own_and_one_may_replace_them(trained: TrainedFold) -> None:
     post, (first, *others) = posts(("a", "I am tired.", None)), CRITERIA
-    own = replace(trained, decision=Decision(Calibration(), Thresholds(0.99, {first: 0.0})))
-    answers = Predictor([own], 4).predict(post).set_index("criterion_id")
+    fold = replace(trained, decision=Decision(Calibration(), Thresholds(0.99, {first: 0.0})))
+    answers = Predictor([fold], 4).predict(post).set_index("criterion_id")
     assert answers["label"].to_dict() == {first: "yes", **dict.fromkeys(others, "no")}
-    replaced = Predictor([own], 4, threshold=0.0).predict(post)
+    replaced = Predictor([fold], 4, threshold=0.0).predict(post)
     assert set(replaced["label"]) == {"yes"}
     assert set(replaced["threshold"]) == {0.0}
 
@@ -97,7 +97,7 @@ def test_criteria_may_have_thresholds_of_their_own_and_one_may_replace_them(trai
 def test_neither_answer_nor_log_holds_the_text(predictor: Predictor, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         predictions = predictor.predict(posts(("a", f"{SECRET} " * 600, None)), progress="predict")
-    assert list(predictions.columns) == COLUMNS
+    assert list(predictions.columns) == [field.name for field in OUTPUT_FIELDS]
     assert set(predictions["run_id"]) == {"fold-run"}
     assert "arzipan" not in predictions.to_json() + caplog.text
 
@@ -137,7 +137,7 @@ def test_tokens_per_pass_change_nothing_but_speed(trained: TrainedFold) -> None:
 
 
 def shifted(trained: TrainedFold, intercept: float, threshold: float, fold: int = 3) -> TrainedFold:
-    """Another fold of the same cross-validation, whose probabilities and threshold are others."""
+    """Return another fold of the same cross-validation with other probabilities and another threshold."""
     decision = Decision(Calibration(0.5, intercept), Thresholds(threshold))
     return replace(trained, decision=decision, origin={**trained.origin, "fold": fold, "run_id": "other-run"})
 
@@ -147,7 +147,7 @@ def test_several_folds_answer_with_the_mean_against_the_mean_threshold(trained: 
     folds = [trained, shifted(trained, 1.5, 0.61)]
     one, two = (Predictor([fold], 400).predict(post) for fold in folds)
     together = Predictor(folds, 400).predict(post)
-    assert list(together.columns) == COLUMNS
+    assert list(together.columns) == [field.name for field in OUTPUT_FIELDS]
     mean = (one["probability"] + two["probability"]) / 2
     assert (one["probability"] - two["probability"]).abs().min() > 0.05
     assert together["probability"].tolist() == mean.tolist()
@@ -170,7 +170,7 @@ def test_several_folds_read_each_post_once(trained: TrainedFold, monkeypatch: py
 
 
 def other(trained: TrainedFold, part: str) -> TrainedFold:
-    """A fold that differs in one thing that folds must share."""
+    """Return a fold that differs in one fact that folds must share."""
     config, prompter = trained.config, trained.prompter
     prompt = PromptConfig("text: {post} ", " {criterion}?")
     changes: dict[str, dict[str, Any]] = {

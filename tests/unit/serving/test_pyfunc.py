@@ -4,6 +4,7 @@ import logging
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import httpx
@@ -16,19 +17,22 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, scoring_server
 
 from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
-from mentallam.config import Config
+from mentallam.config import Config, InferenceConfig
 from mentallam.errors import MentallamError
+from mentallam.serving.output_fields import OUTPUT_FIELDS
 from mentallam.serving.predictor import Predictor
-from mentallam.serving.pyfunc import BASE_MODELS, INPUT_EXAMPLE, SIGNATURE, requirements, save_pyfunc
+from mentallam.serving.pyfunc import INPUT_EXAMPLE, SIGNATURE, requirements, save_pyfunc
+from mentallam.variables import BASE_MODELS
+from tests.samples import PROJECT
 from tests.unit.trained_folds import with_threshold
 
 SECRET = "Marzipan lighthouse"
-COLUMNS = ["post_id", "criterion_id", "label", "probability", "threshold"]
+COLUMNS = [field.name for field in OUTPUT_FIELDS if field.served]
 
 
 @pytest.fixture
 def folds(trained: TrainedFold, tmp_path: Path) -> dict[int, Path]:
-    """Checkpoints of two folds, the second with another head and threshold than the first."""
+    """Save checkpoints of two folds that differ in head and threshold."""
     folders = {1: tmp_path / "fold_1", 3: tmp_path / "fold_3"}
     save_checkpoint(trained, folders[1])
     head = trained.model.base_model.model.score.modules_to_save["default"].weight  # type: ignore[union-attr,index]
@@ -77,7 +81,7 @@ def test_it_answers_as_the_predictor_does(
 
 
 def test_a_new_process_takes_the_package_from_the_model(model: Path) -> None:
-    """What is served stays what it was, whatever becomes of the installed package."""
+    """A registered model does not change when the installed package changes."""
     code = (
         "import sys, mlflow; model = mlflow.pyfunc.load_model(sys.argv[1]); import mentallam; "
         "print(mentallam.__file__); print(model.predict(model.input_example).to_json())"
@@ -172,7 +176,7 @@ def test_signature_and_example_go_with_the_model(model: Path) -> None:
 
 
 def test_the_requirements_are_what_the_package_imports(model: Path) -> None:
-    """Of all modules that loading and predicting import from the package: each distribution that they name."""
+    """Each distribution that is imported by a module that loading and predicting use is a requirement."""
     code = (
         "import sys, mlflow; mlflow.pyfunc.load_model(sys.argv[1]).predict(mlflow.pyfunc.load_model(sys.argv[1])"
         ".input_example); print(*[m.__file__ for n, m in sys.modules.items() if n.startswith('mentallam')])"
@@ -187,7 +191,7 @@ def test_the_requirements_are_what_the_package_imports(model: Path) -> None:
                 imported.add(node.module.split(".")[0])
     owners = importlib.metadata.packages_distributions()
     needed = {owners[name][0].lower().replace("_", "-") for name in imported if name in owners}
-    needed -= {"mentallam", "bitsandbytes", "mlflow-tracing", "plotly"}  # plotly: for the type checker only
+    needed -= {"mentallam", "bitsandbytes", "mlflow-tracing", "plotly"}  # plotly is imported for the type checker only
     listed = {re.split("==", line)[0].lower() for line in requirements()}
     assert needed <= listed, needed - listed
     assert (model / "requirements.txt").read_text().split() == requirements()
@@ -199,8 +203,8 @@ ODD_IDS = ["0012", "1e5", "true", "-5", "=1+1", "007.0", "inf", "größe", "a b"
 
 @pytest.fixture
 def server(model: Path, monkeypatch: pytest.MonkeyPatch) -> TestClient:
-    """MLflow's scoring server, as `mlflow models serve` starts it."""
-    monkeypatch.delenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", raising=False)  # so that it is taken away again
+    """Return MLflow's scoring server, as `mlflow models serve` starts it."""
+    monkeypatch.delenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", raising=False)  # pytest removes it again after the test
     return TestClient(scoring_server.init(mlflow.pyfunc.load_model(str(model))))
 
 
@@ -239,9 +243,16 @@ def test_the_server_refuses_in_a_sentence_without_the_text(server: TestClient, c
 def test_a_file_that_mlflow_reads_without_the_schema_is_refused_where_ids_were_changed(
     model: Path, tmp_path: Path
 ) -> None:
-    """What `mlflow models predict --content-type csv` does: its reader makes numbers of such ids."""
+    """`mlflow models predict --content-type csv` does this: its reader turns such ids into numbers."""
     file = tmp_path / "posts.csv"
     file.write_text("post_id,text\n0012,I am tired.\n1e5,Not me.\n")
     loaded = mlflow.pyfunc.load_model(str(model))
     with pytest.raises(MlflowException, match="Failed to enforce model input schema"):
         loaded.predict(scoring_server.parse_csv_input(str(file)))
+
+
+def test_the_docs_list_what_a_model_config_may_hold() -> None:
+    docs = (PROJECT / "docs" / "registry.md").read_text(encoding="utf-8")
+    listed = re.search(r"changes how the model predicts: ([^.]+)\.", docs)
+    assert listed
+    assert re.findall(r"`(\w+)`", listed[1]) == [*(field.name for field in fields(InferenceConfig)), "base_models"]

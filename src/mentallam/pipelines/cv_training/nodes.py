@@ -10,7 +10,7 @@ from typing import Any, cast
 import pandas as pd
 from torch import Tensor
 
-from mentallam import config, environment, tracking
+from mentallam import config, provenance, tracking
 from mentallam.classifier import frozen, learned_baselines
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.fold import deterministic_algorithms, fit_fold, learnt_from, score_fold
@@ -233,8 +233,8 @@ def _log_start(
     """What is known before training starts, the same for the parent and each child."""
     run.log_params({**training_config, "base_model": {**base_model, "folder": None}, **data_manifest["options"]})
     run.log_dict(training_config, "training_config.yaml")
-    run.log_dict(environment.package_versions(), "package_versions.json")
-    run.log_dict(environment.machine_facts(), "machine.json")
+    run.log_dict(provenance.package_versions(), "package_versions.json")
+    run.log_dict(provenance.machine_facts(), "machine.json")
     about = {name: data_manifest[name] for name in ("data_hash", "corpus", "synthetic")}
     run.set_tags({f"mentallam.{name}": value for name, value in about.items()})
     source, counts = data_manifest["source"]["folder"], data_manifest["counts"]

@@ -105,7 +105,7 @@ def attach_report(
     run.log_text(report, "reporting/report.md")
     run.log_text(label_audit.to_csv(index=False), "reporting/label_audit.csv")
     run.log_text(report_page, "reporting/report.html")
-    run.log_text(model_card, "reporting/model_card.md")
+    run.log_text(model_card, tracking.MODEL_CARD)
     for name, figure in zip(REPORT_FIGURES, figures, strict=True):
         run.log_figure(figure, f"reporting/figures/{name}.html")
     pooled = {f"pooled_{name}": value for name, value in cv_summary["pooled"].items()}

@@ -1,4 +1,4 @@
-"""What a run ran on: package versions and machine facts, for the record."""
+"""Facts about where a run ran: package versions and the machine."""
 
 import importlib.metadata
 import platform
@@ -27,12 +27,12 @@ _PACKAGES = (
 
 
 def package_versions() -> dict[str, str]:
-    """Version by package, of those that a result depends on."""
+    """Return the version of each package that results depend on."""
     return {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
 def machine_facts() -> dict[str, Any]:
-    """Processor, memory (bytes) and GPUs; nothing that names the machine or its user."""
+    """Return processor, memory (bytes) and GPUs; nothing that identifies the machine or its user."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
