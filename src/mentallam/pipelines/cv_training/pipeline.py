@@ -27,7 +27,7 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
             ),
             Node(
                 nodes.prepare_base_model,
-                ["training_config", "posts", "params:base_models"],
+                ["training_config", "params:base_models"],
                 "base_model",
                 name="prepare_base_model",
             ),
