@@ -26,6 +26,7 @@ from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.training import pair_loss
 from mentallam.classifier.weights import prepare_base_model
 from mentallam.config import compose_config
+from mentallam.corpus.schemas import wording_by_id
 
 
 def step(model: PeftModel, examples: list[PostExample]) -> None:
@@ -60,7 +61,7 @@ def main() -> None:
     set_seed(0)
     whole, tokenizer = build_classifier(base, every)
     part, _ = build_classifier(base, upper)
-    wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
+    wording = wording_by_id(criteria)
     prompter = Prompter(tokenizer, every.model.prompt, wording, every.model.max_length)
     forms: dict[str, tuple[PeftModel, Callable[[list[PostExample]], list[PostExample]]]] = {
         "all layers": (whole.train(), lambda plain: plain),

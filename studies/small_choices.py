@@ -22,6 +22,7 @@ from sklearn.metrics import precision_recall_curve
 from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.weights import load_tokenizer
 from mentallam.config import compose_config
+from mentallam.corpus.schemas import wording_by_id
 from mentallam.evaluation.thresholds import best_threshold
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -66,7 +67,7 @@ def tokens(path: Path) -> None:
     posts = pd.read_csv(path, dtype=str, keep_default_na=False)
     text = dict(zip(posts["post_id"], posts.iloc[:, 1], strict=True))
     tokenizer = load_tokenizer(config.model, PROJECT / "data/06_models/base")
-    wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
+    wording = wording_by_id(criteria)
     prompter = Prompter(tokenizer, config.model.prompt, wording, config.model.max_length)
 
     def make() -> list[list[int]]:

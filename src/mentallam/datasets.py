@@ -1,4 +1,4 @@
-"""Catalog types of this project; torch is imported only when a checkpoint is loaded or saved."""
+"""The dataset types of this project; only loading or saving a checkpoint imports torch."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ if TYPE_CHECKING:
 
 
 class CorpusDataset(AbstractDataset[None, Corpus]):
-    """A corpus as its authors publish it, or as you lay out your own; read-only.
+    """A corpus in one of the formats of `corpus.readers`; read-only.
 
     Args:
-        format: How the files are laid out: `redsm5` or `pairs`.
-        folder: Where they lie.
-        criteria: The criteria's file; the format `pairs` finds it in the folder without.
-        missing_pairs: For the format `pairs`: `allowed` if not every post is labelled for every criterion.
-        columns: For the format `pairs`: headings of the files that are not the usual ones, by column.
-        label_values: For the format `pairs`: `POSITIVE:NEGATIVE`, what the labels are called in the file.
+        format: Name of the format: `redsm5` or `pairs`.
+        folder: The folder of the files.
+        criteria: The file with the criteria; the format `pairs` finds it in the folder by default.
         metadata: For plugins.
+        **options: Further options of the format; see its function in `corpus.readers`.
     """
 
     def __init__(
@@ -36,28 +34,23 @@ class CorpusDataset(AbstractDataset[None, Corpus]):
         format: str,
         folder: str,
         criteria: str | None = None,
-        missing_pairs: str = "refused",
-        columns: dict[str, Any] | None = None,
-        label_values: str | None = None,
         metadata: dict[str, Any] | None = None,
+        **options: Any,
     ) -> None:
-        self._format, self._folder, self._criteria, self._missing_pairs = format, folder, criteria, missing_pairs
-        self._columns, self._label_values = columns, label_values
+        self._format, self._folder, self._criteria, self._options = format, folder, criteria, options
         self.metadata = metadata
 
     @property
     def folder(self) -> Path:
-        """Where the corpus lies."""
+        """The folder of the corpus."""
         return Path(self._folder)
 
     def load(self) -> Corpus:
-        """Reads the corpus, strictly; see `corpus.readers.read_corpus`."""
-        return read_corpus(
-            self._format, self._folder, self._criteria, self._missing_pairs, self._columns, self._label_values
-        )
+        """Read the corpus, strictly; see `corpus.readers.read_corpus`."""
+        return read_corpus(self._format, self._folder, self._criteria, **self._options)
 
     def save(self, data: None) -> None:
-        """Refuses: a corpus is never written by a run."""
+        """Refuse: a run never writes a corpus."""
         raise NotImplementedError("a corpus is read-only")
 
     def _describe(self) -> dict[str, Any]:
@@ -68,8 +61,8 @@ class CheckpointDataset(AbstractDataset["TrainedFold", "TrainedFold"]):
     """A trained fold as a folder; see `classifier.checkpoint`.
 
     Args:
-        folder: The checkpoint.
-        base_models: Where base weights made on this machine lie.
+        folder: The folder of the checkpoint.
+        base_models: The folder of base weights that were made on this machine.
         metadata: For plugins.
     """
 
@@ -78,19 +71,19 @@ class CheckpointDataset(AbstractDataset["TrainedFold", "TrainedFold"]):
         self.metadata = metadata
 
     def load(self) -> TrainedFold:
-        """Rebuilds the trained fold."""
+        """Rebuild the trained fold."""
         from mentallam.classifier.checkpoint import load_checkpoint
 
         return load_checkpoint(self._folder, self._base_models)
 
     def save(self, data: TrainedFold) -> None:
-        """Writes the checkpoint whole or not at all."""
+        """Write the whole checkpoint or nothing."""
         from mentallam.classifier.checkpoint import save_checkpoint
 
         save_checkpoint(data, self._folder)
 
     def facts(self) -> dict[str, Any]:
-        """Return what the checkpoint says about itself, without its weights."""
+        """Return the content of the checkpoint's mentallam.json."""
         facts: dict[str, Any] = json.loads((self._folder / "mentallam.json").read_text(encoding="utf-8"))
         return facts
 
@@ -102,26 +95,26 @@ class CheckpointDataset(AbstractDataset["TrainedFold", "TrainedFold"]):
 
 
 class ReportInputDataset(AbstractDataset[None, "pd.DataFrame | dict[str, Any]"]):
-    """What a report was made from, out of the artifacts of a cross-validation's MLflow run; read-only.
+    """An input of a report, from the artifacts of a cross-validation's MLflow run; read-only.
 
     Args:
         run_id: The run.
-        path: The artifact; see `tracking.find_report_inputs`.
+        path: The artifact's path; see `tracking.find_report_inputs`.
     """
 
     def __init__(self, *, run_id: str, path: str) -> None:
         self._run_id, self._path = run_id, path
 
     def load(self) -> pd.DataFrame | dict[str, Any]:
-        """Fetches it."""
+        """Fetch the artifact and read it."""
         from mentallam.tracking import load_report_input
 
         content: pd.DataFrame | dict[str, Any] = load_report_input(self._run_id, self._path)
         return content
 
     def save(self, data: None) -> None:
-        """Refuses: a run's record is not rewritten from outside."""
-        raise NotImplementedError("what a run was reported from is read-only")
+        """Refuse: the record of a finished run never changes."""
+        raise NotImplementedError("the inputs of a run's report are read-only")
 
     def _describe(self) -> dict[str, Any]:
         return {"run_id": self._run_id, "path": self._path}

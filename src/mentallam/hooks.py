@@ -21,8 +21,7 @@ from yaml import YAMLError
 from mentallam import project, run_checks
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
-from mentallam.corpus.manifest import find_changed_file
-from mentallam.corpus.statistics import CorpusLabel
+from mentallam.corpus.manifest import CorpusLabel, find_changed_file
 from mentallam.datasets import CheckpointDataset, CorpusDataset, ReportInputDataset
 from mentallam.errors import MentallamError
 from mentallam.runners import refuse_threads

@@ -6,8 +6,7 @@ from typing import Any
 from mentallam.config import from_dict, to_dict
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions, FoldSplit
-from mentallam.corpus.manifest import KEYS, Manifest, frame_hash, options
-from mentallam.corpus.statistics import CorpusLabel
+from mentallam.corpus.manifest import KEYS, CorpusLabel, Manifest, frame_hash, options
 
 Load = Callable[[str], Any]
 """Returns a saved dataset by its name."""
@@ -46,9 +45,10 @@ def change_of_data(
             if split[name] != value:
                 key = "MENTALLAM_CV_FOLDS" if name == "n_folds" else f"folds.{name}"
                 return f"{key} has changed from {split[name]} to {value}"
-    if label is not None and "data_statistics" in saved:
-        statistics = load("data_statistics")
-        before = {"name": statistics["corpus"], "synthetic": statistics["synthetic"]}
+    if "data_manifest" in saved and "corpus" not in manifest:
+        return "the content of data_manifest has changed"
+    if label is not None and "data_manifest" in saved:
+        before = {"name": manifest["corpus"], "synthetic": manifest["synthetic"]}
         if difference := _first_difference(before, label.model_dump(), "corpus_label"):
             return _changed(*difference)
     chosen = options(cleaning, folds)

@@ -16,6 +16,7 @@ from mentallam.classifier.training import pair_loss
 from mentallam.classifier.weights import load_architecture, prepare_base_model
 from mentallam.config import compose_config
 from mentallam.corpus.readers import read_criteria
+from mentallam.corpus.schemas import wording_by_id
 from tests.samples import PROJECT
 from tests.slow.process_memory import memory, reset_peak
 
@@ -26,7 +27,7 @@ def main() -> None:
     cache, overrides = Path(sys.argv[1]), " ".join(sys.argv[2:])
     config = compose_config(PROJECT / "hydra_configs", "smollm2", overrides)
     criteria = read_criteria(PROJECT / "data" / "01_raw" / "dsm5_criteria.csv")
-    wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
+    wording = wording_by_id(criteria)
     examples, counted_by = longest_posts(config, cache, wording)
     assert counted_by == "tokenizer"
     base = prepare_base_model(config.model, cache)

@@ -28,6 +28,7 @@ from mentallam.classifier.training import train
 from mentallam.classifier.weights import prepare_base_model
 from mentallam.config import Config, compose_config
 from mentallam.corpus.readers import read_criteria
+from mentallam.corpus.schemas import wording_by_id
 from mentallam.corpus.synthetic_corpus import SAMPLE, generate
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
@@ -107,7 +108,7 @@ def example(prompter: Prompter, number: int) -> PostExample:
 
 def train_one_step(folder: Path, config: Config) -> None:
     criteria = read_criteria(PROJECT / "data" / "01_raw" / "dsm5_criteria.csv")
-    wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
+    wording = wording_by_id(criteria)
     with phase("find"):
         base = prepare_base_model(config.model, folder / "unused")
     set_seed(0)

@@ -7,19 +7,23 @@ import pytest
 from mentallam.config import Config, to_dict
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
-from mentallam.corpus.manifest import build_manifest
-from mentallam.corpus.statistics import CorpusLabel
+from mentallam.corpus.manifest import CorpusLabel, build_manifest
 from mentallam.errors import MentallamError
 from mentallam.saved_results import change_of_config, change_of_data, change_of_fold
 
 FRAMES = {
     "posts": pd.DataFrame({"post_id": ["p1", "p2"], "text": ["a", "b"]}),
     "criteria": pd.DataFrame({"criterion_id": ["A.1"], "text": ["c"]}),
-    "pairs": pd.DataFrame({"post_id": ["p1", "p2"], "criterion_id": ["A.1", "A.1"], "label": [0, 1]}),
+    "pairs": pd.DataFrame(
+        {"post_id": ["p1", "p2"], "criterion_id": ["A.1", "A.1"], "label": [0, 1], "explicit_negative": False}
+    ),
     "groups": pd.DataFrame({"post_id": ["p1", "p2"], "group": ["p1", "p2"]}),
 }
 CLEANING, FOLDS = CleaningOptions(mask=False), FoldOptions(seed=42, group_by="post_id", dev_splits=5)
-MANIFEST = build_manifest({"format": "redsm5", "folder": "sample", "files": []}, FRAMES, CLEANING, FOLDS, {}, {})
+LABEL = CorpusLabel(name="diaries", synthetic=False)
+MANIFEST = build_manifest(
+    {"format": "redsm5", "folder": "sample", "files": []}, LABEL, CLEANING, FOLDS, {}, {"found": {"posts": 2}}, **FRAMES
+)
 HASH = MANIFEST["data_hash"]
 SPLIT: Any = {"data_hash": HASH, "seed": 42, "dev_splits": 5, "n_folds": 2, "dev": ["p1"], "held_out": ["p2"]}
 
@@ -37,10 +41,18 @@ SAVED = {**FRAMES, "data_manifest": MANIFEST, "fold_0_split": SPLIT, "data_stati
 
 
 def test_the_name_of_the_corpus_where_one_is_given() -> None:
-    saved = {"data_statistics": {"data_hash": HASH, "corpus": "diaries", "synthetic": False}}
+    saved = {"data_manifest": MANIFEST}
     for name, sentence in (("diaries", None), ("other", "corpus_label.name has changed from 'diaries' to 'other'")):
         label = CorpusLabel(name=name, synthetic=False)
         assert change_of_data(MANIFEST, saved, saved.__getitem__, CLEANING, FOLDS, 2, label) == sentence
+        assert change_of_data(MANIFEST, [], saved.__getitem__, CLEANING, FOLDS, 2, label) is None
+
+
+def test_a_manifest_of_an_older_version_names_no_corpus() -> None:
+    older: Any = {name: value for name, value in MANIFEST.items() if name != "corpus"}
+    saved = {"data_manifest": older}
+    sentence = "the content of data_manifest has changed"
+    assert change_of_data(older, saved, saved.__getitem__, CLEANING, FOLDS, 2) == sentence
 
 
 def test_what_fits() -> None:

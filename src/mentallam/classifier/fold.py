@@ -24,6 +24,7 @@ from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.training import TrainingOutcome, train
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
+from mentallam.corpus.schemas import wording_by_id
 from mentallam.evaluation.decision import fit_decision
 from mentallam.runners import training_alone
 from mentallam.seeds import sample_seed, training_seed
@@ -73,7 +74,7 @@ def fit_fold(
     with training_alone(), deterministic_algorithms(training.deterministic), compiler_errors():
         set_seed(seed)  # head and adapter start from it
         model, tokenizer = build_classifier(base, config)
-        wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
+        wording = wording_by_id(criteria)
         prompter = Prompter(tokenizer, config.model.prompt, wording, config.model.max_length)
         learn, choose = (
             with_states(labelled_examples(prompter, parts[part], posts, pairs), frozen_states, model)

@@ -23,6 +23,7 @@ from mentallam.classifier.progress import progress_bar
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
+from mentallam.corpus.schemas import wording_by_id
 from mentallam.errors import MentallamError
 
 _WAY_OUT = "lower model.max_length, or take a machine with more memory"
@@ -56,7 +57,7 @@ def frozen_states(
     below = layers_below_adapter(model.config, config.adapter)
     if not below:
         return {}
-    wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
+    wording = wording_by_id(criteria)
     prompter = Prompter(tokenizer, config.model.prompt, wording, config.model.max_length)
     examples = labelled_examples(prompter, posts["post_id"].tolist(), posts, pairs)
     device, decoder = next(model.parameters()).device, some_layers(model.model, 0, below)

@@ -23,6 +23,7 @@ from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.token_counts import count_tokens
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
+from mentallam.corpus.schemas import wording_by_id
 from mentallam.evaluation.baseline_scores import BASELINE_SCHEMA, no_baselines
 from mentallam.evaluation.decision import fit_decision
 
@@ -96,7 +97,7 @@ def _read_posts(
         model, tokenizer = load_base(base, compute_dtype(config.model.dtype), config.model.quantization)
     else:
         tokenizer = load_base_tokenizer(base)
-    wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
+    wording = wording_by_id(criteria)
     prompter = Prompter(tokenizer, config.model.prompt, wording, config.model.max_length)
     inputs: dict[str, NDArray[Any]] = {}
     for name in config.baselines.models:

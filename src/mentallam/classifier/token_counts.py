@@ -9,6 +9,7 @@ from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.weights import load_tokenizer
 from mentallam.config import ModelConfig
 from mentallam.corpus.lengths import length_histogram, length_summary
+from mentallam.corpus.schemas import wording_by_id
 from mentallam.errors import MentallamError
 
 # The lengths of a pair for which cut posts are counted, beside the configured model.max_length.
@@ -33,7 +34,7 @@ def token_statistics(model: ModelConfig, cache: Path, posts: pd.DataFrame, crite
     known = {"tokenizer": model.name, "max_length": model.max_length}
     try:
         tokenizer = load_tokenizer(model, cache)
-        wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
+        wording = wording_by_id(criteria)
         prompter = Prompter(tokenizer, model.prompt, wording, model.max_length)
     except MentallamError as error:
         return {**known, "not_counted": error.message}

@@ -39,9 +39,7 @@ def find_duplicates(posts: pd.DataFrame, threshold: float) -> pd.DataFrame:
         through others, and no more. The order of `posts` does not matter.
     """
     posts = posts[["post_id", "text"]].sort_values("post_id", ignore_index=True)
-    # Hashes, since pandas would copy every text into a Python string to compare them.
-    content = pd.Series([hashlib.sha256(text.encode()).digest() for text in posts["text"]])
-    first = posts["post_id"].groupby(content).transform("first")
+    first = first_copy(posts)
     is_copy = first != posts["post_id"]
     copies = pd.DataFrame({"post_id": posts["post_id"][is_copy], "duplicate_of": first[is_copy], "similarity": 1.0})
     distinct = posts[~is_copy].reset_index(drop=True)
@@ -51,6 +49,17 @@ def find_duplicates(posts: pd.DataFrame, threshold: float) -> pd.DataFrame:
     ]
     near = pd.DataFrame(links, columns=list(copies)).astype(copies.dtypes)
     return pd.concat([copies, near]).sort_values(["post_id", "duplicate_of"], ignore_index=True)
+
+
+def first_copy(posts: pd.DataFrame) -> pd.Series[str]:
+    """Return for each post the smallest post_id among the posts with exactly the same text.
+
+    Args:
+        posts: post_id, text (cleaned).
+    """
+    # Hashes, since pandas would copy every text into a Python string to compare them.
+    content = pd.Series([hashlib.sha256(text.encode()).digest() for text in posts["text"]], index=posts.index)
+    return posts["post_id"].sort_values().groupby(content).transform("first").reindex(posts.index)
 
 
 def shingles(text: str) -> frozenset[str]:

@@ -64,6 +64,22 @@ class FoldBalance(TypedDict):
     uneven: bool
 
 
+class CriterionBalance(TypedDict):
+    """How one criterion's held-out pairs spread over the folds.
+
+    Attributes:
+        positive: Held-out positive pairs of each fold.
+        pairs: Held-out pairs of each fold.
+        rate: Positive pairs of all folds per pair.
+        deviations: Each fold's rate minus `rate`; None for a fold without pairs of this criterion.
+    """
+
+    positive: list[int]
+    pairs: list[int]
+    rate: float
+    deviations: list[float | None]
+
+
 class FoldSplit(TypedDict):
     """One fold: its posts (sorted ids), the number of groups and the labels of each part."""
 
@@ -142,6 +158,19 @@ def fold_balance(folds: Sequence[FoldSplit]) -> FoldBalance:
         "equal_share": 1 / len(folds),
         "uneven": posts > _largest_even_part(sum(sizes), len(folds)),
     }
+
+
+def criterion_balance(folds: Sequence[FoldSplit]) -> dict[str, CriterionBalance]:
+    """Return the balance of each criterion that has pairs, by criterion_id."""
+    held_out = [fold["label_distribution"]["held_out"] for fold in folds]
+    balance: dict[str, CriterionBalance] = {}
+    for criterion_id in dict.fromkeys(name for labels in held_out for name in labels):
+        counts = [labels.get(criterion_id, {"positive": 0, "negative": 0}) for labels in held_out]
+        positive, pairs = [count["positive"] for count in counts], [sum(count.values()) for count in counts]
+        rate = sum(positive) / sum(pairs)
+        deviations = [part / whole - rate if whole else None for part, whole in zip(positive, pairs, strict=True)]
+        balance[criterion_id] = {"positive": positive, "pairs": pairs, "rate": rate, "deviations": deviations}
+    return balance
 
 
 def parts_without_positives(folds: Sequence[FoldSplit]) -> dict[str, list[int]]:

@@ -182,7 +182,7 @@ def read_txt(path: Path, layout: Layout) -> Rows:
             yield _strings([[line.rstrip("\n") for line in lines]], [layout.columns[0]]), numbers
 
 
-READERS: dict[str, Callable[[Path, Layout], Rows]] = {
+TABLE_READERS: dict[str, Callable[[Path, Layout], Rows]] = {
     ".csv": read_csv,
     ".parquet": read_parquet,
     ".jsonl": read_jsonl,

@@ -1,4 +1,4 @@
-"""What the data are: the files they came from, what was made of them and how, and one hash of it all."""
+"""The record of the data: name, files, options, counts and versions, and one hash of the result."""
 
 from __future__ import annotations
 
@@ -14,25 +14,36 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict
 
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
+from mentallam.corpus.pairs import count_pairs
 
-# The frames that everything after data_processing is made from, and what names a row of each.
+# The frames that all later pipelines start from, and the columns that identify a row.
 KEYS = {
     "posts": ["post_id"],
     "criteria": ["criterion_id"],
     "pairs": ["post_id", "criterion_id"],
     "groups": ["post_id"],
 }
-# The groups follow from the posts and the options.
+# Posts and options determine the groups.
 _HASHED = ("posts", "criteria", "pairs")
-# Another version of these may clean, mask, group or deal out otherwise.
+# Another version of these packages may clean, mask, group or split differently.
 _PACKAGES = ("mentallam", "ftfy", "linkify-it-py", "phonenumbers", "datasketch", "scikit-learn", "scipy", "pandas")
 
 
+class CorpusLabel(BaseModel):
+    """The name of the corpus, shown with all its figures, and whether it is synthetic."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    synthetic: bool
+
+
 class FileFacts(TypedDict):
-    """A file of the corpus; its path is relative to the corpus's folder."""
+    """A file of the corpus; its path is relative to the folder of the corpus."""
 
     path: str
     bytes: int
@@ -40,7 +51,7 @@ class FileFacts(TypedDict):
 
 
 class Source(TypedDict):
-    """Where the corpus came from: the reader's format, the name of its folder, its files."""
+    """The origin of the corpus: the reader's format, the name of its folder, its files."""
 
     format: str
     folder: str
@@ -51,6 +62,8 @@ class Manifest(TypedDict):
     """The content of manifest.json."""
 
     data_hash: str
+    corpus: str
+    synthetic: bool
     source: Source
     options: dict[str, Any]
     counts: dict[str, int]
@@ -60,7 +73,7 @@ class Manifest(TypedDict):
 
 
 def describe_source(format: str, folder: Path, files: Iterable[Path]) -> Source:
-    """Return where a corpus came from."""
+    """Return the origin of a corpus, with the size and hash of each file."""
     facts: list[FileFacts] = [
         {
             "path": Path(os.path.relpath(path, folder)).as_posix(),
@@ -74,37 +87,42 @@ def describe_source(format: str, folder: Path, files: Iterable[Path]) -> Source:
 
 def build_manifest(
     source: Source,
-    frames: Mapping[str, pd.DataFrame],
+    label: CorpusLabel,
     cleaning: CleaningOptions,
     folds: FoldOptions,
     posts_cleaned: dict[str, int],
-    placeholder_posts: dict[str, int],
+    checked_counts: Mapping[str, Any],
+    **frames: pd.DataFrame,
 ) -> Manifest:
     """Return the manifest.
 
     Args:
-        source: Where the corpus came from.
-        frames: All frames of `KEYS`, by name.
+        source: The origin of the corpus.
+        label: The name of the corpus, and whether it is synthetic.
         cleaning: How the posts were cleaned.
         folds: How the posts were grouped.
         posts_cleaned: From `cleaning.clean_posts`.
-        placeholder_posts: From `placeholders.leave_out_placeholders`.
+        checked_counts: From `pairs.check_counts`: a corpus that fails the check gets no manifest, and so no folds.
+        **frames: All frames of `KEYS`.
     """
     hashes = {name: frame_hash(frames[name], keys) for name, keys in KEYS.items()}
     chosen = options(cleaning, folds)
-    # What the placeholders left out shows in the frames.
+    # The frames already show which placeholders were left out.
     hashed = {**chosen, "cleaning": cleaning.model_dump(exclude={"placeholders"})}
     content = {"format": source["format"], "options": hashed, "frames": {name: hashes[name] for name in _HASHED}}
+    counts = count_pairs(frames["posts"], frames["criteria"], frames["pairs"])
     return {
         "data_hash": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        "corpus": label.name,
+        "synthetic": label.synthetic,
         "source": source,
         "options": chosen,
         "counts": {
-            "posts": len(frames["posts"]),
-            "placeholder_posts": sum(placeholder_posts.values()),
-            "criteria": len(frames["criteria"]),
-            "pairs": len(frames["pairs"]),
-            "positive_pairs": int(frames["pairs"]["label"].sum()),
+            "posts": counts["posts"],
+            "placeholder_posts": checked_counts["found"]["posts"] - counts["posts"],
+            "criteria": counts["criteria"],
+            "pairs": counts["pairs"],
+            "positive_pairs": counts["positive"],
             "groups": frames["groups"]["group"].nunique(),
         },
         "posts_cleaned": posts_cleaned,
@@ -114,7 +132,7 @@ def build_manifest(
 
 
 def options(cleaning: CleaningOptions, folds: FoldOptions) -> dict[str, Any]:
-    """Return the options that shape the data; how the folds are dealt out (seed, dev_splits, max_share) does not."""
+    """Return the options that shape the data; seed, dev_splits and max_share only split it into folds."""
     return {
         "cleaning": cleaning.model_dump(mode="json"),
         "folds": folds.model_dump(exclude={"seed", "dev_splits", "max_share"}),
@@ -122,13 +140,13 @@ def options(cleaning: CleaningOptions, folds: FoldOptions) -> dict[str, Any]:
 
 
 def frame_hash(frame: pd.DataFrame, keys: list[str]) -> str:
-    """Return the sha256 of a frame's values, whatever the order of its rows and columns.
+    """Return the sha256 of a frame's values; the order of rows and columns does not matter.
 
-    Rows are sorted by `keys`; then each column, in the order of their names, adds its name and number of rows as
-    JSON, and its values: numbers and flags as little-endian int64, strings as their lengths in bytes (int64, -1 for
-    a missing value) followed by all of them in UTF-8.
+    Rows are sorted by `keys`. Then each column, in the order of names, adds its name and number of rows as JSON,
+    followed by its values: numbers and flags as little-endian int64, strings as their lengths in bytes (int64, -1
+    for a missing value) and then all of them in UTF-8.
     """
-    # 64-bit offsets, since the texts of a large corpus are more than 2 GiB.
+    # The texts of a large corpus exceed 2 GiB and need 64-bit offsets.
     table = pa.table({name: _canonical(frame[name]) for name in sorted(frame.columns)})
     table = table.take(pc.sort_indices(table, sort_keys=[(key, "ascending") for key in keys]))
     digest = hashlib.sha256()
@@ -139,7 +157,7 @@ def frame_hash(frame: pd.DataFrame, keys: list[str]) -> str:
             digest.update(column.to_numpy(zero_copy_only=False).astype("<i8").data)
             continue
         digest.update(pc.fill_null(pc.binary_length(column), -1).to_numpy(zero_copy_only=False).astype("<i8").data)
-        # The concatenation of all values; nothing is copied to Python strings.
+        # The buffer holds all values one after the other, so none is copied to a Python string.
         _, offsets, values = pc.fill_null(column, "").buffers()
         ends = np.frombuffer(offsets, dtype=np.int64)[[0, len(column)]] if len(column) else (0, 0)
         if values is not None:
@@ -148,9 +166,9 @@ def frame_hash(frame: pd.DataFrame, keys: list[str]) -> str:
 
 
 def find_changed_file(manifest: Manifest, folder: Path) -> Path | None:
-    """Return the first file of the corpus that is not what it was, or None.
+    """Return the first file of the corpus that has changed, or None.
 
-    A file that is gone is no change: what was made of it can be used where the corpus itself must not lie.
+    A missing file is not a change: saved results can be used on a machine that must not hold the corpus.
     """
     for facts in manifest["source"]["files"]:
         path = folder / facts["path"]

@@ -1,7 +1,11 @@
-"""Read a corpus strictly: from the files that a user brings to posts, criteria and labelled pairs."""
+"""Read a corpus strictly: from a user's files to posts, criteria and labelled pairs.
+
+A new format is one function here, its entry in `READERS`, and an entry `corpus` in conf that names it.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +16,7 @@ import pyarrow.compute as pc
 
 from mentallam.corpus.checks import (
     arrow_strings,
+    listed,
     refuse_bad_ids,
     refuse_blank,
     refuse_duplicates,
@@ -31,9 +36,9 @@ ANNOTATION_COLUMNS = ("post_id", "sentence_id", "sentence_text", "DSM5_symptom",
 CRITERION_COLUMNS = ("criterion_id", "symptom", "criterion")
 # Sentences that matter clinically and belong to none of the nine criteria; they never become pairs.
 SPECIAL_CASE = "SPECIAL_CASE"
-# What a label may be in the pairs format, in capitals or not.
-LABEL_WORDS = {"yes": 1, "no": 0, "1": 1, "0": 0, "true": 1, "false": 0, "1.0": 1, "0.0": 0}
-# Columns of posts and groundtruth whose heading the user may choose.
+# The labels that the format pairs takes by default, in lower case; capitals do not matter.
+DEFAULT_LABEL_VALUES = {"yes": 1, "no": 0, "1": 1, "0": 0, "true": 1, "false": 0, "1.0": 1, "0.0": 0}
+# The columns of posts and groundtruth whose heading the user may choose.
 MAPPABLE_COLUMNS = ("post_id", "text", "author", "criterion_id", "label")
 
 REDSM5_POSTS, REDSM5_ANNOTATIONS = "redsm5_posts", "redsm5_annotations"
@@ -50,14 +55,14 @@ PAIRS_SOURCE = (
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus as its files state it, all columns strings unless said.
+    """The content of a corpus's files; all columns are strings unless stated otherwise.
 
     Attributes:
         posts: post_id, text (not cleaned; its line breaks are line feeds), author (missing where the file names none).
         criteria: criterion_id, symptom (a short name), criterion (the wording), in the file's order.
         pairs: post_id, criterion_id, label (int8), explicit_negative (bool), evidence, in the order of posts and
             criteria; see `corpus.pairs`.
-        annotation_counts: What ReDSM5's annotations held besides: `rows`, `special_case`, and `contradictory` (one
+        annotation_counts: Further counts of ReDSM5's annotations: `rows`, `special_case`, and `contradictory` (one
             sentence with status 0 and 1 for the same symptom; its pair is positive). Empty for other formats.
         source: The files, with their hashes.
     """
@@ -69,81 +74,44 @@ class Corpus:
     source: Source
 
 
-@dataclass(frozen=True)
-class PairsOptions:
-    """How the files of the format `pairs` differ from the usual.
-
-    Attributes:
-        missing_allowed: Pairs may lack a label; every post and every criterion has one even so.
-        columns: By column of `MAPPABLE_COLUMNS`, its heading in the file.
-        label_words: What a label may be, in small letters, and what it means.
-    """
-
-    missing_allowed: bool = False
-    columns: Mapping[str, str] = field(default_factory=dict)
-    label_words: Mapping[str, int] = field(default_factory=lambda: LABEL_WORDS)
-
-
-def read_corpus(
-    format: str,
-    folder: str | Path,
-    criteria: str | Path | None = None,
-    missing_pairs: str = "refused",
-    columns: Mapping[str, object] | None = None,
-    label_values: str | None = None,
-) -> Corpus:
+def read_corpus(format: str, folder: str | Path, criteria: str | Path | None = None, **options: object) -> Corpus:
     """Read the corpus in `folder`. Each of its files may be .csv, .parquet or .jsonl.
 
     Args:
-        format: Name of the file schema, a key of `READERS`.
+        format: Name of the format, a key of `READERS`.
         folder: Folder that holds the corpus files.
-        criteria: The criteria's file; `pairs` takes the one in its folder by default.
-        missing_pairs: For `pairs`: `refused`, or `allowed` if not every post is labelled for every criterion.
-        columns: For `pairs`: by column of `MAPPABLE_COLUMNS`, its heading in the file if that is another.
-        label_values: For `pairs`: `POSITIVE:NEGATIVE`, what the labels are called in the file.
+        criteria: The file with the criteria; the format pairs finds it in `folder` by default.
+        **options: Further options of the reader, its parameters after the criteria; None stands for the default.
 
     Raises:
-        MentallamError: The format or an option is unknown, a file is missing, or a file is not what its schema says.
+        MentallamError: The format or an option is unknown, an option is missing, or a file is missing or faulty.
     """
     if format not in READERS:
         raise MentallamError(f"Corpus format {format!r} is unknown: use one of {', '.join(READERS)}")
-    if missing_pairs not in ("refused", "allowed"):
-        raise MentallamError(f"missing_pairs of the corpus is {missing_pairs!r}: use refused or allowed")
-    words = LABEL_WORDS if label_values is None else _label_words(label_values)
-    options = PairsOptions(missing_pairs == "allowed", chosen_headings(columns, MAPPABLE_COLUMNS), words)
-    return READERS[format](Path(folder), None if criteria is None else Path(criteria), options)
+    reader = READERS[format]
+    _, path, *allowed = inspect.signature(reader).parameters.values()
+    given = {name: value for name, value in options.items() if value is not None}
+    if unknown := sorted(given.keys() - {option.name for option in allowed}):
+        names = listed(["criteria", *(option.name for option in allowed)])
+        raise MentallamError(f"The corpus format {format} takes no option {listed(unknown)}: its options are {names}")
+    if criteria is None and path.default is path.empty:
+        raise MentallamError(f"The corpus format {format} needs the option criteria: the file with the criteria")
+    return reader(Path(folder), *([] if criteria is None else [Path(criteria)]), **given)
 
 
-def _label_words(label_values: object) -> dict[str, int]:
-    words = [word.strip().lower() for word in str(label_values).split(":")]
-    # YAML reads 1:2 as the number 62.
-    if not isinstance(label_values, str) or len(words) != 2 or not all(words) or words[0] == words[1]:
-        raise MentallamError(
-            f"label_values of the corpus is {label_values!r}: write it as POSITIVE:NEGATIVE, in quotes where both are "
-            "numbers"
-        )
-    return {words[0]: 1, words[1]: 0}
-
-
-def read_redsm5(folder: Path, criteria_path: Path | None, options: PairsOptions) -> Corpus:
+def read_redsm5(folder: Path, criteria_path: Path) -> Corpus:
     """Read ReDSM5: posts, and annotated sentences.
 
-    The same sentence may be annotated twice for one symptom, even with both statuses: the pair's label is the
-    maximum all the same, and `annotation_counts` says how many such contradictions there are.
+    A sentence may be annotated twice for one symptom, even with both statuses. The label of its pair is the maximum,
+    and `annotation_counts` holds the number of such contradictions. A pair without annotations is negative.
 
     Args:
         folder: Folder with redsm5_posts and redsm5_annotations.
-        criteria_path: CSV with `CRITERION_COLUMNS`. Beside its symptoms only SPECIAL_CASE is allowed.
-        options: None has a meaning here: a pair without annotations is negative, and headings and labels are fixed.
+        criteria_path: Table with `CRITERION_COLUMNS`. Annotations may name its symptoms and SPECIAL_CASE only.
 
     Raises:
-        MentallamError: A file is missing or faulty, or an option makes no sense for this format.
+        MentallamError: A file is missing or faulty.
     """
-    if criteria_path is None or options != PairsOptions():
-        raise MentallamError(
-            "A corpus of the format redsm5 needs the option criteria, and takes no missing_pairs, columns and "
-            "label_values"
-        )
     criteria = _read_criteria(criteria_path, CRITERION_COLUMNS, "it comes with the project, one criterion per row")
 
     posts_path = find_table(folder, REDSM5_POSTS, REDSM5_SOURCE)
@@ -153,7 +121,7 @@ def read_redsm5(folder: Path, criteria_path: Path | None, options: PairsOptions)
     wanted = ("post_id", "sentence_id", "DSM5_symptom", "status")
     annotations = read_table(path, Layout(ANNOTATION_COLUMNS, wanted, REDSM5_SOURCE, integers=("status",)))
     refuse_bad_ids(annotations, "sentence_id", path)
-    # A pair's evidence is a list of such ids with spaces between.
+    # Spaces separate the sentence ids in a pair's evidence.
     spaced = annotations["sentence_id"].str.contains(r"\s")
     refuse_rows(spaced, "sentence_id has white space in it; remove that", path)
     for column, allowed in (("DSM5_symptom", [*criteria["symptom"], SPECIAL_CASE]), ("status", ["0", "1"])):
@@ -174,17 +142,29 @@ def read_redsm5(folder: Path, criteria_path: Path | None, options: PairsOptions)
     return Corpus(posts, criteria, pairs, counts, source)
 
 
-def read_pairs(folder: Path, criteria_path: Path | None, options: PairsOptions) -> Corpus:
-    """Read posts, criteria and a label for each pair: the format for anybody's task.
+def read_pairs(
+    folder: Path,
+    criteria_path: Path | None = None,
+    missing_pairs: str = "refused",
+    columns: Mapping[str, object] | None = None,
+    label_values: object = None,
+) -> Corpus:
+    """Read posts, criteria and a label for each pair: the format for any task.
 
     Args:
         folder: Folder with posts, groundtruth and, unless `criteria_path` is given, criteria.
-        criteria_path: The criteria's file.
-        options: How the files differ from the usual.
+        criteria_path: The file with the criteria.
+        missing_pairs: `refused`, or `allowed` if pairs may lack a label; each post and each criterion needs one anyway.
+        columns: The heading in the file of each column of `MAPPABLE_COLUMNS` that has a different one.
+        label_values: `POSITIVE:NEGATIVE`, the labels in the file; None for `DEFAULT_LABEL_VALUES`.
 
     Raises:
-        MentallamError: A file is missing or faulty.
+        MentallamError: An option has another value, or a file is missing or faulty.
     """
+    if missing_pairs not in ("refused", "allowed"):
+        raise MentallamError(f"missing_pairs of the corpus is {missing_pairs!r}: use refused or allowed")
+    values = DEFAULT_LABEL_VALUES if label_values is None else _label_values(label_values)
+    headings = chosen_headings(columns, MAPPABLE_COLUMNS)
     criteria_path = criteria_path or find_table(folder, "criteria", PAIRS_SOURCE)
     criteria = _read_criteria(criteria_path, ("criterion_id", "criterion"), PAIRS_SOURCE)
     criteria.insert(1, "symptom", criteria["criterion_id"])
@@ -198,33 +178,44 @@ def read_pairs(folder: Path, criteria_path: Path | None, options: PairsOptions) 
         headings={"text": ("post",)},
         mappable=("post_id", "text", "author"),
     )
-    posts = _read_posts(posts_path, layout.mapped(options.columns))
+    posts = _read_posts(posts_path, layout.mapped(headings))
 
     path = find_table(folder, "groundtruth", PAIRS_SOURCE)
-    columns = ("post_id", "criterion_id", "label")
-    layout = Layout(columns, columns, PAIRS_SOURCE, labels=("label",), mappable=columns)
-    headings = dict(options.columns)
-    # The posts of a dump have its headings; the labels that somebody gave them may have the usual one.
+    wanted = ("post_id", "criterion_id", "label")
+    layout = Layout(wanted, wanted, PAIRS_SOURCE, labels=("label",), mappable=wanted)
+    # Posts from a dump keep its headings; the file of labels may have the default heading for the post.
     if (post_id := headings.pop("post_id", None)) is not None:
         layout = replace(layout, headings={"post_id": (post_id, "post_id")})
     labels = read_table(path, layout.mapped(headings))
     labels["label"] = labels["label"].str.lower()
     way_out = "map two others with --params label_values=POSITIVE:NEGATIVE"
-    refuse_others(labels, "label", list(options.label_words), path, way_out)
+    refuse_others(labels, "label", list(values), path, way_out)
     refuse_unknown(labels, "post_id", posts["post_id"], path, posts_path)
     refuse_unknown(labels, "criterion_id", criteria["criterion_id"], path, criteria_path)
-    labels["label"] = labels["label"].map(options.label_words)
+    labels["label"] = labels["label"].map(values)
     refuse_duplicates(labels, ["post_id", "criterion_id"], path)
-    _refuse_missing_labels(labels, posts, criteria, options.missing_allowed, path)
+    _refuse_missing_labels(labels, posts, criteria, missing_pairs == "allowed", path)
     source = describe_source("pairs", folder, [posts_path, path, criteria_path])
     return Corpus(posts, criteria, pairs_of_labels(posts, criteria, labels), {}, source)
 
 
-READERS: dict[str, Callable[[Path, Path | None, PairsOptions], Corpus]] = {"redsm5": read_redsm5, "pairs": read_pairs}
+# By format: a function of the folder, the file with the criteria, and the options that the format takes.
+READERS: dict[str, Callable[..., Corpus]] = {"redsm5": read_redsm5, "pairs": read_pairs}
+
+
+def _label_values(label_values: object) -> dict[str, int]:
+    values = [value.strip().lower() for value in str(label_values).split(":")]
+    # YAML reads 1:2 as the number 62.
+    if not isinstance(label_values, str) or len(values) != 2 or not all(values) or values[0] == values[1]:
+        raise MentallamError(
+            f"label_values of the corpus is {label_values!r}: write it as POSITIVE:NEGATIVE, in quotes where both are "
+            "numbers"
+        )
+    return {values[0]: 1, values[1]: 0}
 
 
 def read_criteria(path: Path) -> pd.DataFrame:
-    """Read criterion_id and criterion alone, for what needs no posts.
+    """Read only criterion_id and criterion, for a pipeline that needs no posts.
 
     Raises:
         MentallamError: The file is missing or faulty.
@@ -238,19 +229,19 @@ def _read_criteria(path: Path, columns: tuple[str, ...], source: str) -> pd.Data
         refuse_bad_ids(criteria, column, path)
         refuse_duplicates(criteria, [column], path)
     refuse_blank(criteria, "criterion", path)
-    # A space behind each comma of a file is no part of the wording, which a prompt takes as it is.
+    # The prompt takes the wording as it is, and a space after a comma of the file does not belong to it.
     criteria["criterion"] = criteria["criterion"].str.strip()
     return criteria.reset_index(drop=True)
 
 
 def _read_posts(path: Path, layout: Layout) -> pd.DataFrame:
-    """Read post_id, text, and the author if there is such a column."""
+    """Read post_id, text, and author if the file has this column."""
     posts = read_table(path, layout)
     refuse_bad_ids(posts, "post_id", path)
     refuse_bad_ids(posts.dropna(), "author", path)
     refuse_blank(posts, "text", path)
     refuse_duplicates(posts, ["post_id"], path)
-    # How a file ends its lines is no property of the text, and may change with every copy.
+    # Line endings belong to the file rather than to the text, and may change with every copy.
     texts = pc.replace_substring(arrow_strings(posts["text"]), "\r\n", "\n")
     texts = pc.replace_substring(texts, "\r", "\n")
     posts["text"] = texts.to_pandas().array
@@ -260,7 +251,7 @@ def _read_posts(path: Path, layout: Layout) -> pd.DataFrame:
 def _refuse_missing_labels(
     labels: pd.DataFrame, posts: pd.DataFrame, criteria: pd.DataFrame, missing_allowed: bool, path: Path
 ) -> None:
-    """Refuse a pair without a label; where they are allowed, a post or criterion that has none at all."""
+    """Refuse a pair without a label; where such pairs are allowed, a post or criterion without any label."""
     cells = grid_cells(labels["post_id"], labels["criterion_id"], posts, criteria)
     is_labelled = np.zeros((len(posts), len(criteria)), bool)
     is_labelled.flat[cells] = True

@@ -1,4 +1,4 @@
-"""What the frames between nodes must look like; a breach is told without showing a value."""
+"""The schemas of the frames between nodes; an error names columns and checks, never a value."""
 
 from __future__ import annotations
 
@@ -55,18 +55,23 @@ GROUPS = pa.DataFrameSchema({"post_id": _ID, "group": _ID}, strict=True, unique=
 
 
 def validate(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
-    """Return `frame` if it is as `schema` says.
+    """Return `frame` if it satisfies `schema`.
 
     Raises:
-        MentallamError: It is not; the sentence names columns and checks, never values (they may be text).
+        MentallamError: It does not; the message names columns and checks, never values, which may be a post's text.
     """
     try:
         schema.validate(frame.reset_index(drop=True), lazy=True)
         return frame
     except SchemaErrors as errors:
         cases = errors.failure_cases
-        # Here the failing "value" is a column's name; everywhere else it may be somebody's words.
+        # In these two checks the failing "value" is a column's name; in any other it may be a post's text.
         about_columns = cases["check"].isin(["column_in_dataframe", "column_in_schema"])
         column = cases["column"].where(~about_columns, cases["failure_case"]).fillna("rows")
         breaches = ", ".join(sorted(set(column + ": " + cases["check"].astype(str))))
-    raise MentallamError(f"The {schema.name} break their schema ({breaches}); run data_processing again.")
+    raise MentallamError(f"The frame {schema.name} does not satisfy its schema ({breaches}); run data_processing again")
+
+
+def wording_by_id(criteria: pd.DataFrame) -> dict[str, str]:
+    """Return the wording of each criterion, the column `criterion`, by criterion_id."""
+    return dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))

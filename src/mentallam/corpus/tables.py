@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentallam.corpus.checks import listed, refuse_rows
-from mentallam.corpus.formats import READERS
+from mentallam.corpus.formats import TABLE_READERS
 from mentallam.corpus.layouts import TABLES, Layout
 from mentallam.corpus.unreadable import bad_bytes, beside, ending_advice, refuse_other_format
 from mentallam.errors import MentallamError
@@ -59,7 +59,7 @@ def read_table(path: Path, layout: Layout) -> pd.DataFrame:
     try:
         if ending != ".parquet":
             refuse_other_format(path)
-        chunks = list(READERS[ending](path, layout))
+        chunks = list(TABLE_READERS[ending](path, layout))
     except FileNotFoundError:
         raise MentallamError(f"{path} is missing{beside(path)}; {layout.source}") from None
     except UnicodeDecodeError:

@@ -10,6 +10,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mentallam.config import DecisionConfig
+from mentallam.corpus.schemas import wording_by_id
 from mentallam.evaluation.decision import describe
 from mentallam.evaluation.metrics import criterion_name
 
@@ -49,7 +50,7 @@ def render_report(
             select_by=training_config["training"]["select_by"],
             config=training_config,
             training_config=yaml.safe_dump(training_config, sort_keys=False, allow_unicode=True),
-            wording=dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True)),
+            wording=wording_by_id(criteria),
         )
     )
 

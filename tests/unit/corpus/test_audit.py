@@ -35,6 +35,17 @@ STATISTICS = {
     },
     "n_authors": 2,
     "n_authors_straddling_folds": 1,
+    "n_posts": 4,
+    "n_pairs": 11,
+    "n_unlabelled": 1,
+    "n_positive": 4,
+    "base_rate": 4 / 11,
+    "n_without_symptom": 1,
+    "criteria": {
+        "A": {"symptom": "FIRST", "positive": 2, "explicit_negative": 1},
+        "B": {"symptom": "SECOND", "positive": 2, "explicit_negative": 1},
+        "C": {"symptom": "THIRD", "positive": 0, "explicit_negative": 0},
+    },
 }
 TOKENS = {
     "tokenizer": "tiny",
@@ -264,7 +275,9 @@ def test_any_number_of_criteria_and_no_positives(n_criteria: int) -> None:
     grid = pd.MultiIndex.from_product([POSTS["post_id"], criteria["criterion_id"]], names=["post_id", "criterion_id"])
     pairs = grid.to_frame(index=False).assign(label=np.int8(0), explicit_negative=False)
     folds = folds_of(pairs, ["s_1_1", "s_1_2"], ["s_2_1", "s_2_2"])
-    facts = audit_facts(POSTS.assign(text=["a", "b", "c", "d"]), criteria, pairs, folds, STATISTICS, [])
+    counts = {criterion_id: {"positive": 0, "explicit_negative": 0} for criterion_id in criteria["criterion_id"]}
+    statistics = {**STATISTICS, "criteria": counts}
+    facts = audit_facts(POSTS.assign(text=["a", "b", "c", "d"]), criteria, pairs, folds, statistics, [])
     assert len(facts["co_occurrence"]["posts"]) == n_criteria
     text = Page(render_audit(facts, audit_figures(facts))).text
     assert "No two posts have the same cleaned text" in text

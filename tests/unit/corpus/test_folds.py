@@ -21,6 +21,7 @@ from mentallam.corpus.folds import (
     _deal,
     _most_even,
     check_parts,
+    criterion_balance,
     fold_balance,
     make_folds,
     parts_without_positives,
@@ -286,6 +287,18 @@ def test_bounds_of_balance(sizes: list[int], outcome: str, caplog: pytest.LogCap
     else:
         _check_balance(folds, groups, AUTHORS)
     assert caplog.messages == ([told] if outcome else [])
+
+
+def test_balance_of_each_criterion() -> None:
+    held_out = [
+        {"A.1": {"positive": 1, "negative": 3}, "A.2": {"positive": 0, "negative": 2}},
+        {"A.1": {"positive": 3, "negative": 1}},
+    ]
+    folds: list[Any] = [{"label_distribution": {"held_out": labels}} for labels in held_out]
+    assert criterion_balance(folds) == {
+        "A.1": {"positive": [1, 3], "pairs": [4, 4], "rate": 0.5, "deviations": [-0.25, 0.25]},
+        "A.2": {"positive": [0, 0], "pairs": [2, 0], "rate": 0.0, "deviations": [0.0, None]},
+    }
 
 
 def test_few_posts_need_not_divide_evenly(caplog: pytest.LogCaptureFixture) -> None:

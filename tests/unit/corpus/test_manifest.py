@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
-from mentallam.corpus.manifest import Manifest, build_manifest, find_changed_file, frame_hash
+from mentallam.corpus.manifest import CorpusLabel, Manifest, build_manifest, find_changed_file, frame_hash
 from mentallam.corpus.readers import Corpus, read_corpus
 
 FRAMES = {
@@ -28,14 +28,15 @@ FRAMES = {
 }
 PLAIN = CleaningOptions(mask=False)
 FOLDS = FoldOptions(seed=42, group_by="post_id", dev_splits=5)
+LABEL = CorpusLabel(name="two posts", synthetic=True)
 COUNTS = {"any": 1}
-PLACEHOLDERS = {"[removed]": 3, "[deleted]": 4}
+CHECKED = {"found": {"posts": 9}}  # as read: seven of them were placeholders
 
 
 def manifest_of(
     corpus: Corpus, frames: dict[str, pd.DataFrame], cleaning: CleaningOptions = PLAIN, folds: FoldOptions = FOLDS
 ) -> Manifest:
-    return build_manifest(corpus.source, frames, cleaning, folds, COUNTS, PLACEHOLDERS)
+    return build_manifest(corpus.source, LABEL, cleaning, folds, COUNTS, CHECKED, **frames)
 
 
 def test_a_column_is_hashed_as_documented() -> None:
@@ -99,6 +100,12 @@ def test_data_hash_depends_on_the_options_that_shape_the_data(corpus: Corpus) ->
     assert hash_of(CleaningOptions(mask=False, placeholders=())) == hash_of()  # the posts themselves are hashed
 
 
+def test_data_hash_does_not_depend_on_the_name_of_the_corpus(corpus: Corpus) -> None:
+    other = CorpusLabel(name="other", synthetic=False)
+    renamed = build_manifest(corpus.source, other, PLAIN, FOLDS, COUNTS, CHECKED, **FRAMES)
+    assert renamed["data_hash"] == manifest_of(corpus, FRAMES)["data_hash"]
+
+
 def test_options_are_those_that_a_change_of_which_needs_new_data(corpus: Corpus) -> None:
     assert manifest_of(corpus, FRAMES)["options"] == {
         "cleaning": {"mask": False, "placeholders": list(PLAIN.placeholders)},
@@ -109,6 +116,7 @@ def test_options_are_those_that_a_change_of_which_needs_new_data(corpus: Corpus)
 def test_manifest_lists_files_counts_and_versions(corpus: Corpus, folder: Path) -> None:
     manifest = manifest_of(corpus, FRAMES)
     assert json.loads(json.dumps(manifest)) == manifest
+    assert (manifest["corpus"], manifest["synthetic"]) == ("two posts", True)
     assert manifest["source"]["format"] == "redsm5"
     assert manifest["source"]["folder"] == folder.name
     assert manifest["source"]["files"] == [

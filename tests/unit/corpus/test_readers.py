@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -349,7 +350,7 @@ def test_many_other_labels_are_texts(pairs_folder: Path) -> None:
 @pytest.mark.parametrize("label_values", ["matched", "a:b:c", ":no", "yes:", "Yes:yes", "", 62])
 def test_label_values_that_are_no_two_words(pairs_folder: Path, label_values: object) -> None:
     with pytest.raises(MentallamError, match="label_values of the corpus is .*: write it as POSITIVE:NEGATIVE"):
-        read_corpus("pairs", pairs_folder, label_values=label_values)  # type: ignore[arg-type]
+        read_corpus("pairs", pairs_folder, label_values=label_values)
 
 
 def test_headings_of_a_dump(pairs_folder: Path) -> None:
@@ -394,16 +395,25 @@ def test_two_files_for_one_are_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "expected"),
+    ("arguments", "options", "expected"),
     [
-        (("redsm5", "folder", None), "needs the option criteria"),
-        (("redsm5", "folder", "criteria.csv", "allowed"), "takes no missing_pairs, columns and label_values"),
-        (("pairs", "folder", None, "maybe"), "missing_pairs of the corpus is 'maybe': use refused or allowed"),
-        (("pairs", "folder", "criteria.txt"), "criteria.txt ends in .txt: it must be one of .csv, .parquet, .jsonl"),
-        (("pairs", "nowhere"), "nowhere/criteria.csv is missing"),
+        (("redsm5", "folder", None), {}, "The corpus format redsm5 needs the option criteria"),
+        (
+            ("redsm5", "folder", "criteria.csv"),
+            {"missing_pairs": "allowed", "columns": {"text": "post"}, "label_values": "a:b"},
+            "redsm5 takes no option columns, label_values, missing_pairs: its options are criteria",
+        ),
+        (
+            ("pairs", "folder"),
+            {"missing": "allowed"},
+            "takes no option missing: its options are criteria, missing_pairs, columns, label_values",
+        ),
+        (("pairs", "folder"), {"missing_pairs": "maybe"}, "missing_pairs of the corpus is 'maybe': use refused or"),
+        (("pairs", "f", "criteria.txt"), {}, "criteria.txt ends in .txt: it must be one of .csv, .parquet, .jsonl"),
+        (("pairs", "nowhere"), {"missing_pairs": None}, "nowhere/criteria.csv is missing"),
     ],
 )
-def test_options_that_make_no_sense(arguments: tuple[str, ...], expected: str) -> None:
+def test_options_that_make_no_sense(arguments: tuple[Any, ...], options: dict[str, Any], expected: str) -> None:
     with pytest.raises(MentallamError) as caught:
-        read_corpus(*arguments)
+        read_corpus(*arguments, **options)
     assert expected in caught.value.message

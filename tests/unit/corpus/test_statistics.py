@@ -9,9 +9,10 @@ from mentallam.corpus.cleaning import CleaningOptions, clean_posts
 from mentallam.corpus.duplicates import find_duplicates
 from mentallam.corpus.folds import FoldOptions, make_folds
 from mentallam.corpus.groups import group_posts
+from mentallam.corpus.manifest import CorpusLabel, build_manifest
 from mentallam.corpus.pairs import Expectation, check_counts
 from mentallam.corpus.readers import Corpus, read_corpus
-from mentallam.corpus.statistics import CorpusLabel, describe
+from mentallam.corpus.statistics import describe
 
 LABEL = CorpusLabel(name="synthetic sample", synthetic=True)
 
@@ -25,20 +26,12 @@ def statistics_of(
     options = FoldOptions(seed=42, group_by="post_id", dev_splits=dev_splits, duplicates=duplicates)
     links = find_duplicates(posts, options.near_duplicate_threshold)
     groups = group_posts(posts, "post_id", links if duplicates == "group" else None)
-    folds = make_folds(corpus.pairs, groups, options, n_folds, "ab" * 32)
-    return describe(
-        corpus.annotation_counts,
-        posts,
-        corpus.criteria,
-        corpus.pairs,
-        folds,
-        cleaning_counts,
-        {"[removed]": 2},
-        counts,
-        LABEL,
-        options,
-        links,
+    frames = {"posts": posts, "criteria": corpus.criteria, "pairs": corpus.pairs}
+    manifest = build_manifest(
+        corpus.source, LABEL, CleaningOptions(mask=False), options, cleaning_counts, counts, **frames, groups=groups
     )
+    folds = make_folds(corpus.pairs, groups, options, n_folds, manifest["data_hash"])
+    return describe(manifest, corpus.annotation_counts, {"[removed]": 2}, counts, *frames.values(), links, *folds)
 
 
 def test_figures_of_the_sample(sample: Corpus) -> None:

@@ -9,9 +9,9 @@ from kedro.runner import SequentialRunner
 
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
+from mentallam.corpus.manifest import CorpusLabel
 from mentallam.corpus.pairs import Expectation
 from mentallam.corpus.readers import read_corpus
-from mentallam.corpus.statistics import CorpusLabel
 from mentallam.corpus.synthetic import write
 from mentallam.corpus.synthetic_corpus import TWIN, generate
 from mentallam.errors import MentallamError
@@ -151,6 +151,15 @@ def test_placeholders_are_counted_and_in_no_fold(tmp_path: Path) -> None:
     assert found["counts"]["found"]["posts"] == 60
     assert catalog["data_manifest"].load()["counts"]["placeholder_posts"] == 20
     assert "left out of posts and pairs: 20 ([removed] 20)" in catalog["data_audit"].load()
+
+
+def test_a_corpus_with_other_counts_gets_no_folds(tmp_path: Path) -> None:
+    params = parameters("pairs") | {"expectation": Expectation(posts=61, criteria=None, pairs=None)}
+    with pytest.raises(MentallamError, match=r"60 posts \(expected 61\)"):
+        run(params, 5, write_pairs(tmp_path, [post_of(number) for number in range(60)]), "pairs")
+    pipeline = create_pipeline(5)
+    for name in ("data_manifest", "fold_0_split", "data_statistics"):
+        assert "check_counts" in {node.name for node in pipeline.to_outputs(name).nodes}
 
 
 def test_placeholders_can_be_kept(tmp_path: Path) -> None:

@@ -73,16 +73,15 @@ def fit_baselines(
 def open_cv_run(
     training_config: dict[str, Any],
     base_model: dict[str, str],
-    data_statistics: dict[str, Any],
     data_manifest: dict[str, Any],
     baseline_predictions: pd.DataFrame,
     frozen_states: dict[str, Tensor],
     experiment: str,
 ) -> dict[str, str]:
     """Return the parent run of this cross-validation, which says what is known before the first fold."""
-    cv_run = tracking.open_cv_run(f"{base_model['name']} on {data_statistics['corpus']}", experiment)
+    cv_run = tracking.open_cv_run(f"{base_model['name']} on {data_manifest['corpus']}", experiment)
     with tracking.failing(cv_run["run_id"]) as run:
-        _log_start(run, training_config, base_model, data_statistics, data_manifest)
+        _log_start(run, training_config, base_model, data_manifest)
         run.log_metrics({f"data_{name}": count for name, count in data_manifest["counts"].items()})
         if frozen_states:
             run.log_metrics({"frozen_states_gb": sum(state.nbytes for state in frozen_states.values()) / 1e9})
@@ -97,7 +96,6 @@ def train_fold(
     cv_run: dict[str, str],
     training_config: dict[str, Any],
     base_model: dict[str, str],
-    data_statistics: dict[str, Any],
     data_manifest: dict[str, Any],
     split: dict[str, Any],
     posts: pd.DataFrame,
@@ -119,7 +117,7 @@ def train_fold(
     origin |= {
         **seeds,
         "mask": data_manifest["options"]["cleaning"]["mask"],
-        **{name: data_statistics[name] for name in ("data_hash", "corpus", "synthetic")},
+        **{name: data_manifest[name] for name in ("data_hash", "corpus", "synthetic")},
     }
     history: list[tuple[int, int, str, float]] = []
     started = time.perf_counter()
@@ -129,7 +127,7 @@ def train_fold(
             history.extend((split["fold"], step, name, float(value)) for name, value in metrics.items())
             run.log_metrics(metrics, step)
 
-        _log_start(run, training_config, base_model, data_statistics, data_manifest)
+        _log_start(run, training_config, base_model, data_manifest)
         run.log_params({"fold": split["fold"], **seeds, "group_by": split["group_by"]})
         run.log_dict(split, f"fold_{split['fold']}.json")
         with tracking.system_metrics(run.run_id, system_metrics_interval):
@@ -169,7 +167,7 @@ def evaluate_fold(
     pairs: pd.DataFrame,
     groups: pd.DataFrame,
     criteria: pd.DataFrame,
-    data_statistics: dict[str, Any],
+    data_manifest: dict[str, Any],
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the held-out predictions of the saved checkpoint and the fold's result; closes the fold's run."""
     with tracking.failing(fold_run["run_id"]) as run:
@@ -180,7 +178,7 @@ def evaluate_fold(
             {**cast(dict[str, float | None], metrics), "threshold": threshold, "dev_f1": training["dev_f1"]}
         )
         run.log_metrics({name: training[name] for name in ("best_epoch", "epochs", "seconds")})
-        for name, figure in fold_figures(predictions, criteria, data_statistics["synthetic"]).items():
+        for name, figure in fold_figures(predictions, criteria, data_manifest["synthetic"]).items():
             run.log_figure(figure, f"{name}.html")
         assert trained.folder is not None
         run.log_folder(trained.folder, tracking.CHECKPOINT)
@@ -219,23 +217,23 @@ def keep_report_inputs(cv_run: dict[str, str], **report_inputs: pd.DataFrame | d
     """Save what reporting reads to the parent run, and close it."""
     tracking.continue_run("cv_run.json", cv_run["run_id"])
     tracking.keep_report_inputs(cv_run["run_id"], report_inputs)
-    tracking.Run(cv_run["run_id"]).finish()
+    run = tracking.Run(cv_run["run_id"])
+    run.log_dict(cast(dict[str, Any], report_inputs["data_statistics"]), "data_statistics.json")
+    run.finish()
 
 
 def _log_start(
     run: tracking.Run,
     training_config: dict[str, Any],
     base_model: dict[str, str],
-    data_statistics: dict[str, Any],
     data_manifest: dict[str, Any],
 ) -> None:
     """What is known before training starts, the same for the parent and each child."""
     run.log_params({**training_config, "base_model": {**base_model, "folder": None}, **data_manifest["options"]})
     run.log_dict(training_config, "training_config.yaml")
-    run.log_dict(data_statistics, "data_statistics.json")
     run.log_dict(environment.package_versions(), "package_versions.json")
     run.log_dict(environment.machine_facts(), "machine.json")
-    about = {name: data_statistics[name] for name in ("data_hash", "corpus", "synthetic")}
+    about = {name: data_manifest[name] for name in ("data_hash", "corpus", "synthetic")}
     run.set_tags({f"mentallam.{name}": value for name, value in about.items()})
     source, counts = data_manifest["source"]["folder"], data_manifest["counts"]
-    run.log_data_input(data_statistics["corpus"], data_manifest["data_hash"], source, counts)
+    run.log_data_input(data_manifest["corpus"], data_manifest["data_hash"], source, counts)

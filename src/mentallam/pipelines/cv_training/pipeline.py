@@ -52,7 +52,7 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
             Node(
                 nodes.open_cv_run,
                 [
-                    *("training_config", "base_model", "data_statistics", "data_manifest"),
+                    *("training_config", "base_model", "data_manifest"),
                     # With these `--to-nodes open_cv_run` leaves whatever the folds take.
                     *("baseline_predictions", "frozen_states"),
                     "params:tracking_experiment",
@@ -86,7 +86,7 @@ def _fold(fold: int) -> list[Node]:
         Node(
             nodes.train_fold,
             [
-                *("cv_run", "training_config", "base_model", "data_statistics", "data_manifest"),
+                *("cv_run", "training_config", "base_model", "data_manifest"),
                 *(f"{own}_split", "posts", "criteria", "pairs", "groups", "frozen_states"),
                 "params:system_metrics_interval",
             ],
@@ -102,7 +102,7 @@ def _fold(fold: int) -> list[Node]:
             nodes.evaluate_fold,
             [
                 *(f"{own}_checkpoint", f"{own}_training", f"{own}_run", f"{own}_split"),
-                *("posts", "pairs", "groups", "criteria", "data_statistics"),
+                *("posts", "pairs", "groups", "criteria", "data_manifest"),
             ],
             [f"{own}_predictions", f"{own}_result"],
             name="evaluate",

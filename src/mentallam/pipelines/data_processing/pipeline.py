@@ -2,6 +2,10 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from mentallam.corpus.manifest import build_manifest
+from mentallam.corpus.pairs import check_counts
+from mentallam.corpus.placeholders import leave_out_placeholders
+from mentallam.corpus.statistics import describe
 from mentallam.pipelines.data_processing import nodes
 
 
@@ -9,12 +13,8 @@ def create_pipeline(n_folds: int) -> Pipeline:
     """Create the data_processing pipeline, which saves one split for each of `n_folds` folds."""
     folds = [f"fold_{fold}_split" for fold in range(n_folds)]
     plots = ("class_balance", "co_occurrence", "lengths", "truncation", "authors", "fold_balance")
-    counted_with = [
+    composed_from = [
         f"params:{name}" for name in ("audited_profiles", "profile", "overrides", "hydra_configs", "base_models")
-    ]
-    described = [
-        *("annotation_counts", "posts", "criteria", "pairs", "cleaning_counts", "placeholder_counts"),
-        *("checked_counts", "params:corpus_label", "params:folds", "duplicates"),
     ]
     return Pipeline(
         [
@@ -31,24 +31,29 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 name="clean_posts",
             ),
             Node(
-                nodes.check_counts,
-                ["read_pairs", "written_posts", "criteria", "params:expectation"],
-                ["checked_pairs", "checked_counts"],
+                check_counts,
+                ["written_posts", "criteria", "read_pairs", "params:expectation"],
+                "checked_counts",
                 name="check_counts",
             ),
             Node(
-                nodes.leave_out_placeholders,
-                ["cleaned_posts", "checked_pairs", "criteria", "params:cleaning"],
+                leave_out_placeholders,
+                ["cleaned_posts", "read_pairs", "criteria", "params:cleaning"],
                 ["posts", "pairs", "placeholder_counts"],
                 name="leave_out_placeholders",
             ),
             Node(nodes.group_posts, ["posts", "params:folds"], ["groups", "duplicates"], name="group_posts"),
             Node(
-                nodes.build_manifest,
-                [
-                    *("corpus_source", "posts", "criteria", "pairs", "groups"),
-                    *("params:cleaning", "params:folds", "cleaning_counts", "placeholder_counts"),
-                ],
+                build_manifest,
+                {
+                    "source": "corpus_source",
+                    "label": "params:corpus_label",
+                    "cleaning": "params:cleaning",
+                    "folds": "params:folds",
+                    "posts_cleaned": "cleaning_counts",
+                    "checked_counts": "checked_counts",
+                    **{frame: frame for frame in ("posts", "criteria", "pairs", "groups")},
+                },
                 "data_manifest",
                 name="build_manifest",
             ),
@@ -59,14 +64,18 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 name="assign_folds",
             ),
             Node(
-                nodes.describe_data,
-                [*described, *folds],
+                describe,
+                [
+                    *("data_manifest", "annotation_counts", "placeholder_counts", "checked_counts"),
+                    *("posts", "criteria", "pairs", "duplicates"),
+                    *folds,
+                ],
                 "data_statistics",
                 name="describe_data",
             ),
             Node(
                 nodes.count_tokens,
-                ["posts", "criteria", *counted_with],
+                ["posts", "criteria", *composed_from],
                 "token_statistics",
                 name="count_tokens",
             ),

@@ -9,6 +9,7 @@ from rich.console import Console
 from mentallam import config
 from mentallam.classifier import memory
 from mentallam.corpus import readers
+from mentallam.corpus.schemas import wording_by_id
 
 
 def read_criteria(criteria_file: str) -> pd.DataFrame:
@@ -21,7 +22,7 @@ def plan_memory(
 ) -> dict[str, Any]:
     """Return the memory of a training step as configured, and print it as a table."""
     composed = config.compose_config(Path(hydra_configs), profile, overrides)
-    wording = dict(zip(criteria["criterion_id"], criteria["criterion"], strict=True))
+    wording = wording_by_id(criteria)
     plan = memory.plan_memory(composed, Path(base_models), wording)
     console = Console()
     console.print(memory.memory_table(plan))
