@@ -1,24 +1,24 @@
-"""Checks before a run: every given parameter takes effect or is refused with one sentence."""
+"""Checks before a run: each given parameter, option and variable takes effect or is refused with one sentence."""
 
 import difflib
 import inspect
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-import yaml
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mentallam.config import Config
+from mentallam.configuration_files import environment_variables, interpolated_names
 from mentallam.errors import MentallamError
+from mentallam.variables import VARIABLES
 
 _PREFIX = "params:"
 _MISSING = object()
-# What pydantic says in other words than the rest of this project.
+# In place of the words of pydantic.
 _ALLOWED = {
     **dict.fromkeys(("bool_type", "bool_parsing"), "it takes true or false"),
     **dict.fromkeys(("float_type", "float_parsing"), "it takes a number"),
@@ -28,8 +28,6 @@ _ALLOWED = {
         "it takes a list, as in [a, b], which --params can't carry: set it in the environment's parameters_*.yml",
     ),
 }
-_INTERPOLATED = re.compile(r"\$\{\s*runtime_params:\s*([\w.]+)")
-_VARIABLE = re.compile(r"\$\{\s*oc\.env:\s*(MENTALLAM_\w+)")
 
 
 def parameter_types(pipelines: Mapping[str, Pipeline]) -> dict[str, Any]:
@@ -47,30 +45,44 @@ def parameter_types(pipelines: Mapping[str, Pipeline]) -> dict[str, Any]:
     return types
 
 
-def interpolated_names(folders: Iterable[Path]) -> set[str]:
-    """Return the names that configuration files read through `${runtime_params:NAME}`.
-
-    Args:
-        folders: The folders of the environments that the run reads.
-    """
-    return _found(_INTERPOLATED, folders)
-
-
-def check_variables(variables: Iterable[str], known: Iterable[str], folders: Iterable[Path]) -> None:
-    """Refuse a misspelt variable of the environment.
+def check_variables(variables: Iterable[str], folders: Iterable[Path]) -> None:
+    """Refuse a misspelt environment variable.
 
     Args:
         variables: Names of all variables that are set.
-        known: Those that the settings read.
-        folders: As for `interpolated_names`; their files may read others.
+        folders: The configuration folders that the run reads; their files may read other variables.
 
     Raises:
-        MentallamError: A variable's name is close to one of this project's.
+        MentallamError: The name is close to the name of a variable that mentallam reads.
     """
-    known = {*known, *_found(_VARIABLE, folders)}
+    known = {*VARIABLES, *environment_variables(folders)}
     for name in sorted(set(variables) - known):
         if name.startswith("MENTALLAM_") and (close := difflib.get_close_matches(name, known, n=1, cutoff=0.8)):
             raise MentallamError(f"nothing reads the variable {name}: did you mean {close[0]}")
+
+
+def check_selection(options: Mapping[str, Any], pipelines: Mapping[str, Pipeline]) -> None:
+    """Refuse a pipeline, node, namespace or dataset on the command line that does not exist.
+
+    Args:
+        options: The command's options by click's names; empty without a command line.
+        pipelines: All pipelines by name.
+
+    Raises:
+        MentallamError: The message names the option and the closest name.
+    """
+    names = [name for name in (options.get("pipeline"), *(options.get("pipelines") or ())) if isinstance(name, str)]
+    check_choices("--pipelines", names, pipelines)
+    if "node_names" not in options:  # another command than `kedro run`
+        return
+    chosen = sum((pipelines[name] for name in names or ["__default__"]), Pipeline([]))
+    nodes, datasets = {node.name for node in chosen.nodes}, chosen.datasets()
+    check_choices("--nodes", options["node_names"], nodes)
+    check_choices("--from-nodes", options["from_nodes"], nodes)
+    check_choices("--to-nodes", options["to_nodes"], nodes)
+    check_choices("--from-inputs", options["from_inputs"], datasets)
+    check_choices("--to-outputs", options["to_outputs"], datasets)
+    check_choices("--namespaces", options["namespaces"], {node.namespace for node in chosen.nodes if node.namespace})
 
 
 def check_names(
@@ -81,11 +93,11 @@ def check_names(
     Args:
         given: The runtime parameters, nested.
         types: From `parameter_types`, of all pipelines.
-        interpolated: From `interpolated_names`.
-        conf: The folder of all environments, for the message.
+        interpolated: From `configuration_files.interpolated_names`.
+        conf: The folder of all environments, for the message; None if it is not known.
 
     Raises:
-        MentallamError: The message names the parameter and the closest one that is read.
+        MentallamError: The message names the parameter and the closest known name.
     """
     read = {*types, *interpolated}
     for path, value in _leaves(given):
@@ -111,14 +123,14 @@ def check_names(
 
 
 def check_values(parameters: Mapping[str, Any], types: Mapping[str, Any]) -> None:
-    """Refuse a value that does not fit what the nodes say they take, from a file or the command line.
+    """Refuse a value, from a file or the command line, that does not fit the type of a node's argument.
 
     Args:
-        parameters: The parameters, nested, with the runtime parameters in them.
+        parameters: The parameters, nested, including the runtime parameters.
         types: From `parameter_types`, of all pipelines.
 
     Raises:
-        MentallamError: The message names the first such key, its value and what is allowed.
+        MentallamError: The message names the first such key, its value and the allowed values.
     """
     for name, annotation in sorted(types.items()):
         value: Any = parameters
@@ -126,7 +138,7 @@ def check_values(parameters: Mapping[str, Any], types: Mapping[str, Any]) -> Non
             value = value.get(key, _MISSING) if isinstance(value, Mapping) else _MISSING
         if value is _MISSING:
             continue
-        # Kedro builds the models itself, and leniently; nothing converts the plain values.
+        # Kedro builds models, and converts their values leniently; nothing converts plain values.
         strict = _model(annotation) is None
         try:
             TypeAdapter(annotation).validate_python(value, strict=strict)
@@ -137,8 +149,7 @@ def check_values(parameters: Mapping[str, Any], types: Mapping[str, Any]) -> Non
 def check_unread_keys(parameters: Mapping[str, Any], types: Mapping[str, Any]) -> None:
     """Refuse a misspelt key in the configuration files.
 
-    A key that no pipeline reads may serve other keys of the same files, so only one that is close to a known name is
-    refused.
+    A key that no pipeline reads may serve other keys of the same files, so only a key close to a known name is refused.
 
     Raises:
         MentallamError: The message names the key and the closest one.
@@ -159,11 +170,11 @@ def check_read(
     """Refuse a runtime parameter that none of the chosen nodes reads.
 
     Args:
-        given: The runtime parameters, nested; each is known, see `check_names`.
+        given: The runtime parameters, nested, after `check_names`.
         pipeline: The nodes that are about to run.
         pipelines: All pipelines by name, for the message.
-        effective: Names that take effect without a node of `pipeline`: those that configuration files read, and those
-            that were compared with what is saved.
+        effective: Names that take effect without a node of `pipeline`: configuration files read them, or they were
+            compared with saved results.
 
     Raises:
         MentallamError: The message names the parameter and the nodes that read it.
@@ -190,36 +201,12 @@ def check_choices(option: str, named: Iterable[str], known: Iterable[str]) -> No
     """Refuse a name on the command line that the project does not have.
 
     Raises:
-        MentallamError: The message names the closest one, or all.
+        MentallamError: The message names the closest name, or lists all.
     """
     known = sorted(known)
     for name in named:
         if name not in known:
             raise MentallamError(f"{option} {name}: there is no such name{_did_you_mean(name, known)}")
-
-
-def _found(pattern: re.Pattern[str], folders: Iterable[Path]) -> set[str]:
-    return {name for folder in folders for text in _strings(folder) for name in pattern.findall(text)}
-
-
-def _strings(folder: Path) -> Iterator[str]:
-    """Yield all strings in the configuration files of a folder; comments are none."""
-    for file in sorted(folder.rglob("*")):
-        if file.suffix in (".yml", ".yaml", ".json"):
-            try:
-                yield from _strings_in(yaml.safe_load(file.read_text(encoding="utf-8")))
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                mark = getattr(error, "problem_mark", None)
-                line = f" line {mark.line + 1}" if mark else ""
-                raise MentallamError(f"{file}{line} is not valid YAML; check its indents, quotes and colons") from None
-
-
-def _strings_in(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list):
-        for part in value.values() if isinstance(value, Mapping) else value:
-            yield from _strings_in(part)
 
 
 def _parameters(node: Node) -> Iterator[str]:
@@ -253,7 +240,7 @@ def _nested(dotted: str) -> str:
 
 
 def _hydra_key(path: tuple[str, ...]) -> str | None:
-    """Return the key of the Hydra configuration that a name stands for, or None."""
+    """Return the key of the Hydra configuration that the user probably means, or None."""
     hints = get_type_hints(Config)
     if path[0] in hints:
         return ".".join(path)
@@ -264,7 +251,7 @@ def _hydra_key(path: tuple[str, ...]) -> str | None:
 
 
 def _all_names(read: Iterable[str], types: Mapping[str, Any]) -> set[str]:
-    """Return the readable names, with the keys of those that are models."""
+    """Return the known names, and the keys below those that are models."""
     below = {f"{name}.{key}" for name, kind in types.items() if (model := _model(kind)) for key in model.model_fields}
     return {*read, *below}
 
@@ -275,7 +262,7 @@ def _model(annotation: Any) -> type[BaseModel] | None:
 
 
 def _sentence(name: str, value: Any, annotation: Any, error: ValidationError) -> str:
-    """Return one sentence about the first thing that is wrong with a parameter's value."""
+    """Return one sentence about the first error in a parameter's value."""
     first = error.errors(include_url=False)[0]
     inner = [str(part) for part in first["loc"]]
     key, given = ".".join([name, *inner]), first["input"]
@@ -299,7 +286,7 @@ def _kind(value: Any) -> str:
 
 
 def _named(value: Any) -> str:
-    """Return a value for a message; several words may be a post's text, and are not repeated."""
+    """Return a value for a message; several words may be a post's text, which a message must not repeat."""
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, str) and len(value.split()) > 1:

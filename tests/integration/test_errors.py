@@ -105,7 +105,7 @@ def test_reporting_before_training(empty: Workspace, refused: Callable[..., None
 def test_damaged_result_is_named(trained: Workspace, tmp_path: Path, refused: Callable[..., None]) -> None:
     copy = Workspace(Path(shutil.copytree(trained.folder, tmp_path / "copy")))
     cut_in_half(copy.data / "07_model_output/folds/fold_1_predictions.parquet")
-    way_out = "remove it and run `kedro run --pipeline cv_training --env test`"
+    way_out = "remove it and rebuild it with `kedro run --pipeline cv_training --env test`"
     refused(copy, "reporting", "fold_1_predictions.parquet can't be read", way_out)
 
 

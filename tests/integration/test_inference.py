@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from mentallam.serving.output_fields import OUTPUT_FIELDS
 from tests.integration.workspace import Workspace
 
-FIELDS = {"post_id", "criterion_id", "label", "probability", "threshold", "run_id"}
+FIELDS = {field.name for field in OUTPUT_FIELDS}
 SECRET = "Marzipan lighthouse"
 
 

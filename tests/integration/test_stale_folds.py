@@ -15,7 +15,7 @@ from mentallam.errors import MentallamError
 from tests.integration.workspace import Workspace
 from tests.samples import PROJECT
 
-WAY_OUT = "since the folds were made: run `kedro run --pipeline data_processing --env test` to make them anew"
+WAY_OUT = "since the folds were made: rebuild them with `kedro run --pipeline data_processing --env test`"
 
 
 # What training would have left; a refused run asks only whether it is there.
@@ -138,7 +138,7 @@ def test_a_damaged_file_is_named(workspace: Workspace, name: str) -> None:
     message = refusal(workspace, from_nodes=["compose_training_config"])
     assert message.startswith(f"{path} can't be read (")
     assert "Dataset" not in message
-    assert message.endswith("remove it and run `kedro run --pipeline data_processing --env test` to have it made anew")
+    assert message.endswith("remove it and rebuild it with `kedro run --pipeline data_processing --env test`")
 
 
 def test_what_fits_runs_and_making_folds_anew_is_always_allowed(workspace: Workspace) -> None:

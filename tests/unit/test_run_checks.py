@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mentallam import run_checks
 from mentallam.errors import MentallamError
+from mentallam.variables import VARIABLES
 
 
 class Options(BaseModel):
@@ -197,33 +198,52 @@ def test_a_parameter_that_other_nodes_read_is_refused() -> None:
     )
 
 
-@pytest.fixture
-def conf(tmp_path: Path) -> Path:
-    (tmp_path / "catalog.yml").write_text(
-        "# ${runtime_params:commented}\n_a: ${in_project:${runtime_params:data_dir,x}}\n"
-        "b: [{c: '${runtime_params: d.e}'}]\n"
+def test_a_misspelt_variable(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.yml").write_text("uri: ${oc.env:MENTALLAM_MINE,${oc.env:OTHER}}\n")
+    run_checks.check_variables([*VARIABLES, "MENTALLAM_MINE", "MENTALLAM_UNLIKE_THE_OTHERS", "PATH"], [tmp_path])
+    for misspelt, name in (
+        ("MENTALLAM_CV_FOLD", "MENTALLAM_CV_FOLDS"),
+        ("MENTALLAM_ARTEFACTS", "MENTALLAM_ARTIFACTS"),
+        ("MENTALLAM_BASE_MODEL", "MENTALLAM_BASE_MODELS"),
+        ("MENTALLAM_MIME", "MENTALLAM_MINE"),
+    ):
+        with pytest.raises(MentallamError, match=f"^nothing reads the variable {misspelt}: did you mean {name}$"):
+            run_checks.check_variables([misspelt], [tmp_path])
+
+
+def selection(**options: Any) -> dict[str, Any]:
+    """What click makes of `kedro run` with these options."""
+    names = ("pipelines", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs", "namespaces")
+    return {"pipeline": None, **dict.fromkeys(names, ()), **options}
+
+
+def test_a_selection_that_exists_passes() -> None:
+    run_checks.check_selection({}, PIPELINES)  # no command line
+    run_checks.check_selection({"pipeline": "data"}, PIPELINES)  # another command
+    run_checks.check_selection(selection(), PIPELINES)
+    run_checks.check_selection(
+        selection(pipeline="data", node_names=["prepare"], from_inputs=["params:folds"], to_outputs=["composed"]),
+        PIPELINES,
     )
-    (tmp_path / "mlflow.yml").write_text("uri: ${oc.env:MENTALLAM_ARTIFACTS,${oc.env:OTHER}}\n")
-    return tmp_path
 
 
-def test_names_that_configuration_files_read(conf: Path) -> None:
-    assert run_checks.interpolated_names([conf]) == {"data_dir", "d.e"}
-
-
-def test_a_file_that_is_no_yaml_is_named_with_its_line(conf: Path) -> None:
-    (conf / "parameters.yml").write_text("a: 1\nb: [1\nc: 2\n")
-    with pytest.raises(MentallamError, match=r"parameters.yml line \d is not valid YAML"):
-        run_checks.interpolated_names([conf])
-
-
-def test_a_misspelt_variable(conf: Path) -> None:
-    known = ["MENTALLAM_CV_FOLDS"]
-    run_checks.check_variables(["MENTALLAM_CV_FOLDS", "MENTALLAM_ARTIFACTS", "MENTALLAM_MINE", "PATH"], known, [conf])
-    with pytest.raises(MentallamError, match="reads the variable MENTALLAM_CV_FOLD: did you mean MENTALLAM_CV_FOLDS"):
-        run_checks.check_variables(["MENTALLAM_CV_FOLD"], known, [conf])
-    with pytest.raises(MentallamError, match="did you mean MENTALLAM_ARTIFACTS"):
-        run_checks.check_variables(["MENTALLAM_ARTEFACTS"], known, [conf])
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"pipeline": "dat"}, "--pipelines dat: there is no such name: did you mean data"),
+        ({"pipelines": ("inferenc",)}, "--pipelines inferenc: there is no such name: did you mean inference"),
+        ({"node_names": ["prepar"]}, "--nodes prepar: there is no such name: did you mean prepare"),
+        ({"from_nodes": ["answer"]}, "--from-nodes answer: there is no such name; there are: compose, prepare"),
+        ({"to_nodes": ["prepar"]}, "--to-nodes prepar: there is no such name"),
+        ({"from_inputs": ["params:fold"]}, "--from-inputs params:fold: there is no such name: did you mean"),
+        ({"to_outputs": ["prepare"]}, "--to-outputs prepare: there is no such name: did you mean prepared"),
+        ({"namespaces": ["fold_9"]}, "--namespaces fold_9: there is no such name"),
+    ],
+)
+def test_a_selection_that_does_not_exist_is_refused(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(MentallamError) as caught:
+        run_checks.check_selection(selection(**options), PIPELINES)
+    assert sentence in caught.value.message
 
 
 def test_a_name_on_the_command_line() -> None:

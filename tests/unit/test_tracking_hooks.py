@@ -116,8 +116,8 @@ def test_another_active_run_is_left_alone(hooks: TrackingHooks, experiment: str)
 def test_nodes_that_use_mlflow_say_so() -> None:
     configure_project("mentallam")
     for node in sum(pipelines.values(), Pipeline([])).nodes:
-        source = inspect.getsource(node.func)
-        called = bool(re.search(r"\btracking\.|\bregistry\.(offer|find_)|\b_load\(", source))
+        source = f"{node.func.__module__.removeprefix('mentallam.')}.{inspect.getsource(node.func)}"
+        called = bool(re.search(r"\btracking\.|\bregistry\.(def |offer|find_)|\b_load\(", source))
         assert (NEEDS_TRACKING in node.tags) == called, node.name
 
 

@@ -1,4 +1,4 @@
-"""The command `mentallam`: free text, which Kedro's own --params can't carry."""
+"""The command `mentallam`: it takes free text, which Kedro's `--params` can't carry."""
 
 import json
 import logging
@@ -19,10 +19,10 @@ NOTICE = "Research screening, never a diagnosis."
 
 
 class _TextCommand(click.Command):
-    """A command whose argument is a text, which may start with a dash."""
+    """A command whose argument is a text that may start with a dash."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Tell a text from options: these hold no blank before their value."""
+        """Tell a text from options: an option has no blank before its value."""
         if "--" not in args:
             texts = [word for word in args if word.startswith("-") and len(word.partition("=")[0].split()) > 1]
             args = [*(word for word in args if word not in texts), *(["--", *texts] if texts else [])]
@@ -33,29 +33,36 @@ class _TextCommand(click.Command):
             raise click.NoSuchOption(error.option_name, f"{error.message}{hint}", ctx=ctx) from None
 
 
-@click.group(help=f"Does a post match a criterion, such as DSM-5's of depression? {NOTICE}")
+@click.group(help=f"Decide whether a post matches a criterion, such as one of DSM-5 depression. {NOTICE}")
 def main() -> None:
-    """Entry point."""
+    """Run a command of `mentallam`."""
 
 
 @main.command(cls=_TextCommand)
 @click.argument("text")
 @click.option(
-    "--criterion", "criteria", multiple=True, metavar="ID", help="Ask this criterion only, e.g. A.4; repeatable."
+    "--criterion",
+    "criteria",
+    multiple=True,
+    metavar="ID",
+    help="Compare with this criterion only; repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per criterion, instead of a table.")
 @click.option(
     "--checkpoint-run",
     metavar="RUN_ID",
-    help="A fold's or cross-validation's MLflow run, or champion.",
+    help="MLflow run of a fold or of a cross-validation (its best fold), or champion; default: the latest "
+    "cross-validation of the environment.",
 )
 @click.option(
-    "--env", metavar="PROFILE", help="Kedro environment: pairs, mentallam or test; default: the embedded model."
+    "--env",
+    metavar="ENVIRONMENT",
+    help="Kedro environment: mentallam, pairs, test or twin; default: the one of the embedded model.",
 )
 def predict(text: str, criteria: tuple[str, ...], as_json: bool, checkpoint_run: str | None, env: str | None) -> None:
     """Compare TEXT with each criterion; `-` reads the text from standard input.
 
-    Nothing is saved or logged.
+    The command neither saves nor logs anything.
     """
     try:
         text = (sys.stdin.buffer.read() if text == "-" else text.encode()).decode()
@@ -83,7 +90,7 @@ def predict(text: str, criteria: tuple[str, ...], as_json: bool, checkpoint_run:
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(arguments: tuple[str, ...]) -> None:
-    """Run pipelines as `kedro run` does, with its options; also where the package was installed from a wheel."""
+    """Run pipelines with the options of `kedro run`; works for a package installed from a wheel, too."""
     from kedro.framework.cli.utils import find_run_command
 
     _enter_project()
@@ -91,7 +98,7 @@ def run(arguments: tuple[str, ...]) -> None:
 
 
 def _enter_project() -> Path:
-    """Return the project's folder; around an installed package that is the one with its configuration."""
+    """Make Kedro's project ready, and return its folder: for an installed package, the one with its configuration."""
     from kedro.framework.project import configure_project
     from kedro.framework.startup import bootstrap_project
     from kedro.utils import find_kedro_project
@@ -112,11 +119,11 @@ def _enter_project() -> Path:
 def _answer(
     text: str, criteria: tuple[str, ...], checkpoint_run: str | None, parameters: dict[str, Any]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    # torch takes seconds to import; a wrong option should not wait for it
+    # torch takes seconds to import, and a wrong option should be refused without that wait.
     from mentallam.registry import RegistryOptions, find_checkpoints
     from mentallam.serving.predictor import Predictor
 
-    # Kedro makes it what the pipelines' nodes say that it is, or leaves the dict.
+    # Kedro has built the model that the pipelines' nodes declare, or left the dict.
     registry = RegistryOptions.model_validate(parameters["registry"])
     checkpoints = find_checkpoints(parameters["tracking_experiment"], checkpoint_run, registry.model)
     config = compose_inference(Path(parameters["hydra_configs"]), parameters["profile"])
@@ -127,11 +134,19 @@ def _answer(
 
 
 def _print_table(predictions: pd.DataFrame, wording: dict[str, str]) -> None:
+    from mentallam.serving.output_fields import ANSWERS, OUTPUT_FIELDS  # imports scikit-learn, which takes a second
+
     table = Table(caption=f"{NOTICE} Model: run {predictions['run_id'].iloc[0]}")
-    for column in ("criterion", "", "match", "probability", "threshold"):
-        table.add_column(column, justify="right" if column in ("probability", "threshold") else "left")
-    for row in predictions.itertuples():
-        name, label = str(row.criterion_id), str(row.label)
-        style = "bold" if label == "yes" else None
-        table.add_row(name, wording[name], label, f"{row.probability:.3f}", f"{row.threshold:.2f}", style=style)
+    fields = [field for field in OUTPUT_FIELDS if field.heading]
+    for field in fields:
+        table.add_column(field.heading, justify="right" if field.type == "double" else "left")
+        if field.name == "criterion_id":
+            table.add_column("")  # the criterion's wording
+    for prediction in predictions.to_dict("records"):
+        cells = []
+        for field in fields:
+            cells.append(field.format.format(prediction[field.name]))
+            if field.name == "criterion_id":
+                cells.append(wording[prediction[field.name]])
+        table.add_row(*cells, style="bold" if prediction["label"] == ANSWERS[1] else None)
     Console().print(table)

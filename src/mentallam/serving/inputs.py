@@ -1,8 +1,7 @@
-"""Posts to predict on, read from a file or checked as they are; errors name the row and never its text."""
+"""Posts to predict on, from a file or from a caller; errors name the row and never its text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,44 +14,44 @@ from mentallam.corpus.tables import read_table
 from mentallam.corpus.unreadable import beside
 from mentallam.errors import MentallamError
 
-_COLUMNS = ("text", "post_id", "criterion_id")
+COLUMNS = ("text", "post_id", "criterion_id")
 _LAYOUT = Layout(
     columns=("text",),
     read=(),
-    optional=_COLUMNS,
+    optional=COLUMNS,
     headings={"text": ("text", "post")},
-    mappable=_COLUMNS,
+    mappable=COLUMNS,
     endings=(*TABLES, ".txt"),
-    # Each answer is looked at, and a post that was cut off costs one of them; in training it would cost the model.
+    # A post that was cut off costs one answer here, which somebody looks at; in training it would harm the model.
     hand_made=True,
     source="it needs at least one post",
 )
 _ROUTES = 'a file: `--params input=posts.csv` (.csv, .jsonl, .parquet or .txt); a text: `mentallam predict "..."`'
 
 
-def read_posts(path: str | None, columns: Mapping[str, object] | None = None) -> pd.DataFrame:
+def read_posts(path: str | None, columns: dict[str, str | None] | None = None) -> pd.DataFrame:
     """Read posts, one per row.
 
-    A row of .csv, .jsonl and .parquet holds `text` (or `post`), and may hold `post_id` (else the row's number) and
-    `criterion_id` (else all criteria are asked). In .txt every line that is not blank is a post.
+    A row of .csv, .jsonl and .parquet holds `text` (or `post`), and may hold `post_id` (default: the row's number) and
+    `criterion_id` (default: all criteria). In .txt every line that is not blank is a post.
 
     Args:
         path: The file; None where the user named none.
-        columns: Headings that the file has instead of text, post_id or criterion_id; None or null stands for these.
+        columns: The file's headings for text, post_id or criterion_id; None stands for the usual heading.
 
     Returns:
-        Columns post_id, text, criterion_id (None: all); strings.
+        Columns post_id, text, criterion_id (None: all criteria); strings.
 
     Raises:
-        MentallamError: No such file, a faulty one, an empty text, or the same post_id with two texts.
+        MentallamError: The file is missing or faulty, a text is empty, or a post_id has two texts.
     """
     if path is None:
         raise MentallamError(f"inference needs an input: name {_ROUTES}")
-    headings = chosen_headings(columns, _COLUMNS)
+    headings = chosen_headings(columns, COLUMNS)
     file = Path(str(path))  # Kedro reads `input=2024` as a number
     is_name = file.suffix.lower() in _LAYOUT.endings or len(str(path).split()) == 1
     if not _is_file(file):
-        # Several words may be a text that was meant to be compared: then they are not repeated.
+        # Several words may be the text of a post, which a message must not repeat.
         named = f"input={path} is no file{beside(file)}" if is_name else "the given input is no file"
         raise MentallamError(f"{named}; name {_ROUTES}")
     if headings and file.suffix.lower() == ".txt":
@@ -62,34 +61,34 @@ def read_posts(path: str | None, columns: Mapping[str, object] | None = None) ->
 
 
 def _is_file(file: Path) -> bool:
-    with suppress(OSError, ValueError):  # a whole text is no possible name
+    with suppress(OSError, ValueError):  # a whole text is not a valid file name
         return file.is_file()
     return False
 
 
 def check_posts(rows: pd.DataFrame, path: str) -> pd.DataFrame:
-    """Return posts as the predictor takes them.
+    """Return posts in the form that the predictor takes.
 
     Args:
-        rows: Columns text and row (a number, for messages); may have post_id (else the row's number) and
-            criterion_id (else all criteria are asked). Strings, or missing.
-        path: What the rows are called in a message.
+        rows: Columns text and row (a number, for messages); optional columns post_id (default: the row's number) and
+            criterion_id (default: all criteria). Values are strings or missing.
+        path: What a message calls the rows.
 
     Returns:
-        Columns post_id, text, criterion_id (None: all); strings.
+        Columns post_id, text, criterion_id (None: all criteria); strings.
 
     Raises:
-        MentallamError: No row, a value that is no string, an empty text, an id with white space around it, or the same
-            post_id with two texts.
+        MentallamError: There is no row, a value is not a string, a text is empty, an id has white space around it, or
+            a post_id has two texts.
     """
     if rows.empty:
         raise MentallamError(f"{path} holds no post; it needs at least one row")
     rows = rows.set_index("row")
-    for name in sorted(set(_COLUMNS).intersection(rows)):
+    for name in sorted(set(COLUMNS).intersection(rows)):
         is_value = rows[name].isna() | rows[name].map(lambda value: isinstance(value, str)).astype(bool)
         refuse_rows(~is_value, f"{name} must be a string", path)
     texts = rows["text"].fillna("")
-    # What holds nothing visible is nothing to compare.
+    # A text without a visible character counts as empty.
     refuse_rows(
         texts.map(lambda text: not clean_text(text)[0]), "the text is empty; fill it in or remove the row", path
     )

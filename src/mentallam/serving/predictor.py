@@ -1,4 +1,4 @@
-"""Predictions on new posts: one trained fold, or several folds of one cross-validation that answer together."""
+"""Predictions on new posts by one trained fold, or by several folds of one cross-validation together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,21 +15,21 @@ from mentallam.config import InferenceConfig
 from mentallam.corpus.cleaning import prepare_text
 from mentallam.errors import MentallamError
 from mentallam.evaluation.decision import Thresholds
-from mentallam.evaluation.thresholds import predict_labels
-
-LABEL_WORDS = {1: "yes", 0: "no"}
+from mentallam.serving.output_fields import FoldDecisions, output_table
 
 
 class Predictor:
-    """One or several trained folds, ready to answer; several answer with the means of probabilities and thresholds.
+    """One or several trained folds, ready to answer.
+
+    Several folds answer with the mean of their probabilities and the mean of their thresholds.
 
     Args:
-        folds: The trained folds. They read a post alike, so it is cleaned and tokenized once for all of them.
-        tokens_per_pass: Tokens of one pass.
-        threshold: For all criteria, instead of the thresholds that training chose.
+        folds: The trained folds. All read a post alike, so it is cleaned and tokenized once.
+        tokens_per_pass: Tokens of one forward pass.
+        threshold: One threshold for all criteria, in place of those that training chose.
 
     Raises:
-        MentallamError: Two of the folds differ in what they read or in how they decide.
+        MentallamError: Two folds differ in what they read or in how they decide.
     """
 
     def __init__(self, folds: Sequence[TrainedFold], tokens_per_pass: int, threshold: float | None = None) -> None:
@@ -40,8 +40,7 @@ class Predictor:
             fold.decision if threshold is None else replace(fold.decision, thresholds=Thresholds(threshold))
             for fold in folds
         ]
-        run = "run_id" if len(folds) == 1 else "cv_run_id"
-        self._run_id = folds[0].origin[run]
+        self._run_id = folds[0].origin["run_id" if len(folds) == 1 else "cv_run_id"]
 
     @property
     def criteria(self) -> dict[str, str]:
@@ -54,12 +53,12 @@ class Predictor:
 
         Args:
             folders: A checkpoint per fold.
-            base_models: Where base weights made on this machine lie.
+            base_models: Folder of the base weights that were converted or made on this machine.
             config: How predictions are made.
 
         Raises:
-            MentallamError: A folder holds no complete checkpoint, its base model can't be had, or the folds differ in
-                what they read or in how they decide.
+            MentallamError: A folder holds no complete checkpoint, its base model can't be loaded, or the folds differ
+                in what they read or in how they decide.
         """
         try:
             folds = [load_checkpoint(folder, base_models, config.dtype, config.merge_adapter) for folder in folders]
@@ -71,29 +70,26 @@ class Predictor:
         """Compare each post with its criteria.
 
         Args:
-            posts: Columns post_id, text, criterion_id (None: all criteria); rows of one post may name several.
-            progress: Words before a progress bar; no bar without them.
+            posts: Columns post_id, text, criterion_id (None: all criteria); a post may have several rows.
+            progress: Words before a progress bar; None shows no bar.
 
         Returns:
-            Columns post_id, criterion_id, label (yes or no), probability (calibrated), threshold, run_id (the fold's,
-            or the cross-validation's for several folds); posts in their order, criteria in the checkpoint's. Never the
-            text.
+            One row per post and criterion with the columns of `output_fields.OUTPUT_FIELDS`, never the text; posts in
+            their order, criteria in the checkpoint's.
 
         Raises:
-            MentallamError: A criterion that the checkpoint doesn't know.
+            MentallamError: The checkpoint doesn't know a criterion.
         """
         examples = self._examples(posts)
         pairs = pd.DataFrame(
             [(example.post_id, criterion) for example in examples for criterion in example.criterion_ids],
             columns=["post_id", "criterion_id"],
         )
-        decided = [
+        by_fold = [
             decision.decide(pairs.assign(logit=score_pairs(fold.model, examples, self._tokens_per_pass, progress)))
             for fold, decision in zip(self._folds, self._decisions, strict=True)
         ]
-        means = {name: sum(table[name] for table in decided) / len(decided) for name in ("probability", "threshold")}
-        labels = [LABEL_WORDS[int(label)] for label in predict_labels(means["probability"], means["threshold"])]
-        return pairs.assign(label=labels, **means, run_id=self._run_id)
+        return output_table(FoldDecisions(pairs, by_fold, self._run_id))
 
     def _examples(self, posts: pd.DataFrame) -> list[PostExample]:
         fold = self._folds[0]
@@ -107,12 +103,12 @@ class Predictor:
 
 
 def _masked(fold: TrainedFold) -> bool:
-    """Whether the posts were masked in training; they were not in a checkpoint that does not say."""
+    """Return whether the posts were masked in training; a checkpoint that does not say so was trained without."""
     return bool(fold.origin.get("mask", False))
 
 
 def _refuse_mixture(folds: Sequence[TrainedFold]) -> None:
-    first, *others = ((fold, _read_and_decided_by(fold)) for fold in folds)
+    first, *others = ((fold, _shared_facts(fold)) for fold in folds)
     for fold, facts in others:
         differing = [name for name, value in facts.items() if value != first[1][name]]
         if differing:
@@ -122,8 +118,8 @@ def _refuse_mixture(folds: Sequence[TrainedFold]) -> None:
             )
 
 
-def _read_and_decided_by(fold: TrainedFold) -> Mapping[str, Any]:
-    """What folds must share for the mean of their probabilities to have a meaning."""
+def _shared_facts(fold: TrainedFold) -> Mapping[str, Any]:
+    """Return what folds must share, or the mean of their probabilities has no meaning."""
     config = fold.config
     return {
         "cross-validation": fold.origin["cv_run_id"],

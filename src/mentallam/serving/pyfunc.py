@@ -1,7 +1,7 @@
 """Trained folds as one MLflow model: `mlflow.pyfunc.load_model("models:/NAME@champion").predict(frame)`.
 
-MLflow keeps a copy of this file and of the package beside the checkpoints, and runs the copy to get the model ("models
-from code"): nothing is pickled. The base model is not in it; it is found by its name and fingerprint.
+MLflow keeps a copy of this file and of the package next to the checkpoints, and runs the copy to get the model ("models
+from code"): nothing is pickled. The model does not hold the base model; it finds it by name and fingerprint.
 """
 
 import importlib.metadata
@@ -23,33 +23,26 @@ from packaging.version import Version
 from mentallam.config import InferenceConfig
 from mentallam.corpus.checks import refuse_rows
 from mentallam.errors import MentallamError
-from mentallam.serving.inputs import check_posts
+from mentallam.serving.inputs import COLUMNS, check_posts
+from mentallam.serving.output_fields import OUTPUT_FIELDS
 from mentallam.serving.predictor import Predictor
+from mentallam.variables import BASE_MODELS
 
-BASE_MODELS = "MENTALLAM_BASE_MODELS"
-
-# All strings, or MLflow's CSV reader would make 12.0 of the id 0012. None is required, since MLflow's sentence about a
-# missing column names the others, one of which may be a text; `predict` refuses it.
-_INPUTS = ("text", "post_id", "criterion_id")
-_OUTPUTS = {
-    "post_id": "string",
-    "criterion_id": "string",
-    "label": "string",
-    "probability": "double",
-    "threshold": "double",
-}
+_SERVED = [field for field in OUTPUT_FIELDS if field.served]
 SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec("string", name, required=False) for name in _INPUTS]),
-    outputs=Schema([ColSpec(type_, name) for name, type_ in _OUTPUTS.items()]),
+    # All inputs are strings, since MLflow's CSV reader would turn the id 0012 into 12.0. None is required, since
+    # MLflow's message about a missing column names the others, and one of these may be a text; `predict` refuses it.
+    inputs=Schema([ColSpec("string", name, required=False) for name in COLUMNS]),
+    outputs=Schema([ColSpec(field.type, field.name) for field in _SERVED]),
 )
-# Where an input breaks its schema, MLflow's error would show the input, and with it the text.
+# Where an input does not fit the schema, MLflow's error would show the input, and with it the text.
 os.environ.setdefault("MLFLOW_DISABLE_SCHEMA_DETAILS", "true")
 
 INPUT_EXAMPLE = pd.DataFrame(  # an invented post
     {"post_id": ["example_1"], "text": ["I have been awake until four every night this month, and I am so tired."]}
 )
 
-# What the copied package imports when it predicts; in the versions that are installed now.
+# What the copied package imports when it predicts; pinned to the versions that are installed.
 _REQUIREMENTS = (
     "mlflow",
     "torch",
@@ -85,13 +78,13 @@ class ScreeningModel(PythonModel):
     _predictor: Predictor
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Loads the checkpoints on their base model.
+        """Load the checkpoints on their base model.
 
-        `model_config` may be replaced when the model is loaded: base_models (a folder), tokens_per_pass, dtype,
-        merge_adapter, threshold.
+        The caller of `load_model` may replace any key of `model_config`: base_models (a folder), and the fields of
+        `InferenceConfig`.
 
         Raises:
-            MentallamError: The base model can't be had, or a checkpoint is not complete.
+            MentallamError: The base model can't be loaded, or a checkpoint is not complete.
         """
         config = dict(context.model_config)
         base_models = _find_base_models(config.pop("base_models"))
@@ -101,29 +94,29 @@ class ScreeningModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Asks each post its criteria; nothing of the text is logged or returned.
+        """Compare each post with its criteria; log and return nothing of the text.
 
         Args:
             context: Unused; MLflow passes it.
-            model_input: Columns text, and as you like post_id (else the row's number, from 1) and criterion_id (else
-                all criteria); strings.
+            model_input: Strings. Column text; optional columns post_id (default: the row's number, from 1) and
+                criterion_id (default: all criteria).
             params: Unused; MLflow passes it.
 
         Returns:
-            Columns post_id, criterion_id, label (yes or no), probability, threshold.
+            The served columns of `output_fields.OUTPUT_FIELDS`.
 
         Raises:
-            MentallamError: No text, an empty one, a value that is no string, some posts without post_id, one post_id
-                with two texts, or an unknown criterion.
+            MentallamError: There is no text or an empty one, a value is not a string, only some posts have a post_id,
+                a post_id has two texts, or a criterion is unknown.
         """
         rows = model_input.astype(object).assign(row=range(1, len(model_input) + 1))
         if "text" not in rows:
             raise MentallamError("the input has no column text; it needs text, and may have post_id and criterion_id")
-        # MLflow's CSV reader takes NA, null and the like for missing; numbering such a post would lose its id.
+        # MLflow's CSV reader takes NA, null and the like as missing; a number for such a post would replace its id.
         if "post_id" in rows:
             way_out = "give all posts one, or leave the column out; as JSON, ids such as NA arrive as they are"
             refuse_rows(rows.set_index("row")["post_id"].isna(), f"post_id is missing; {way_out}", "the input")
-        return self._predictor.predict(check_posts(rows, "the input"))[list(_OUTPUTS)]
+        return self._predictor.predict(check_posts(rows, "the input"))[[field.name for field in _SERVED]]
 
 
 def save_pyfunc(
@@ -133,18 +126,19 @@ def save_pyfunc(
     inference: InferenceConfig,
     model_id: str | None = None,
 ) -> None:
-    """Writes an MLflow model; it loads no weights.
+    """Write an MLflow model without loading weights.
 
     Args:
-        folder: Where to; made anew.
-        checkpoints: The folder of each fold that takes part.
-        base_models: Where base weights made on this machine lie; recorded as the first place to look.
-        inference: How predictions are made unless the model is loaded with another `model_config`.
-        model_id: MLflow's id for it, if it has one.
+        folder: The model's folder; new or empty.
+        checkpoints: Checkpoint folder by fold, of the folds that take part.
+        base_models: Folder of the base weights that were converted or made on this machine; the model looks there
+            first.
+        inference: How the model predicts unless it is loaded with another `model_config`.
+        model_id: MLflow's id of the model, if it has one.
     """
     with tempfile.TemporaryDirectory() as temporary:
         code = Path(temporary) / "mentallam"
-        # Who predicts invents no posts.
+        # The generator of synthetic posts plays no part in predictions.
         shutil.copytree(Path(__file__).parents[1], code, ignore=shutil.ignore_patterns("__pycache__", "synthetic*"))
         mlflow.pyfunc.save_model(
             folder,
@@ -160,12 +154,12 @@ def save_pyfunc(
 
 
 def requirements() -> list[str]:
-    """Packages that the model needs, in the versions installed here, without the build's local part (`+cpu`)."""
+    """Return the packages that the model needs, pinned to the installed versions without a local part (`+cpu`)."""
     return [f"{name}=={Version(importlib.metadata.version(name)).public}" for name in _REQUIREMENTS]
 
 
 def _find_base_models(recorded: str) -> Path:
-    """The folder of base weights: the model's own setting, or where that is not on this machine, the environment's."""
+    """Return the folder of base weights: the recorded one, or the variable's where that is not on this machine."""
     for folder in (recorded, os.environ.get(BASE_MODELS)):
         if folder and Path(folder).is_dir():
             return Path(folder)

@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -13,6 +14,8 @@ from click.testing import CliRunner, Result
 
 from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
 from mentallam.serving.command_line import main
+from mentallam.serving.command_line import predict as predict_command
+from mentallam.serving.output_fields import OUTPUT_FIELDS
 from mentallam.tracking import BEST_RUN_TAG, CHECKPOINT, Run
 from tests.samples import CRITERIA, PROJECT
 
@@ -81,7 +84,7 @@ def test_json_is_all_that_is_on_standard_output(kedro: dict[str, Any], model: st
     rows = json.loads(result.stdout)
     assert [row["criterion_id"] for row in rows] == list(CRITERIA)
     for row in rows:
-        assert row.keys() == {"criterion_id", "label", "probability", "threshold", "run_id"}
+        assert [*row] == [field.name for field in OUTPUT_FIELDS if field.name != "post_id"]
         assert row["label"] == ("yes" if row["probability"] >= row["threshold"] else "no")
         assert (row["threshold"], row["run_id"]) == (0.37, "fold-run")
     assert "arzipan" not in result.output
@@ -171,6 +174,12 @@ def test_help_names_the_options_and_the_notice() -> None:
     assert "never a" in overview.output
     details = CliRunner().invoke(main, ["predict", "--help"])
     assert all(option in details.output for option in ("TEXT", "--criterion", "--json", "--checkpoint-run", "--env"))
+
+
+def test_help_names_every_environment() -> None:
+    environments = {folder.name for folder in (PROJECT / "conf").iterdir() if folder.is_dir()} - {"base", "local"}
+    (option,) = (option for option in predict_command.params if option.name == "env")
+    assert all(re.search(rf"\b{name}\b", str(option.help)) for name in environments)  # type: ignore[attr-defined]
 
 
 def test_it_is_a_command(python: str) -> None:

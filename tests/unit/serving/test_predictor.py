@@ -14,12 +14,12 @@ from mentallam.config import Config, PromptConfig
 from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
+from mentallam.serving.output_fields import OUTPUT_FIELDS
 from mentallam.serving.predictor import Predictor
 from tests.samples import CRITERIA
 from tests.unit.trained_folds import with_threshold
 
 SECRET = "Marzipan lighthouse"
-COLUMNS = ["post_id", "criterion_id", "label", "probability", "threshold", "run_id"]
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_criteria_may_have_thresholds_of_their_own_and_one_may_replace_them(trai
 def test_neither_answer_nor_log_holds_the_text(predictor: Predictor, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         predictions = predictor.predict(posts(("a", f"{SECRET} " * 600, None)), progress="predict")
-    assert list(predictions.columns) == COLUMNS
+    assert list(predictions.columns) == [field.name for field in OUTPUT_FIELDS]
     assert set(predictions["run_id"]) == {"fold-run"}
     assert "arzipan" not in predictions.to_json() + caplog.text
 
@@ -147,7 +147,7 @@ def test_several_folds_answer_with_the_mean_against_the_mean_threshold(trained: 
     folds = [trained, shifted(trained, 1.5, 0.61)]
     one, two = (Predictor([fold], 400).predict(post) for fold in folds)
     together = Predictor(folds, 400).predict(post)
-    assert list(together.columns) == COLUMNS
+    assert list(together.columns) == [field.name for field in OUTPUT_FIELDS]
     mean = (one["probability"] + two["probability"]) / 2
     assert (one["probability"] - two["probability"]).abs().min() > 0.05
     assert together["probability"].tolist() == mean.tolist()

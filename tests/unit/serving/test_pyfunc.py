@@ -18,12 +18,14 @@ from mlflow.pyfunc import PyFuncModel, scoring_server
 from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
 from mentallam.config import Config
 from mentallam.errors import MentallamError
+from mentallam.serving.output_fields import OUTPUT_FIELDS
 from mentallam.serving.predictor import Predictor
-from mentallam.serving.pyfunc import BASE_MODELS, INPUT_EXAMPLE, SIGNATURE, requirements, save_pyfunc
+from mentallam.serving.pyfunc import INPUT_EXAMPLE, SIGNATURE, requirements, save_pyfunc
+from mentallam.variables import BASE_MODELS
 from tests.unit.trained_folds import with_threshold
 
 SECRET = "Marzipan lighthouse"
-COLUMNS = ["post_id", "criterion_id", "label", "probability", "threshold"]
+COLUMNS = [field.name for field in OUTPUT_FIELDS if field.served]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""From a file of posts to predictions by a trained checkpoint."""
+"""Predict on a file of posts with a trained checkpoint."""
 
 from mentallam.pipelines.inference.pipeline import create_pipeline
 

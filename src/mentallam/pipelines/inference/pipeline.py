@@ -1,16 +1,18 @@
-"""Wiring of inference."""
+"""The inference pipeline."""
 
 from kedro.pipeline import Node, Pipeline
 
 from mentallam.pipelines.inference import nodes
+from mentallam.registry import find_checkpoints
+from mentallam.serving.inputs import read_posts
 from mentallam.tracking import NEEDS_TRACKING
 
 
 def create_pipeline() -> Pipeline:
-    """Create the inference pipeline."""
+    """Wire inference: read posts, find checkpoints, predict."""
     return Pipeline(
         [
-            Node(nodes.read_posts, ["params:input", "params:columns"], "input_posts", name="read_posts"),
+            Node(read_posts, ["params:input", "params:columns"], "input_posts", name="read_posts"),
             Node(
                 nodes.compose_inference_config,
                 ["params:hydra_configs", "params:profile", "params:overrides"],
@@ -18,10 +20,10 @@ def create_pipeline() -> Pipeline:
                 name="compose_inference_config",
             ),
             Node(
-                nodes.select_checkpoints,
+                find_checkpoints,
                 ["params:tracking_experiment", "params:checkpoint_run", "params:registry.model"],
                 "serving_checkpoints",
-                name="select_checkpoints",  # after read_posts: Kedro runs what may run at once in the order of names
+                name="select_checkpoints",  # sorts after read_posts, so Kedro reads the posts before it asks the store
                 tags=NEEDS_TRACKING,
             ),
             Node(
