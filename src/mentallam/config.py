@@ -50,9 +50,6 @@ __all__ = [
     "to_dict",
 ]
 
-BASELINES = ("tfidf", "embedding")
-"""What `baselines.models` may name; see `classifier.baselines`."""
-
 
 _KEYS = tuple(keys(Config()))
 ConfigStore.instance().store(name="schema", node=composed_schema())
@@ -162,12 +159,6 @@ def _typed(plain: Any) -> Config:
         value = attrgetter(key.name)(config)
         if key.rule and value is not None and not key.rule.holds(value):
             raise MentallamError(f"{key.name} is {value!r}; it must {key.limits}")
-    named = config.baselines.models
-    if set(named) - set(BASELINES) or len(set(named)) < len(named):
-        raise MentallamError(
-            f"baselines.models is [{', '.join(named)}]; it takes each of {', '.join(BASELINES)} at most once, and [] "
-            f"fits none"
-        )
     return config
 
 

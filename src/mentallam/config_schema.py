@@ -29,6 +29,7 @@ NOT_NEGATIVE = Rule("be 0 or above", lambda value: bool(value >= 0))
 SHARE = Rule("be from 0 to 1", lambda value: 0 <= value <= 1)
 SHARE_BELOW_ONE = Rule("be from 0 to below 1", lambda value: 0 <= value < 1)
 SHARE_ABOVE_ZERO = Rule("be above 0 and at most 1", lambda value: 0 < value <= 1)
+NO_REPEAT = Rule("name each baseline at most once", lambda value: len(set(value)) == len(value))
 A_PROJECTION = Rule("name at least one projection, for example [q_proj]", bool)
 
 
@@ -368,7 +369,9 @@ class BaselinesConfig:
 
     models: list[str] = field(
         default_factory=list,
-        metadata=about("Baselines that are fitted on the same folds (docs/evaluation.md, Baselines); [] fits none."),
+        metadata=about(
+            "Baselines that are fitted on the same folds (docs/evaluation.md, Baselines); [] fits none.", NO_REPEAT
+        ),
     )
 
 

@@ -24,7 +24,7 @@ def trained(tiny_base: BaseModel, tiny_config: Config) -> TrainedFold:
 
 @pytest.fixture(scope="session")
 def tracking_database(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An MLflow database on SQLite; it takes seconds to make, so all tests share it."""
+    """An MLflow database on SQLite, shared by all tests since making it takes seconds."""
     uri = f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db"
     mlflow.MlflowClient(uri).search_experiments()
     return uri
@@ -32,7 +32,7 @@ def tracking_database(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def experiment(tracking_database: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The name of a new MLflow experiment, MLflow set up to find it."""
+    """The name of a new MLflow experiment, with MLflow set up to find it."""
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(tracking_database)
     name = request.node.nodeid
@@ -44,13 +44,13 @@ def experiment(tracking_database: str, tmp_path: Path, request: pytest.FixtureRe
 
 
 def _scope(fixture_name: str, config: pytest.Config) -> str:
-    """Anew for each test where mutants are tried: mutmut runs the tests that call the mutant themselves."""
+    """Return the scope: per test where mutants are tried, since mutmut runs the tests that call the mutant."""
     return "function" if config.getoption("--hypothesis-profile") == "mutation" else "session"
 
 
 @pytest.fixture(scope=_scope)  # type: ignore[arg-type]
 def once() -> Once:
-    """Made once; the fixtures below hand out copies."""
+    """Made once; the fixtures below return copies."""
     return Once()
 
 
@@ -83,7 +83,7 @@ def options() -> UncertaintyOptions:
 
 @pytest.fixture
 def uncertainty(once: Once) -> dict[str, Any]:
-    """What reporting says of `oof` and `baseline`."""
+    """The uncertainty of `oof` and its difference to `baseline`."""
     return deepcopy(once.uncertainty)
 
 
@@ -95,7 +95,7 @@ def baselines(once: Once) -> pd.DataFrame:
 
 @pytest.fixture
 def cv_outcome(once: Once) -> dict[str, Any]:
-    """What the training leaves for `folds`."""
+    """What cv_training saves for `folds`."""
     return deepcopy(once.cv_outcome)
 
 
@@ -106,7 +106,7 @@ def summary(once: Once) -> dict[str, Any]:
 
 @pytest.fixture
 def summarised(once: Once) -> Callable[[Folds], dict[str, Any]]:
-    """Summary of other folds, with the outcome that belongs to them."""
+    """Summarises other folds, with the outcome that belongs to them."""
     return lambda folds: summarise(pd.concat(folds), outcome_of(folds), DATA_STATISTICS, once.criteria)
 
 

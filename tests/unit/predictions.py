@@ -1,4 +1,4 @@
-"""Generated predictions of a cross-validation, and what the other pipelines would have left beside them."""
+"""Generated predictions of a cross-validation, and the other inputs of the reporting pipeline."""
 
 from functools import cached_property
 from typing import Any
@@ -42,11 +42,13 @@ DATA_STATISTICS: dict[str, Any] = {
     "counts": {"expected": {"posts": 60, "criteria": 9, "pairs": 540}, "override_reason": None},
 }
 
+DESCRIPTIONS = {"tfidf": "a regression on counted words", "embedding": "a regression on hidden states"}
+
 Folds = list[pd.DataFrame]
 
 
 class Once:
-    """The unspoilt frames and what follows from them, each made when a test first asks for it."""
+    """The unchanged tables and what is computed from them, each made when a test first needs it."""
 
     @cached_property
     def criteria(self) -> pd.DataFrame:
@@ -77,7 +79,8 @@ class Once:
     @cached_property
     def summary(self) -> dict[str, Any]:
         summary = summarise(self.oof, self.cv_outcome, DATA_STATISTICS, self.criteria)
-        return {**summary, "learned_baselines": summarise_baselines(self.baselines, self.oof, self.criteria)}
+        learned = summarise_baselines(self.baselines, self.oof, self.criteria, DESCRIPTIONS)
+        return {**summary, "learned_baselines": learned}
 
     @cached_property
     def uncertainty(self) -> dict[str, Any]:
@@ -85,7 +88,7 @@ class Once:
 
 
 def worse(oof: pd.DataFrame) -> pd.DataFrame:
-    """The same pairs in another order, with noise in the scores."""
+    """Return the same pairs in another order, with noise in the scores."""
     logit = oof["logit"] + np.random.default_rng(7).normal(scale=2, size=len(oof))
     frame = oof.assign(logit=logit, probability=1 / (1 + np.exp(-logit)))
     frame["prediction"] = predict_labels(frame["probability"], frame["threshold"])
@@ -112,7 +115,7 @@ def _fold(fold: int, criteria: pd.DataFrame, rng: np.random.Generator) -> pd.Dat
 
 
 def _baseline(oof: pd.DataFrame, name: str, seed: int) -> pd.DataFrame:
-    """The model's own predictions with noise, the rows in another order."""
+    """Return the model's predictions with noise, the rows in another order."""
     logit = oof["logit"] + np.random.default_rng(seed).normal(scale=1 + seed, size=len(oof))
     probability = 1 / (1 + np.exp(-logit))
     prediction = predict_labels(probability, oof["threshold"])
@@ -121,7 +124,7 @@ def _baseline(oof: pd.DataFrame, name: str, seed: int) -> pd.DataFrame:
 
 
 def outcome_of(folds: Folds) -> dict[str, Any]:
-    """What the training leaves; the best dev F1 is fold 3's, whatever the held-out folds say."""
+    """Return what cv_training saves; fold 3 has the best dev F1, but not the best held-out F1."""
     results = [
         {
             "fold": fold,

@@ -1,9 +1,9 @@
-"""Evaluation: what the predictions on held-out pairs are worth, as numbers.
+"""Evaluation: the scores of predictions on held-out pairs, as numbers.
 
-Rooms: `checks` (what every metric asks of its input); `calibration`, `thresholds` and `decision` (from a logit to a
-prediction); `oof` (the out-of-fold table); `metrics`, `protocols`, `slices`, `trivial` and `baselines`; `weighted`,
-`resampling` and `uncertainty` (intervals and paired differences); `label_audit`; `aggregate` (fold tables and the
-cross-validation summary) and `comparison` (two of them); `figures` (which gathers `figures_scores`, `figures_criteria`
-and `figures_training`), `report` (Markdown), `report_page` (the same as one HTML file, with the figures drawn) and
-`model_card`.
+- From a logit to a prediction: `calibration`, `thresholds`, `decision`.
+- The out-of-fold table and its checks: `oof`, `arrays`.
+- Metrics: `metrics` (the table of all metrics), `protocols`, `slices`, `trivial`, `baseline_scores`.
+- Intervals and paired differences: `counts`, `weighted`, `resampling`, `uncertainty`.
+- Summaries: `aggregate` (fold tables and the cross-validation summary), `comparison` (two cross-validations),
+  `label_audit`.
 """

@@ -1,19 +1,19 @@
-"""From the out-of-fold table and the folds' results to the cross-validation summary."""
+"""The cross-validation summary, from the out-of-fold table and the results of the folds."""
 
 from collections.abc import Sequence
 from math import isclose
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 
 from mentallam.errors import MentallamError
 from mentallam.evaluation.metrics import (
-    FoldMetrics,
+    PairMetrics,
     criterion_metrics,
     held_out_metrics,
     macro_f1,
     mean_and_std,
-    pair_metrics,
+    table_metrics,
 )
 from mentallam.evaluation.protocols import protocol_predictions
 from mentallam.evaluation.slices import explicit_negatives, slice_metrics
@@ -22,10 +22,10 @@ from mentallam.evaluation.trivial import trivial_tables
 
 
 def aggregate_folds(fold_results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | int | None]]:
-    """Mean and sample standard deviation over folds of every metric.
+    """Compute mean and sample standard deviation over folds of every metric.
 
     Args:
-        fold_results: One per fold, each with `metrics`: metric name to value or None; the same names in all.
+        fold_results: One per fold, each with `metrics`: metric name to value or None, with the same names in all.
 
     Returns:
         Metric name to {mean, std, n}; n is the number of folds in which the metric is defined.
@@ -36,18 +36,18 @@ def aggregate_folds(fold_results: Sequence[dict[str, Any]]) -> dict[str, dict[st
 
 
 def best_fold(fold_results: Sequence[dict[str, Any]]) -> int:
-    """Return the fold with the best F1 on its inner dev split; of equals the lowest. The held-out fold has no say.
+    """Return the fold with the best F1 on its inner dev split, the lowest of equals; held-out scores are not used.
 
     Args:
-        fold_results: One per fold, each with `fold` and `dev_f1`; a fold whose dev F1 is None is taken only where no
-            fold has one.
+        fold_results: One per fold, each with `fold` and `dev_f1`; a fold whose dev F1 is None is best only if
+            no fold has one.
     """
     results = [result for result in fold_results if result["dev_f1"] is not None] or fold_results
     return int(min(results, key=lambda result: (-(result["dev_f1"] or 0), result["fold"]))["fold"])
 
 
-def fold_metrics(oof: pd.DataFrame) -> dict[int, FoldMetrics]:
-    """The metrics of each held-out fold, at the fold's own threshold.
+def fold_metrics(oof: pd.DataFrame) -> dict[int, PairMetrics]:
+    """Compute the metrics of each held-out fold at the threshold of that fold.
 
     Args:
         oof: The out-of-fold table.
@@ -61,20 +61,19 @@ def fold_metrics(oof: pd.DataFrame) -> dict[int, FoldMetrics]:
 def summarise(
     oof: pd.DataFrame, cv_outcome: dict[str, Any], data_statistics: dict[str, Any], criteria: pd.DataFrame
 ) -> dict[str, Any]:
-    """Everything that is reported about one cross-validation; all metrics come from the out-of-fold table.
+    """Summarise one cross-validation; all metrics come from the out-of-fold table.
 
     Args:
         oof: The out-of-fold table of the run.
-        cv_outcome: cv_run_id, n_folds, best_fold and folds, as the training left them.
-        data_statistics: Of the corpus the folds were made from: n_pairs, and synthetic and data_hash, which
-            are passed on.
+        cv_outcome: cv_run_id, n_folds, best_fold and folds, as cv_training saved them.
+        data_statistics: Statistics of the corpus the folds were made from: n_pairs, synthetic, data_hash.
         criteria: Columns criterion_id, symptom, criterion.
 
     Returns:
         A JSON-serialisable summary: counts, `metrics` (mean and std over folds), `pooled` (all pairs, each at
-        its fold's threshold), `protocols`, `selection_optimism` and `cross_fitted_difference` (in mean F1,
-        against honest), `baselines`, `per_criterion`, `macro_f1`, `slices`, `explicit_negatives`, `folds`, `best_fold`.
-        Nothing is rounded; None stands where a metric is not defined.
+        its fold's threshold), `protocols`, `selection_optimism` and `cross_fitted_difference` (mean F1 minus
+        that of honest), `baselines`, `per_criterion`, `macro_f1`, `slices`, `explicit_negatives`, `folds`, `best_fold`.
+        Nothing is rounded; a metric that is not defined is None.
 
     Raises:
         MentallamError: The table belongs to another run or other data, or has a criterion that is not listed.
@@ -96,25 +95,22 @@ def summarise(
         "n_pairs": len(oof),
         "n_positive": int(oof["label"].sum()),
         "best_fold": cv_outcome["best_fold"],
-        "metrics": aggregate_folds([{"metrics": own} for own in metrics.values()]),
+        "metrics": aggregate_folds([{"metrics": of_fold} for of_fold in metrics.values()]),
         "selection_optimism": mean_f1["same_fold"] - mean_f1["honest"],
         "cross_fitted_difference": mean_f1["cross_fitted"] - mean_f1["honest"],
-        "pooled": pair_metrics(oof["label"], oof["probability"], oof["prediction"]),
+        "pooled": table_metrics(oof),
         "protocols": protocols,
-        "baselines": {
-            name: pair_metrics(own["label"], own["probability"], own["prediction"])
-            for name, own in trivial_tables(oof).items()
-        },
+        "baselines": {name: table_metrics(table) for name, table in trivial_tables(oof).items()},
         "per_criterion": per_criterion,
         "macro_f1": macro_f1(per_criterion),
         "slices": slice_metrics(oof),
         "explicit_negatives": explicit_negatives(oof),
-        "folds": [_fold_row(results[fold], oof[oof["fold"] == fold], own) for fold, own in metrics.items()],
+        "folds": [_fold_row(results[fold], oof[oof["fold"] == fold], metrics[fold]) for fold in metrics],
     }
 
 
 def protocol_metrics(oof: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Precision, recall and F1 under each protocol of `protocols.protocol_predictions`.
+    """Compute precision, recall and F1 under each protocol of `protocols.protocol_predictions`.
 
     Args:
         oof: The out-of-fold table.
@@ -126,10 +122,7 @@ def protocol_metrics(oof: pd.DataFrame) -> dict[str, dict[str, Any]]:
     table = {}
     for protocol, prediction in protocol_predictions(oof).items():
         decided = oof.assign(prediction=prediction)
-        pooled, *folds = (
-            cast(dict[str, Any], pair_metrics(own["label"], own["probability"], own["prediction"]))
-            for own in (decided, *(own for _, own in decided.groupby("fold")))
-        )
+        pooled, *folds = map(table_metrics, (decided, *(pairs for _, pairs in decided.groupby("fold"))))
         table[protocol] = {
             "pooled": {name: pooled[name] for name in names},
             "mean": {name: mean_and_std(fold[name] for fold in folds) for name in names},
@@ -138,16 +131,16 @@ def protocol_metrics(oof: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def threshold_summary(summary: dict[str, Any], rule: str) -> dict[str, Any]:
-    """The thresholds of a cross-validation and where they come from.
+    """Summarise the thresholds of a cross-validation and how they were chosen.
 
     Args:
         summary: As `summarise` returns it.
         rule: How they were chosen, in words.
 
     Returns:
-        cv_run_id, chosen_by, `folds` (fold to the common threshold), `by_criterion` (fold to criterion to its own;
-        empty where there is one for all), `calibration` (fold to slope and intercept), `same_fold` (fold to the
-        F1-optimal threshold on the held-out pairs themselves), mean and std over `folds`.
+        cv_run_id, chosen_by, `folds` (fold to the common threshold), `by_criterion` (fold to criterion to threshold;
+        empty where all criteria have the common one), `calibration` (fold to slope and intercept), `same_fold` (fold
+        to the F1-optimal threshold on its held-out pairs), mean and std over `folds`.
     """
     chosen = {str(fold["fold"]): fold["threshold"] for fold in summary["folds"]}
     spread = mean_and_std(chosen.values())
@@ -165,39 +158,39 @@ def threshold_summary(summary: dict[str, Any], rule: str) -> dict[str, Any]:
     }
 
 
-def _check_same_run(metrics: dict[int, FoldMetrics], results: dict[int, dict[str, Any]]) -> None:
-    """Refuse a table whose folds or scores are not those of the training: one of the two is stale."""
+def _check_same_run(metrics: dict[int, PairMetrics], results: dict[int, dict[str, Any]]) -> None:
+    """Refuse a table whose folds or scores differ from the training's: one of them is stale."""
     if set(metrics) != set(results):
         raise MentallamError(
             f"The out-of-fold table has the folds {sorted(metrics)}, the training reports {sorted(results)}: "
-            "run cv_training again for all folds."
+            "run cv_training again for all folds"
         )
-    for fold, own in metrics.items():
-        if not isclose(own["f1"], results[fold]["metrics"]["f1"], abs_tol=1e-9):
+    for fold, of_fold in metrics.items():
+        if not isclose(of_fold["f1"], results[fold]["metrics"]["f1"], abs_tol=1e-9):
             raise MentallamError(
                 f"The predictions of fold {fold} have another F1 than the training reports: they come from "
-                "another run; run cv_training again for all folds."
+                "another run; run cv_training again for all folds"
             )
 
 
 def _check_complete(oof: pd.DataFrame, data_statistics: dict[str, Any]) -> None:
-    """Every pair of the corpus was predicted: together with a table that has none twice, exactly once."""
+    """Refuse a table without every pair of the corpus; the table holds no pair twice, so each is there once."""
     if len(oof) != data_statistics["n_pairs"]:
         raise MentallamError(
             f"The out-of-fold table holds {len(oof)} pairs, the data {data_statistics['n_pairs']}: "
-            "the data changed after the training; run cv_training again for all folds."
+            "the data changed after the training; run cv_training again for all folds"
         )
 
 
-def _fold_row(result: dict[str, Any], pairs: pd.DataFrame, metrics: FoldMetrics) -> dict[str, Any]:
-    """One row of the fold table: how the fold was trained, what it was scored on, and how well."""
+def _fold_row(result: dict[str, Any], pairs: pd.DataFrame, metrics: PairMetrics) -> dict[str, Any]:
+    """Return one row of the fold table: how the fold was trained, what it was scored on, and its metrics."""
     return {
         "fold": result["fold"],
         "run_id": result["run_id"],
         "checkpoint": result["checkpoint"],
         "best_epoch": result["best_epoch"],
         "epochs": result["epochs"],
-        "selected_by": result.get("selected_by"),  # older runs don't say
+        "selected_by": result.get("selected_by"),  # older runs lack it
         "seconds": result["seconds"],
         "dev_f1": result["dev_f1"],
         **result["decision"],

@@ -1,4 +1,4 @@
-"""What every metric asks of labels and probabilities before it counts anything."""
+"""Checks and types of the arrays that every metric reads: labels and probabilities."""
 
 from typing import TypeAlias
 
@@ -13,24 +13,26 @@ Probabilities: TypeAlias = NDArray[np.float64]
 
 
 def checked_labels(labels: ArrayLike) -> Labels:
-    """Labels as an int8 array.
+    """Return labels as an int8 array.
 
     Args:
         labels: 0 (unmatched) or 1 (matched), shape (n,), any numeric or boolean type.
 
     Raises:
-        MentallamError: No pair at all, or a label that is neither 0 nor 1.
+        MentallamError: No pair, or a label that is neither 0 nor 1.
     """
     values = np.asarray(labels)
     if values.size == 0:
-        raise MentallamError("There is no pair to evaluate: the fold or table is empty; make the folds anew.")
+        raise MentallamError(
+            "There is no pair to evaluate: the fold or table is empty; run data_processing again to make the folds"
+        )
     if not np.isin(values, (0, 1)).all():
-        raise MentallamError("A label to evaluate is neither 0 nor 1; check the label column of the pairs.")
+        raise MentallamError("A label to evaluate is neither 0 nor 1; check the label column of the pairs")
     return values.astype(np.int8)
 
 
 def has_one_label(labels: ArrayLike) -> bool:
-    """Return whether all pairs have the same label: such pairs tell no threshold, epoch or fold from another.
+    """Return whether all pairs have the same label: no threshold, epoch or fold can then be chosen by them.
 
     Args:
         labels: 0 or 1, shape (n,).
@@ -42,10 +44,10 @@ def has_one_label(labels: ArrayLike) -> bool:
 
 
 def checked_pairs(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Labels, Probabilities]:
-    """Labels and probabilities as arrays of fixed types.
+    """Return labels and probabilities as arrays of fixed types.
 
-    Everything compares probabilities as float64: a float32 probability and a threshold of 0.37 would else
-    meet in float32 here and in float64 there, and the same pair could get two predictions.
+    Probabilities are compared as float64 everywhere. Otherwise a float32 probability and a threshold of 0.37 could be
+    compared in float32 in one place and in float64 in another, and the same pair would get two predictions.
 
     Args:
         labels: 0 or 1, shape (n,).
@@ -55,7 +57,7 @@ def checked_pairs(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Labels, 
         int8 labels and float64 probabilities, both of shape (n,).
 
     Raises:
-        MentallamError: No pair, a label that is not 0 or 1, or a probability that is no number from 0 to 1.
+        MentallamError: No pair, a label that is not 0 or 1, or a probability that is not a number from 0 to 1.
         ValueError: The two differ in length.
     """
     check_consistent_length(labels, probabilities)
@@ -64,6 +66,6 @@ def checked_pairs(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Labels, 
     if not ((scores >= 0) & (scores <= 1)).all():
         raise MentallamError(
             "A probability to evaluate is not a number from 0 to 1: the training has probably diverged; "
-            "try again with a smaller learning rate."
+            "lower training.learning_rate and train again"
         )
     return targets, scores

@@ -1,5 +1,6 @@
-"""Learned baselines in the report: their tables are checked against the model's, and measured by the same functions."""
+"""Scores of the learned baselines, whose tables are checked against the model's and scored by the same functions."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -7,12 +8,12 @@ import pandera.pandas as pa
 
 from mentallam.errors import MentallamError
 from mentallam.evaluation.aggregate import aggregate_folds, fold_metrics
-from mentallam.evaluation.metrics import criterion_metrics, pair_metrics
+from mentallam.evaluation.metrics import criterion_metrics, table_metrics
 from mentallam.evaluation.oof import OOF_SCHEMA
 from mentallam.evaluation.thresholds import predict_labels
 
 BASELINE_SCHEMA = OOF_SCHEMA.add_columns({"post_tokens": pa.Column(int, pa.Check.ge(0)), "model": pa.Column(str)})
-"""The out-of-fold table's columns and the baseline's name under `model`; none may hold a post's text."""
+"""The columns of the out-of-fold table, and `model`, the baseline's name; none may hold a post's text."""
 
 _DTYPES = {
     **dict.fromkeys(("post_id", "criterion_id", "group", "model"), "str"),
@@ -24,41 +25,43 @@ _DTYPES = {
 
 
 def no_baselines() -> pd.DataFrame:
-    """The table of a run without baselines: the schema's columns and types, no row."""
+    """Return the table of a run without baselines: the schema's columns and types, no row."""
     return pd.DataFrame({name: pd.Series(dtype=_DTYPES[name]) for name in BASELINE_SCHEMA.columns})
 
 
 def baseline_fold_metrics(baselines: pd.DataFrame) -> dict[str, dict[str, dict[str, float | int | None]]]:
-    """Mean and standard deviation over folds of every metric of each baseline.
+    """Compute mean and standard deviation over folds of every metric of each baseline.
 
     Args:
         baselines: Columns of `BASELINE_SCHEMA`; may have no row.
 
     Returns:
-        Baseline to what `aggregate_folds` gives, in the order of the table.
+        Baseline to the result of `aggregate_folds`, in the order of the table.
     """
     return {
-        str(name): aggregate_folds([{"metrics": metrics} for metrics in fold_metrics(own).values()])
-        for name, own in baselines.groupby("model", sort=False)
+        str(name): aggregate_folds([{"metrics": metrics} for metrics in fold_metrics(table).values()])
+        for name, table in baselines.groupby("model", sort=False)
     }
 
 
 def summarise_baselines(
-    baselines: pd.DataFrame, oof: pd.DataFrame, criteria: pd.DataFrame
+    baselines: pd.DataFrame, oof: pd.DataFrame, criteria: pd.DataFrame, descriptions: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """The learned baselines of a cross-validation, by the same functions as the model's own figures.
+    """Summarise the learned baselines of a cross-validation by the same functions as the model.
 
     Args:
         baselines: Columns of `BASELINE_SCHEMA`; may have no row.
         oof: The out-of-fold table of the model.
         criteria: Columns criterion_id, symptom, criterion.
+        descriptions: Baseline to what it is, in words.
 
     Returns:
-        Baseline to `metrics` (mean and std over folds), `pooled` (all pairs, each at its fold's threshold) and
-        `per_criterion`; JSON-serialisable, nothing rounded.
+        Baseline to `description` (None for a baseline of an older version that is not described), `metrics` (mean and
+        std over folds), `pooled` (all pairs, each at its fold's threshold) and `per_criterion`; JSON-serialisable,
+        nothing rounded.
 
     Raises:
-        MentallamError: A table that breaks the schema, or that was made from other pairs or folds than the model's.
+        MentallamError: A table that breaks the schema, or that holds other pairs or folds than the model's.
     """
     try:
         BASELINE_SCHEMA.validate(baselines, lazy=True)
@@ -66,27 +69,28 @@ def summarise_baselines(
         first = errors.failure_cases.iloc[0]
         column = first["failure_case"] if pd.isna(first["column"]) else first["column"]
         raise MentallamError(
-            f"The baseline predictions break the rule {first['check']} at column {column!r}; run cv_training again."
+            f"The baseline predictions break the rule {first['check']} at column {column!r}; run cv_training again"
         ) from None
     facts = ["post_id", "criterion_id", "fold", "label"]
     expected = oof[facts].sort_values(facts, ignore_index=True).to_numpy()
-    for name, own in baselines.groupby("model", sort=False):
-        found = own[facts].sort_values(facts, ignore_index=True).to_numpy()
+    for name, table in baselines.groupby("model", sort=False):
+        found = table[facts].sort_values(facts, ignore_index=True).to_numpy()
         if found.shape != expected.shape or (found != expected).any():
             raise MentallamError(
                 f"The predictions of the baseline {name!r} are of other pairs or folds than the model's: "
-                "the data changed after one of the two; run cv_training again for all folds."
+                "the data changed after one of them was made; run cv_training again for all folds"
             )
-        if (own["prediction"] != predict_labels(own["probability"], own["threshold"])).any():
+        if (table["prediction"] != predict_labels(table["probability"], table["threshold"])).any():
             raise MentallamError(
-                f"The predictions of the baseline {name!r} contradict their threshold; run cv_training again."
+                f"The predictions of the baseline {name!r} contradict their threshold; run cv_training again"
             )
     metrics = baseline_fold_metrics(baselines)
     return {
         str(name): {
+            "description": descriptions.get(str(name)),
             "metrics": metrics[str(name)],
-            "pooled": pair_metrics(own["label"], own["probability"], own["prediction"]),
-            "per_criterion": criterion_metrics(own, criteria),
+            "pooled": table_metrics(table),
+            "per_criterion": criterion_metrics(table, criteria),
         }
-        for name, own in baselines.groupby("model", sort=False)
+        for name, table in baselines.groupby("model", sort=False)
     }

@@ -1,4 +1,4 @@
-"""Calibration: from logits to probabilities that mean what they say, and how far they are from it."""
+"""Calibration: from logits to probabilities, and the distance between probabilities and observed shares."""
 
 import logging
 from dataclasses import dataclass
@@ -14,11 +14,9 @@ from mentallam.evaluation.arrays import Probabilities, checked_labels, checked_p
 
 logger = logging.getLogger(__name__)
 
-METHODS = ("none", "temperature", "platt")
-
 _WHY_NO_SLOPE = {
     "platt": "The dev pairs are ranked no better than by chance",
-    # Well ranked logits may be shifted so far that turning them around fits better than any temperature.
+    # Well-ranked logits may be shifted so far that a negative slope fits better than any temperature.
     "temperature": "No temperature fits the dev pairs (decision.calibration=platt can also shift them)",
 }
 
@@ -31,17 +29,17 @@ class Calibration:
     intercept: float = 0.0
 
     def probabilities(self, logits: ArrayLike) -> Probabilities:
-        """Calibrated probabilities of label 1, (n,) float64, of logits (n,)."""
+        """Return calibrated probabilities of label 1, (n,) float64, for logits, (n,)."""
         calibrated: Probabilities = expit(self.slope * np.asarray(logits, np.float64) + self.intercept)
         return calibrated
 
 
 def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike) -> Calibration:
-    """Fits a calibration by maximum likelihood.
+    """Fit a calibration by maximum likelihood.
 
     `temperature` is a slope alone (Guo et al. 2017, arXiv 1706.04599), `platt` slope and intercept, with Platt's
     targets (Platt 1999, "Probabilistic outputs for support vector machines"): (n+ + 1) / (n+ + 2) for a matched
-    pair and 1 / (n- + 2) for an unmatched one, which keep the fit finite where the labels can be told apart.
+    pair and 1 / (n- + 2) for an unmatched one, which keep the fit finite where the logits separate the labels.
 
     Args:
         method: none, temperature or platt.
@@ -49,8 +47,8 @@ def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike) -> Calibr
         logits: Shape (n,).
 
     Returns:
-        The calibration; the identity for `none`, and, with a warning, where all labels are the same. Where the fit
-        would turn the order of pairs around the slope stays 1, with a warning, and `platt` only shifts the mean.
+        The calibration; the identity for `none` and, with a warning, where all labels are the same. Where the fit
+        would reverse the order of the pairs, the slope stays 1, with a warning, and `platt` only shifts the mean.
 
     Raises:
         MentallamError: No pair, or a label that is not 0 or 1.
@@ -59,11 +57,11 @@ def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike) -> Calibr
     if method == "none":
         return Calibration()
     if not positive.any() or positive.all():
-        logger.warning("All dev pairs have the same label, so probabilities are left as they are.")
+        logger.warning("All dev pairs have the same label, so probabilities are not calibrated")
         return Calibration()
     target = np.where(positive, (positive.sum() + 1) / (positive.sum() + 2), 1 / ((~positive).sum() + 2))
     # A target t between the labels is a matched pair of weight t and an unmatched one of weight 1 - t.
-    # In units of their spread: the solver stops at a small gradient, which small logits have from the start.
+    # Logits are divided by their spread: the solver stops at a small gradient, which small logits have from the start.
     centre = scores.mean() if method == "platt" else 0.0
     spread = max(float(np.sqrt(np.mean((scores - centre) ** 2))), 1e-6)
     standardised = (scores - centre) / spread
@@ -74,29 +72,29 @@ def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike) -> Calibr
     )
     slope = float(fitted.coef_[0, 0]) / spread
     if slope <= 0:
-        logger.warning("%s; the slope stays 1.", _WHY_NO_SLOPE[method])
+        logger.warning("%s; the slope stays 1", _WHY_NO_SLOPE[method])
         return Calibration(1.0, _shift_to_rate(scores, float(target.mean())) if method == "platt" else 0.0)
     return Calibration(slope, float(np.ravel(fitted.intercept_)[0]) - slope * float(centre))
 
 
 def _shift_to_rate(scores: NDArray[np.float64], rate: float) -> float:
-    """The intercept at which the mean probability is the rate."""
+    """Find the intercept at which the mean probability is the rate."""
     reach = float(np.abs(scores).max()) + 40.0  # a mean probability of about 0 or 1
     return float(brentq(lambda intercept: expit(scores + intercept).mean() - rate, -reach, reach))
 
 
 def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> pd.DataFrame:
-    """Mean probability against observed share of matches in bins of equally many pairs.
+    """Compare mean probability and observed share of positive pairs in bins of equally many pairs.
 
-    Equal mass, since with one match in ten nearly all pairs would fall into the first of ten bins of equal width.
+    With one positive pair in ten, nearly all pairs would fall into the first of ten bins of equal width.
 
     Args:
         labels: 0 or 1, shape (n,).
         probabilities: From 0 to 1, shape (n,).
-        bins: How many; fewer where pairs have equal probabilities, which are never torn apart.
+        bins: Number of bins; fewer where pairs have equal probabilities, which always share a bin.
 
     Returns:
-        Columns n, probability (mean), observed (share of label 1), in rising order of probability.
+        Columns n, probability (mean), observed (share of label 1), in ascending order of probability.
 
     Raises:
         MentallamError: No pair, or a value out of range.
@@ -104,7 +102,7 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> 
     labels, probabilities = checked_pairs(labels, probabilities)
     table = pd.DataFrame({"label": labels, "probability": probabilities})
     bin_of_pair = pd.qcut(table["probability"], min(bins, len(table)), duplicates="drop", labels=False)
-    # One probability for all is no bin at all to pandas.
+    # Where all probabilities are equal, pandas makes no bin.
     grouped = table.groupby(bin_of_pair.fillna(0))
     return pd.DataFrame(
         {"n": grouped.size(), "probability": grouped["probability"].mean(), "observed": grouped["label"].mean()}
@@ -112,10 +110,10 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> 
 
 
 def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float:
-    """Mean distance between probability and observed share over the bins of `reliability`, each weighed by its pairs.
+    """Average the distance between probability and observed share over the bins of `reliability`, weighted by pairs.
 
-    Equal-mass bins (Nixon et al. 2019, arXiv 1904.01685). It is above 0 even for a perfect model, the more so the
-    fewer pairs a bin has.
+    Bins hold equally many pairs (Nixon et al. 2019, arXiv 1904.01685). Even a perfect model has an error above 0; it
+    grows as the pairs per bin become fewer.
 
     Args:
         labels: 0 or 1, shape (n,).

@@ -1,4 +1,4 @@
-"""Two cross-validations of the same data beside each other: figures, paired differences, and how sure they are."""
+"""Comparison of two cross-validations of the same data: figures, paired differences and intervals."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +12,12 @@ from mentallam.evaluation.uncertainty import compare_tables
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """A cross-validation as its MLflow run keeps it.
+    """A cross-validation as its MLflow run stores it.
 
     Attributes:
-        run_id: The run.
+        run_id: MLflow id of the run.
         oof: Its out-of-fold table.
-        data_statistics: Of the corpus.
+        data_statistics: Statistics of the corpus.
         model: Name of the base model.
     """
 
@@ -40,19 +40,19 @@ def compare_runs(first: ReportedRun, second: ReportedRun, options: UncertaintyOp
         `uncertainty.compare_tables` returns.
 
     Raises:
-        MentallamError: It is the same run twice, or the data, the pairs or the groups are not the same.
+        MentallamError: Both are the same run, or their data, pairs or groups differ.
     """
     if first.run_id == second.run_id:
-        raise MentallamError(f"first and second are the same run, {first.run_id}; name two")
+        raise MentallamError(f"first and second are the same run, {first.run_id}; name two different runs")
     hashes = [run.data_statistics["data_hash"] for run in (first, second)]
     if hashes[0] != hashes[1]:
         raise MentallamError(
-            f"the runs {first.run_id} and {second.run_id} were made with other data (data hashes {hashes[0][:12]} and "
-            f"{hashes[1][:12]}), so their pairs can't be compared; train both on the same"
+            f"the runs {first.run_id} and {second.run_id} have different data (data hashes {hashes[0][:12]} and "
+            f"{hashes[1][:12]}), so their pairs can't be compared; train both on the same data"
         )
-    named = {"first": first, "second": second}
+    runs = {"first": first, "second": second}
     return {
-        "runs": {name: {"cv_run_id": run.run_id, "model": run.model} for name, run in named.items()},
+        "runs": {name: {"cv_run_id": run.run_id, "model": run.model} for name, run in runs.items()},
         **{name: first.data_statistics[name] for name in ("data_hash", "corpus", "synthetic")},
         **compare_tables(first.oof, second.oof, options),
     }

@@ -1,4 +1,4 @@
-"""From a logit to a decision: calibration and thresholds, all of it fitted on one table of pairs, the dev split's."""
+"""From a logit to a decision: calibration and thresholds, both fitted on the pairs of a dev split."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -22,15 +22,15 @@ class Thresholds:
     """The probability from which a pair counts as matched.
 
     Attributes:
-        common: For every criterion that has none of its own.
-        by_criterion: Criterion id to its own.
+        common: For every criterion that is not in `by_criterion`.
+        by_criterion: Criterion id to threshold.
     """
 
     common: float
     by_criterion: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, criterion_ids: Sequence[str]) -> NDArray[np.float64]:
-        """The threshold of each pair, (n,), by its criterion."""
+        """Return the threshold of each pair, (n,), by its criterion."""
         return np.array([self.by_criterion.get(criterion, self.common) for criterion in criterion_ids], np.float64)
 
 
@@ -42,7 +42,7 @@ class Decision:
     thresholds: Thresholds
 
     def decide(self, pairs: pd.DataFrame) -> pd.DataFrame:
-        """Adds probability (calibrated), threshold and prediction to pairs with columns criterion_id and logit."""
+        """Add probability (calibrated), threshold and prediction to pairs with columns criterion_id and logit."""
         probability = self.calibration.probabilities(pairs["logit"])
         threshold = self.thresholds.of(pairs["criterion_id"].tolist())
         return pairs.assign(
@@ -50,7 +50,7 @@ class Decision:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for saving."""
+        """Return plain values, for saving."""
         return {
             **asdict(self.calibration),
             "threshold": self.thresholds.common,
@@ -59,7 +59,7 @@ class Decision:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> "Decision":
-        """What `to_dict` made."""
+        """Restore a decision from what `to_dict` returned."""
         return cls(
             Calibration(saved["slope"], saved["intercept"]), Thresholds(saved["threshold"], saved["by_criterion"])
         )
@@ -68,19 +68,19 @@ class Decision:
 def fit_decision(dev: pd.DataFrame, options: DecisionConfig) -> Decision:
     """Fit calibration, then thresholds on the calibrated probabilities, both on the same dev pairs.
 
-    Where all dev pairs have the same label there is nothing to fit: probabilities are the logits' sigmoid, the
-    threshold is 0.5 for all criteria, and a warning is logged.
+    Where all dev pairs have the same label, nothing is fitted: the probability is the logit's sigmoid, the threshold
+    is 0.5 for all criteria, and a warning is logged.
 
     Args:
         dev: Columns criterion_id, label, logit; the pairs of a dev split.
-        options: How.
+        options: Method of calibration, and how thresholds are chosen.
 
     Raises:
         MentallamError: No pair, or a label that is not 0 or 1.
     """
     if has_one_label(dev["label"]):
         logger.warning(
-            "All %d dev pairs are %s, so nothing is fitted: probabilities stay as they are, and the threshold is %s",
+            "All %d dev pairs are %s, so nothing is fitted: probabilities are not calibrated, and the threshold is %s",
             len(dev),
             "matched" if dev["label"].iloc[0] else "unmatched",
             NO_POSITIVES_THRESHOLD,
@@ -94,18 +94,18 @@ def fit_decision(dev: pd.DataFrame, options: DecisionConfig) -> Decision:
 def choose_thresholds(
     criterion_ids: ArrayLike, labels: ArrayLike, probabilities: Probabilities, options: DecisionConfig
 ) -> Thresholds:
-    """The best threshold of all pairs and, if the options say so, one per criterion, drawn towards it.
+    """Choose the best threshold of all pairs and, with scope per_criterion, one per criterion, shrunk towards it.
 
-    A criterion's own best threshold t hangs on its n+ matched pairs; where these are few it is mostly noise. So it
-    counts as n+ / (n+ + k) and the common threshold as k / (n+ + k), with k = `options.prior_strength`: the mean of a
-    normal prior around the common threshold that is worth k matched pairs (empirical Bayes with k given, not estimated;
-    Efron and Morris 1975).
+    The best threshold of a criterion depends on its n+ matched pairs; with few of them it is mostly noise. It gets
+    the weight n+ / (n+ + k) and the common threshold k / (n+ + k), with k = `options.prior_strength`: the posterior
+    mean under a normal prior around the common threshold that is worth k matched pairs (empirical Bayes with k given,
+    not estimated; Efron and Morris 1975).
 
     Args:
         criterion_ids: Shape (n,).
         labels: 0 or 1, shape (n,).
         probabilities: From 0 to 1, shape (n,).
-        options: scope, prior_strength and what makes a threshold good.
+        options: scope, prior_strength and the rule that thresholds are chosen by.
     """
     rule = threshold_rule(options)
     common = best_threshold(labels, probabilities, rule).threshold
@@ -113,27 +113,27 @@ def choose_thresholds(
         return Thresholds(common)
     table = pd.DataFrame({"criterion_id": criterion_ids, "label": labels, "probability": probabilities})
     by_criterion = {}
-    for criterion_id, own in table.groupby("criterion_id"):
-        positives = int(own["label"].sum())
+    for criterion_id, rows in table.groupby("criterion_id"):
+        positives = int(rows["label"].sum())
         if positives:
             weight = positives / (positives + options.prior_strength)
-            best = best_threshold(own["label"], own["probability"], rule).threshold
+            best = best_threshold(rows["label"], rows["probability"], rule).threshold
             by_criterion[str(criterion_id)] = weight * best + (1 - weight) * common
     return Thresholds(common, by_criterion)
 
 
 def threshold_rule(options: DecisionConfig) -> ThresholdRule:
-    """The rule that the options describe."""
+    """Return the rule by which the options choose a threshold."""
     return ThresholdRule(options.beta, options.min_recall, options.smoothing)
 
 
 def describe(options: DecisionConfig) -> str:
-    """The options in words, for reports."""
+    """Put the options into words, for reports."""
     calibration = {"none": "not calibrated", "temperature": "scaled by a temperature", "platt": "Platt-scaled"}
     scope = "one threshold for all criteria"
     if options.scope == "per_criterion":
         scope = (
-            "a threshold per criterion, drawn to the common one as if that rested on "
+            "a threshold per criterion, shrunk towards the common one as if that rested on "
             f"{options.prior_strength:g} matched pairs"
         )
     return f"probabilities {calibration[options.calibration]}; {scope}, by {threshold_rule(options).describe()}"

@@ -1,7 +1,7 @@
-"""Label audit: pairs whose label confident learning doubts, for an annotator to look at again.
+"""Label audit: pairs whose label confident learning doubts, for an annotator to review.
 
-Each criterion is a yes-no question of its own, so each is audited by itself (Northcutt et al. 2021, JAIR 70,
-arXiv 1911.00068; the library is cleanlab). A doubt says as much about the model as about the label: nothing is changed.
+Each criterion is a separate yes-no question, so each is audited separately (Northcutt et al. 2021, JAIR 70,
+arXiv 1911.00068; the library is cleanlab). A doubt may be the model's error, so no label is changed.
 """
 
 import logging
@@ -17,30 +17,30 @@ COLUMNS = ["post_id", "criterion_id", "fold", "label", "probability", "quality",
 
 
 def audit_labels(oof: pd.DataFrame) -> pd.DataFrame:
-    """Lists the pairs whose label looks wrong, the most suspicious first.
+    """List the pairs whose label looks wrong, the most suspicious first.
 
     Args:
-        oof: Columns post_id, criterion_id, fold, label, probability; the probability is by a model that never saw the
-            pair.
+        oof: Columns post_id, criterion_id, fold, label, probability; the probability comes from a model
+            that never saw the pair.
 
     Returns:
-        One row per suspicious pair, by ids: post_id, criterion_id, fold, label, probability, quality, looks (matched or
-        unmatched). quality is the probability of the label, from 0 (probably wrong) to 1, adjusted by how sure the
-        model is of that label on average in the criterion, so that rare labels don't all look wrong. A criterion
+        One row per suspicious pair, with ids only: post_id, criterion_id, fold, label, probability, quality, looks
+        (matched or unmatched). quality is the probability of the label, from 0 (probably wrong) to 1, adjusted by the
+        model's mean probability of that label in the criterion, so that rare labels don't all look wrong. A criterion
         with fewer than two pairs of a label can't be audited and is named in a warning.
     """
     found, too_few = [], []
-    for criterion_id, own in oof.groupby("criterion_id"):
-        labels, probability = own["label"].to_numpy(dtype=int), own["probability"].to_numpy()
-        if np.bincount(labels, minlength=2).min() < 2:  # cleanlab lets one pair of each label stand, whatever it is
+    for criterion_id, rows in oof.groupby("criterion_id"):
+        labels, probability = rows["label"].to_numpy(dtype=int), rows["probability"].to_numpy()
+        if np.bincount(labels, minlength=2).min() < 2:  # cleanlab never doubts the only pair of a label
             too_few.append(str(criterion_id))
             continue
         probabilities = np.column_stack([1 - probability, probability])
         quality = get_label_quality_scores(labels, probabilities, adjust_pred_probs=True)
         suspicious = find_label_issues(labels, probabilities, n_jobs=1)
-        found.append(own.assign(quality=quality)[suspicious])
+        found.append(rows.assign(quality=quality)[suspicious])
     if too_few:
-        logger.warning("labels of %s can't be audited: fewer than two pairs have one of them", ", ".join(too_few))
+        logger.warning("labels of %s can't be audited: fewer than two pairs have one of the labels", ", ".join(too_few))
     table = pd.concat(found) if found else oof.iloc[:0].assign(quality=np.empty(0))
     table = table.assign(looks=np.where(table["label"] == 1, "unmatched", "matched"))
     return table[COLUMNS].sort_values(["quality", "post_id", "criterion_id"], ignore_index=True)

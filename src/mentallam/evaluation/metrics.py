@@ -1,8 +1,10 @@
-"""Metrics of the positive class over pairs (micro), per criterion, and over folds."""
+"""The table of metrics, and metrics of pairs (micro), per criterion and over folds."""
 
 import statistics
-from collections.abc import Iterable
-from typing import Any, TypedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, TypeAlias
 
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -11,42 +13,174 @@ from sklearn.metrics import (
     average_precision_score,
     balanced_accuracy_score,
     brier_score_loss,
+    f1_score,
     log_loss,
     matthews_corrcoef,
-    precision_recall_fscore_support,
+    precision_score,
+    recall_score,
     roc_auc_score,
 )
 
 from mentallam.errors import MentallamError
-from mentallam.evaluation.arrays import checked_labels, checked_pairs
+from mentallam.evaluation.arrays import Labels, Probabilities, checked_labels, checked_pairs
 from mentallam.evaluation.calibration import expected_calibration_error
+from mentallam.evaluation.counts import (
+    Values,
+    WeightedPairs,
+    accuracy_of,
+    balanced_accuracy_of,
+    f1_of,
+    macro_f1_of,
+    matthews_of,
+    precision_of,
+    recall_of,
+)
 from mentallam.evaluation.thresholds import best_threshold
 
-
-class PairMetrics(TypedDict):
-    """Metrics of a set of pairs; those that can be None are so where all pairs have the same label."""
-
-    precision: float
-    recall: float
-    f1: float
-    accuracy: float
-    balanced_accuracy: float | None
-    mcc: float | None
-    roc_auc: float | None
-    average_precision: float | None
-    brier: float
-    log_loss: float
-    ece: float
+PairMetrics: TypeAlias = dict[str, Any]
+"""Metric name to a float, or to None where the metric needs both labels and all pairs have the same one."""
 
 
-class FoldMetrics(PairMetrics):
-    """Metrics of a held-out fold."""
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
 
-    f1_same_fold: float
+    Attributes:
+        name: Key in files and in MLflow.
+        label: How pages call it.
+        range: From the lowest value to the highest.
+        definition: What it is, with its source; follows "is the" in a sentence.
+        plain: From checked labels, probabilities and predictions, shape (n,) each, to the value; None for a metric
+            that is not one of a single set of pairs.
+        weighted: From the pairs under b weightings to the value under each, shape (b,); None for a metric without
+            intervals.
+        less_is_better: Whether a lower value is better.
+        needs_both_labels: Whether the metric is undefined where all pairs have the same label.
+    """
+
+    name: str
+    label: str
+    range: str
+    definition: str
+    plain: Callable[[Labels, Probabilities, Labels], float] | None = None
+    weighted: Callable[[WeightedPairs], Values] | None = None
+    less_is_better: bool = False
+    needs_both_labels: bool = False
+
+
+METRICS = (
+    Metric(
+        "f1",
+        "F1",
+        "0 to 1",
+        "harmonic mean of precision and recall (van Rijsbergen 1979)",
+        plain=lambda labels, _, predictions: f1_score(labels, predictions, zero_division=0),
+        weighted=lambda pairs: f1_of(pairs.counts),
+    ),
+    Metric(
+        "precision",
+        "precision",
+        "0 to 1",
+        "share of positive pairs among those predicted positive; 0 if none is predicted",
+        plain=lambda labels, _, predictions: precision_score(labels, predictions, zero_division=0),
+        weighted=lambda pairs: precision_of(pairs.counts),
+    ),
+    Metric(
+        "recall",
+        "recall",
+        "0 to 1",
+        "share of the positive pairs that are predicted positive; 0 if there is none",
+        plain=lambda labels, _, predictions: recall_score(labels, predictions, zero_division=0),
+        weighted=lambda pairs: recall_of(pairs.counts),
+    ),
+    Metric(
+        "macro_f1",
+        "macro F1",
+        "0 to 1",
+        "mean F1 over the criteria",
+        weighted=macro_f1_of,
+    ),
+    Metric(
+        "accuracy",
+        "accuracy",
+        "0 to 1",
+        "share of the pairs that are predicted as labelled",
+        plain=lambda labels, _, predictions: accuracy_score(labels, predictions),
+        weighted=lambda pairs: accuracy_of(pairs.counts),
+    ),
+    Metric(
+        "balanced_accuracy",
+        "balanced accuracy",
+        "0 to 1",
+        "mean of the shares of positive and of negative pairs that are predicted as labelled (Brodersen et al. 2010)",
+        plain=lambda labels, _, predictions: balanced_accuracy_score(labels, predictions),
+        weighted=lambda pairs: balanced_accuracy_of(pairs.counts),
+        needs_both_labels=True,
+    ),
+    Metric(
+        "mcc",
+        "Matthews correlation",
+        "-1 to 1",
+        "correlation between label and prediction (Matthews 1975)",
+        plain=lambda labels, _, predictions: matthews_corrcoef(labels, predictions),
+        weighted=lambda pairs: matthews_of(pairs.counts),
+        needs_both_labels=True,
+    ),
+    Metric(
+        "roc_auc",
+        "ROC-AUC",
+        "0 to 1",
+        "probability that a positive pair scores above a negative one; a tie counts half (Hanley and McNeil 1982)",
+        plain=lambda labels, probabilities, _: roc_auc_score(labels, probabilities),
+        weighted=attrgetter("roc_auc"),
+        needs_both_labels=True,
+    ),
+    Metric(
+        "average_precision",
+        "average precision",
+        "0 to 1",
+        "mean precision over the steps of the precision-recall curve, weighted by their gain in recall "
+        "(scikit-learn's definition, without interpolation)",
+        plain=lambda labels, probabilities, _: average_precision_score(labels, probabilities),
+        weighted=attrgetter("average_precision"),
+        needs_both_labels=True,
+    ),
+    Metric(
+        "brier",
+        "Brier score",
+        "0 to 1",
+        "mean squared difference between probability and label (Brier 1950)",
+        plain=lambda labels, probabilities, _: brier_score_loss(labels, probabilities),
+        weighted=attrgetter("brier"),
+        less_is_better=True,
+    ),
+    Metric(
+        "log_loss",
+        "log loss",
+        "0 and above, in nats",
+        "mean negative log-likelihood of the labels (Good 1952)",
+        plain=lambda labels, probabilities, _: log_loss(labels, probabilities, labels=[0, 1]),
+        weighted=attrgetter("log_loss"),
+        less_is_better=True,
+    ),
+    Metric(
+        "ece",
+        "expected calibration error",
+        "0 to 1",
+        "mean distance between probability and share of positive pairs over ten bins of equally many pairs "
+        "(Nixon et al. 2019, arXiv 1904.01685)",
+        plain=lambda labels, probabilities, _: expected_calibration_error(labels, probabilities),
+        less_is_better=True,
+    ),
+)
+"""Every metric, in the order in which pages show them; a metric that is added here is in all of them."""
+
+METRIC = {metric.name: metric for metric in METRICS}
+"""Name to metric."""
 
 
 def pair_metrics(labels: ArrayLike, probabilities: ArrayLike, predictions: ArrayLike) -> PairMetrics:
-    """The metrics of one set of pairs, each pair counting once.
+    """Compute the metrics of one set of pairs; each pair counts once.
 
     Args:
         labels: 0 or 1, shape (n,).
@@ -54,34 +188,27 @@ def pair_metrics(labels: ArrayLike, probabilities: ArrayLike, predictions: Array
         predictions: 0 or 1, shape (n,).
 
     Returns:
-        precision, recall, f1 (of the positive class; 0 without a denominator), accuracy; balanced_accuracy, mcc
-        (Matthews correlation), roc_auc and average_precision (None where all pairs have the same label); brier,
-        log_loss (nats) and ece, of which less is better.
+        Name to value of each of `METRICS` that has a plain form.
 
     Raises:
         MentallamError: No pair, or a value out of range.
     """
     labels, probabilities = checked_pairs(labels, probabilities)
     predictions = checked_labels(predictions)
-    precision, recall, f1, _ = precision_recall_fscore_support(labels, predictions, average="binary", zero_division=0)
     has_both_labels = bool(labels.any() and not labels.all())
-    return {
-        "precision": float(precision),
-        "recall": float(recall),
-        "f1": float(f1),
-        "accuracy": float(accuracy_score(labels, predictions)),
-        "balanced_accuracy": float(balanced_accuracy_score(labels, predictions)) if has_both_labels else None,
-        "mcc": float(matthews_corrcoef(labels, predictions)) if has_both_labels else None,
-        "roc_auc": float(roc_auc_score(labels, probabilities)) if has_both_labels else None,
-        "average_precision": float(average_precision_score(labels, probabilities)) if has_both_labels else None,
-        "brier": float(brier_score_loss(labels, probabilities)),
-        "log_loss": float(log_loss(labels, probabilities, labels=[0, 1])),
-        "ece": expected_calibration_error(labels, probabilities),
+    values = {
+        metric.name: float(metric.plain(labels, probabilities, predictions))
+        if has_both_labels or not metric.needs_both_labels
+        else None
+        for metric in METRICS
+        if metric.plain is not None
     }
+    # Saved summaries have precision and recall before F1, which pages show first.
+    return {name: values[name] for name in dict.fromkeys(("precision", "recall", *values))}
 
 
 def same_fold_f1(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """F1 with the threshold tuned on the very pairs it is reported on: optimistic, kept for comparison only.
+    """Compute F1 at the threshold tuned on the same pairs: optimistic, kept for comparison only.
 
     Args:
         labels: 0 or 1, shape (n,), of one held-out fold.
@@ -93,8 +220,8 @@ def same_fold_f1(labels: ArrayLike, probabilities: ArrayLike) -> float:
     return best_threshold(labels, probabilities).f1
 
 
-def held_out_metrics(pairs: pd.DataFrame) -> FoldMetrics:
-    """All metrics of one held-out fold: `pair_metrics` and `f1_same_fold`.
+def held_out_metrics(pairs: pd.DataFrame) -> PairMetrics:
+    """Compute all metrics of one held-out fold: `pair_metrics` and `f1_same_fold`.
 
     Args:
         pairs: Columns label, probability, prediction; one row per pair of the fold.
@@ -103,13 +230,25 @@ def held_out_metrics(pairs: pd.DataFrame) -> FoldMetrics:
         MentallamError: No pair, or a value out of range.
     """
     return {
-        **pair_metrics(pairs["label"], pairs["probability"], pairs["prediction"]),
+        **table_metrics(pairs),
         "f1_same_fold": same_fold_f1(pairs["label"], pairs["probability"]),
     }
 
 
+def table_metrics(pairs: pd.DataFrame) -> PairMetrics:
+    """Compute `pair_metrics` of a table.
+
+    Args:
+        pairs: Columns label, probability, prediction.
+
+    Raises:
+        MentallamError: No pair, or a value out of range.
+    """
+    return pair_metrics(pairs["label"], pairs["probability"], pairs["prediction"])
+
+
 def criterion_metrics(pairs: pd.DataFrame, criteria: pd.DataFrame) -> list[dict[str, Any]]:
-    """The metrics of each criterion by itself.
+    """Compute the metrics of each criterion separately.
 
     Args:
         pairs: Columns criterion_id, label, probability, prediction; one row per pair.
@@ -122,27 +261,27 @@ def criterion_metrics(pairs: pd.DataFrame, criteria: pd.DataFrame) -> list[dict[
     Raises:
         MentallamError: A criterion that `criteria` does not list, or a value out of range.
     """
-    by_criterion = {str(criterion_id): own for criterion_id, own in pairs.groupby("criterion_id")}
+    by_criterion = {str(criterion_id): rows for criterion_id, rows in pairs.groupby("criterion_id")}
     if unknown := sorted(by_criterion.keys() - set(criteria["criterion_id"])):
         raise MentallamError(
             f"Predictions exist for the criterion {unknown[0]!r}, which the criteria do not list: "
-            "the criteria changed after the training; run cv_training again."
+            "the criteria changed after the training; run cv_training again"
         )
     return [
         {
             "criterion_id": criterion_id,
             "symptom": symptom,
-            "n": len(own),
-            "n_positive": int(own["label"].sum()),
-            **pair_metrics(own["label"], own["probability"], own["prediction"]),
+            "n": len(rows),
+            "n_positive": int(rows["label"].sum()),
+            **table_metrics(rows),
         }
         for criterion_id, symptom in zip(criteria["criterion_id"], criteria["symptom"], strict=True)
-        if (own := by_criterion.get(criterion_id)) is not None
+        if (rows := by_criterion.get(criterion_id)) is not None
     ]
 
 
 def criterion_name(row: dict[str, Any]) -> str:
-    """What a criterion is called in tables and figures: its id, and its short name if that says more.
+    """Return the name of a criterion in tables and figures: its id, and its short name where that differs.
 
     Args:
         row: criterion_id and symptom.
@@ -151,7 +290,7 @@ def criterion_name(row: dict[str, Any]) -> str:
 
 
 def macro_f1(criterion_rows: Iterable[dict[str, Any]]) -> dict[str, float | int | None]:
-    """Mean F1 over criteria, as `mean_and_std` gives it; a criterion without a positive pair has none and is left out.
+    """Average F1 over the criteria that have a positive pair, as `mean_and_std` does.
 
     Args:
         criterion_rows: As `criterion_metrics` returns them.
@@ -160,7 +299,7 @@ def macro_f1(criterion_rows: Iterable[dict[str, Any]]) -> dict[str, float | int 
 
 
 def mean_and_std(values: Iterable[float | None]) -> dict[str, float | int | None]:
-    """Mean and sample standard deviation (n - 1) of the values that are defined.
+    """Compute mean and sample standard deviation (n - 1) of the values that are defined.
 
     Args:
         values: One per fold; None where the metric is not defined.

@@ -1,9 +1,8 @@
-"""The out-of-fold table: every pair once, scored by the one model that never saw its group.
+"""The out-of-fold table: every pair once, scored by the model that was not trained on its group.
 
-All reported figures derive from it.
+All reported figures come from it.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +11,7 @@ import pandera.pandas as pa
 from mentallam.errors import MentallamError
 from mentallam.evaluation.thresholds import predict_labels
 
-_FLAG = pa.Column(checks=pa.Check.isin([0, 1]))  # without a type: coercing 0.5 to an integer would make it 0
+_FLAG = pa.Column(checks=pa.Check.isin([0, 1]))  # no type, since coercing 0.5 to an integer would make it 0
 _SHARE = pa.Column(float, pa.Check.in_range(0, 1), coerce=True)
 
 OOF_SCHEMA = pa.DataFrameSchema(
@@ -32,24 +31,23 @@ OOF_SCHEMA = pa.DataFrameSchema(
     },
     strict=True,
 )
-"""The columns of a fold's predictions and of the whole table, and no others: none may hold a post's text."""
+"""The only columns of a fold's predictions and of the whole table; none may hold a post's text."""
 
-_WAY_OUT = "run cv_training again for all folds."
+_WAY_OUT = "run cv_training again for all folds"
 
 
-def out_of_fold_table(fold_predictions: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def out_of_fold_table(*fold_predictions: pd.DataFrame) -> pd.DataFrame:
     """Put the folds' held-out predictions into one checked table.
 
     Args:
-        fold_predictions: One frame per fold, in the order of the folds, with the columns of `OOF_SCHEMA`.
+        *fold_predictions: One table per fold, in the order of the folds, with the columns of `OOF_SCHEMA`.
 
     Returns:
-        All rows, in the folds' order, with the schema's column order and types and a fresh index.
+        All rows, in the order of the folds, with the schema's column order and types and a new index.
 
     Raises:
-        MentallamError: A fold that is empty or not the one expected at its place, a column or value that
-            breaks the schema, a pair that occurs twice, a group in more than one fold, or a prediction that
-            contradicts its threshold.
+        MentallamError: A fold that is empty or out of order, a column or value that breaks the schema,
+            a pair that occurs twice, a group in more than one fold, or a prediction that contradicts its threshold.
     """
     table = pd.concat([_checked_fold(fold, frame) for fold, frame in enumerate(fold_predictions)], ignore_index=True)
     twice = table.duplicated(["post_id", "criterion_id"])
@@ -62,7 +60,7 @@ def out_of_fold_table(fold_predictions: Sequence[pd.DataFrame]) -> pd.DataFrame:
     folds_per_group = table.groupby("group")["fold"].nunique()
     if (folds_per_group > 1).any():
         raise MentallamError(
-            f"The group {folds_per_group.idxmax()!r} stands in more than one fold, so a model was scored on "
+            f"The group {folds_per_group.idxmax()!r} is in more than one fold, so a model was scored on "
             f"a group that it was trained on; {_WAY_OUT}"
         )
     return table
@@ -72,37 +70,37 @@ def read_tables(paths: str) -> dict[str, pd.DataFrame]:
     """Read the out-of-fold tables of other runs.
 
     Args:
-        paths: Parquet files, separated by semicolons; white space around them and empty ones don't count.
+        paths: Parquet files, separated by semicolons; spaces around them and empty names are ignored.
 
     Returns:
-        Path to checked table; empty where no path is named.
+        Path to checked table; empty if no path is named.
 
     Raises:
-        MentallamError: No such file, a file that is no Parquet table, or a table that `out_of_fold_table` refuses.
+        MentallamError: No such file, a file that is not a Parquet table, or a table that `out_of_fold_table` refuses.
     """
     tables = {}
     for path in filter(None, map(str.strip, paths.split(";"))):
         if not Path(path).is_file():
             raise MentallamError(
                 f"There is no file {path}: repeats names out-of-fold tables (.../07_model_output/"
-                "oof_predictions.parquet), separated by semicolons."
+                "oof_predictions.parquet), separated by semicolons"
             )
         try:
             table = pd.read_parquet(path)
-            folds = [own for _, own in table.groupby("fold")]
+            folds = [predictions for _, predictions in table.groupby("fold")]
         except (ValueError, KeyError):
             raise MentallamError(
-                f"{path} is no out-of-fold table; name the oof_predictions.parquet of a finished run."
+                f"{path} is not an out-of-fold table; name the oof_predictions.parquet of a finished run"
             ) from None
         try:
-            tables[path] = out_of_fold_table(folds)
+            tables[path] = out_of_fold_table(*folds)
         except MentallamError as error:
             raise MentallamError(f"{path}: {error}") from None
     return tables
 
 
 def _checked_fold(fold: int, frame: pd.DataFrame) -> pd.DataFrame:
-    """A fold's frame in the schema's types, or one sentence about the first thing that is wrong with it."""
+    """Return the fold's predictions in the schema's types; raise one sentence about the first fault."""
     where = f"The predictions of fold {fold}"
     try:
         checked = OOF_SCHEMA.validate(frame, lazy=True)

@@ -1,4 +1,4 @@
-"""Resampling of whole groups: bootstrap intervals, and paired permutation tests with Holm's correction."""
+"""Resampling of whole groups: bootstrap intervals and paired permutation tests with Holm's correction."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import DegenerateDataWarning
 
-from mentallam.evaluation.weighted import Values, Weights
+from mentallam.evaluation.counts import Values, Weights
 
 Statistic = Callable[[Weights], Values]
 
@@ -18,12 +18,12 @@ _CELLS_AT_ONCE = 2**21
 
 
 class UncertaintyOptions(BaseModel):
-    """How uncertainty is estimated.
+    """Options of the bootstrap and the permutation tests.
 
     Attributes:
         resamples: Number of bootstrap resamples, and of permutations of a test.
-        confidence: Of the intervals.
-        seed: Of all draws; the same seed draws the same groups for every table.
+        confidence: Confidence level of the intervals, from 0 to 1.
+        seed: Seed of all draws; the same seed draws the same groups for every table.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,19 +43,19 @@ class Interval(TypedDict):
 
 
 def bootstrap(statistic: Statistic, n_groups: int, n_pairs: int, options: UncertaintyOptions) -> tuple[Values, Values]:
-    """Draw as many groups as there are, with replacement, again and again: the cluster bootstrap.
+    """Draw as many groups as there are, with replacement, many times: the cluster bootstrap.
 
-    All pairs of a drawn group come along, as often as it is drawn (Davison and Hinkley 1997, section 3.8; Field and
+    A group brings all its pairs each time it is drawn (Davison and Hinkley 1997, section 3.8; Field and
     Welsh 2007, Bootstrapping clustered data).
 
     Args:
         statistic: From weights of the groups, shape (b, n_groups), to values, shape (b, m); NaN where not defined.
         n_groups: Number of groups.
-        n_pairs: Number of pairs, which decides how many resamples are looked at at once.
+        n_pairs: Number of pairs, which determines how many resamples are computed at once.
         options: Number of resamples and seed.
 
     Returns:
-        The values of the data themselves, shape (m,), and of the resamples, shape (resamples, m).
+        The values of the data, shape (m,), and of the resamples, shape (resamples, m).
     """
 
     def redrawn(groups: NDArray[np.intp], axis: int) -> Values:
@@ -64,7 +64,7 @@ def bootstrap(statistic: Statistic, n_groups: int, n_pairs: int, options: Uncert
         return statistic(times.astype(np.float64)).T  # scipy wants the resamples last
 
     with warnings.catch_warnings():
-        # scipy's own interval is not used: it is NaN as soon as one resample is.
+        # The interval that scipy returns is not used: it is NaN as soon as one resample is.
         warnings.simplefilter("ignore", DegenerateDataWarning)
         result = scipy.stats.bootstrap(
             (np.arange(n_groups),),
@@ -80,12 +80,12 @@ def bootstrap(statistic: Statistic, n_groups: int, n_pairs: int, options: Uncert
 
 
 def interval(estimate: float, draws: Values, confidence: float) -> Interval:
-    """The percentile interval (Efron and Tibshirani 1993, chapter 13) of the draws that are defined.
+    """Compute the percentile interval (Efron and Tibshirani 1993, chapter 13) of the draws that are defined.
 
     Args:
-        estimate: The figure of the data themselves; NaN where not defined.
+        estimate: The figure of the data; NaN where not defined.
         draws: The figure of each resample, shape (resamples,); NaN where not defined.
-        confidence: Such as 0.95.
+        confidence: Confidence level, such as 0.95.
     """
     defined = draws[~np.isnan(draws)]
     undefined = 1 - len(defined) / len(draws)
@@ -98,10 +98,10 @@ def interval(estimate: float, draws: Values, confidence: float) -> Interval:
 def permutation_p_values(
     statistic: Statistic, n_groups: int, n_pairs: int, options: UncertaintyOptions
 ) -> NDArray[np.float64]:
-    """Two-sided p-values of the differences between two tables of the same pairs.
+    """Compute two-sided p-values of the differences between two tables of the same pairs.
 
-    If the two were equally good, it would not matter which of the two scored a group: in every permutation they change
-    places in a random half of the groups (approximate randomisation; Yeh 2000, Dror et al. 2018).
+    If both were equally good, it would not matter which of them scored a group. Every permutation exchanges the two
+    in a random half of the groups (approximate randomisation; Yeh 2000, Dror et al. 2018).
 
     Args:
         statistic: From weights of the first table's groups followed by the second's, shape (b, 2 * n_groups), to
@@ -111,14 +111,14 @@ def permutation_p_values(
         options: Number of permutations and seed.
 
     Returns:
-        Shape (m,); NaN where a value is not defined. Never 0: the order that was found counts as one of the
+        Shape (m,); NaN where a value is not defined. Never 0, since the observed assignment counts as one of the
         permutations (Phipson and Smyth 2010).
     """
 
     def difference(first: Weights, second: Weights, axis: int) -> Values:
-        # 1 where the first plays its own part; scipy hands over (n_groups,) once and (b, n_groups) after that.
-        own = np.atleast_2d(first), np.atleast_2d(second)
-        values = statistic(np.hstack(own)) - statistic(np.hstack(own[::-1]))
+        # A weight is 1 where a table keeps its group. scipy passes (n_groups,) once and (b, n_groups) after that.
+        kept = np.atleast_2d(first), np.atleast_2d(second)
+        values = statistic(np.hstack(kept)) - statistic(np.hstack(kept[::-1]))
         return values if first.ndim > 1 else values[0]
 
     result = scipy.stats.permutation_test(
@@ -136,13 +136,13 @@ def permutation_p_values(
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjusted p-values of several tests: each at most 0.05 keeps the chance of any false alarm at 0.05.
+    """Adjust the p-values of several tests, so that the chance of any false alarm stays at the level of one test.
 
-    Holm 1979, A simple sequentially rejective multiple test procedure: the i-th smallest of m times m - i + 1, never
-    below the one before, at most 1.
+    Holm 1979, A simple sequentially rejective multiple test procedure: the i-th smallest of m p-values is multiplied
+    by m - i + 1, is never below the one before, and is at most 1.
 
     Args:
-        p_values: One per test; None where there was nothing to test, which counts as no test.
+        p_values: One per test; None where nothing could be tested, which does not count as a test.
     """
     tested = [place for place, p in enumerate(p_values) if p is not None]
     p = np.array([p_values[place] for place in tested], np.float64)
@@ -156,10 +156,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def number(value: float) -> float | None:
-    """A float for JSON: None instead of NaN."""
+    """Return a float for JSON: None instead of NaN."""
     return None if np.isnan(value) else float(value)
 
 
 def _at_once(n_pairs: int) -> int:
-    """How many resamples fit into some 16 MB per array."""
+    """Return how many resamples fit into about 16 MB per array."""
     return max(1, _CELLS_AT_ONCE // n_pairs)

@@ -1,4 +1,4 @@
-"""Where the errors are: the same metrics on parts of the out-of-fold table."""
+"""Metrics of parts of the out-of-fold table, which show where the errors are."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mentallam.evaluation.metrics import pair_metrics
+from mentallam.evaluation.metrics import table_metrics
 
 
 def slice_metrics(oof: pd.DataFrame) -> list[dict[str, Any]]:
-    """Metrics of truncated posts, of the others, and of posts by quartile of length.
+    """Compute the metrics of truncated posts, of whole posts, and of posts by quartile of length.
 
     Args:
         oof: The out-of-fold table.
@@ -21,20 +21,21 @@ def slice_metrics(oof: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         {
             "slice": name,
-            "n_posts": int(own["post_id"].nunique()),
-            "n": len(own),
-            "n_positive": int(own["label"].sum()),
-            **pair_metrics(own["label"], own["probability"], own["prediction"]),
+            "n_posts": int(rows["post_id"].nunique()),
+            "n": len(rows),
+            "n_positive": int(rows["label"].sum()),
+            **table_metrics(rows),
         }
-        for name, own in _slices(oof)
-        if len(own)
+        for name, rows in _slices(oof)
+        if len(rows)
     ]
 
 
 def explicit_negatives(oof: pd.DataFrame) -> dict[str, int | float | None]:
-    """False alarms among pairs that annotators marked as *not* matching, beside those among all unmatched pairs.
+    """Count false alarms among explicit negatives, and their rate among the other unmatched pairs.
 
-    An explicit negative names the symptom to deny it, so it is what a reader of keywords gets wrong.
+    Annotators mark a pair as an explicit negative where the post names the symptom to deny it, so a classifier that
+    only reads keywords gets it wrong.
 
     Args:
         oof: The out-of-fold table.
@@ -60,6 +61,6 @@ def _slices(oof: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     edges = np.unique(np.quantile(tokens, [0.25, 0.5, 0.75], method="inverted_cdf"))
     quarter = np.searchsorted(edges, oof["post_tokens"])
     for position in range(len(edges) + 1):
-        own = oof[quarter == position]
-        if len(own):
-            yield f"posts of {own['post_tokens'].min()} to {own['post_tokens'].max()} tokens", own
+        rows = oof[quarter == position]
+        if len(rows):
+            yield f"posts of {rows['post_tokens'].min()} to {rows['post_tokens'].max()} tokens", rows

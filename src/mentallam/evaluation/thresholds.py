@@ -1,4 +1,4 @@
-"""Decision thresholds: from which probability on a pair counts as matched."""
+"""Decision thresholds: the probability from which a pair counts as matched."""
 
 from dataclasses import dataclass
 
@@ -18,14 +18,14 @@ NO_POSITIVES_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class ThresholdChoice:
-    """A threshold and the F1 of the positive class that it reaches on the pairs it was chosen on."""
+    """A threshold and its F1 of the positive class on the pairs it was chosen on."""
 
     threshold: float
     f1: float
 
 
 def predict_labels(probabilities: ArrayLike, threshold: ArrayLike) -> Labels:
-    """The one rule that turns probabilities into predictions: 1 where probability >= threshold.
+    """Turn probabilities into predictions: 1 where probability >= threshold.
 
     Args:
         probabilities: From 0 to 1, shape (n,), any float type; compared as float64.
@@ -38,7 +38,7 @@ def predict_labels(probabilities: ArrayLike, threshold: ArrayLike) -> Labels:
 
 
 def sweep(labels: ArrayLike, probabilities: ArrayLike, grid: Probabilities = GRID) -> pd.DataFrame:
-    """Precision, recall and F1 of the positive class at every threshold of a grid.
+    """Compute precision, recall and F1 of the positive class at every threshold of a grid.
 
     Args:
         labels: 0 or 1, shape (n,).
@@ -61,13 +61,13 @@ def sweep(labels: ArrayLike, probabilities: ArrayLike, grid: Probabilities = GRI
 
 @dataclass(frozen=True)
 class ThresholdRule:
-    """What makes one threshold better than another.
+    """The criterion by which one threshold is better than another.
 
     Attributes:
-        beta: Recall weighs beta times as much as precision (van Rijsbergen 1979, F-beta); 1 is F1.
+        beta: Recall counts beta times as much as precision (van Rijsbergen 1979, F-beta); 1 is F1.
         min_recall: If given, the highest precision among thresholds with at least this recall instead.
-        smoothing: Grid steps on either side over which the score is averaged first; 0 takes each by itself. A
-            threshold chosen on few pairs is then one whose neighbours are good as well.
+        smoothing: Grid steps on either side over which the score is averaged first; 0 for no averaging. Smoothing
+            prefers a threshold whose neighbours are good as well, which helps with few pairs.
     """
 
     beta: float = 1.0
@@ -75,31 +75,31 @@ class ThresholdRule:
     smoothing: int = 0
 
     def describe(self) -> str:
-        """The rule in words."""
+        """Put the rule into words."""
         aim = f"F{self.beta:g}" if self.min_recall is None else f"precision at a recall of {self.min_recall:g} or more"
         smoothed = f", smoothed over {self.smoothing} steps on either side" if self.smoothing else ""
         return f"{aim} on the inner dev split, grid 0.00-1.00 step 0.01{smoothed}"
 
 
 PLAN = ThresholdRule()
-"""The study's: F1, each threshold by itself."""
+"""The rule of the study: F1 without smoothing."""
 
 
 def best_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: ThresholdRule = PLAN) -> ThresholdChoice:
-    """The threshold on `GRID` that the rule likes best.
+    """Choose the best threshold on `GRID` by a rule.
 
-    Many grid points tie, since a score changes only where a probability is crossed. Of the longest run of
-    neighbouring best thresholds (of equals the lowest) the middle is taken: a threshold at the edge of a gap
-    between the pairs it was chosen on would be the first to err on others.
+    Many grid points tie, since a score changes only where a probability is crossed. The middle of the longest run of
+    neighbouring best thresholds is chosen, and the lowest run if several are equally long. A threshold at the edge
+    of a gap between these pairs would be the first to fail on others.
 
     Args:
         labels: 0 or 1, shape (n,).
         probabilities: From 0 to 1, shape (n,).
-        rule: What is best.
+        rule: The criterion of the choice.
 
     Returns:
-        The threshold, a multiple of 0.01, and its F1. Without a positive pair no threshold is better than
-        another: then 0.5 and 0.0.
+        The threshold, a multiple of 0.01, and its F1. Without a positive pair all thresholds are equally good: 0.5
+        and 0.0 are returned.
 
     Raises:
         MentallamError: No pair, or a value out of range.
@@ -108,18 +108,18 @@ def best_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: ThresholdR
     if not labels.any():
         return ThresholdChoice(NO_POSITIVES_THRESHOLD, 0.0)
     score = _score(sweep(labels, probabilities), rule)
-    # Different scores differ by more than 1 / (2n)^2, equal ones by rounding only.
+    # Different scores differ by more than 1 / (2n)^2; equal ones differ by rounding only.
     is_best = np.isclose(score, score.max(), rtol=1e-12, atol=0)
     edges = np.flatnonzero(np.diff(is_best, prepend=False, append=False))
     starts, ends = edges[::2], edges[1::2]
     longest = np.argmax(ends - starts)
     threshold = float(GRID[(starts[longest] + ends[longest] - 1) // 2])
-    # By the function of every other F1, so that equal ones are equal to the last bit.
+    # All other F1 values come from this function, so equal ones are equal to the last bit.
     return ThresholdChoice(threshold, float(f1_score(labels, predict_labels(probabilities, threshold))))
 
 
 def _score(curve: pd.DataFrame, rule: ThresholdRule) -> Probabilities:
-    """What the rule thinks of each row of a `sweep`; -1 where the recall is too low."""
+    """Score each row of a `sweep` by the rule; -1 where the recall is too low."""
     precision, recall = curve["precision"].to_numpy(), curve["recall"].to_numpy()
     if rule.min_recall is None:
         weighed = rule.beta**2 * precision + recall
@@ -142,6 +142,6 @@ def _precision_and_recall_at(
     if not labels.any():
         return np.zeros_like(grid), np.zeros_like(grid)
     precision, recall, distinct = precision_recall_curve(labels, probabilities)
-    precision[-1] = 0.0  # the curve's end, where nothing is predicted, is 1 by convention there and 0 by ours
+    precision[-1] = 0.0  # at the curve's end nothing is predicted: 1 by scikit-learn's convention, 0 by ours
     point = np.searchsorted(distinct, grid)  # the lowest distinct probability that is >= the threshold
     return precision[point], recall[point]

@@ -1,4 +1,4 @@
-"""Classifiers that read nothing: what any other has to beat."""
+"""Classifiers that read nothing, which every other classifier has to beat."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,7 @@ from mentallam.evaluation.thresholds import best_threshold, predict_labels
 
 
 def trivial_tables(oof: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """What `all_negative`, `all_positive` and `prior_only` say of the same pairs.
+    """Predict the same pairs by `all_negative`, `all_positive` and `prior_only`.
 
     Args:
         oof: The out-of-fold table.
@@ -19,7 +19,7 @@ def trivial_tables(oof: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def always(oof: pd.DataFrame, answer: int) -> pd.DataFrame:
-    """A classifier that gives every pair the same answer.
+    """Predict the same label for every pair.
 
     Args:
         oof: The out-of-fold table.
@@ -29,13 +29,13 @@ def always(oof: pd.DataFrame, answer: int) -> pd.DataFrame:
 
 
 def prior_only(oof: pd.DataFrame) -> pd.DataFrame:
-    """A classifier that knows nothing but how often each criterion matches in the other folds.
+    """Predict each pair from the rate at which its criterion matches in the other folds.
 
     Args:
-        oof: The whole out-of-fold table, so that the other folds' labels are those that a fold's model was trained on.
+        oof: The whole out-of-fold table: the other folds' labels are those that a fold's model was trained on.
 
     Returns:
-        The table with those rates as probabilities, and as a fold's threshold the best one for the other folds.
+        The table with those rates as probabilities; a fold's threshold is the best one of the other folds.
 
     Raises:
         MentallamError: A label that is not 0 or 1.
@@ -45,7 +45,7 @@ def prior_only(oof: pd.DataFrame) -> pd.DataFrame:
         others = oof[oof["fold"] != fold]
         rates = others.groupby("criterion_id")["label"].mean()
         threshold = best_threshold(others["label"], others["criterion_id"].map(rates)).threshold
-        # A criterion that only this fold has gets the rate of all.
+        # A criterion that only this fold has gets the rate over all criteria.
         rate = held_out["criterion_id"].map(rates).fillna(others["label"].mean())
         decided.append(
             held_out.assign(probability=rate, threshold=threshold, prediction=predict_labels(rate, threshold))

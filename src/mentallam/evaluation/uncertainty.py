@@ -1,16 +1,16 @@
-"""How far the figures of a cross-validation could be off, and whether two tables differ by more than that.
+"""Uncertainty of the figures of a cross-validation, and of the difference between two tables.
 
-The unit that is drawn again is the group (a post or an author), since pairs of one group share text and annotator.
+The resampling unit is the group (a post or an author), since pairs of one group share text and annotator.
 
-What the intervals cover: other groups from where these came from, scored by the very same trained models at the very
-same thresholds. What they do not cover: training the models again, on other posts or with another seed. No unbiased
-estimator of the variance of k-fold cross-validation exists, as folds share training posts (Bengio and Grandvalet 2004),
-and intervals of this kind are too narrow for what the recipe would reach on another corpus (Bates, Hastie and
-Tibshirani 2023). `seed_spread` shows a part of the rest.
+The intervals cover other groups from the same source, scored by the same trained models at the same thresholds. They
+do not cover training the models again, on other posts or with another seed. No unbiased estimator of the variance of
+k-fold cross-validation exists, since folds share training posts (Bengio and Grandvalet 2004). Such intervals are too
+narrow for the figures that the recipe would reach on another corpus (Bates, Hastie and Tibshirani 2023).
+`seed_spread` estimates a part of the rest.
 
-Folds are not strata. Groups are drawn from people and only then dealt out to folds, and a table with other folds
-(another seed, another run) must take the same draws. The price is small: how many groups each model scores varies from
-draw to draw, which widens an interval a little.
+Folds are not strata. Groups are drawn from people and only then dealt to folds, and a table with other folds (another
+seed, another run) must get the same draws. The cost is small: the number of groups that each model scores varies
+between draws, which widens an interval a little.
 """
 
 from collections.abc import Mapping
@@ -22,6 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mentallam.errors import MentallamError
+from mentallam.evaluation.counts import Values, Weights, confusion_sums, f1_of, weighted_counts
 from mentallam.evaluation.metrics import mean_and_std
 from mentallam.evaluation.protocols import protocol_predictions
 from mentallam.evaluation.resampling import (
@@ -34,16 +35,7 @@ from mentallam.evaluation.resampling import (
     permutation_p_values,
 )
 from mentallam.evaluation.trivial import trivial_tables
-from mentallam.evaluation.weighted import (
-    METRICS,
-    Values,
-    WeightedMetrics,
-    Weights,
-    confusion_sums,
-    f1_of,
-    ranks,
-    weighted_counts,
-)
+from mentallam.evaluation.weighted import HEADLINE, WeightedMetrics, ranks
 
 PAIR = ["post_id", "criterion_id"]
 COLUMNS = [*PAIR, "group", "label", "probability", "prediction"]
@@ -59,7 +51,7 @@ METHOD = {
 
 @dataclass(frozen=True)
 class Draws:
-    """The metrics of a table (shape (m,)) and of its resamples (shape (resamples, m)), and the criteria behind them."""
+    """Metrics of a table (shape (m,)) and of its resamples (shape (resamples, m)), and its criteria."""
 
     estimate: Values
     resampled: Values
@@ -69,12 +61,12 @@ class Draws:
 def estimate_uncertainty(
     oof: pd.DataFrame, baselines: Mapping[str, pd.DataFrame], options: UncertaintyOptions
 ) -> dict[str, Any]:
-    """Intervals of every headline figure, and what is gained over each baseline.
+    """Estimate the interval of every headline figure and the difference to each baseline.
 
     Args:
         oof: The out-of-fold table.
         baselines: Name to a table of the same pairs: post_id, criterion_id, group, label, probability, prediction.
-            `trivial_tables` join them.
+            `trivial_tables` are added.
         options: Number of resamples, confidence and seed.
 
     Returns:
@@ -86,39 +78,41 @@ def estimate_uncertainty(
     Raises:
         MentallamError: A baseline's table is not one of the same pairs, or there are fewer than two groups.
     """
-    own = _draw(oof, options)
+    draws = _draw(oof, options)
     return {
         "method": {**METHOD, **options.model_dump()},
         "n_groups": int(oof["group"].nunique()),
         "n_pairs": len(oof),
-        "headline": _headline(own, options),
+        "headline": _headline(draws, options),
         "per_criterion": [
-            {**row, "f1": interval(own.estimate[column], own.resampled[:, column], options.confidence)}
-            for column, row in enumerate(_criterion_rows(oof, own.criteria), start=len(METRICS))
+            {**row, "f1": interval(draws.estimate[column], draws.resampled[:, column], options.confidence)}
+            for column, row in enumerate(_criterion_rows(oof, draws.criteria), start=len(HEADLINE))
         ],
         "protocols": protocol_intervals(oof, options),
         "baselines": {
-            name: _compared(oof, own, paired(oof, table, name), options)
+            name: _compared(oof, draws, paired(oof, table, name), options)
             for name, table in (trivial_tables(oof) | dict(baselines)).items()
         },
     }
 
 
 def f1_intervals(uncertainty: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The intervals of F1 that a figure of it draws.
+    """Select the intervals of F1 that a figure draws.
 
     Args:
         uncertainty: As `estimate_uncertainty` returns it.
 
     Returns:
-        "model" or a baseline's name to criterion_id, or "all" for all pairs, to the interval; a baseline has only
-        "all". What is not defined is left out.
+        "model" or a baseline's name, to criterion_id or "all" (all pairs), to the interval. A baseline has only
+        "all". Intervals that are not defined are left out.
     """
-    own = {row["criterion_id"]: row["f1"] for row in uncertainty["per_criterion"] if row["f1"]["low"] is not None}
+    of_criteria = {
+        row["criterion_id"]: row["f1"] for row in uncertainty["per_criterion"] if row["f1"]["low"] is not None
+    }
     of_all = {name: other["headline"]["f1"] for name, other in uncertainty["baselines"].items()}
     of_all["model"] = uncertainty["headline"]["f1"]
     drawn = {name: {"all": f1} for name, f1 in of_all.items() if f1["low"] is not None}
-    return {**drawn, "model": {**drawn.get("model", {}), **own}}
+    return {**drawn, "model": {**drawn.get("model", {}), **of_criteria}}
 
 
 def compare_tables(first: pd.DataFrame, second: pd.DataFrame, options: UncertaintyOptions) -> dict[str, Any]:
@@ -137,68 +131,68 @@ def compare_tables(first: pd.DataFrame, second: pd.DataFrame, options: Uncertain
     Raises:
         MentallamError: The tables hold other pairs, labels or groups, or there are fewer than two groups.
     """
-    own = _draw(first, options)
-    compared = _compared(first, own, paired(first, second, "the second"), options)
+    draws = _draw(first, options)
+    compared = _compared(first, draws, paired(first, second, "the second"), options)
     return {
         "method": {**METHOD, **options.model_dump()},
         "n_groups": int(first["group"].nunique()),
         "n_pairs": len(first),
-        "first": _headline(own, options),
+        "first": _headline(draws, options),
         "second": compared.pop("headline"),
         **compared,
     }
 
 
 def seed_spread(tables: Mapping[str, pd.DataFrame], options: UncertaintyOptions) -> dict[str, Any]:
-    """Repeat the cross-validation with other seeds and see what they change.
+    """Estimate the spread between cross-validations with different seeds.
 
     Args:
-        tables: Name of the repeat to its out-of-fold table; two or more, of the same pairs and groups.
+        tables: Name of the repeat to its out-of-fold table; at least two, of the same pairs and groups.
         options: Number of resamples, confidence and seed of the draws.
 
     Returns:
         `repeats` (the names) and `metrics`: metric to `estimates` (one per repeat), `mean`, `std_between_seeds` (sample
         standard deviation of the estimates; not a bootstrap figure), and `low`, `high`, `undefined`: the bootstrap
-        interval of the mean over the repeats, every repeat taking the same draws of groups.
+        interval of the mean over the repeats, with the same draws of groups for every repeat.
 
     Raises:
         MentallamError: Fewer than two tables, or tables of other pairs, labels or groups.
     """
     if len(tables) < 2:
-        raise MentallamError("One table shows no spread between seeds: name the tables of two or more runs.")
+        raise MentallamError("One table shows no spread between seeds; name the tables of two or more runs")
     [(_, first), *others] = tables.items()
     aligned = [first, *(paired(first, table, name) for name, table in others)]
     drawn = [_draw(table, options) for table in aligned]
     metrics = {}
-    for column, metric in enumerate(METRICS):
-        estimates = [number(own.estimate[column]) for own in drawn]
+    for column, metric in enumerate(HEADLINE):
+        estimates = [number(draws.estimate[column]) for draws in drawn]
         spread = mean_and_std(estimates)
-        mean = np.nan if None in estimates else np.mean([own.estimate[column] for own in drawn])
-        resampled = np.mean([own.resampled[:, column] for own in drawn], axis=0)
-        own_interval = interval(mean, resampled, options.confidence)
+        mean = np.nan if None in estimates else np.mean([draws.estimate[column] for draws in drawn])
+        resampled = np.mean([draws.resampled[:, column] for draws in drawn], axis=0)
+        of_mean = interval(mean, resampled, options.confidence)
         metrics[metric] = {
             "estimates": dict(zip(tables, estimates, strict=True)),
-            "mean": own_interval["estimate"],
+            "mean": of_mean["estimate"],
             "std_between_seeds": None if None in estimates else spread["std"],
-            **{name: own_interval[name] for name in ("low", "high", "undefined")},
+            **{name: of_mean[name] for name in ("low", "high", "undefined")},
         }
     return {"repeats": list(tables), "metrics": metrics}
 
 
 def protocol_intervals(oof: pd.DataFrame, options: UncertaintyOptions) -> dict[str, Any]:
-    """F1 under each protocol, every threshold as chosen once on the whole table.
+    """Estimate intervals of F1 under each protocol, with every threshold chosen once on the whole table.
 
-    Choosing again in every resample would be optimistic twice: once for the table, once for the resample, whose pairs
-    stand in it several times. So the interval says how sure the figure is, not how biased; the bias is the estimate
-    of `selection_optimism` itself.
+    Choosing again in every resample would be optimistic twice: for the table, and for the resample, which holds some
+    pairs several times. So the interval shows the uncertainty of the figure, not its bias; the estimate of
+    `selection_optimism` is the bias.
 
     Args:
         oof: The out-of-fold table.
         options: Number of resamples, confidence and seed.
 
     Returns:
-        Protocol to `f1` (pooled) and `f1_mean` (over folds; without a positive pair 0, as in the summary), and
-        `selection_optimism`: the latter of same_fold minus that of honest. Intervals all.
+        Protocol to the intervals of `f1` (pooled) and `f1_mean` (over folds; a fold without a positive pair counts as
+        0, as in the summary), and `selection_optimism`: the interval of f1_mean under same_fold minus under honest.
 
     Raises:
         MentallamError: Fewer than two groups.
@@ -206,7 +200,9 @@ def protocol_intervals(oof: pd.DataFrame, options: UncertaintyOptions) -> dict[s
     group, n_groups = _groups(oof)
     fold = np.unique(oof["fold"], return_inverse=True)[1]
     protocols = protocol_predictions(oof)
-    sums = np.stack([confusion_sums(oof["label"], own, fold, group, n_groups) for own in protocols.values()], axis=1)
+    sums = np.stack(
+        [confusion_sums(oof["label"], predicted, fold, group, n_groups) for predicted in protocols.values()], axis=1
+    )
     has_positives = sums[:, 0, :, 2:].any(axis=(0, 2))
 
     def statistic(weights: Weights) -> Values:
@@ -226,30 +222,30 @@ def protocol_intervals(oof: pd.DataFrame, options: UncertaintyOptions) -> dict[s
 
 
 def paired(first: pd.DataFrame, second: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The second table in the first's order, once it is clear that both speak of the same pairs.
+    """Check that two tables hold the same pairs, and return the second in the order of the first.
 
     Args:
         first: Columns post_id, criterion_id, group, label.
         second: `COLUMNS`.
-        name: What the second is called in an error.
+        name: Name of the second table in an error.
 
     Raises:
-        MentallamError: A missing column, a pair that only one of them has or has twice, or that has another label or
-            group.
+        MentallamError: A missing column, a pair that is in only one table or twice in one, or a pair with another
+            label or group in the second.
     """
     if lacks := [column for column in COLUMNS if column not in second]:
         _refuse(name, f"it has no column {lacks[0]!r}")
-    own, other = (table.set_index(PAIR, drop=False) for table in (first, second))
-    for where, these, those in (("the first table", own, other), (f"the table of {name}", other, own)):
+    expected, found = (table.set_index(PAIR, drop=False) for table in (first, second))
+    for where, these, those in (("the first table", expected, found), (f"the table of {name}", found, expected)):
         if these.index.has_duplicates:
-            _refuse(name, f"{_named(these.index[these.index.duplicated()][0])} stands twice in {where}")
+            _refuse(name, f"{_named(these.index[these.index.duplicated()][0])} is twice in {where}")
         if len(lacking := these.index.difference(those.index)):
             _refuse(name, f"{_named(lacking[0])} is only in {where}")
-    other = other.loc[own.index]
+    found = found.loc[expected.index]
     for column in ("label", "group"):
-        if (differing := own[column].to_numpy() != other[column].to_numpy()).any():
-            _refuse(name, f"{_named(own.index[differing][0])} has another {column} there")
-    return other.reset_index(drop=True)
+        if (differing := expected[column].to_numpy() != found[column].to_numpy()).any():
+            _refuse(name, f"{_named(expected.index[differing][0])} has another {column} there")
+    return found.reset_index(drop=True)
 
 
 def _named(pair: tuple[str, str]) -> str:
@@ -258,15 +254,15 @@ def _named(pair: tuple[str, str]) -> str:
 
 def _refuse(name: str, reason: str) -> None:
     raise MentallamError(
-        f"The table of {name} cannot be compared with the first: {reason}; compare runs of the same data and groups."
+        f"The table of {name} cannot be compared with the first: {reason}; compare runs of the same data and groups"
     )
 
 
 def _groups(pairs: pd.DataFrame) -> tuple[NDArray[np.intp], int]:
-    """The number of each row's group, and how many groups there are."""
+    """Return the number of each row's group, and how many groups there are."""
     names, group = np.unique(pairs["group"].to_numpy(str), return_inverse=True)
     if len(names) < 2:
-        raise MentallamError("Uncertainty needs two groups or more: fewer cannot be drawn anew; use more posts.")
+        raise MentallamError("Uncertainty needs two groups or more, since it resamples groups; use more posts")
     return group, len(names)
 
 
@@ -279,7 +275,7 @@ def _draw(pairs: pd.DataFrame, options: UncertaintyOptions) -> Draws:
 def _headline(draws: Draws, options: UncertaintyOptions) -> dict[str, Interval]:
     return {
         metric: interval(draws.estimate[column], draws.resampled[:, column], options.confidence)
-        for column, metric in enumerate(METRICS)
+        for column, metric in enumerate(HEADLINE)
     }
 
 
@@ -288,28 +284,31 @@ def _criterion_rows(pairs: pd.DataFrame, criteria: list[str]) -> list[dict[str, 
     return [{"criterion_id": criterion_id, "n_positive": int(positive[criterion_id])} for criterion_id in criteria]
 
 
-def _compared(first: pd.DataFrame, own: Draws, second: pd.DataFrame, options: UncertaintyOptions) -> dict[str, Any]:
-    """The second table's headline, and the first minus the second in every draw; both have the same draws."""
+def _compared(first: pd.DataFrame, draws: Draws, second: pd.DataFrame, options: UncertaintyOptions) -> dict[str, Any]:
+    """Return the headline of the second table and the differences first minus second; both have the same draws."""
     other = _draw(second, options)
     p_values = [number(p) for p in _p_values(first, second, options)]
     differences = [
         {**interval(estimate, resampled, options.confidence), "p_value": p_value}
         for estimate, resampled, p_value in zip(
-            own.estimate - other.estimate, (own.resampled - other.resampled).T, p_values, strict=True
+            draws.estimate - other.estimate, (draws.resampled - other.resampled).T, p_values, strict=True
         )
     ]
-    of_criteria = slice(len(METRICS), None)
-    rows = zip(_criterion_rows(first, own.criteria), differences[of_criteria], holm(p_values[of_criteria]), strict=True)
+    of_criteria = slice(len(HEADLINE), None)
+    rows = zip(
+        _criterion_rows(first, draws.criteria), differences[of_criteria], holm(p_values[of_criteria]), strict=True
+    )
     return {
         "headline": _headline(other, options),
-        "difference": dict(zip(METRICS, differences, strict=False)),
+        "difference": dict(zip(HEADLINE, differences, strict=False)),
         "per_criterion": [{**row, **difference, "p_holm": p_holm} for row, difference, p_holm in rows],
     }
 
 
 def _p_values(first: pd.DataFrame, second: pd.DataFrame, options: UncertaintyOptions) -> Values:
     group, n_groups = _groups(first)
-    # Exchanged scores meet in one ranking, whatever scale each model has: its own ranks (Venkatraman and Begg 1996).
+    # Exchanged scores are ranked together. The models' scales may differ, so each model's scores become ranks first
+    # (Venkatraman and Begg 1996).
     rank = np.concatenate([ranks(table["probability"]) for table in (first, second)])
     both = pd.concat([first, second], ignore_index=True)
     metrics = WeightedMetrics(both, np.concatenate([group, group + n_groups]), 2 * n_groups, rank)

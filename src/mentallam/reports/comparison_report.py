@@ -1,4 +1,4 @@
-"""Write the comparison of two cross-validations as Markdown."""
+"""The comparison of two cross-validations as Markdown."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ TEMPLATE = "comparison.md.j2"
 
 
 def render_comparison(comparison: dict[str, Any]) -> str:
-    """Write the comparison as Markdown; it holds no word of any post.
+    """Write the comparison as Markdown, without any text of a post.
 
     Args:
         comparison: As `evaluation.comparison.compare_runs` returns it.

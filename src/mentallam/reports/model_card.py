@@ -1,4 +1,4 @@
-"""The model card: what a cross-validation's model is for, what it was made from, how well it does, where it fails."""
+"""The model card: the intended use, data, metrics and limits of a cross-validation's model."""
 
 from typing import Any
 
@@ -8,20 +8,6 @@ from mentallam.evaluation.metrics import mean_and_std
 from mentallam.reports.report import markdown_environment
 
 TEMPLATE = "model_card.md.j2"
-
-METRIC_NAMES = {
-    "f1": "F1",
-    "precision": "precision",
-    "recall": "recall",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "mcc": "MCC",
-    "roc_auc": "ROC-AUC",
-    "average_precision": "average precision",
-    "brier": "Brier score",
-    "log_loss": "log loss",
-    "ece": "expected calibration error",
-}
 
 
 def render_model_card(
@@ -36,12 +22,12 @@ def render_model_card(
     Args:
         summary: As `aggregate.summarise` returns it.
         uncertainty: As `uncertainty.estimate_uncertainty` returns it.
-        data_statistics: Of the corpus, as data_processing saves it.
-        training_config: The composed configuration of the run.
-        use: `ensemble` if all folds are served together; else the best fold is.
+        data_statistics: Statistics of the corpus, as data_processing saves them.
+        training_config: The configuration of the run.
+        use: `ensemble` if all folds are served together; otherwise the best fold is served.
 
     Returns:
-        Markdown without a word of any post.
+        Markdown without any text of a post.
     """
     return (
         markdown_environment()
@@ -51,13 +37,12 @@ def render_model_card(
             data=data_statistics,
             config=training_config,
             use=use,
-            percent=f"{100 * uncertainty['method']['confidence']:g}",
+            confidence=uncertainty["method"]["confidence"],
             headline=uncertainty["headline"],
             f1_of_criterion={row["criterion_id"]: row["f1"] for row in uncertainty["per_criterion"]},
             best=next(fold for fold in summary["folds"] if fold["fold"] == summary["best_fold"]),
             mean_threshold=mean_and_std(fold["threshold"] for fold in summary["folds"])["mean"],
             decision_rule=describe(DecisionConfig(**training_config["decision"])),
-            metric_names=METRIC_NAMES,
             seconds=sum(fold["seconds"] for fold in summary["folds"]),
         )
     )

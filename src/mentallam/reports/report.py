@@ -1,4 +1,4 @@
-"""The report of a cross-validation, written for a reader who was not there."""
+"""The report of a cross-validation as Markdown."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from mentallam.config import DecisionConfig
 from mentallam.corpus.schemas import wording_by_id
 from mentallam.evaluation.decision import describe
-from mentallam.evaluation.metrics import criterion_name
+from mentallam.evaluation.metrics import METRIC, METRICS, criterion_name
 
 TEMPLATE = "report.md.j2"
 
@@ -24,18 +24,18 @@ def render_report(
     training_config: dict[str, Any],
     criteria: pd.DataFrame,
 ) -> str:
-    """Write the Markdown report; its figures are links into `report_page.render_report_page`'s page beside it.
+    """Write the Markdown report; its figures are links into the page of `report_page.render_report_page`.
 
     Args:
         summary: As `aggregate.summarise` returns it.
-        uncertainty: As the node `estimate_uncertainty` leaves it: `uncertainty.estimate_uncertainty`, and `seeds`.
-        data_statistics: Of the corpus, as data_processing saves it.
-        training_config: The composed configuration of the run: its `training.select_by` and `decision` are put into
-            words, and all of it is printed.
+        uncertainty: As the node `estimate_uncertainty` returns it: `uncertainty.estimate_uncertainty`, and `seeds`.
+        data_statistics: Statistics of the corpus, as data_processing saves them.
+        training_config: The configuration of the run: `training.select_by` and `decision` are put into words, and
+            all of it is printed.
         criteria: Columns criterion_id, symptom, criterion.
 
     Returns:
-        Markdown without a word of any post.
+        Markdown without any text of a post.
     """
     return (
         markdown_environment()
@@ -43,7 +43,6 @@ def render_report(
         .render(
             summary=summary,
             uncertainty=uncertainty,
-            percent=f"{100 * uncertainty['method']['confidence']:g}",
             f1_interval={row["criterion_id"]: row["f1"] for row in uncertainty["per_criterion"]},
             data=data_statistics,
             decision_rule=describe(DecisionConfig(**training_config["decision"])),
@@ -56,7 +55,7 @@ def render_report(
 
 
 def markdown_environment() -> Environment:
-    """Jinja set up for Markdown: nothing is HTML-escaped, and a misspelt name in the template is an error."""
+    """Set up Jinja for Markdown: nothing is HTML-escaped, and a name that a template misspells is an error."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
@@ -67,6 +66,8 @@ def markdown_environment() -> Environment:
         figure=_figure,
         p_value=_p_value,
         bounds=_bounds,
+        low_to_high=_low_to_high,
+        percent=_percent,
         undefined=_undefined,
         significant=_significant,
         spread=_spread,
@@ -74,6 +75,8 @@ def markdown_environment() -> Environment:
         cell=_cell,
         criterion_name=criterion_name,
     )
+    environment.globals["metrics"] = [metric for metric in METRICS if metric.plain is not None]
+    environment.globals["metric"] = METRIC
     return environment
 
 
@@ -82,14 +85,25 @@ def _figure(value: float | None) -> str:
 
 
 def _bounds(interval: dict[str, Any] | None) -> str:
-    """The bounds of an interval in parentheses; nothing where there is none."""
+    """Write the bounds of an interval in parentheses; nothing where they are not defined."""
     if interval is None or interval["low"] is None:
         return ""
     return f" ({interval['low']:.2f}{'-' if interval['low'] >= 0 else ' to '}{interval['high']:.2f})"
 
 
+def _low_to_high(interval: dict[str, Any] | None) -> str:
+    """Write the bounds of an interval in words and to three digits; nothing where they are not defined."""
+    if interval is None or interval["low"] is None:
+        return ""
+    return f" ({interval['low']:.3f} to {interval['high']:.3f})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g}"
+
+
 def _undefined(intervals: Iterable[dict[str, Any]]) -> float:
-    """The largest share of resamples in which one of the figures was not defined."""
+    """Return the largest share of resamples in which one of the figures was not defined."""
     return max(float(interval["undefined"]) for interval in intervals)
 
 
@@ -100,7 +114,7 @@ def _p_value(value: float | None) -> str:
 
 
 def _significant(criteria: list[dict[str, Any]], confidence: float) -> tuple[int, int]:
-    """How many criteria differ after Holm's correction: in favour of the first table, and of the other."""
+    """Count the criteria that differ after Holm's correction: in favour of the first table, and of the other."""
     found = [
         row["estimate"] for row in criteria if row["p_holm"] is not None and row["p_holm"] <= round(1 - confidence, 9)
     ]
@@ -108,7 +122,7 @@ def _significant(criteria: list[dict[str, Any]], confidence: float) -> tuple[int
 
 
 def _spread(metric: dict[str, Any], n_folds: int) -> str:
-    """Mean ± standard deviation, and of how many folds where the metric is not defined in all."""
+    """Write mean ± standard deviation, and the number of folds where the metric is not defined in all."""
     if metric["mean"] is None:
         return "not defined"
     deviation = "" if metric["std"] is None else f" ± {metric['std']:.3f}"
@@ -121,5 +135,5 @@ def _duration(seconds: float) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that cannot break out of its table cell."""
+    """Escape text so that it stays within its table cell."""
     return " ".join(text.split()).replace("|", "\\|")

@@ -75,7 +75,7 @@ def table(trained: TrainedFold, posts: pd.DataFrame, pairs: pd.DataFrame, groups
 
 def test_predictions_are_a_part_of_the_out_of_fold_table(table: pd.DataFrame) -> None:
     assert set(table.columns) == set(OOF_SCHEMA.columns)
-    assert len(out_of_fold_table([table])) == len(table)
+    assert len(out_of_fold_table(table)) == len(table)
 
 
 def test_held_out_posts_and_no_others(table: pd.DataFrame, pairs: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""The fixtures' posts speak of their labels, as far as the tiny model's tokenizer lets anyone see them."""
+"""Learned baselines on posts whose words show their labels."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -18,15 +18,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from transformers import AutoTokenizer
 
-from mentallam.classifier import learned_baselines as room
+from mentallam.classifier import learned_baselines
 from mentallam.classifier.embeddings import embed_posts
 from mentallam.classifier.fold import learnt_from
-from mentallam.classifier.learned_baselines import fit_baselines
+from mentallam.classifier.learned_baselines import BASELINES, DESCRIPTIONS, fit_baselines, named_baselines
 from mentallam.classifier.model import load_base
 from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import BaselinesConfig, Config
 from mentallam.corpus.folds import FoldOptions, make_folds
+from mentallam.errors import MentallamError
 from mentallam.evaluation.baseline_scores import BASELINE_SCHEMA
 from mentallam.evaluation.thresholds import best_threshold
 from tests.samples import CRITERIA
@@ -40,7 +41,7 @@ Fit = Callable[..., pd.DataFrame]
 
 @pytest.fixture(scope="module")
 def posts() -> pd.DataFrame:
-    """Every combination of the criteria seven times, with words that say nothing."""
+    """Every combination of the criteria seven times, with words that mean nothing."""
     texts = {}
     for number in range(56):
         said = [phrase for bit, phrase in enumerate(PHRASES.values()) if number >> bit & 1]
@@ -51,7 +52,7 @@ def posts() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def pairs(posts: pd.DataFrame) -> pd.DataFrame:
-    """A label for each post and criterion, every tenth of them wrong; the rows in no order."""
+    """A label for each post and criterion, every tenth of them wrong; the rows shuffled."""
     rows = [
         (post_id, criterion_id, int((PHRASES[criterion_id] in text) != (number % 10 == 3)))
         for post_id, text in posts.itertuples(index=False)
@@ -87,7 +88,7 @@ def fit(
     pairs: pd.DataFrame,
     groups: pd.DataFrame,
 ) -> Fit:
-    """Fits on some splits, by default the fixtures' pairs and both baselines."""
+    """Fits on some splits, by default with the pairs of the fixture and both baselines."""
 
     def run(
         splits: Sequence[dict[str, Any]],
@@ -113,6 +114,26 @@ def part(pairs: pd.DataFrame, post_ids: Sequence[str], criterion_id: str | None 
     return pairs[of_part if criterion_id is None else of_part & (pairs["criterion_id"] == criterion_id)]
 
 
+@pytest.mark.parametrize("names", [["tfidf", "bm25"], ["bm25"], ["TFIDF"]])
+def test_an_unknown_baseline_is_refused_in_one_line(names: list[str]) -> None:
+    with pytest.raises(MentallamError) as error:
+        named_baselines(names)
+    known = ", ".join(BASELINES)
+    assert error.value.message == (
+        f"baselines.models is [{', '.join(names)}]; it takes each of {known} at most once, and [] fits none"
+    )
+
+
+def test_the_named_baselines_come_in_their_order() -> None:
+    assert list(named_baselines(["embedding", "tfidf"])) == ["embedding", "tfidf"]
+    assert named_baselines([]) == {}
+
+
+def test_every_baseline_is_described_by_a_phrase() -> None:
+    assert DESCRIPTIONS.keys() == BASELINES.keys()
+    assert all(description.startswith(("a ", "an ", "the ")) for description in DESCRIPTIONS.values())
+
+
 def test_each_baseline_scores_every_held_out_pair_once(
     table: pd.DataFrame, pairs: pd.DataFrame, splits: list[dict[str, Any]]
 ) -> None:
@@ -120,10 +141,10 @@ def test_each_baseline_scores_every_held_out_pair_once(
     assert list(table["model"].unique()) == ["tfidf", "embedding"]
     assert table["group"].tolist() == ("group of " + table["post_id"]).tolist()
     expected = pairs[FACTS].sort_values(FACTS, ignore_index=True)
-    for _, own in table.groupby("model"):
-        pd.testing.assert_frame_equal(own[FACTS].sort_values(FACTS, ignore_index=True), expected)
+    for _, rows in table.groupby("model"):
+        pd.testing.assert_frame_equal(rows[FACTS].sort_values(FACTS, ignore_index=True), expected)
         for split in splits:
-            assert set(own.loc[own["fold"] == split["fold"], "post_id"]) == set(split["held_out"])
+            assert set(rows.loc[rows["fold"] == split["fold"], "post_id"]) == set(split["held_out"])
 
 
 def test_tfidf_is_scikit_learns_on_the_training_posts(
@@ -135,9 +156,9 @@ def test_tfidf_is_scikit_learns_on_the_training_posts(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2),
         LogisticRegression(class_weight="balanced", max_iter=1000),
     ).fit(texts[learn["post_id"]], learn["label"])
-    own = table[(table["model"] == "tfidf") & (table["fold"] == 1) & (table["criterion_id"] == "A.4")]
-    assert len(own) == len(splits[1]["held_out"])
-    np.testing.assert_allclose(own["logit"], expected.decision_function(texts[own["post_id"]]), atol=1e-5)
+    rows = table[(table["model"] == "tfidf") & (table["fold"] == 1) & (table["criterion_id"] == "A.4")]
+    assert len(rows) == len(splits[1]["held_out"])
+    np.testing.assert_allclose(rows["logit"], expected.decision_function(texts[rows["post_id"]]), atol=1e-5)
 
 
 def test_embedding_is_a_regression_on_the_frozen_models_states(
@@ -157,15 +178,15 @@ def test_embedding_is_a_regression_on_the_frozen_models_states(
     expected = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000)).fit(
         states.loc[learn["post_id"]], learn["label"]
     )
-    own = table[(table["model"] == "embedding") & (table["fold"] == 0) & (table["criterion_id"] == "A.1")]
-    found = expected.decision_function(states.loc[own["post_id"]])
-    assert own["logit"].std() > 0.5
-    np.testing.assert_allclose(own["logit"], found, atol=0.02)
+    rows = table[(table["model"] == "embedding") & (table["fold"] == 0) & (table["criterion_id"] == "A.1")]
+    found = expected.decision_function(states.loc[rows["post_id"]])
+    assert rows["logit"].std() > 0.5
+    np.testing.assert_allclose(rows["logit"], found, atol=0.02)
 
 
-def test_a_baseline_learns_what_the_words_say(table: pd.DataFrame) -> None:
-    own = table[table["model"] == "tfidf"]
-    assert (own["prediction"] == own["label"]).mean() > 0.8
+def test_a_baseline_learns_from_the_words(table: pd.DataFrame) -> None:
+    rows = table[table["model"] == "tfidf"]
+    assert (rows["prediction"] == rows["label"]).mean() > 0.8
 
 
 @given(st.data())
@@ -186,8 +207,8 @@ def test_training_and_dev_labels_do_change_predictions(
 ) -> None:
     before = table[table["fold"] == 0]
     for name, column in (("train", "logit"), ("dev", "probability")):
-        turned = pairs["label"].where(~pairs["post_id"].isin(splits[0][name]), 1 - pairs["label"])
-        again = fit(splits[:1], pairs.assign(label=turned))
+        reversed_labels = pairs["label"].where(~pairs["post_id"].isin(splits[0][name]), 1 - pairs["label"])
+        again = fit(splits[:1], pairs.assign(label=reversed_labels))
         assert np.abs(again[column].to_numpy() - before[column].to_numpy()).min() > 1e-4
 
 
@@ -201,18 +222,18 @@ def test_they_learn_from_the_same_sample_of_posts_as_the_model(fit: Fit, splits:
 def test_threshold_and_calibration_come_from_the_dev_pairs_by_the_models_rule(
     fit: Fit, table: pd.DataFrame, splits: list[dict[str, Any]], model: str
 ) -> None:
-    """The dev posts, handed in once more as held-out ones, show what they were scored."""
+    """The dev posts, passed as held-out posts too, show their scores."""
     dev = fit([{**splits[2], "held_out": splits[2]["dev"]}], models=[model])
-    own = table[(table["model"] == model) & (table["fold"] == 2)]
+    rows = table[(table["model"] == model) & (table["fold"] == 2)]
     choice = best_threshold(dev["label"], dev["probability"])
-    assert set(own["threshold"]) == set(dev["threshold"]) == {choice.threshold}
-    assert own["prediction"].tolist() == (own["probability"] >= choice.threshold).astype(int).tolist()
+    assert set(rows["threshold"]) == set(dev["threshold"]) == {choice.threshold}
+    assert rows["prediction"].tolist() == (rows["probability"] >= choice.threshold).astype(int).tolist()
 
     log_odds = np.log(dev["probability"] / (1 - dev["probability"]))
     slope, intercept = np.polyfit(dev["logit"], log_odds, 1)
-    np.testing.assert_allclose(own["probability"], expit(slope * own["logit"] + intercept), atol=1e-6)
-    # At the optimum of Platt's likelihood the probabilities have the targets' sum, and the same weighed by the logits.
-    # These in units of their spread, in which the solver works and stops.
+    np.testing.assert_allclose(rows["probability"], expit(slope * rows["logit"] + intercept), atol=1e-6)
+    # At the optimum of Platt's likelihood, probabilities and targets have the same sum, also when weighted by the
+    # logits. The logits are divided by their spread, the unit in which the solver stops.
     n_positive, n_negative = dev["label"].sum(), (1 - dev["label"]).sum()
     target = np.where(dev["label"] == 1, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
     residual = dev["probability"] - target
@@ -241,7 +262,7 @@ def test_a_criterion_with_one_label_is_predicted_at_its_rate(
     assert set(found.loc[constant, "logit"]) == {np.log((n * label + 0.5) / (n * (1 - label) + 0.5))}
     others = table[(table["model"] == model) & (table["fold"] == 0) & (table["criterion_id"] != "A.6")]
     assert found.loc[~constant, "logit"].tolist() == others["logit"].tolist()
-    assert "fold 0: the baselines predict one constant for A.6, of which" in caplog.text
+    assert "fold 0: the baselines predict one constant for A.6, whose" in caplog.text
 
 
 def test_a_criterion_without_a_training_pair_is_undecided(
@@ -253,14 +274,14 @@ def test_a_criterion_without_a_training_pair_is_undecided(
     assert "constant for A.1," in caplog.text
 
 
-def test_missing_pairs_are_neither_learnt_from_nor_scored(
+def test_missing_pairs_are_neither_used_for_training_nor_scored(
     fit: Fit, pairs: pd.DataFrame, splits: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
     known = pairs.sample(frac=0.6, random_state=3)
     found = fit(splits, known)
-    for _, own in found.groupby("model"):
+    for _, rows in found.groupby("model"):
         pd.testing.assert_frame_equal(
-            own[FACTS].sort_values(FACTS, ignore_index=True), known[FACTS].sort_values(FACTS, ignore_index=True)
+            rows[FACTS].sort_values(FACTS, ignore_index=True), known[FACTS].sort_values(FACTS, ignore_index=True)
         )
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
@@ -290,10 +311,10 @@ def test_lengths_are_those_of_the_prompt(
     tokenizer = AutoTokenizer.from_pretrained(tiny_base.folder)
     prompter = Prompter(tokenizer, tiny_config.model.prompt, CRITERIA, tiny_config.model.max_length)
     empty = len(prompter.example("p", "").prefix) - len(tokenizer("post: ")["input_ids"])
-    for post_id, own in table.groupby("post_id"):
+    for post_id, rows in table.groupby("post_id"):
         example = prompter.example(post_id, posts.set_index("post_id").loc[post_id, "text"])
-        assert set(own["truncated"]) == {example.truncated}
-        assert set(own["post_tokens"]) == {len(example.prefix) - empty}
+        assert set(rows["truncated"]) == {example.truncated}
+        assert set(rows["post_tokens"]) == {len(example.prefix) - empty}
     assert set(table.loc[table["truncated"], "post_id"]) == {"s_9_0"}
 
 
@@ -306,7 +327,7 @@ def test_posts_are_read_once_for_all_folds(
         calls.append(len(arguments[2]))
         return embed_posts(*arguments, **named)
 
-    monkeypatch.setattr(room, "embed_posts", embed)
+    monkeypatch.setattr(learned_baselines, "embed_posts", embed)
     fit(splits)
     assert calls == [56]
 
@@ -317,7 +338,7 @@ def test_only_the_embedding_needs_weights(
     def load(*_: Any) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr(room, "load_base", load)
+    monkeypatch.setattr(learned_baselines, "load_base", load)
     words = table[table["model"] == "tfidf"].reset_index(drop=True)
     pd.testing.assert_frame_equal(fit(splits, models=["tfidf"]), words)
 

@@ -26,7 +26,7 @@ Summarised = Callable[[Folds], dict[str, Any]]
 
 
 def best_f1_on_the_grid(frame: pd.DataFrame) -> float:
-    """Scikit-learn's F1 of the predictions at every grid point, and the best of them."""
+    """Return the best of scikit-learn's F1 values of the predictions at every grid point."""
     predictions = frame["probability"].to_numpy()[:, None] >= GRID
     truth = np.repeat(frame["label"].to_numpy()[:, None], len(GRID), axis=1)
     return float(np.max(sk.f1_score(truth, predictions, average=None, zero_division=0)))
@@ -84,7 +84,7 @@ def test_training_and_reporting_agree_on_the_means(cv_outcome: dict[str, Any], s
 
 
 def rounded(summary: dict[str, Any]) -> Any:
-    """A sum's last digit hangs on the order of what is added."""
+    """Round to 9 digits, since the last digit of a sum depends on the order of its terms."""
     return json.loads(json.dumps(summary), parse_float=lambda digits: round(float(digits), 9))
 
 
@@ -131,7 +131,7 @@ def test_a_fold_without_a_dev_f1_is_the_best_only_where_no_fold_has_one() -> Non
     assert best_fold([results[2], results[0]]) == 0
 
 
-def test_held_out_scores_have_no_say_in_the_best_fold(cv_outcome: dict[str, Any], summary: dict[str, Any]) -> None:
+def test_held_out_scores_do_not_choose_the_best_fold(cv_outcome: dict[str, Any], summary: dict[str, Any]) -> None:
     assert summary["best_fold"] == 3 == best_fold(cv_outcome["folds"])
     assert max(summary["folds"], key=lambda fold: fold["f1"])["fold"] != 3
 
@@ -173,7 +173,7 @@ def test_the_threshold_summary_names_its_rule(oof: pd.DataFrame, summary: dict[s
     assert "inner dev split" in thresholds["chosen_by"]
     assert thresholds["folds"] == {"0": 0.4, "1": 0.43, "2": 0.46, "3": 0.49, "4": 0.52}
     assert thresholds["same_fold"] == {
-        str(fold): best_threshold(own["label"], own["probability"]).threshold for fold, own in oof.groupby("fold")
+        str(fold): best_threshold(pairs["label"], pairs["probability"]).threshold for fold, pairs in oof.groupby("fold")
     }
     assert thresholds["calibration"]["2"] == {"slope": 1.0, "intercept": 0.0}
     assert thresholds["by_criterion"]["2"] == {}
@@ -189,6 +189,6 @@ def test_each_protocols_figures_are_those_of_its_predictions(oof: pd.DataFrame) 
         decided = oof.assign(prediction=prediction)
         for name, score in metrics.items():
             assert found[protocol]["pooled"][name] == score(oof["label"], prediction)
-            folds = [score(own["label"], own["prediction"]) for _, own in decided.groupby("fold")]
+            folds = [score(pairs["label"], pairs["prediction"]) for _, pairs in decided.groupby("fold")]
             assert found[protocol]["mean"][name]["mean"] == pytest.approx(np.mean(folds))
             assert found[protocol]["mean"][name]["std"] == pytest.approx(np.std(folds, ddof=1))

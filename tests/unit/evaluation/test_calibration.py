@@ -16,7 +16,7 @@ from mentallam.evaluation.calibration import (
 
 
 def drawn(slope: float, intercept: float, n: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
-    """Logits, and labels that follow sigmoid(slope * logit + intercept)."""
+    """Return labels that follow sigmoid(slope * logit + intercept), and the logits."""
     random = np.random.default_rng(0)
     logits = random.normal(scale=2, size=n)
     labels = random.random(n) < Calibration(slope, intercept).probabilities(logits)
@@ -66,7 +66,7 @@ def test_one_label_only_leaves_probabilities_alone(
 @pytest.mark.parametrize(
     ("method", "why"), [("platt", "ranked no better than by chance"), ("temperature", "No temperature fits")]
 )
-def test_an_order_upside_down_is_not_turned_around(method: str, why: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reversed_order_keeps_its_slope(method: str, why: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         fitted = fit_calibration(method, [1, 1, 0, 0, 0], [-2.0, -1.0, 1.0, 2.0, 2.0])
     assert why in caplog.text
@@ -77,7 +77,7 @@ def test_an_order_upside_down_is_not_turned_around(method: str, why: str, caplog
         assert fitted.intercept == 0.0
 
 
-def test_shifted_logits_of_a_good_ranking_are_not_called_chance(caplog: pytest.LogCaptureFixture) -> None:
+def test_shifted_logits_of_a_good_ranking_are_not_reported_as_chance(caplog: pytest.LogCaptureFixture) -> None:
     labels, logits = [0, 0, 0, 1], [5.0, 6.0, 7.0, 9.0]
     with caplog.at_level(logging.WARNING):
         assert fit_calibration("temperature", labels, logits) == Calibration()
@@ -147,7 +147,7 @@ def test_the_error_is_the_mean_distance_of_equally_large_bins(options: dict[str,
     assert expected_calibration_error(labels, probabilities, **options) == pytest.approx(expected)
 
 
-def test_a_bin_counts_as_often_as_it_has_pairs() -> None:
+def test_a_bin_is_weighted_by_its_pairs() -> None:
     """Four pairs of 0.2, of which one is matched, and an unmatched one of 0.9."""
     assert expected_calibration_error([1, 0, 0, 0, 0], [0.2] * 4 + [0.9]) == pytest.approx((4 * 0.05 + 0.9) / 5)
 
@@ -157,7 +157,7 @@ def test_the_error_of_one_bin_by_hand() -> None:
 
 
 @pytest.mark.parametrize("shift", [-30.0, 1000.0])
-def test_a_constant_in_all_logits_is_taken_out_by_the_intercept(shift: float) -> None:
+def test_the_intercept_removes_a_constant_in_all_logits(shift: float) -> None:
     labels, logits = drawn(0.7, -0.5, n=500)
     fitted, shifted = fit_calibration("platt", labels, logits), fit_calibration("platt", labels, logits + shift)
     assert shifted.slope == pytest.approx(fitted.slope, rel=1e-9)
@@ -165,7 +165,7 @@ def test_a_constant_in_all_logits_is_taken_out_by_the_intercept(shift: float) ->
 
 
 @pytest.mark.parametrize("method", ["temperature", "platt"])
-def test_logits_of_a_small_type_are_calculated_with_in_full(method: str) -> None:
+def test_float32_logits_are_calibrated_as_float64(method: str) -> None:
     labels, logits = drawn(0.7, -0.5, n=100)
     single = logits.astype(np.float32)
     assert fit_calibration(method, labels, single) == fit_calibration(method, labels, single.astype(np.float64))
@@ -175,7 +175,7 @@ def test_logits_of_a_small_type_are_calculated_with_in_full(method: str) -> None
 
 
 @pytest.mark.parametrize("size", [1.0, 40.0])
-def test_the_shift_of_an_order_upside_down_is_found_wherever_the_logits_are(size: float) -> None:
+def test_the_shift_of_a_reversed_order_is_found_for_logits_of_any_size(size: float) -> None:
     logits = size * np.array([-2.0, -1.0, 1.0, 2.0, 2.0]) / 2
     fitted = fit_calibration("platt", [1, 1, 0, 0, 0], logits)
     assert fitted.probabilities(logits).mean() == pytest.approx((2 * 0.75 + 3 * 0.2) / 5)
@@ -183,7 +183,7 @@ def test_the_shift_of_an_order_upside_down_is_found_wherever_the_logits_are(size
 
 @pytest.mark.parametrize("method", ["temperature", "platt"])
 def test_equal_logits_rank_no_better_than_chance(method: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The slope of such logits is 0, which would make every pair of any other dev split equal, too."""
+    """The fitted slope is 0, which would make all pairs of any other dev split equal as well."""
     with caplog.at_level(logging.WARNING):
         assert fit_calibration(method, [0, 1, 0], [2.0, 2.0, 2.0]).slope == 1.0
     assert "the slope stays 1" in caplog.text

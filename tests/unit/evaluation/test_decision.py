@@ -47,20 +47,20 @@ def test_nothing_is_fitted_on_pairs_of_one_label(
     assert warning.getMessage().startswith(f"All 120 dev pairs are {word}, so nothing is fitted")
 
 
-def test_a_criterions_threshold_is_drawn_to_the_common_one_by_its_matched_pairs(dev: pd.DataFrame) -> None:
+def test_a_criterions_threshold_is_shrunk_by_its_number_of_matched_pairs(dev: pd.DataFrame) -> None:
     options = replace(PLAN, scope="per_criterion", prior_strength=5.0)
     probabilities = Calibration().probabilities(dev["logit"])
     chosen = choose_thresholds(dev["criterion_id"], dev["label"], probabilities, options)
-    assert set(chosen.by_criterion) == {"a", "b", "c"}  # without a matched pair, d has the common one
+    assert set(chosen.by_criterion) == {"a", "b", "c"}  # d has no matched pair, so it has the common one
     for criterion in "abc":
-        own = dev["criterion_id"] == criterion
-        best = best_threshold(dev["label"][own], probabilities[own]).threshold
-        weight = dev["label"][own].sum() / (dev["label"][own].sum() + 5)
+        rows = dev["criterion_id"] == criterion
+        best = best_threshold(dev["label"][rows], probabilities[rows]).threshold
+        weight = dev["label"][rows].sum() / (dev["label"][rows].sum() + 5)
         assert chosen.by_criterion[criterion] == pytest.approx(weight * best + (1 - weight) * chosen.common)
     assert chosen.of(["d", "a"]).tolist() == [chosen.common, chosen.by_criterion["a"]]
 
 
-def test_a_strong_prior_gives_the_common_threshold_and_none_the_criterions_own(dev: pd.DataFrame) -> None:
+def test_a_strong_prior_gives_the_common_threshold_and_no_prior_the_criterions_best(dev: pd.DataFrame) -> None:
     probabilities = Calibration().probabilities(dev["logit"])
     weak, strong = (
         choose_thresholds(
@@ -72,15 +72,15 @@ def test_a_strong_prior_gives_the_common_threshold_and_none_the_criterions_own(d
         for strength in (0.0, 1e9)
     )
     assert list(strong.by_criterion.values()) == pytest.approx([strong.common] * 3)
-    own = dev["criterion_id"] == "b"
-    assert weak.by_criterion["b"] == best_threshold(dev["label"][own], probabilities[own]).threshold
+    rows = dev["criterion_id"] == "b"
+    assert weak.by_criterion["b"] == best_threshold(dev["label"][rows], probabilities[rows]).threshold
 
 
 @given(st.floats(0.01, 20), st.floats(-5, 5), st.floats(0, 1), st.dictionaries(st.text(), st.floats(0, 1)))
 def test_saved_and_read_back_it_is_the_same(
-    slope: float, intercept: float, common: float, own: dict[str, float]
+    slope: float, intercept: float, common: float, by_criterion: dict[str, float]
 ) -> None:
-    decision = Decision(Calibration(slope, intercept), Thresholds(common, own))
+    decision = Decision(Calibration(slope, intercept), Thresholds(common, by_criterion))
     assert Decision.from_dict(decision.to_dict()) == decision
 
 
@@ -99,9 +99,9 @@ def test_saved_and_read_back_it_is_the_same(
         ),
         (
             DecisionConfig("none", "per_criterion", min_recall=0.9, smoothing=3, prior_strength=4.0),
-            "probabilities not calibrated; a threshold per criterion, drawn to the common one as if that rested on 4 "
-            "matched pairs, by precision at a recall of 0.9 or more on the inner dev split, grid 0.00-1.00 step 0.01, "
-            "smoothed over 3 steps on either side",
+            "probabilities not calibrated; a threshold per criterion, shrunk towards the common one as if that rested "
+            "on 4 matched pairs, by precision at a recall of 0.9 or more on the inner dev split, grid 0.00-1.00 step "
+            "0.01, smoothed over 3 steps on either side",
         ),
     ],
 )
@@ -129,9 +129,9 @@ def test_thresholds_per_criterion_are_fitted_on_the_calibrated_probabilities_of_
     options = replace(PLAN, scope="per_criterion", prior_strength=0.0)
     decision = fit_decision(dev, options)
     for criterion in "abc":
-        own = dev[dev["criterion_id"] == criterion]
-        probabilities = decision.calibration.probabilities(own["logit"])
-        assert decision.thresholds.by_criterion[criterion] == best_threshold(own["label"], probabilities).threshold
+        rows = dev[dev["criterion_id"] == criterion]
+        probabilities = decision.calibration.probabilities(rows["logit"])
+        assert decision.thresholds.by_criterion[criterion] == best_threshold(rows["label"], probabilities).threshold
 
 
 @pytest.mark.parametrize("rule", [ThresholdRule(beta=3.0), ThresholdRule(min_recall=1.0), ThresholdRule(smoothing=9)])
@@ -148,6 +148,6 @@ def test_the_rule_of_the_options_chooses_every_threshold(dev: pd.DataFrame, rule
     chosen = choose_thresholds(dev["criterion_id"], dev["label"], probabilities, options)
     plan = choose_thresholds(dev["criterion_id"], dev["label"], probabilities, replace(PLAN, scope="per_criterion"))
     assert chosen.common == best_threshold(dev["label"], probabilities, rule).threshold != plan.common
-    own = dev["criterion_id"] == "a"
-    assert chosen.by_criterion["a"] == best_threshold(dev["label"][own], probabilities[own], rule).threshold
-    assert chosen.by_criterion["a"] != best_threshold(dev["label"][own], probabilities[own]).threshold
+    rows = dev["criterion_id"] == "a"
+    assert chosen.by_criterion["a"] == best_threshold(dev["label"][rows], probabilities[rows], rule).threshold
+    assert chosen.by_criterion["a"] != best_threshold(dev["label"][rows], probabilities[rows]).threshold

@@ -12,7 +12,7 @@ RATES = {"A.1": 0.1, "A.2": 0.4, "A.9": 0.04}
 
 @pytest.fixture
 def truth() -> pd.DataFrame:
-    """A model that separates well, on three criteria of different rates, each label right."""
+    """A model that separates well, on three criteria of different rates; all labels are right."""
     rng = np.random.default_rng(7)
     frames = []
     for criterion_id, rate in RATES.items():
@@ -26,10 +26,10 @@ def truth() -> pd.DataFrame:
 
 @pytest.fixture
 def planted(truth: pd.DataFrame) -> pd.DataFrame:
-    """Of each criterion two positives and four negatives, whose labels are turned."""
+    """Two positive and four negative pairs of each criterion, whose labels a test reverses."""
     parts = [
-        own[own["label"] == label].sample(count, random_state=1)
-        for _, own in truth.groupby("criterion_id")
+        rows[rows["label"] == label].sample(count, random_state=1)
+        for _, rows in truth.groupby("criterion_id")
         for label, count in ((1, 2), (0, 4))
     ]
     return pd.concat(parts)
@@ -41,7 +41,7 @@ def test_planted_label_errors_come_first(truth: pd.DataFrame, planted: pd.DataFr
     found = audit_labels(wrong)
     assert list(found.columns) == COLUMNS
     keys = ["post_id", "criterion_id"]
-    # Confident learning lists as many as it takes for sure: hardly any that is right, and not all that are wrong.
+    # Confident learning lists only the errors it is sure of: hardly any right label, and not every wrong one.
     n_right = len(found) - len(found.merge(planted, on=keys))
     assert n_right <= 1
     assert len(found.head(10).merge(planted, on=keys)) == 10
@@ -57,7 +57,7 @@ def test_right_labels_are_not_suspected(truth: pd.DataFrame) -> None:
     assert len(audit_labels(truth)) <= 2
 
 
-def test_a_criterion_is_audited_by_itself(truth: pd.DataFrame, planted: pd.DataFrame) -> None:
+def test_each_criterion_is_audited_separately(truth: pd.DataFrame, planted: pd.DataFrame) -> None:
     """Another criterion's labels and probabilities change nothing."""
     wrong = truth.copy()
     wrong.loc[planted.index, "label"] = 1 - planted["label"]
@@ -78,9 +78,9 @@ def test_the_order_of_the_rows_does_not_matter(truth: pd.DataFrame, planted: pd.
 def test_a_criterion_that_lacks_pairs_of_a_label_is_left_out_and_named(
     truth: pd.DataFrame, label: int, others: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    own = truth.index[truth["criterion_id"] == "A.2"]
-    truth.loc[own, "label"] = label
-    truth.loc[own[:others], "label"] = 1 - label
+    rows = truth.index[truth["criterion_id"] == "A.2"]
+    truth.loc[rows, "label"] = label
+    truth.loc[rows[:others], "label"] = 1 - label
     assert "A.2" not in set(audit_labels(truth)["criterion_id"])
     assert "labels of A.2 can't be audited" in caplog.text
 
@@ -92,18 +92,21 @@ def test_nothing_to_audit_is_an_empty_list_with_a_header(truth: pd.DataFrame) ->
 
 
 def test_two_pairs_of_a_label_are_enough(truth: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> None:
-    own = truth[truth["criterion_id"] == "A.9"]
-    positive = own.index[own["label"] == 1][:2]
-    assert len(audit_labels(own.assign(label=own.index.isin(positive).astype(int)))) < len(own)
+    rows = truth[truth["criterion_id"] == "A.9"]
+    positive = rows.index[rows["label"] == 1][:2]
+    assert len(audit_labels(rows.assign(label=rows.index.isin(positive).astype(int)))) < len(rows)
     assert not caplog.records
 
 
 def test_a_label_that_the_model_is_seldom_sure_of_is_not_the_most_suspicious() -> None:
-    """Of this criterion's matches the model is as sure as 0.45, of its other pairs 0.97: 0.02 and 0.3 are doubted alike
-    by the probability alone, but only one of the two is far from what the model says of such labels."""
+    """The model gives this criterion's positive labels 0.45 on average and its negative labels 0.97.
+
+    The probabilities 0.02 of a positive and 0.3 of a negative label are doubtful alike, but only one of them is far
+    from the average of its label.
+    """
     matched, unmatched = [0.45] * 18 + [0.05, 0.02], [0.03] * 176 + [0.5, 0.6, 0.62, 0.7]
     oof = pd.DataFrame({"label": [1] * 20 + [0] * 180, "probability": matched + unmatched, "criterion_id": "A.1"})
     found = audit_labels(oof.assign(post_id=[f"s_{number}_0" for number in range(200)], fold=0))
     assert found["probability"].tolist() == [0.7, 0.62, 0.6, 0.02]
-    # The shift of the two labels against each other, and nothing else: cleanlab's adjusted self-confidence.
+    # Cleanlab's adjusted self-confidence only shifts the two labels against each other.
     assert found["quality"].iloc[-1] > 0.3

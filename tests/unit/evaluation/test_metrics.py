@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from sklearn import metrics as sk
 from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import expected_calibration_error
 from mentallam.evaluation.metrics import (
+    METRICS,
     criterion_metrics,
     criterion_name,
     held_out_metrics,
@@ -40,11 +43,32 @@ def test_pair_metrics_are_scikit_learns(oof: pd.DataFrame) -> None:
 
 
 def test_metrics_of_an_example_counted_by_hand() -> None:
-    # One hit, one miss, one false alarm, two correct rejections; two of six orders are wrong.
+    # One hit, one miss, one false alarm, two correct rejections; two of the six pairs of scores are in the wrong order.
     result = pair_metrics([1, 1, 0, 0, 0], [0.9, 0.3, 0.8, 0.35, 0.1], [1, 0, 1, 0, 0])
     assert result["precision"] == result["recall"] == result["f1"] == 0.5
     assert result["accuracy"] == 0.6
     assert result["roc_auc"] == pytest.approx(4 / 6)
+
+
+def test_each_metric_has_one_name_and_one_label() -> None:
+    for values in ([metric.name for metric in METRICS], [metric.label for metric in METRICS]):
+        assert len(set(values)) == len(values)
+
+
+def test_the_documentation_lists_the_metrics_as_the_table_does() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    rows = [
+        f"| {metric.label} | `{metric.name}` | {metric.range} | {'lower' if metric.less_is_better else 'higher'} "
+        f"| {metric.definition} |"
+        for metric in METRICS
+    ]
+    assert "\n".join(rows) in page
+
+
+def test_saved_metrics_keep_their_order(oof: pd.DataFrame) -> None:
+    first = ["precision", "recall", "f1", "accuracy", "balanced_accuracy", "mcc", "roc_auc"]
+    assert list(held_out_metrics(oof))[:7] == first
+    assert list(held_out_metrics(oof))[-1] == "f1_same_fold"
 
 
 @pytest.mark.filterwarnings("error")
@@ -52,12 +76,13 @@ def test_metrics_of_an_example_counted_by_hand() -> None:
 def test_ranking_metrics_are_none_where_only_one_label_occurs(label: int) -> None:
     result = pair_metrics([label] * 3, [0.1, 0.5, 0.9], [0, 1, 1])
     undefined = {name for name, value in result.items() if value is None}
-    assert undefined == {"balanced_accuracy", "mcc", "roc_auc", "average_precision"}
+    assert undefined == {metric.name for metric in METRICS if metric.needs_both_labels}
+    assert {"balanced_accuracy", "mcc", "roc_auc", "average_precision"} <= undefined
     assert result["f1"] == (0.8 if label else 0.0)
 
 
 @pytest.mark.filterwarnings("error")
-def test_nothing_predicted_is_zero_not_a_warning() -> None:
+def test_without_a_positive_prediction_the_metrics_are_zero_without_a_warning() -> None:
     result = pair_metrics([1, 0], [0.1, 0.1], [0, 0])
     assert result["precision"] == result["recall"] == result["f1"] == 0.0
 
@@ -80,16 +105,16 @@ def test_the_same_fold_f1_is_reached_by_its_threshold(oof: pd.DataFrame) -> None
     assert same_fold_f1(oof["label"], oof["probability"]) == pytest.approx(f1)
 
 
-def test_criteria_are_scored_one_by_one_in_their_own_order(oof: pd.DataFrame, criteria: pd.DataFrame) -> None:
-    turned = criteria[::-1]
-    rows = criterion_metrics(oof.sample(frac=1, random_state=0), turned)
-    assert [row["criterion_id"] for row in rows] == turned["criterion_id"].tolist()
-    assert [row["symptom"] for row in rows] == turned["symptom"].tolist()
+def test_criteria_are_scored_one_by_one_in_the_order_of_their_table(oof: pd.DataFrame, criteria: pd.DataFrame) -> None:
+    reversed_criteria = criteria[::-1]
+    rows = criterion_metrics(oof.sample(frac=1, random_state=0), reversed_criteria)
+    assert [row["criterion_id"] for row in rows] == reversed_criteria["criterion_id"].tolist()
+    assert [row["symptom"] for row in rows] == reversed_criteria["symptom"].tolist()
     for row in rows:
-        own = oof[oof["criterion_id"] == row["criterion_id"]]
-        assert (row["n"], row["n_positive"]) == (len(own), own["label"].sum())
-        assert row["f1"] == sk.f1_score(own["label"], own["prediction"], zero_division=0)
-        assert row["roc_auc"] == sk.roc_auc_score(own["label"], own["probability"])
+        pairs = oof[oof["criterion_id"] == row["criterion_id"]]
+        assert (row["n"], row["n_positive"]) == (len(pairs), pairs["label"].sum())
+        assert row["f1"] == sk.f1_score(pairs["label"], pairs["prediction"], zero_division=0)
+        assert row["roc_auc"] == sk.roc_auc_score(pairs["label"], pairs["probability"])
 
 
 def test_a_criterion_without_positive_pairs_keeps_its_row(oof: pd.DataFrame, criteria: pd.DataFrame) -> None:

@@ -18,11 +18,11 @@ def test_each_protocol_chooses_its_threshold_where_it_says(oof: pd.DataFrame) ->
             assert predictions[protocol][held_out].tolist() == expected.tolist()
 
 
-def test_a_folds_own_labels_have_no_say_but_under_same_fold(oof: pd.DataFrame) -> None:
+def test_a_folds_labels_change_its_predictions_under_same_fold_only(oof: pd.DataFrame) -> None:
     before = protocol_predictions(oof)
-    own = (oof["fold"] == 2).to_numpy()
-    oof.loc[own, "label"] = 1 - oof.loc[own, "label"]
+    fold = (oof["fold"] == 2).to_numpy()
+    oof.loc[fold, "label"] = 1 - oof.loc[fold, "label"]
     after = protocol_predictions(oof)
     for protocol in ("honest", "cross_fitted"):
-        assert np.array_equal(before[protocol][own], after[protocol][own])
-    assert not np.array_equal(before["same_fold"][own], after["same_fold"][own])
+        assert np.array_equal(before[protocol][fold], after[protocol][fold])
+    assert not np.array_equal(before["same_fold"][fold], after["same_fold"][fold])

@@ -66,7 +66,7 @@ def test_undefined_resamples_are_left_out_and_counted() -> None:
 
 
 def test_few_groups_are_permuted_in_all_ways(options: UncertaintyOptions) -> None:
-    """Fisher's paired test: of 2^5 sign flips of the differences 1, 1, 1, 1, 3 only two reach as far as their sum."""
+    """Fisher's paired test: of the 2^5 sign flips of the differences 1, 1, 1, 1, 3, two are as extreme as their sum."""
     first, second = np.array([2.0, 2, 2, 2, 4]), np.ones(5)
     values = np.concatenate([first, second])[:, None]
     [p] = permutation_p_values(lambda weights: weights @ values, 5, 5, options)
@@ -87,7 +87,7 @@ def test_many_groups_give_the_p_value_of_the_normal_distribution() -> None:
     assert p == pytest.approx(expected, abs=0.03)
 
 
-def test_a_p_value_is_never_zero_and_equals_are_one(options: UncertaintyOptions) -> None:
+def test_a_p_value_is_never_zero_and_is_one_for_equal_tables(options: UncertaintyOptions) -> None:
     values = np.concatenate([np.ones((50, 1)), np.zeros((50, 1))])
     assert permutation_p_values(lambda weights: weights @ values, 50, 50, options)[0] == pytest.approx(2 / 201)
     same = np.ones((100, 1))
@@ -107,7 +107,7 @@ def test_holms_correction_of_a_textbook_example() -> None:
 @settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
 def test_holm_rejects_what_its_stepwise_rule_rejects(p_values: list[float]) -> None:
-    """The rule as Holm wrote it: go up from the smallest, stop at the first above alpha / (m - i + 1)."""
+    """Holm's rule: go up from the smallest p-value and stop at the first above alpha / (m - i + 1)."""
     rejected = set()
     for step, place in enumerate(np.argsort(p_values, kind="stable").tolist()):
         if p_values[place] * (len(p_values) - step) > 0.05:

@@ -14,8 +14,10 @@ def test_slices_by_length_hold_every_pair_once(oof: pd.DataFrame) -> None:
 
 
 def test_a_slice_has_the_metrics_of_its_pairs(oof: pd.DataFrame) -> None:
-    own = oof[oof["post_tokens"] == oof["post_tokens"].min()]
-    row = next(row for row in slice_metrics(oof) if row["slice"].startswith(f"posts of {own['post_tokens'].min()} "))
+    shortest = oof[oof["post_tokens"] == oof["post_tokens"].min()]
+    row = next(
+        row for row in slice_metrics(oof) if row["slice"].startswith(f"posts of {shortest['post_tokens'].min()} ")
+    )
     lowest = oof[oof["post_tokens"] <= int(row["slice"].split(" ")[4])]
     assert row["n_posts"] == lowest["post_id"].nunique()
     for name, value in pair_metrics(lowest["label"], lowest["probability"], lowest["prediction"]).items():

@@ -26,7 +26,7 @@ pairs = st.lists(st.tuples(st.integers(0, 1), probabilities), min_size=1, max_si
 
 
 def brute_force(labels: NDArray[np.int64], scores: NDArray[np.float64], beta: float = 1.0) -> NDArray[np.float64]:
-    """Precision, recall and F-beta by scikit-learn from the predictions at every grid point, shape (3, 101)."""
+    """Compute precision, recall and F-beta by scikit-learn at every grid point, shape (3, 101)."""
     predictions = scores[:, None] >= GRID[None, :]
     truth = np.repeat(labels[:, None], len(GRID), axis=1)
     return np.array(precision_recall_fscore_support(truth, predictions, average=None, beta=beta, zero_division=0)[:3])
@@ -91,11 +91,11 @@ def test_smoothing_averages_over_both_sides() -> None:
         )
 
 
-def test_smoothing_leaves_a_lonely_peak() -> None:
+def test_smoothing_avoids_an_isolated_peak() -> None:
     labels = [0] * 10 + [1, 0, 1, 1, 1]
     scores = [0.1] * 10 + [0.2, 0.5, 0.51, 0.9, 0.9]
-    lonely = best_threshold(labels, scores).threshold
-    assert best_threshold(labels, scores, ThresholdRule(smoothing=10)).threshold != lonely
+    isolated = best_threshold(labels, scores).threshold
+    assert best_threshold(labels, scores, ThresholdRule(smoothing=10)).threshold != isolated
 
 
 def test_the_threshold_itself_counts_as_matched() -> None:
@@ -118,8 +118,8 @@ def test_the_threshold_is_the_middle_of_the_gap() -> None:
     assert best_threshold([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]) == ThresholdChoice(0.5, 1.0)
 
 
-def test_one_false_alarm_among_many_pairs_is_no_tie() -> None:
-    """F1 is 1 from 0.31 to 0.90 and less by four millionths below."""
+def test_one_false_alarm_among_many_pairs_is_not_a_tie() -> None:
+    """F1 is 1 from 0.31 to 0.90, and four millionths less below that."""
     labels, scores = np.ones(120_001, int), np.full(120_001, 0.9)
     labels[0], scores[0] = 0, 0.3
     assert best_threshold(labels, scores).threshold == 0.6
@@ -145,7 +145,7 @@ def test_only_positive_pairs() -> None:
 
 def test_without_a_positive_pair_it_is_the_default(caplog: pytest.LogCaptureFixture) -> None:
     assert best_threshold([0, 0], [0.2, 0.9]) == ThresholdChoice(0.5, 0.0)
-    # It is asked for every fold, epoch and protocol; whoever decides by it says so once.
+    # It is called for every fold, epoch and protocol; the caller that decides by it warns once.
     assert caplog.records == []
     assert not sweep([0, 0], [0.2, 0.9])[["precision", "recall", "f1"]].to_numpy().any()
 

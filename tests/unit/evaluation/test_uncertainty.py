@@ -17,21 +17,21 @@ from mentallam.evaluation.uncertainty import (
     protocol_intervals,
     seed_spread,
 )
-from mentallam.evaluation.weighted import METRICS
+from mentallam.evaluation.weighted import HEADLINE
 
 
 def test_the_estimates_are_the_figures_of_the_summary(
     uncertainty: dict[str, Any], summary: dict[str, Any], baseline: pd.DataFrame
 ) -> None:
     headline = uncertainty["headline"]
-    assert list(headline) == list(METRICS)
-    for metric in set(METRICS) & set(summary["pooled"]):
+    assert list(headline) == list(HEADLINE)
+    for metric in set(HEADLINE) & set(summary["pooled"]):
         assert headline[metric]["estimate"] == pytest.approx(summary["pooled"][metric]), metric
-    own = pair_metrics(baseline["label"], baseline["probability"], baseline["prediction"])
+    of_baseline = pair_metrics(baseline["label"], baseline["probability"], baseline["prediction"])
     tfidf = uncertainty["baselines"]["tfidf"]
     for metric in ("f1", "average_precision"):
-        assert tfidf["headline"][metric]["estimate"] == pytest.approx(own[metric])
-        difference = summary["pooled"][metric] - own[metric]
+        assert tfidf["headline"][metric]["estimate"] == pytest.approx(of_baseline[metric])
+        difference = summary["pooled"][metric] - of_baseline[metric]
         assert tfidf["difference"][metric]["estimate"] == pytest.approx(difference)
     for name, trivial in summary["baselines"].items():
         assert uncertainty["baselines"][name]["headline"]["f1"]["estimate"] == trivial["f1"]
@@ -44,13 +44,13 @@ def test_the_estimates_are_the_figures_of_the_summary(
 
 def test_every_estimate_lies_in_its_interval(uncertainty: dict[str, Any]) -> None:
     found = [*uncertainty["headline"].values(), *(row["f1"] for row in uncertainty["per_criterion"])]
-    found += [own[name] for own in list(uncertainty["protocols"].values())[:3] for name in ("f1", "f1_mean")]
+    found += [protocol[name] for protocol in list(uncertainty["protocols"].values())[:3] for name in ("f1", "f1_mean")]
     for other in uncertainty["baselines"].values():
         found += [*other["difference"].values(), *other["per_criterion"]]
-    assert len(found) == 11 + 9 + 6 + 4 * (11 + 9)
+    assert len(found) == len(HEADLINE) + 9 + 6 + 4 * (len(HEADLINE) + 9)
     for interval in found:
         assert interval["low"] <= interval["estimate"] <= interval["high"]
-    assert all(own["low"] < own["high"] for own in uncertainty["headline"].values())
+    assert all(interval["low"] < interval["high"] for interval in uncertainty["headline"].values())
 
 
 def test_it_says_how_and_of_what_it_was_drawn(
@@ -68,8 +68,8 @@ def test_less_confidence_makes_every_interval_narrower(
 
     def intervals(found: Any) -> list[tuple[float, float]]:
         if isinstance(found, dict):
-            own = [(found["low"], found["high"])] if "low" in found else []
-            return own + [pair for value in found.values() for pair in intervals(value)]
+            bounds = [(found["low"], found["high"])] if "low" in found else []
+            return bounds + [pair for value in found.values() for pair in intervals(value)]
         return [pair for value in found for pair in intervals(value)] if isinstance(found, list) else []
 
     tables = {"a": oof, "b": baseline}
@@ -88,13 +88,13 @@ def test_less_confidence_makes_every_interval_narrower(
 def test_an_interval_is_that_of_its_own_metric_and_criterion(
     uncertainty: dict[str, Any], oof: pd.DataFrame, options: UncertaintyOptions
 ) -> None:
-    """A criterion's interval is the headline's of a table that holds nothing else; draws are those of the same seed."""
+    """The interval of a criterion equals the headline of a table with only that criterion and the same seed."""
     table = oof[oof["criterion_id"] == "A.4"]
-    own = estimate_uncertainty(table, {}, options)
-    assert uncertainty["per_criterion"][3]["f1"] == pytest.approx(own["headline"]["f1"])
-    assert own["headline"]["macro_f1"] == pytest.approx(own["headline"]["f1"])
+    alone = estimate_uncertainty(table, {}, options)
+    assert uncertainty["per_criterion"][3]["f1"] == pytest.approx(alone["headline"]["f1"])
+    assert alone["headline"]["macro_f1"] == pytest.approx(alone["headline"]["f1"])
     positive = int(table["label"].sum())
-    assert own["per_criterion"] == [{"criterion_id": "A.4", "n_positive": positive, "f1": own["headline"]["f1"]}]
+    assert alone["per_criterion"] == [{"criterion_id": "A.4", "n_positive": positive, "f1": alone["headline"]["f1"]}]
 
 
 def test_figures_get_the_intervals_of_f1_that_are_defined(uncertainty: dict[str, Any]) -> None:
@@ -119,10 +119,10 @@ def test_it_survives_json(uncertainty: dict[str, Any]) -> None:
 def test_criteria_come_with_their_positives_and_holms_correction(
     uncertainty: dict[str, Any], oof: pd.DataFrame, baseline: pd.DataFrame, criteria: pd.DataFrame
 ) -> None:
-    own, other = criterion_metrics(oof, criteria), criterion_metrics(baseline, criteria)
+    figures, other = criterion_metrics(oof, criteria), criterion_metrics(baseline, criteria)
     rows = uncertainty["baselines"]["tfidf"]["per_criterion"]
     assert holm([row["p_value"] for row in rows]) == [row["p_holm"] for row in rows]
-    for expected, less, found, row in zip(own, other, uncertainty["per_criterion"], rows, strict=True):
+    for expected, less, found, row in zip(figures, other, uncertainty["per_criterion"], rows, strict=True):
         assert row["criterion_id"] == found["criterion_id"] == expected["criterion_id"]
         assert row["n_positive"] == found["n_positive"] == expected["n_positive"]
         assert found["f1"]["estimate"] == pytest.approx(expected["f1"])
@@ -143,7 +143,7 @@ def test_the_same_seed_gives_the_same_and_the_order_of_rows_does_not_matter(
 
 
 def test_a_group_comes_with_all_its_pairs(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
-    """Every pair twice in its group says no more; as a group of its own it would seem to."""
+    """Doubling every pair in its group adds no information; a separate group for the copies would seem to."""
     twin = oof.assign(post_id=oof["post_id"] + "_twin")
     once = compare_tables(oof, oof, options)["first"]["f1"]
     copied = compare_tables(pd.concat([oof, twin]), pd.concat([oof, twin]), options)["first"]["f1"]
@@ -176,10 +176,10 @@ def test_a_criterion_without_positives_has_no_f1_and_no_test(oof: pd.DataFrame, 
     json.dumps(compared, allow_nan=False)
 
 
-def test_without_any_positive_pair_there_is_little_to_say(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
+def test_without_any_positive_pair_few_metrics_are_defined(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
     oof["label"] = np.int8(0)
     headline = estimate_uncertainty(oof, {}, options)["headline"]
-    assert {name for name, own in headline.items() if own["estimate"] is not None} == {
+    assert {name for name, interval in headline.items() if interval["estimate"] is not None} == {
         "accuracy",
         "brier",
         "log_loss",
@@ -202,11 +202,11 @@ def test_a_clear_difference_is_found_and_changes_its_sign_with_the_order(
     there, back = compare_tables(oof, baseline, options), compare_tables(baseline, oof, options)
     assert there["difference"]["roc_auc"]["low"] > 0 and there["difference"]["roc_auc"]["p_value"] <= 0.01
     assert there["difference"]["brier"]["high"] < 0
-    for metric in METRICS:
-        own, other = there["difference"][metric], back["difference"][metric]
-        assert [own["low"], own["high"]] == pytest.approx([-other["high"], -other["low"]])
-        assert own["p_value"] == pytest.approx(other["p_value"])
-    # Paired draws: the difference is surer than the two figures would make it if they were unrelated.
+    for metric in HEADLINE:
+        difference, other = there["difference"][metric], back["difference"][metric]
+        assert [difference["low"], difference["high"]] == pytest.approx([-other["high"], -other["low"]])
+        assert difference["p_value"] == pytest.approx(other["p_value"])
+    # The draws are paired, so the difference has a narrower interval than that of two unrelated figures.
     width = {name: there[name]["roc_auc"]["high"] - there[name]["roc_auc"]["low"] for name in ("first", "second")}
     difference = there["difference"]["roc_auc"]
     assert difference["high"] - difference["low"] < np.hypot(*width.values())
@@ -219,10 +219,10 @@ def test_the_folds_of_the_second_table_may_differ(
     assert compare_tables(oof, baseline.assign(fold=4 - baseline["fold"]), options) == expected
 
 
-def test_the_scale_of_a_models_scores_has_no_say_in_a_test_of_its_ranking(
+def test_the_scale_of_a_models_scores_does_not_change_a_test_of_its_ranking(
     oof: pd.DataFrame, baseline: pd.DataFrame, options: UncertaintyOptions
 ) -> None:
-    """Groups are exchanged between models of unlike scales, which must not be ranked by the scale they come from."""
+    """Groups are exchanged between models of different scales, and the scale must not decide the ranking."""
     squeezed = baseline.assign(probability=0.01 * baseline["probability"])
     expected, found = (compare_tables(oof, table, options)["difference"] for table in (baseline, squeezed))
     for metric in ("roc_auc", "average_precision"):
@@ -230,12 +230,12 @@ def test_the_scale_of_a_models_scores_has_no_say_in_a_test_of_its_ranking(
     assert found["brier"]["estimate"] != pytest.approx(expected["brier"]["estimate"])
 
 
-def test_a_resample_that_cannot_tell_is_left_out_and_never_counts_as_zero(
+def test_a_resample_in_which_a_figure_is_undefined_is_left_out_and_never_counts_as_zero(
     oof: pd.DataFrame, options: UncertaintyOptions
 ) -> None:
-    """Perfect predictions have an F1 of 1 wherever there is one; fold 0 has a single group with a positive pair."""
-    lonely = oof.loc[oof["label"] == 1, "group"].iloc[0]
-    oof.loc[(oof["fold"] == 0) & (oof["group"] != lonely), "label"] = 0
+    """Perfect predictions have an F1 of 1 wherever it is defined; fold 0 has one group with a positive pair."""
+    only_group = oof.loc[oof["label"] == 1, "group"].iloc[0]
+    oof.loc[(oof["fold"] == 0) & (oof["group"] != only_group), "label"] = 0
     oof = oof.assign(prediction=oof["label"], probability=oof["label"].astype(float))
     chance = pytest.approx(np.exp(-1), abs=0.1)  # that a group stays out of a resample
     found = protocol_intervals(oof, options)
@@ -246,8 +246,8 @@ def test_a_resample_that_cannot_tell_is_left_out_and_never_counts_as_zero(
         assert found[protocol]["f1"] == {"estimate": 1.0, "low": 1.0, "high": 1.0, "undefined": 0.0}
     optimism = found["selection_optimism"]
     assert (optimism["low"], optimism["high"], optimism["undefined"]) == (0.0, 0.0, chance)
-    # The only positive group of all: now the pooled figures are undefined as often.
-    oof = oof.assign(label=oof["label"].where(oof["group"] == lonely, 0))
+    # With one positive group in all folds, the pooled figures are undefined as often.
+    oof = oof.assign(label=oof["label"].where(oof["group"] == only_group, 0))
     oof = oof.assign(prediction=oof["label"], probability=oof["label"].astype(float))
     compared = compare_tables(oof, oof, options)
     spread = seed_spread({"42": oof, "43": oof}, options)["metrics"]
@@ -275,8 +275,8 @@ def test_a_fold_without_a_positive_pair_counts_as_zero_in_the_mean_as_in_the_sum
 def test_a_fold_whose_positive_pairs_are_all_missed_is_undefined_where_they_are_not_drawn(
     oof: pd.DataFrame, options: UncertaintyOptions
 ) -> None:
-    lonely = oof.loc[oof["label"] == 1, "group"].iloc[0]
-    oof.loc[(oof["fold"] == 0) & (oof["group"] != lonely), "label"] = 0
+    only_group = oof.loc[oof["label"] == 1, "group"].iloc[0]
+    oof.loc[(oof["fold"] == 0) & (oof["group"] != only_group), "label"] = 0
     oof = oof.assign(prediction=oof["label"].where(oof["fold"] != 0, 0), probability=oof["label"].astype(float))
     mean = protocol_intervals(oof, options)["honest"]["f1_mean"]
     assert mean["estimate"] == pytest.approx(0.8)
@@ -287,7 +287,7 @@ def test_a_fold_whose_positive_pairs_are_all_missed_is_undefined_where_they_are_
     ("change", "reason"),
     [
         (lambda table: table[1:], "the pair of post 's_0_0' and criterion 'A.1' is only in the first table"),
-        (lambda table: pd.concat([table, table[5:6]]), "stands twice in the table of tfidf"),
+        (lambda table: pd.concat([table, table[5:6]]), "is twice in the table of tfidf"),
         (
             lambda table: table.assign(label=1 - table["label"]),
             r"the pair of post 's_0_0' and criterion 'A\.1' has another label there",
@@ -329,7 +329,7 @@ def test_the_second_table_comes_in_the_order_of_the_first(oof: pd.DataFrame, bas
 
 
 def test_a_pair_that_stands_twice_in_the_first_table_is_an_error(oof: pd.DataFrame) -> None:
-    with pytest.raises(MentallamError, match=r"post 's_0_0' and criterion 'A\.6' stands twice in the first table"):
+    with pytest.raises(MentallamError, match=r"post 's_0_0' and criterion 'A\.6' is twice in the first table"):
         paired(pd.concat([oof, oof[5:6]]), oof, "tfidf")
 
 

@@ -3,6 +3,7 @@ import pytest
 
 from mentallam.classifier.fold import learnt_from
 from mentallam.config import compose_config, to_dict
+from mentallam.errors import MentallamError
 from mentallam.pipelines import reporting
 from mentallam.pipelines.cv_training import create_pipeline, nodes
 from tests.samples import PROJECT
@@ -27,6 +28,15 @@ def test_baselines_are_fitted_once_before_the_folds_that_processes_may_share() -
     assert closing.inputs() <= opening.all_outputs() | of_folds | prepared
     splits = {name for name in pipeline.only_nodes("fit_baselines").inputs() if name.endswith("_split")}
     assert splits == {f"fold_{fold}_split" for fold in range(3)}
+
+
+def test_an_unknown_baseline_is_refused_before_anything_is_trained() -> None:
+    folder = str(PROJECT / "hydra_configs")
+    assert nodes.compose_training_config(folder, "tiny", "baselines.models=[tfidf]")
+    with pytest.raises(
+        MentallamError, match=r"baselines\.models is \[tfidf, bm25\]; it takes each of tfidf, embedding"
+    ):
+        nodes.compose_training_config(folder, "tiny", "baselines.models=[tfidf,bm25]")
 
 
 @pytest.mark.parametrize("fraction", [0.1, 1.0])

@@ -19,7 +19,7 @@ CATALOG = Path(__file__).parents[3] / "conf" / "base" / "catalog_reporting.yml"
 
 
 class RecordedRun:
-    """Stands in for `tracking.Run` and keeps what was logged."""
+    """A replacement for `tracking.Run` that keeps what was logged."""
 
     logged: dict[str, Any]
 
@@ -46,7 +46,7 @@ def catalog(
     criteria: pd.DataFrame,
     baselines: pd.DataFrame,
 ) -> DataCatalog:
-    """The project's own catalog of this pipeline over an empty data folder, and its inputs in memory."""
+    """The project's catalog of this pipeline over an empty data folder, with its inputs in memory."""
     base = tmp_path / "conf" / "base"
     base.mkdir(parents=True)
     shutil.copy(CATALOG, base)
@@ -86,7 +86,7 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
     figures = {f"figures/{name}.html" for name in REPORT_FIGURES}
     assert {name.removeprefix("reporting/") for name in logged} - {"run_id", "metrics"} == written | figures
     assert len(logged["reporting/figures/learning_curves.html"].data) == 5 * 3
-    assert [own["name"] for own in logged["reporting/figures/roc.html"].to_plotly_json()["data"]][-1] == "chance"
+    assert [trace["name"] for trace in logged["reporting/figures/roc.html"].to_plotly_json()["data"]][-1] == "chance"
     assert logged["reporting/report.html"] == (reporting / "report.html").read_text(encoding="utf-8")
     summary = json.loads((reporting / "cv_summary.json").read_text(encoding="utf-8"))
     assert logged["reporting/cv_summary.json"] == summary
@@ -112,7 +112,7 @@ def test_repeats_are_read_and_compared(
     assert uncertainty["seeds"]["repeats"] == ["this run", str(tmp_path / "oof.parquet")]
 
 
-def test_the_projects_own_options_are_valid() -> None:
+def test_the_options_of_the_project_are_valid() -> None:
     parameters = yaml.safe_load((CATALOG.parent / "parameters_reporting.yml").read_text(encoding="utf-8"))
     options = UncertaintyOptions.model_validate(parameters["uncertainty"])
     assert (options.resamples, options.confidence) == (2000, 0.95)

@@ -11,7 +11,7 @@ Render = Callable[[str], str]
 
 @pytest.fixture
 def render(summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Facts) -> Render:
-    """Renders for a use, with the fixtures as the test has changed them by then."""
+    """Renders the fixtures for a use, as the test has changed them."""
     return lambda use: render_model_card(summary, uncertainty, data_statistics, training_config, use)
 
 
@@ -20,7 +20,7 @@ def row_of(card: str, start: str) -> str:
     return row
 
 
-def test_a_served_fold_without_a_dev_f1_is_told(render: Render, summary: Facts) -> None:
+def test_a_served_fold_without_a_dev_f1_is_reported(render: Render, summary: Facts) -> None:
     for fold in summary["folds"]:
         fold["dev_f1"] = None
     assert "Served is fold 3 of 5, the first, since no dev split has both labels; threshold" in render("best_fold")
@@ -35,10 +35,10 @@ def test_the_best_fold_and_its_threshold_are_named(render: Render) -> None:
     assert "never a diagnosis" in card and "not\nmeasured" in card
 
 
-def test_an_ensemble_has_the_mean_threshold_and_no_figure_of_its_own(render: Render) -> None:
+def test_an_ensemble_has_the_mean_threshold_and_the_figures_of_its_members(render: Render) -> None:
     card = render("ensemble")
-    assert "all 5 folds' models, against the mean of their thresholds, 0.460 over the folds" in card
-    assert "no figure of its own" in card
+    assert "all 5 folds' models, compared with the mean of their thresholds, 0.460 over the folds" in card
+    assert "no figure is its score: these are the figures of its members" in card
     assert "Served is fold" not in card
 
 
@@ -50,8 +50,8 @@ def test_data_and_figures_are_the_summarys(render: Render, summary: Facts) -> No
     assert f") | {summary['metrics']['f1']['mean']:.3f} ±" in row_of(card, "F1")
     worst = summary["per_criterion"][0]
     assert f"| {worst['n_positive']} | {worst['precision']:.3f} |" in row_of(card, "A.1 DEPRESSED_MOOD")
-    assert row_of(card, "MCC").startswith(f"| MCC | {summary['pooled']['mcc']:.3f} (")
-    assert f"| Brier score | {summary['pooled']['brier']:.3f} (" in card
+    assert row_of(card, "Matthews correlation").split(" | ")[1].startswith(f"{summary['pooled']['mcc']:.3f} (")
+    assert f"| Brier score (less is better) | {summary['pooled']['brier']:.3f} (" in card
 
 
 def test_intervals_stand_beside_the_figures_they_belong_to(render: Render, summary: Facts, uncertainty: Facts) -> None:

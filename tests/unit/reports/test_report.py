@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from mentallam.evaluation.metrics import METRICS
 from mentallam.reports.figures import REPORT_FIGURES
 from mentallam.reports.report import render_report
+from tests.unit.predictions import DESCRIPTIONS
 from tests.unit.seen import tables
 
 BANNER = "SYNTHETIC DATA: these numbers say nothing about people"
@@ -23,7 +25,7 @@ def render(
     training_config: dict[str, Any],
     criteria: pd.DataFrame,
 ) -> Render:
-    """Renders with the fixtures as the test has changed them by then."""
+    """Renders the fixtures as the test has changed them."""
     return lambda: render_report(summary, uncertainty, data_statistics, training_config, criteria)
 
 
@@ -38,7 +40,7 @@ def test_every_table_has_all_its_rows_and_cells(render: Render) -> None:
     found = tables(render())
     sizes = {name: len(table) for name, table in found.items()}
     assert sizes == {
-        "metric": 12,
+        "metric": 1 + sum(metric.plain is not None for metric in METRICS),
         "protocol": 4,
         "fold": 6,
         "criterion": 10,
@@ -55,19 +57,25 @@ def test_every_table_has_all_its_rows_and_cells(render: Render) -> None:
 def test_each_baseline_has_a_row_under_the_models(render: Render, summary: dict[str, Any]) -> None:
     rows = tables(render())["classifier"]
     assert [row[0] for row in rows] == ["classifier", "this model", "tfidf", "embedding"]
-    own = summary["learned_baselines"]["embedding"]
+    embedding = summary["learned_baselines"]["embedding"]
     assert rows[0][5] == "average precision"
-    precision = own["metrics"]["average_precision"]
-    assert rows[3][5:] == [f"{precision['mean']:.3f} ± {precision['std']:.3f}", f"{own['pooled']['f1']:.3f}"]
+    precision = embedding["metrics"]["average_precision"]
+    assert rows[3][5:] == [f"{precision['mean']:.3f} ± {precision['std']:.3f}", f"{embedding['pooled']['f1']:.3f}"]
     assert rows[1][-1] == f"{summary['pooled']['f1']:.3f}"
 
 
 def test_only_the_baselines_that_were_fitted_are_explained(render: Render, summary: dict[str, Any]) -> None:
-    words, states = "`tfidf` counts words and pairs of words", "`embedding` is the mean hidden state of a post"
-    assert f"{words}, {states}" in render()
+    words, states = (f"- `{name}` is {description}\n" for name, description in DESCRIPTIONS.items())
+    assert words + states in render()
     del summary["learned_baselines"]["embedding"]
     assert words in (text := render())
     assert "embedding" not in text
+
+
+def test_a_baseline_without_a_description_is_listed_by_its_name(render: Render, summary: dict[str, Any]) -> None:
+    summary["learned_baselines"]["tfidf"]["description"] = None
+    del summary["learned_baselines"]["embedding"]["description"]  # a summary of an older version
+    assert "- `tfidf`\n- `embedding`\n" in render()
 
 
 def test_without_baselines_the_report_says_so(render: Render, summary: dict[str, Any]) -> None:
@@ -95,11 +103,11 @@ def test_protocols_stand_side_by_side(render: Render, summary: dict[str, Any]) -
     rows = {row[0]: row for row in tables(render())["protocol"]}
     assert list(rows) == ["protocol", "honest", "cross-fitted", "same-fold"]
     assert rows["honest"][3] == f"{summary['pooled']['f1']:.3f}"
-    own = summary["metrics"]["f1_same_fold"]
-    assert rows["same-fold"][2] == f"{own['mean']:.3f} ± {own['std']:.3f}"
+    same_fold = summary["metrics"]["f1_same_fold"]
+    assert rows["same-fold"][2] == f"{same_fold['mean']:.3f} ± {same_fold['std']:.3f}"
 
 
-def test_explicit_negatives_are_told(render: Render, summary: dict[str, Any]) -> None:
+def test_explicit_negatives_are_reported(render: Render, summary: dict[str, Any]) -> None:
     assert "No pair is marked as an explicit negative." in render()
     summary["explicit_negatives"] = {"n": 8, "false_alarms": 2, "rate": 0.25, "rate_of_other_unmatched": 0.1}
     assert "2 of 8 are false alarms (0.250, against\n0.100 of the other unmatched pairs)" in render()
@@ -127,11 +135,11 @@ def test_selection_is_spelled_out(render: Render, summary: dict[str, Any], uncer
     report = render()
     assert f"Selection optimism: {summary['selection_optimism']:.3f} (-0.01 to 0.10)." in report
     assert "Platt-scaled; one threshold for all criteria, by F1 on the inner dev split" in report
-    assert "The epoch was chosen by its `average_precision`" in report
+    assert "The epoch with the best `average_precision` on this split was chosen." in report
     assert re.search(r"Fold\s+3\s+has\s+the\s+best\s+F1\s+on\s+its\s+dev\s+split", report)
 
 
-def test_undefined_metrics_are_named_as_such(
+def test_undefined_metrics_are_called_not_defined(
     render: Render, summary: dict[str, Any], uncertainty: dict[str, Any]
 ) -> None:
     uncertainty["headline"]["roc_auc"] = {"estimate": None, "low": None, "high": None, "undefined": 1.0}
@@ -149,25 +157,25 @@ def test_the_override_reason_is_printed(render: Render, data_statistics: dict[st
     assert "accepted because: a later release of the corpus." in render()
 
 
-def test_expected_counts_are_told(render: Render, data_statistics: dict[str, Any]) -> None:
-    assert "seed 42. Expected were 60 posts, 9 criteria, 540 pairs.\n" in render()
+def test_expected_counts_are_reported(render: Render, data_statistics: dict[str, Any]) -> None:
+    assert "seed 42. The expected counts are 60 posts, 9 criteria, 540 pairs.\n" in render()
     data_statistics["counts"]["expected"] |= {"pairs": None, "explicit_negative": 3}
-    assert "seed 42. Expected were 60 posts, 9 criteria, 3 explicit negative.\n" in render()
+    assert "seed 42. The expected counts are 60 posts, 9 criteria, 3 explicit negative.\n" in render()
     data_statistics["counts"]["expected"] = dict.fromkeys(["posts", "criteria", "pairs"])
     assert "seed 42.\n" in render()
 
 
-def test_pairs_without_a_label_are_told(render: Render, summary: dict[str, Any]) -> None:
+def test_pairs_without_a_label_are_reported(render: Render, summary: dict[str, Any]) -> None:
     assert "no label" not in render()
     summary["n_pairs"] -= 7
     assert " 7 pairs of these posts and criteria have no label" in render()
 
 
-def test_placeholders_and_uneven_folds_are_told(render: Render, data_statistics: dict[str, Any]) -> None:
+def test_placeholders_and_uneven_folds_are_reported(render: Render, data_statistics: dict[str, Any]) -> None:
     balance = {"fold": 1, "posts": 25, "share": 25 / 60, "equal_share": 0.2, "uneven": False}
     data_statistics |= {"placeholder_posts": {}}
     data_statistics["folds"] |= {"balance": balance, "without_positives": {"train": [], "dev": [], "held_out": []}}
-    for words in ("placeholders", "uneven", "no positive pair"):
+    for words in ("placeholders", "uneven", "No held-out pair"):
         assert words not in render()
     data_statistics["placeholder_posts"] = {"[removed]": 20, "[deleted]": 3}
     balance["uneven"] = True
@@ -175,7 +183,7 @@ def test_placeholders_and_uneven_folds_are_told(render: Render, data_statistics:
     report = render()
     assert " 23 posts were placeholders of deleted posts (`[removed]`, `[deleted]`) and were left out" in report
     assert " fold 1 holds out 42 % of the posts instead of 20 %" in report
-    assert " Fold 2, 3 holds out no positive pair: precision, recall and F1 count as 0 there" in report
+    assert " No held-out pair of fold 2, 3 is positive: precision, recall and F1 count as 0 there" in report
 
 
 def test_a_criterion_without_a_name_is_called_by_its_id(render: Render, summary: dict[str, Any]) -> None:
@@ -189,7 +197,7 @@ def test_a_criterion_without_a_name_is_called_by_its_id(render: Render, summary:
     [
         (45, 9, "Authors with posts in more than one fold: 9 of 45."),
         (45, 0, "No author has posts in more than one fold."),
-        (None, None, "is unknown"),
+        (None, None, "it is unknown whether an author"),
     ],
 )
 def test_authors_in_several_folds_are_declared(
@@ -207,10 +215,10 @@ def test_authors_in_several_folds_are_declared(
 @pytest.mark.parametrize(
     ("duplicates", "sentence"),
     [
-        ({}, "No two posts are nearly the same (similarity at least 0.8)."),
+        ({}, "No two posts are near-duplicates (similarity at least 0.8)."),
         ({"sets": 2, "posts": 5}, "5 in 2 sets. Sets in more than one fold: 0.\n"),
         ({"sets": 2, "posts": 5, "sets_straddling_folds": 1}, "1. A model was trained on a near copy"),
-        ({"handling": "ignore"}, "were not looked for"),
+        ({"handling": "ignore"}, "No search was made for near-duplicate posts"),
     ],
 )
 def test_duplicates_are_declared(
@@ -241,15 +249,15 @@ def test_the_fine_tuned_models_are_compared_with_each_baseline(render: Render, u
     ]
 
 
-def test_resamples_that_are_left_out_are_told(render: Render, uncertainty: dict[str, Any]) -> None:
+def test_resamples_that_are_left_out_are_reported(render: Render, uncertainty: dict[str, Any]) -> None:
     for row in uncertainty["per_criterion"]:
         row["f1"]["undefined"] = 0.0
-    assert "left out there" not in render()
+    assert "left out for it" not in render()
     uncertainty["per_criterion"][3]["f1"]["undefined"] = 0.0125
     assert "at most 1.2 % of" in render()
 
 
-def test_the_spread_between_seeds_is_told_where_there_is_one(render: Render, uncertainty: dict[str, Any]) -> None:
+def test_the_spread_between_seeds_is_reported_where_there_is_one(render: Render, uncertainty: dict[str, Any]) -> None:
     assert "different seeds" not in render()
     f1 = {"mean": 0.61, "std_between_seeds": 0.023, "low": 0.5, "high": 0.7}
     uncertainty["seeds"] = {"repeats": ["this run", "b", "c"], "metrics": {"f1": f1}}
@@ -268,12 +276,12 @@ def test_the_configuration_is_printed_whole(render: Render, training_config: dic
     assert block and yaml.safe_load(block[1]) == training_config
 
 
-def test_every_figure_that_is_drawn_has_its_place_once(render: Render) -> None:
+def test_every_figure_is_linked_once(render: Render) -> None:
     places = re.findall(r"^\[.+\]\(report\.html#figure-(.+)\)$", render(), flags=re.MULTILINE)
     assert sorted(places) == sorted(REPORT_FIGURES)
 
 
-def test_it_says_where_its_figures_are_drawn(render: Render) -> None:
+def test_the_report_links_to_the_page_with_its_figures(render: Render) -> None:
     assert "(report.html)\n" in render()[: render().index("## Data")]
 
 
@@ -300,7 +308,7 @@ def test_folds_whose_dev_pairs_have_one_label_are_named(render: Render, summary:
     text = " ".join(render().split())
     assert "**All dev pairs of fold 1, 4 have the same label**" in text
     assert "there the loss chose the epoch, probabilities are not calibrated, the threshold is 0.50" in text
-    assert "Fold 3 has the best F1 on its dev split and is the model used for prediction" in text
+    assert "Fold 3 has the best F1 on its dev split, so its model is used for prediction" in text
     for fold in summary["folds"]:
         fold["dev_f1"] = None
-    assert "Fold 3 comes first and is the model used" in " ".join(render().split())
+    assert "Fold 3 comes first, so its model is used" in " ".join(render().split())

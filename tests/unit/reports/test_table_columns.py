@@ -1,4 +1,4 @@
-"""Every figure of a page is a number of its own here, so a column that prints another column's figure is seen."""
+"""Every figure of a page is a different number here, so a column that prints another column's figure fails."""
 
 import re
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from mentallam.evaluation.metrics import METRICS
 from mentallam.reports.comparison_report import render_comparison
 from mentallam.reports.model_card import render_model_card
 from mentallam.reports.report import render_report
@@ -15,38 +16,20 @@ from tests.unit.seen import tables
 
 Facts = dict[str, Any]
 
-# What a heading, or the first cell of a row, calls a metric in these pages.
+# A heading, or the first cell of a row, to the metric; the first row of the report is bold.
 METRIC_OF = {
     "**F1**": "f1",
-    "F1": "f1",
-    "f1": "f1",
-    "precision": "precision",
-    "recall": "recall",
-    "macro f1": "macro_f1",
-    "accuracy": "accuracy",
-    "balanced accuracy": "balanced_accuracy",
-    "Matthews correlation": "mcc",
-    "MCC": "mcc",
-    "mcc": "mcc",
-    "ROC-AUC": "roc_auc",
-    "roc auc": "roc_auc",
-    "average precision": "average_precision",
-    "Brier score (less is better)": "brier",
-    "Brier score": "brier",
-    "brier": "brier",
-    "log loss (less is better)": "log_loss",
-    "log loss": "log_loss",
-    "calibration error (less is better)": "ece",
-    "expected calibration error": "ece",
+    **{metric.label + suffix: metric.name for metric in METRICS for suffix in ("", " (less is better)")},
 }
-# Numbers that say which fold is meant, or that decide what a page says instead of being printed as they are.
+N_PAIR_METRICS = sum(metric.plain is not None for metric in METRICS)
+# Numbers that name a fold, or that decide what a page says instead of being printed.
 KEPT = {"fold", "n_folds", "best_fold", "confidence"}
 
 
 def distinct(facts: Any, numbers: Iterator[int]) -> Any:
-    """The same facts, with a number of its own in place of every number that a page prints."""
+    """Return the facts with a different number in place of every number that a page prints."""
     if isinstance(facts, dict):
-        # The n of a mean says of how many folds it is; equal to n_folds it is not printed.
+        # The n of a mean is its number of folds, which is printed only where it is not n_folds.
         kept = KEPT | ({"n"} if "std" in facts else set())
         return {name: value if name in kept else distinct(value, numbers) for name, value in facts.items()}
     if isinstance(facts, list):
@@ -73,7 +56,7 @@ def spread(metric: Facts) -> list[float]:
 
 
 def columns(table: list[list[str]], skip: tuple[str, ...] = ()) -> dict[str, dict[str, list[float]]]:
-    """Row name to heading to the numbers of the cell, without the first column and those to skip."""
+    """Return row name to heading to the numbers of the cell, without the first column and those to skip."""
     header, *rows = table
     assert len(set(header)) == len(header), "two columns have the same heading"
     return {
@@ -122,7 +105,7 @@ def card(summary: Facts, uncertainty: Facts, data_statistics: Facts, training_co
 
 @pytest.fixture
 def comparison(uncertainty: Facts, numbers: Iterator[int]) -> Facts:
-    """What `compare_runs` returns, with numbers of its own."""
+    """The result of `compare_runs`, with a different number in every place."""
     compared = distinct(uncertainty["baselines"]["tfidf"], numbers)
     return {
         "runs": {name: {"cv_run_id": f"{name}-run", "model": "tiny"} for name in ("first", "second")},
@@ -136,7 +119,7 @@ def comparison(uncertainty: Facts, numbers: Iterator[int]) -> Facts:
 
 def test_the_headline_table(report: str, summary: Facts, uncertainty: Facts) -> None:
     rows = columns(tables(report)["metric"])
-    assert len(rows) == 11
+    assert len(rows) == N_PAIR_METRICS
     for label, row in rows.items():
         metric = METRIC_OF[label]
         bounds = uncertainty["headline"].get(metric)
@@ -163,8 +146,8 @@ def test_the_protocol_table(report: str, summary: Facts) -> None:
     sources = {row[0]: row[1] for row in tables(report)["protocol"][1:]}
     assert sources == {
         "honest": "its inner dev split",
-        "cross-fitted": "the other folds' held-out pairs",
-        "same-fold": "its own held-out pairs",
+        "cross-fitted": "the held-out pairs of the other folds",
+        "same-fold": "its held-out pairs",
     }
 
 
@@ -189,47 +172,47 @@ def test_the_fold_table(report: str, summary: Facts) -> None:
 
 def test_the_criteria_table(report: str, summary: Facts, uncertainty: Facts, criteria: pd.DataFrame) -> None:
     rows = columns(tables(report)["criterion"], skip=("wording",))
-    for own, bounds, (name, row) in zip(
+    for criterion, bounds, (name, row) in zip(
         summary["per_criterion"], uncertainty["per_criterion"], rows.items(), strict=True
     ):
-        assert name == f"{own['criterion_id']} {own['symptom']}"
+        assert name == f"{criterion['criterion_id']} {criterion['symptom']}"
         assert row == {
-            "pairs": [own["n"]],
-            "n+": [own["n_positive"]],
-            "precision": [own["precision"]],
-            "recall": [own["recall"]],
-            "F1": [own["f1"], *interval(bounds["f1"])],
-            "ROC-AUC": [own["roc_auc"]],
+            "pairs": [criterion["n"]],
+            "n+": [criterion["n_positive"]],
+            "precision": [criterion["precision"]],
+            "recall": [criterion["recall"]],
+            "F1": [criterion["f1"], *interval(bounds["f1"])],
+            "ROC-AUC": [criterion["roc_auc"]],
         }, name
     assert [row[-1] for row in tables(report)["criterion"][1:]] == criteria["criterion"].tolist()
 
 
 def test_the_table_of_slices(report: str, summary: Facts) -> None:
     rows = columns(tables(report)["pairs of"])
-    assert list(rows) == [own["slice"] for own in summary["slices"]]
-    for own, row in zip(summary["slices"], rows.values(), strict=True):
+    assert list(rows) == [part["slice"] for part in summary["slices"]]
+    for part, row in zip(summary["slices"], rows.values(), strict=True):
         assert row == {
-            "posts": [own["n_posts"]],
-            "pairs": [own["n"]],
-            "n+": [own["n_positive"]],
-            **{heading: [own[METRIC_OF[heading]]] for heading in ("precision", "recall", "F1", "ROC-AUC")},
+            "posts": [part["n_posts"]],
+            "pairs": [part["n"]],
+            "n+": [part["n_positive"]],
+            **{heading: [part[METRIC_OF[heading]]] for heading in ("precision", "recall", "F1", "ROC-AUC")},
         }
 
 
 def test_the_table_of_learned_baselines(report: str, summary: Facts) -> None:
     rows = columns(tables(report)["classifier"])
-    for own, row in zip([summary, *summary["learned_baselines"].values()], rows.values(), strict=True):
+    for classifier, row in zip([summary, *summary["learned_baselines"].values()], rows.values(), strict=True):
         assert row == {
             **{
-                heading: spread(own["metrics"][METRIC_OF[heading]])
+                heading: spread(classifier["metrics"][METRIC_OF[heading]])
                 for heading in ("F1", "precision", "recall", "ROC-AUC", "average precision")
             },
-            "pooled F1": [own["pooled"]["f1"]],
+            "pooled F1": [classifier["pooled"]["f1"]],
         }
 
 
 def test_the_table_of_differences(report: str, uncertainty: Facts) -> None:
-    # Two columns are headed p, each beside its difference.
+    # Two columns are headed p, each to the right of its difference.
     header, *rows = tables(report)["compared with"]
     assert header[2:6] == ["difference in F1", "p", "difference in average precision", "p"]
     for (name, other), row in zip(uncertainty["baselines"].items(), rows, strict=True):
@@ -255,7 +238,7 @@ def test_the_prose_of_the_report(report: str, summary: Facts, uncertainty: Facts
         f"{summary['n_posts']} posts by {data_statistics['n_authors']} authors, 9 criteria, "
         f"{summary['n_pairs']} pairs, of which {summary['n_positive']} are positive "
         f"(base rate {summary['n_positive'] / summary['n_pairs']:.3f}).",
-        f"shuffled with seed {data_statistics['folds']['seed']}.",
+        f"and shuffled with seed {data_statistics['folds']['seed']}.",
         " {posts} posts, {criteria} criteria, {pairs} pairs".format(**data_statistics["counts"]["expected"]),
         f"{n_all - summary['n_pairs']} pairs of these posts and criteria have no label",
         f"more than one fold: {data_statistics['n_authors_straddling_folds']} of {data_statistics['n_authors']}.",
@@ -266,7 +249,7 @@ def test_the_prose_of_the_report(report: str, summary: Facts, uncertainty: Facts
         f"{summary['macro_f1']['mean']:.3f}.",
         f"Fold {summary['best_fold']} has the best F1",
         f"Selection optimism: {summary['selection_optimism']:.3f} ({optimism['low']:.2f}-{optimism['high']:.2f})",
-        f"Cross-fitted, {summary['cross_fitted_difference']:.3f} against honest",
+        f"The cross-fitted protocol, {summary['cross_fitted_difference']:.3f} against honest",
         f"{marked['false_alarms']} of {marked['n']} are false alarms ({marked['rate']:.3f}, against "
         f"{marked['rate_of_other_unmatched']:.3f} of the other unmatched pairs)",
         f"percentiles of {method['resamples']} resamples of the {uncertainty['n_groups']} groups "
@@ -298,7 +281,7 @@ def test_the_checklist(report: str, summary: Facts) -> None:
 def test_the_tables_of_the_model_card(card: str, summary: Facts, uncertainty: Facts) -> None:
     found = tables(card)
     rows = columns(found["metric"])
-    assert len(rows) == 11
+    assert len(rows) == N_PAIR_METRICS
     for label, row in rows.items():
         metric = METRIC_OF[label]
         bounds = uncertainty["headline"].get(metric)
@@ -307,14 +290,14 @@ def test_the_tables_of_the_model_card(card: str, summary: Facts, uncertainty: Fa
             "mean ± std": spread(summary["metrics"][metric]),
             "answering yes to all": [summary["baselines"]["all_positive"][metric]],
         }, label
-    for own, bounds, row in zip(
+    for criterion, bounds, row in zip(
         summary["per_criterion"], uncertainty["per_criterion"], columns(found["criterion"]).values(), strict=True
     ):
         assert row == {
-            "n+": [own["n_positive"]],
-            "precision": [own["precision"]],
-            "recall": [own["recall"]],
-            "F1": [own["f1"], *interval(bounds["f1"])],
+            "n+": [criterion["n_positive"]],
+            "precision": [criterion["precision"]],
+            "recall": [criterion["recall"]],
+            "F1": [criterion["f1"], *interval(bounds["f1"])],
         }
 
 
@@ -327,7 +310,7 @@ def test_the_prose_of_the_model_card(card: str, summary: Facts, data_statistics:
         f"{summary['n_posts']} posts in {summary['n_groups']} groups",
         f"9 criteria, {summary['n_pairs']} pairs, of which {summary['n_positive']} are positive",
         f"{data_statistics['n_authors_straddling_folds']} of {data_statistics['n_authors']} authors",
-        f"would have added: {summary['selection_optimism']:.3f}.",
+        f"on the held-out fold: {summary['selection_optimism']:.3f}.",
         f"Common thresholds: {thresholds}.",
     ):
         assert sentence in text
@@ -346,14 +329,18 @@ def test_the_tables_of_a_comparison(comparison: Facts) -> None:
             "first - second": estimate(difference),
             "p": [difference["p_value"]],
         }, label
-    for own, (name, row) in zip(comparison["per_criterion"], columns(found["criterion"]).items(), strict=True):
-        assert name == own["criterion_id"]
-        assert row == {"n+": [own["n_positive"]], "first - second": estimate(own), "p": [own["p_holm"]]}
+    for criterion, (name, row) in zip(comparison["per_criterion"], columns(found["criterion"]).items(), strict=True):
+        assert name == criterion["criterion_id"]
+        assert row == {
+            "n+": [criterion["n_positive"]],
+            "first - second": estimate(criterion),
+            "p": [criterion["p_holm"]],
+        }
 
 
 def test_the_prose_of_a_comparison(comparison: Facts) -> None:
     text = " ".join(render_comparison(comparison).split())
     assert f"{comparison['n_pairs']} pairs in {comparison['n_groups']} groups" in text
-    assert f"95.0 % intervals, {comparison['method']['resamples']} resamples" in text
+    assert f"95 % intervals from {comparison['method']['resamples']} resamples" in text
     for name in ("first", "second"):
         assert f"{name}: run `{name}-run`" in text

@@ -1,4 +1,4 @@
-"""Compare: two tracked cross-validations of the same data, pair by pair."""
+"""Compare: two tracked cross-validations of the same data, compared pair by pair."""
 
 from mentallam.pipelines.compare.pipeline import create_pipeline
 

@@ -1,4 +1,4 @@
-"""Nodes of compare: two runs out of the tracking, compared by the evaluation wing."""
+"""Nodes of compare: load two tracked runs and compare them."""
 
 from typing import Any
 
@@ -12,17 +12,17 @@ from mentallam.reports.comparison_report import render_comparison
 
 
 def load_first(run_id: str | None) -> ReportedRun:
-    """Return the first run as the tracking keeps it."""
+    """Load the first run from MLflow."""
     return _load("first", run_id)
 
 
 def load_second(run_id: str | None) -> ReportedRun:
-    """Return the second run as the tracking keeps it."""
+    """Load the second run from MLflow."""
     return _load("second", run_id)
 
 
 def compare_runs(first: ReportedRun, second: ReportedRun, options: UncertaintyOptions) -> tuple[dict[str, Any], str]:
-    """Return the comparison, for programs and for readers."""
+    """Compare the runs; return the comparison as a table of figures and as Markdown."""
     compared = comparison.compare_runs(first, second, options)
     return compared, render_comparison(compared)
 
@@ -31,10 +31,10 @@ def _load(option: str, run_id: str | None) -> ReportedRun:
     if run_id is None:
         raise MentallamError('compare needs two runs: --params "first=RUN_ID,second=RUN_ID"')
     run_id = str(run_id)
-    kept = tracking.find_report_inputs(run_id, option)
+    saved = tracking.find_report_inputs(run_id, option)
     outcome, data_statistics, training_config = (
-        tracking.load_report_input(run_id, kept[name]) for name in ("cv_outcome", "data_statistics", "training_config")
+        tracking.load_report_input(run_id, saved[name]) for name in ("cv_outcome", "data_statistics", "training_config")
     )
     folds = [f"fold_{fold}_predictions" for fold in range(outcome["n_folds"])]
-    oof = out_of_fold_table([tracking.load_report_input(run_id, kept[name]) for name in folds])
+    oof = out_of_fold_table(*(tracking.load_report_input(run_id, saved[name]) for name in folds))
     return ReportedRun(run_id, oof, data_statistics, training_config["model"]["name"])

@@ -7,7 +7,7 @@ from mentallam.tracking import NEEDS_TRACKING
 
 
 def create_pipeline() -> Pipeline:
-    """Wire the comparison of two tracked cross-validations; nothing else is read."""
+    """Wire the comparison of two tracked cross-validations, which reads only what MLflow stores."""
     return Pipeline(
         [
             Node(nodes.load_first, "params:first", "first_run", name="load_first", tags=NEEDS_TRACKING),

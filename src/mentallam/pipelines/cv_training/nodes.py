@@ -27,7 +27,9 @@ from mentallam.seeds import training_seed
 
 def compose_training_config(hydra_configs: str, profile: str, overrides: str | None) -> dict[str, Any]:
     """Return the resolved Hydra configuration of this run; folds take it, they never compose."""
-    return config.to_dict(config.compose_config(Path(hydra_configs), profile, overrides))
+    composed = config.compose_config(Path(hydra_configs), profile, overrides)
+    learned_baselines.named_baselines(composed.baselines.models)  # refuses an unknown name before anything is trained
+    return config.to_dict(composed)
 
 
 def prepare_base_model(training_config: dict[str, Any], base_models: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Reporting: from the folds' held-out predictions to summary, pictures and report, attached to the run."""
+"""Reporting: from the folds' held-out predictions to summary, figures and report, attached to the run."""
 
 from mentallam.pipelines.reporting.pipeline import create_pipeline
 

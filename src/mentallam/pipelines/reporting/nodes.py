@@ -1,4 +1,4 @@
-"""Nodes of the reporting pipeline: each hands its datasets to the evaluation wing or to the tracking."""
+"""Nodes of the reporting pipeline that combine several functions or write to MLflow."""
 
 import logging
 from pathlib import Path
@@ -8,32 +8,20 @@ import pandas as pd
 from plotly.graph_objects import Figure
 
 from mentallam import registry, tracking
+from mentallam.classifier.learned_baselines import DESCRIPTIONS
 from mentallam.config import DecisionConfig, from_dict
+from mentallam.evaluation import uncertainty as intervals
 from mentallam.evaluation.aggregate import summarise, threshold_summary
 from mentallam.evaluation.baseline_scores import summarise_baselines
 from mentallam.evaluation.decision import describe
-from mentallam.evaluation.label_audit import audit_labels as audit
-from mentallam.evaluation.oof import out_of_fold_table, read_tables
+from mentallam.evaluation.oof import read_tables
 from mentallam.evaluation.resampling import UncertaintyOptions
-from mentallam.evaluation.uncertainty import estimate_uncertainty as estimate
-from mentallam.evaluation.uncertainty import f1_intervals, seed_spread
 from mentallam.reports.figures import REPORT_FIGURES, report_figures
 from mentallam.reports.model_card import render_model_card
-from mentallam.reports.report import render_report
 from mentallam.reports.report_page import render_report_page
 from mentallam.serving.pyfunc import save_pyfunc
 
 logger = logging.getLogger(__name__)
-
-
-def collect_predictions(*fold_predictions: pd.DataFrame) -> pd.DataFrame:
-    """Put the folds' predictions, in the order of the folds, into the out-of-fold table."""
-    return out_of_fold_table(fold_predictions)
-
-
-def audit_labels(oof_predictions: pd.DataFrame) -> pd.DataFrame:
-    """List the pairs whose label looks wrong."""
-    return audit(oof_predictions)
 
 
 def summarise_run(
@@ -46,19 +34,19 @@ def summarise_run(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compute the cross-validation summary and the table of thresholds."""
     summary = summarise(oof_predictions, cv_outcome, data_statistics, criteria)
-    summary["learned_baselines"] = summarise_baselines(baseline_predictions, oof_predictions, criteria)
+    summary["learned_baselines"] = summarise_baselines(baseline_predictions, oof_predictions, criteria, DESCRIPTIONS)
     return summary, threshold_summary(summary, describe(DecisionConfig(**training_config["decision"])))
 
 
 def estimate_uncertainty(
     oof_predictions: pd.DataFrame, baseline_predictions: pd.DataFrame, options: UncertaintyOptions, repeats: str
 ) -> dict[str, Any]:
-    """Estimate intervals, differences to the baselines and, where repeats are named, the spread between seeds."""
-    baselines = {str(model): own for model, own in baseline_predictions.groupby("model")}
+    """Estimate intervals, differences to the baselines and, if repeats are named, the spread between seeds."""
+    baselines = {str(model): table for model, table in baseline_predictions.groupby("model")}
     others = read_tables(repeats)
     return {
-        **estimate(oof_predictions, baselines, options),
-        "seeds": seed_spread({"this run": oof_predictions, **others}, options) if others else None,
+        **intervals.estimate_uncertainty(oof_predictions, baselines, options),
+        "seeds": intervals.seed_spread({"this run": oof_predictions, **others}, options) if others else None,
     }
 
 
@@ -70,32 +58,21 @@ def draw_figures(
     data_statistics: dict[str, Any],
     *fold_histories: pd.DataFrame,
 ) -> dict[str, Figure]:
-    """Draw the figures of the report, as figure_<name>."""
+    """Draw the figures of the report, named figure_<name>."""
     figures = report_figures(
         oof_predictions,
         criteria,
         data_statistics["synthetic"],
         baselines=baseline_predictions,
-        f1_intervals=f1_intervals(uncertainty),
+        f1_intervals=intervals.f1_intervals(uncertainty),
         confidence=uncertainty["method"]["confidence"],
         history=pd.concat(fold_histories, ignore_index=True),
     )
     return {f"figure_{name}": figure for name, figure in figures.items()}
 
 
-def write_report(
-    cv_summary: dict[str, Any],
-    uncertainty: dict[str, Any],
-    data_statistics: dict[str, Any],
-    training_config: dict[str, Any],
-    criteria: pd.DataFrame,
-) -> str:
-    """Write the report."""
-    return render_report(cv_summary, uncertainty, data_statistics, training_config, criteria)
-
-
 def write_page(report: str, data_statistics: dict[str, Any], *figures: Figure) -> str:
-    """Put the report and its figures, in the order of `REPORT_FIGURES`, into one HTML page."""
+    """Write the report and its figures, in the order of `REPORT_FIGURES`, as one HTML page."""
     return render_report_page(report, dict(zip(REPORT_FIGURES, figures, strict=True)), data_statistics["synthetic"])
 
 
@@ -106,7 +83,7 @@ def write_model_card(
     training_config: dict[str, Any],
     options: registry.RegistryOptions,
 ) -> str:
-    """Write the model card."""
+    """Write the model card for the use that the registry is configured for."""
     return render_model_card(cv_summary, uncertainty, data_statistics, training_config, options.use)
 
 
@@ -120,7 +97,7 @@ def attach_report(
     model_card: str,
     *figures: Figure,
 ) -> None:
-    """Attach all of it to the parent run, and log what only reporting knows: the pooled metrics, and how sure F1 is."""
+    """Attach all outputs to the parent run; log the pooled metrics, the interval of F1 and the selection optimism."""
     run = tracking.Run(cv_summary["cv_run_id"])
     run.log_dict(cv_summary, "reporting/cv_summary.json")
     run.log_dict(thresholds, "reporting/thresholds.json")
@@ -143,7 +120,7 @@ def register_model(
     options: registry.RegistryOptions,
     base_models: str,
 ) -> None:
-    """Offer the model of this cross-validation to the registry."""
+    """Offer the model of this cross-validation to the registry, unless the registry is off."""
     if options.use == "none":
         return
     folds = {fold["fold"]: fold for fold in cv_summary["folds"]}

@@ -2,8 +2,11 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from mentallam.evaluation.label_audit import audit_labels
+from mentallam.evaluation.oof import out_of_fold_table
 from mentallam.pipelines.reporting import nodes
 from mentallam.reports.figures import REPORT_FIGURES
+from mentallam.reports.report import render_report
 from mentallam.tracking import NEEDS_TRACKING
 
 
@@ -17,13 +20,13 @@ def create_pipeline(n_folds: int) -> Pipeline:
     return Pipeline(
         [
             Node(
-                nodes.collect_predictions,
+                out_of_fold_table,
                 inputs=[f"fold_{fold}_predictions" for fold in range(n_folds)],
                 outputs="oof_predictions",
                 name="collect_predictions",
             ),
             Node(
-                nodes.audit_labels,
+                audit_labels,
                 inputs="oof_predictions",
                 outputs="label_audit",
                 name="audit_labels",
@@ -53,7 +56,7 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 name="draw_figures",
             ),
             Node(
-                nodes.write_report,
+                render_report,
                 inputs=["cv_summary", "uncertainty", "data_statistics", "training_config", "criteria"],
                 outputs="report",
                 name="write_report",
