@@ -289,7 +289,7 @@ def test_the_loss_chooses_the_epoch_where_all_dev_pairs_have_the_same_label(
     run: Any, select_by: str, label: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Any other score is the same for every epoch, so that the first, inside the warmup, would be taken."""
-    options = {"dev_numbers": range(20, 26, 2), "invert_dev": bool(label), "warmup_ratio": 0.4}
+    options = {"dev_numbers": range(20, 26, 2), "invert_dev": bool(label), "warmup_ratio": 0.4, "learning_rate": 2e-3}
     _, outcome, logged = run(select_by=select_by, **options)
     epochs = [metrics for metrics, _ in logged if "dev_loss" in metrics]
     losses = [metrics["dev_loss"] for metrics in epochs]
