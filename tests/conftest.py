@@ -16,7 +16,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from mentallam.classifier.weights import BaseModel, prepare_base_model
 from mentallam.config import Config, compose_config
-from tests.samples import CRITERIA, POSTS, PROJECT
+from tests.samples import PROJECT
 
 # A busy machine must not make a test fail.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -53,8 +53,7 @@ def tiny_config() -> Config:
 
 @pytest.fixture(scope="session")
 def tiny_base(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    texts = [*POSTS.values(), *CRITERIA.values(), tiny_config.model.prompt.suffix]
-    return prepare_base_model(tiny_config.model, tmp_path_factory.mktemp("base"), texts)
+    return prepare_base_model(tiny_config.model, tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="session")

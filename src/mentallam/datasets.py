@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
+from kedro_datasets.yaml import YAMLDataset
 
+from mentallam.config import Config, from_dict, to_dict
 from mentallam.corpus.readers import Corpus, read_corpus
 from mentallam.folders import find_folder
 
@@ -57,6 +59,37 @@ class CorpusDataset(AbstractDataset[None, Corpus]):
         return {"format": self._format, "folder": self._folder, "criteria": self._criteria}
 
 
+class ConfigDataset(AbstractDataset[Config, Config]):
+    """The Hydra configuration of a run as a YAML file, validated when it is loaded.
+
+    Args:
+        filepath: The file.
+        metadata: For plugins.
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath, self._file = filepath, YAMLDataset(filepath=filepath)
+        self.metadata = metadata
+
+    def load(self) -> Config:
+        """Load the configuration.
+
+        Raises:
+            MentallamError: It does not fit this version's schema.
+        """
+        return from_dict(self._file.load())
+
+    def save(self, data: Config) -> None:
+        """Write the configuration as plain values."""
+        self._file.save(to_dict(data))
+
+    def _exists(self) -> bool:
+        return bool(self._file.exists())
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}
+
+
 class CheckpointDataset(AbstractDataset["TrainedFold", "TrainedFold"]):
     """A trained fold as a folder; see `classifier.checkpoint`.
 
@@ -94,7 +127,7 @@ class CheckpointDataset(AbstractDataset["TrainedFold", "TrainedFold"]):
         return {"folder": str(self._folder), "base_models": str(self._base_models)}
 
 
-class ReportInputDataset(AbstractDataset[None, "pd.DataFrame | dict[str, Any]"]):
+class ReportInputDataset(AbstractDataset[None, "pd.DataFrame | Config | dict[str, Any]"]):
     """An input of a report, from the artifacts of a cross-validation's MLflow run; read-only.
 
     Args:
@@ -105,11 +138,11 @@ class ReportInputDataset(AbstractDataset[None, "pd.DataFrame | dict[str, Any]"])
     def __init__(self, *, run_id: str, path: str) -> None:
         self._run_id, self._path = run_id, path
 
-    def load(self) -> pd.DataFrame | dict[str, Any]:
+    def load(self) -> pd.DataFrame | Config | dict[str, Any]:
         """Fetch the artifact and read it."""
         from mentallam.tracking import load_report_input
 
-        content: pd.DataFrame | dict[str, Any] = load_report_input(self._run_id, self._path)
+        content: pd.DataFrame | Config | dict[str, Any] = load_report_input(self._run_id, self._path)
         return content
 
     def save(self, data: None) -> None:

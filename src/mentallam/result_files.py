@@ -38,6 +38,9 @@ class ResultFiles:
         try:
             return self.catalog.load(name)
         except DatasetError as error:
+            for cause in causes(error):
+                if isinstance(cause, MentallamError):
+                    raise cause from None
             if sentence := self.explain(error, name, saving=False):
                 raise sentence from None
             raise

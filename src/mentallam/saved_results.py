@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mentallam.config import from_dict, to_dict
+from mentallam.config import Config, from_dict, to_dict
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions, FoldSplit
 from mentallam.corpus.manifest import KEYS, CorpusLabel, Manifest, frame_hash, options
@@ -60,23 +60,15 @@ def change_of_data(
     return None
 
 
-def change_of_config(saved: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str | None:
-    """Return the first difference between a saved Hydra configuration and a newly composed one, or None.
-
-    Args:
-        saved: The saved configuration; None if its file is empty.
-        now: The new one, from `config.to_dict`.
-
-    Raises:
-        MentallamError: The saved configuration does not fit this version.
-    """
-    difference = _first_difference(to_dict(from_dict(dict(saved or {}))), now)
+def change_of_config(saved: Config, now: Config) -> str | None:
+    """Return the first difference between a saved Hydra configuration and one that was composed now, or None."""
+    difference = _first_difference(to_dict(saved), to_dict(now))
     return _changed(*difference) if difference else None
 
 
 def change_of_fold(
     split: FoldSplit,
-    training_config: Mapping[str, Any],
+    training_config: Config,
     facts: Mapping[str, Any] | None,
     dev_posts: set[str] | None,
     held_out_posts: set[str] | None,
@@ -97,8 +89,8 @@ def change_of_fold(
         return "its dev split has changed"
     if held_out_posts is not None and held_out_posts != {*split["held_out"]}:
         return "its held-out posts have changed"
-    if facts is not None and (difference := _first_difference(facts["config"], training_config)):
-        return _changed(*difference)
+    if facts is not None:
+        return change_of_config(from_dict(facts["config"]), training_config)
     return None
 
 

@@ -23,6 +23,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from mentallam.config import Config, from_dict, to_dict
 from mentallam.errors import MentallamError
 from mentallam.tracking_store import local_path
 
@@ -258,7 +259,7 @@ def download_checkpoint(run_id: str) -> Path:
     return Path(download_artifacts(address) if urlsplit(address).scheme else address)
 
 
-def keep_report_inputs(run_id: str, inputs: Mapping[str, pd.DataFrame | Mapping[str, Any]]) -> None:
+def keep_report_inputs(run_id: str, inputs: Mapping[str, pd.DataFrame | Config | Mapping[str, Any]]) -> None:
     """Save the inputs of a report as artifacts, so that the report can be made again from the tracking store alone.
 
     Args:
@@ -270,7 +271,8 @@ def keep_report_inputs(run_id: str, inputs: Mapping[str, pd.DataFrame | Mapping[
         if isinstance(content, pd.DataFrame):
             run.log_table(content, f"{REPORT_INPUTS}/{name}.parquet")
         else:
-            run.log_dict(content, f"{REPORT_INPUTS}/{name}.json")
+            plain = to_dict(content) if isinstance(content, Config) else content
+            run.log_dict(plain, f"{REPORT_INPUTS}/{name}.json")
 
 
 def find_report_inputs(run_id: str, option: str = "cv_run_id") -> dict[str, str]:
@@ -304,7 +306,8 @@ def load_report_input(run_id: str, path: str) -> Any:
         file = Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder))
         if file.suffix == ".parquet":
             return pd.read_parquet(file)
-        return json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return from_dict(content) if file.stem == "training_config" else content
 
 
 def existing_run(option: str, run_id: str) -> MlflowRun:

@@ -1,6 +1,6 @@
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.weights import BaseModel
-from mentallam.config import Config, DecisionConfig
+from mentallam.config import Config
 from mentallam.evaluation.aggregate import summarise
 from mentallam.evaluation.resampling import UncertaintyOptions
 from tests.unit.predictions import DATA_STATISTICS, OPTIONS, Folds, Once, outcome_of
@@ -116,10 +116,9 @@ def data_statistics() -> dict[str, Any]:
 
 
 @pytest.fixture
-def training_config() -> dict[str, Any]:
-    return {
-        "model": {"name": "tiny", "max_length": 96},
-        "adapter": {"use_dora": True, "r": 8},
-        "training": {"learning_rate": 0.001, "select_by": "average_precision", "class_weight": "none"},
-        "decision": asdict(DecisionConfig()),
-    }
+def training_config(tiny_config: Config) -> Config:
+    return replace(
+        tiny_config,
+        model=replace(tiny_config.model, max_length=96),
+        training=replace(tiny_config.training, learning_rate=0.001, select_by="average_precision"),
+    )

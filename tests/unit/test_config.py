@@ -61,7 +61,7 @@ def test_every_experiment_file_composes(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(HYDRA.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_file_says_with_which_command_it_is_used(path: Path) -> None:
     comments = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-    assert path.stem == "prompt" or any(line.startswith("# kedro run") for line in comments)
+    assert any(line.startswith("# kedro run") for line in comments)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,13 @@ def test_no_overrides_change_nothing(nothing: str | None) -> None:
     assert compose_config(HYDRA, "smollm2", nothing) == compose_config(HYDRA, "smollm2")
 
 
+def test_the_question_is_one_key_for_every_prompt() -> None:
+    for model in ("smollm2", "mentallam"):
+        prompt = compose_config(HYDRA, "smollm2", f"model={model} 'model.prompt.question=Is it met?'").model.prompt
+        assert prompt.suffix.lstrip() == "{criterion} Is it met?"
+        assert prompt.prefix == "post: {post}, criterion:"
+
+
 REFUSED = {
     # unknown keys, groups and options
     "training.max_epoch=3": "max_epoch",
@@ -118,7 +125,6 @@ REFUSED = {
     "training.scheduler=step": "linear, cosine, constant_with_warmup",
     "training.select_by=accuracy": "f1, average_precision, roc_auc, loss",
     "training.class_weight=heavy": "none, balanced",
-    "model.source=disk": "hub, wheel, random",
     "model.dtype=float16": "auto, bfloat16, float32",
     "inference.dtype=int8": "auto, bfloat16, float32",
     "training.max_epochs=0": "training.max_epochs is 0; it must be above 0",
@@ -127,7 +133,7 @@ REFUSED = {
     "training.learning_rate=nan": "training.learning_rate is nan; it must be above 0",
     "training.head_learning_rate=0": "training.head_learning_rate is 0.0; it must be above 0, or null",
     "training.tokens_per_pass=0": "must be above 0",
-    "training.seed=-1": "training.seed is -1; it must not be below 0",
+    "training.seed=-1": "training.seed is -1; it must be 0 or above",
     "training.max_steps=0": "training.max_steps is 0; it must be above 0, or null",
     "training.sample_fraction=0": "training.sample_fraction is 0.0; it must be above 0 and at most 1",
     "training.sample_fraction=1.1": "training.sample_fraction is 1.1; it must be above 0 and at most 1",
@@ -135,20 +141,21 @@ REFUSED = {
     "inference.tokens_per_pass=0": "must be above 0",
     "adapter.r=0": "must be above 0",
     "model.max_length=0": "must be above 0",
-    "training.weight_decay=-0.1": "must not be below 0",
-    "training.max_grad_norm=-1": "must not be below 0",
+    "training.weight_decay=-0.1": "must be 0 or above",
+    "training.max_grad_norm=-1": "must be 0 or above",
     "adapter.dropout=1": "from 0 to below 1",
     "training.warmup_ratio=1": "from 0 to below 1",
     "training.warmup_ratio=-0.1": "from 0 to below 1",
     "training.adam_beta2=1": "training.adam_beta2 is 1.0; it must be from 0 to below 1",
-    "adapter.target_modules=[]": "adapter.target_modules is empty",
-    "baselines.models=[tfidf,tfidf]": "baselines.models is [tfidf, tfidf]; it takes each name at most once",
+    "adapter.target_modules=[]": "adapter.target_modules is []; it must name at least one projection",
+    "baselines.models=[tfidf,tfidf]": "baselines.models is ['tfidf', 'tfidf']; it must name each baseline at most once",
     "baselines.models=tfidf": "baselines.models",
     "baselines.model=[tfidf]": "model",
+    "decision.min_recall=2": "decision.min_recall is 2.0; it must be from 0 to 1, or null",
     # the prompt's placeholders
-    'model.prompt.prefix="post:"': "model.prompt.prefix must hold {post} exactly once",
-    "'model.prompt.prefix=\"{post} {post}\"'": "model.prompt.prefix must hold {post} exactly once",
-    'model.prompt.suffix="match?"': "model.prompt.suffix must hold {criterion} exactly once",
+    'model.prompt.prefix="post:"': "it must contain {post} exactly once",
+    "'model.prompt.prefix=\"{post} {post}\"'": "it must contain {post} exactly once",
+    'model.prompt.suffix="match?"': "model.prompt.suffix is 'match?'; it must contain {criterion} exactly once",
     # grammar
     "'training.max_epochs=3": "can't be split into words (No closing quotation); check its quotes",
     "training.max_epochs": "training.max_epochs",
@@ -218,7 +225,7 @@ def test_a_saved_configuration_of_another_version_is_refused(spoil: Any, word: s
 
 
 @pytest.mark.parametrize("nothing", ["", None, "inference=default"])
-def test_inference_takes_its_own_group(nothing: str | None) -> None:
+def test_inference_takes_the_group_of_inference(nothing: str | None) -> None:
     assert compose_inference(HYDRA, "smollm2", nothing) == compose_config(HYDRA, "smollm2").inference
 
 

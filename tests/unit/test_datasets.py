@@ -3,10 +3,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from kedro.io import DataCatalog, DatasetError
 
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.scoring import score_pairs
+from mentallam.config import Config, to_dict
 from mentallam.datasets import CheckpointDataset, CorpusDataset
 from mentallam.errors import MentallamError
 from tests.samples import PROJECT, SAMPLE
@@ -75,6 +77,25 @@ def test_a_missing_corpus_keeps_its_sentence(tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as error:
         dataset.load()
     assert "redsm5_posts.csv is missing" in root_of(error.value).message
+
+
+def test_a_configuration_is_the_yaml_of_its_values_and_comes_back_as_its_type(
+    tiny_config: Config, tmp_path: Path
+) -> None:
+    entry = {"type": "mentallam.datasets.ConfigDataset", "filepath": f"{tmp_path}/config.yml", "metadata": {"a": 1}}
+    catalog = DataCatalog.from_config({"training_config": entry})
+    assert not catalog.exists("training_config")
+    catalog.save("training_config", tiny_config)
+    assert catalog.exists("training_config")
+    saved = (tmp_path / "config.yml").read_text(encoding="utf-8")
+    assert saved == yaml.dump(to_dict(tiny_config), default_flow_style=False)
+    assert catalog.load("training_config") == tiny_config
+    assert catalog["training_config"].metadata == {"a": 1}
+    for content, reason in (("training: {epochs: 3}", "epochs"), ("", "doesn't fit this version")):
+        (tmp_path / "config.yml").write_text(content)
+        with pytest.raises(DatasetError) as error:
+            catalog.load("training_config")
+        assert reason in root_of(error.value).message
 
 
 def test_a_checkpoint_comes_back_as_it_was(checkpoints: DataCatalog, trained: TrainedFold, tmp_path: Path) -> None:

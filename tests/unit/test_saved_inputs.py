@@ -30,7 +30,7 @@ def node(name: str, inputs: list[str], outputs: list[str]) -> Node:
     return Node(nothing, inputs, outputs, name=name)
 
 
-def pipelines(composed: dict[str, Any]) -> dict[str, Pipeline]:
+def pipelines(composed: Config) -> dict[str, Pipeline]:
     splits = [f"{fold}_split" for fold in FOLD_NAMES]
     data = Pipeline([node("prepare", ["corpus"], [*FRAMES, *splits, "data_manifest", "data_statistics"])])
     composing = Node(lambda overrides: composed, "params:overrides", "training_config", name="compose")
@@ -63,12 +63,12 @@ class Project:
 
 @pytest.fixture
 def project(tiny_config: Config, tmp_path: Path) -> Project:
-    config, loads = to_dict(tiny_config), Counter[str]()
+    loads = Counter[str]()
     contents: dict[str, Any] = {
         **FRAMES,
         "data_manifest": MANIFEST,
         "data_statistics": {"data_hash": MANIFEST["data_hash"], "corpus": "diaries", "synthetic": False},
-        "training_config": config,
+        "training_config": tiny_config,
         "params:cleaning": CLEANING.model_dump(),
         "params:folds": FOLDS.model_dump(),
         "params:n_folds": 2,
@@ -80,7 +80,7 @@ def project(tiny_config: Config, tmp_path: Path) -> Project:
     }
     for fold in FOLD_NAMES:
         (tmp_path / fold).mkdir()
-        facts = {"origin": {"data_hash": MANIFEST["data_hash"]}, "config": config}
+        facts = {"origin": {"data_hash": MANIFEST["data_hash"]}, "config": to_dict(tiny_config)}
         (tmp_path / fold / "mentallam.json").write_text(json.dumps(facts))
         datasets[f"{fold}_checkpoint"] = CheckpointDataset(folder=str(tmp_path / fold), base_models=str(tmp_path))
         contents[f"{fold}_split"] = SPLIT
@@ -95,7 +95,7 @@ def project(tiny_config: Config, tmp_path: Path) -> Project:
         return load(name, *rest)
 
     catalog.load = counting  # type: ignore[method-assign]
-    return Project(catalog, pipelines(config), loads)
+    return Project(catalog, pipelines(tiny_config), loads)
 
 
 @pytest.mark.parametrize("name", ["reporting", "train"])

@@ -1,7 +1,7 @@
 """A trained fold on disk: adapter, head, tokenizer, decision, prompt and configuration in one folder.
 
-The folder is an ordinary PEFT checkpoint (safetensors only) plus `mentallam.json`, which says everything else that is
-needed to use it, and a model card. The base model is not in it; its name and fingerprint are.
+The folder is an ordinary PEFT checkpoint (safetensors only) with a model card and `mentallam.json`, which holds
+everything else that is needed to use it. The base model is not in it, only its name and fingerprint.
 """
 
 import json
@@ -49,7 +49,7 @@ annotators marked; it says nothing certain about the person who wrote it.
 
 @dataclass(frozen=True)
 class TrainedFold:
-    """What a checkpoint holds besides the base model.
+    """A trained fold: everything that a checkpoint holds, and its base model.
 
     Attributes:
         model: Adapters and head on the base.
@@ -57,9 +57,9 @@ class TrainedFold:
         config: The resolved configuration.
         base: The base model.
         decision: Calibration and thresholds.
-        origin: Where it comes from: run_id, cv_run_id, fold, seed (of its training, derived from the next),
+        origin: Where it comes from: run_id, cv_run_id, fold, seed (of this fold, derived from training_seed),
             training_seed, folds_seed, mask, corpus, synthetic, data_hash. Older checkpoints have `seed` alone.
-        folder: Where it was loaded from.
+        folder: The folder it was loaded from.
     """
 
     model: PeftModel
@@ -72,7 +72,7 @@ class TrainedFold:
 
 
 def save_checkpoint(trained: TrainedFold, folder: Path) -> None:
-    """Write the checkpoint whole, or leave what was there before, even where the process is killed.
+    """Write the checkpoint whole, or keep the previous one, even if the process is killed.
 
     Raises:
         MentallamError: The folder can't be written.
@@ -85,7 +85,7 @@ def save_checkpoint(trained: TrainedFold, folder: Path) -> None:
     try:
         # The folder in which the base lies on this machine means nothing on another.
         trained.model.peft_config["default"].base_model_name_or_path = trained.config.model.path or trained.base.name
-        # PEFT would ask the hub whether the vocabulary grew; it never does here.
+        # Otherwise PEFT asks the hub whether the vocabulary grew; here it never does.
         trained.model.save_pretrained(str(unfinished), save_embedding_layers=False)
         trained.prompter.tokenizer.save_pretrained(unfinished)
         (unfinished / "mentallam.json").write_text(json.dumps(_facts(trained), indent=2) + "\n", encoding="utf-8")
@@ -99,13 +99,13 @@ def save_checkpoint(trained: TrainedFold, folder: Path) -> None:
 
 
 def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool = False) -> TrainedFold:
-    """Rebuilds a trained fold, ready for scoring.
+    """Rebuild a trained fold, ready for scoring.
 
     Args:
         folder: What `save_checkpoint` wrote.
-        cache: Folder of base weights made on this machine.
-        dtype: Of the base weights; `auto` takes that of the training's configuration.
-        merge: Fold the adapter into the weights, layer by layer in float32: faster, equal to within rounding.
+        cache: Folder of base weights that were converted or made on this machine.
+        dtype: Data type of the base weights; `auto` takes the one of the training.
+        merge: Add the adapter to the weights, layer by layer in float32: faster, and equal to within rounding.
 
     Raises:
         MentallamError: The folder holds no checkpoint, or its base model can't be had.
@@ -131,9 +131,9 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
         adapted = PeftModel.from_pretrained(model, str(folder), torch_device=str(compute_device()))
     except (KeyError, RuntimeError, ValueError, OSError) as error:  # no head; other shapes; no adapter_config.json
         raise MentallamError(f"{folder} doesn't fit its model ({type(error).__name__}); train again") from None
-    # save_embedding_layers: else PEFT would ask the hub about the base.
+    # save_embedding_layers=False: otherwise PEFT asks the hub about the base.
     different = set(get_peft_model_state_dict(adapted, save_embedding_layers=False)) ^ set(saved)
-    if different:  # PEFT would leave what is missing at random, the head for instance
+    if different:  # PEFT leaves a missing weight, such as the head, at its random start
         raise MentallamError(f"{folder} doesn't fit its model ({len(different)} weights differ by name); train again")
     use_fast_adapters(adapted)
     if merge:
@@ -144,9 +144,9 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
 
 
 def _merge(adapted: PeftModel) -> None:
-    """PEFT's merge with one layer at a time in float32, since the whole model in it could be twice what is there.
+    """Merge one layer at a time in float32 with PEFT: the whole model in float32 could take twice its memory.
 
-    It works on a copy of each weight: the base is shared with other models (`shared_base`).
+    Each weight is copied first, because other models share the base (`shared_base`).
     """
     for module in adapted.modules():
         if isinstance(module, LoraLinear):
@@ -162,13 +162,13 @@ def _facts(trained: TrainedFold) -> dict[str, Any]:
         "decision": trained.decision.to_dict(),
         "criteria": trained.prompter.criteria,
         "origin": dict(trained.origin),
-        "base_model": replace(trained.base, folder="").to_dict(),  # means nothing on another machine
+        "base_model": replace(trained.base, folder="").to_dict(),  # the folder means nothing on another machine
         "config": to_dict(trained.config),
     }
 
 
 def _decision(facts: Mapping[str, Any]) -> Decision:
-    """The checkpoint's decision; one from before there was calibration has a threshold on uncalibrated ones."""
+    """Return the decision; a checkpoint from before calibration has a threshold of uncalibrated probabilities."""
     if "decision" in facts:
         return Decision.from_dict(facts["decision"])
     return Decision(Calibration(), Thresholds(facts["threshold"]))
@@ -189,5 +189,5 @@ def _card(trained: TrainedFold) -> str:
 
 
 def _wording(thresholds: Thresholds) -> str:
-    own = [f"{criterion} {threshold:.2f}" for criterion, threshold in thresholds.by_criterion.items()]
-    return f"{thresholds.common:.2f}" + (f" ({', '.join(own)})" if own else "")
+    by_criterion = [f"{criterion} {threshold:.2f}" for criterion, threshold in thresholds.by_criterion.items()]
+    return f"{thresholds.common:.2f}" + (f" ({', '.join(by_criterion)})" if by_criterion else "")

@@ -1,10 +1,11 @@
-"""One fold: learn on its training posts, choose on its dev posts, score its held-out posts."""
+"""One fold: train on its training posts, decide on its dev posts, score its held-out posts."""
 
 import logging
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -32,123 +33,116 @@ from mentallam.seeds import sample_seed, training_seed
 logger = logging.getLogger(__name__)
 
 
-def fit_fold(
-    config: Config,
-    base: BaseModel,
-    split: Mapping[str, Any],
-    posts: pd.DataFrame,
-    criteria: pd.DataFrame,
-    pairs: pd.DataFrame,
-    groups: pd.DataFrame,
-    frozen_states: Mapping[str, Tensor],
-    origin: Mapping[str, Any],
-    log_metrics: LogMetrics,
-) -> tuple[TrainedFold, TrainingOutcome, pd.DataFrame]:
-    """Trains one fold and fits its decision on the dev posts; the held-out posts are not looked at.
+@dataclass(frozen=True)
+class CorpusTables:
+    """The tables of a corpus.
 
-    Args:
-        config: The resolved configuration.
-        base: The base model on disk.
-        split: The fold's file: fold, seed, and post ids under train and dev.
+    Attributes:
         posts: Columns post_id, text.
         criteria: Columns criterion_id, criterion.
         pairs: Columns post_id, criterion_id, label, explicit_negative.
         groups: Columns post_id, group.
-        frozen_states: What `frozen.frozen_states` gives; empty where every layer is trained.
-        origin: What the checkpoint shall say of where it comes from.
+    """
+
+    posts: pd.DataFrame
+    criteria: pd.DataFrame
+    pairs: pd.DataFrame
+    groups: pd.DataFrame
+
+
+def fit_fold(
+    config: Config,
+    base: BaseModel,
+    split: Mapping[str, Any],
+    tables: CorpusTables,
+    frozen_states: Mapping[str, Tensor],
+    origin: Mapping[str, Any],
+    log_metrics: LogMetrics,
+) -> tuple[TrainedFold, TrainingOutcome, pd.DataFrame]:
+    """Train one fold and fit its decision on the dev posts; the held-out posts are not looked at.
+
+    Args:
+        config: The resolved configuration.
+        base: The base model on disk.
+        split: The fold: its number, seed, and post ids under train and dev.
+        tables: The corpus.
+        frozen_states: As `frozen.frozen_states` returns them; empty where every layer is trained.
+        origin: What the checkpoint says about where it comes from.
         log_metrics: Called with the figures of each step and epoch.
 
     Returns:
-        The classifier at its best epoch, how the training went, and the dev pairs as `score_fold` gives the held-out
-        ones; those that the decision was fitted on.
+        The classifier at its best epoch, how the training went, and the predictions of the dev pairs that the decision
+        was fitted on, with the columns of `score_fold`.
 
     Raises:
         MentallamError: Another fold is trained in this process at the same time.
     """
-    training = config.training
-    seed = training_seed(training.seed, split["fold"])
+    training, fold = config.training, split["fold"]
+    seed = training_seed(training.seed, fold)
     parts = learnt_from(split, training.sample_fraction)
     if training.sample_fraction < 1:
         sizes = [f"{len(chosen)} of {len(split[part])} {part} posts" for part, chosen in parts.items()]
-        logger.warning("fold %s learns from %s: training.sample_fraction", split["fold"], " and ".join(sizes))
+        logger.warning("fold %s learns from %s: training.sample_fraction", fold, " and ".join(sizes))
     with training_alone(), deterministic_algorithms(training.deterministic), compiler_errors():
         set_seed(seed)  # head and adapter start from it
         model, tokenizer = build_classifier(base, config)
-        wording = wording_by_id(criteria)
-        prompter = Prompter(tokenizer, config.model.prompt, wording, config.model.max_length)
+        prompter = Prompter(tokenizer, config.model.prompt, wording_by_id(tables.criteria), config.model.max_length)
         learn, choose = (
-            with_states(labelled_examples(prompter, parts[part], posts, pairs), frozen_states, model)
+            with_states(labelled_examples(prompter, parts[part], tables.posts, tables.pairs), frozen_states, model)
             for part in ("train", "dev")
         )
-        outcome = train(
-            model,
-            learn,
-            choose,
-            training,
-            seed,
-            log_metrics,
-            title=f"fold {split['fold']}",
-        )
+        outcome = train(model, learn, choose, training, seed, log_metrics, title=f"fold {fold}")
         uncompile_layers(model)
-        scored = score_posts(model, prompter, config, split["fold"], parts["dev"], posts, pairs, groups, "dev")
+        budget = config.inference.tokens_per_pass
+        scored = _score_posts(model, prompter, fold, parts["dev"], tables, budget, "dev")
     decision = fit_decision(scored, config.decision)
     return TrainedFold(model, prompter, config, base, decision, origin), outcome, decision.decide(scored)
 
 
-def score_fold(
-    trained: TrainedFold, split: Mapping[str, Any], posts: pd.DataFrame, pairs: pd.DataFrame, groups: pd.DataFrame
-) -> pd.DataFrame:
-    """Scores the held-out pairs of one fold, once.
+def score_fold(trained: TrainedFold, split: Mapping[str, Any], tables: CorpusTables) -> pd.DataFrame:
+    """Score the held-out pairs of one fold, once.
 
     Args:
         trained: The fold's classifier.
-        split: The fold's file: fold, and post ids under held_out.
-        posts: Columns post_id, text.
-        pairs: Columns post_id, criterion_id, label, explicit_negative.
-        groups: Columns post_id, group.
+        split: The fold: its number, and post ids under held_out.
+        tables: The corpus.
 
     Returns:
         The fold's part of the out-of-fold table: post_id, criterion_id, group, fold, label, explicit_negative, logit,
         probability, threshold, prediction, truncated, post_tokens.
     """
-    config, held_out = trained.config, split["held_out"]
-    with deterministic_algorithms(config.training.deterministic), compiler_errors():
-        scored = score_posts(
-            trained.model, trained.prompter, config, split["fold"], held_out, posts, pairs, groups, "held out"
-        )
+    fold, budget = split["fold"], trained.config.inference.tokens_per_pass
+    with deterministic_algorithms(trained.config.training.deterministic), compiler_errors():
+        scored = _score_posts(trained.model, trained.prompter, fold, split["held_out"], tables, budget, "held out")
     return trained.decision.decide(scored)
 
 
-def score_posts(
+def _score_posts(
     model: PeftModel,
     prompter: Prompter,
-    config: Config,
     fold: int,
     post_ids: Sequence[str],
-    posts: pd.DataFrame,
-    pairs: pd.DataFrame,
-    groups: pd.DataFrame,
+    tables: CorpusTables,
+    tokens_per_pass: int,
     part: str,
 ) -> pd.DataFrame:
-    """The logit of every labelled pair of some posts, and what is known of the pair.
+    """Return the logit of every labelled pair of some posts, with the facts about the pair.
 
     Args:
         model: The classifier.
         prompter: Tokenizer and criteria.
-        config: The resolved configuration.
-        fold: The fold's number.
+        fold: The number of the fold.
         post_ids: Which posts.
-        posts: Columns post_id, text.
-        pairs: Columns post_id, criterion_id, label, explicit_negative.
-        groups: Columns post_id, group.
-        part: What these posts are to the fold; words in the progress bar.
+        tables: The corpus.
+        tokens_per_pass: As in `score_pairs`.
+        part: What these posts are to the fold; the progress bar names it.
 
     Returns:
         Columns post_id, criterion_id, group, fold, label, explicit_negative, logit, truncated, post_tokens (of the post
         as the model read it, with what the template puts before it).
     """
-    examples = labelled_examples(prompter, post_ids, posts, pairs)
-    logits = score_pairs(model, examples, config.inference.tokens_per_pass, progress=f"fold {fold} {part}")
+    examples = labelled_examples(prompter, post_ids, tables.posts, tables.pairs)
+    logits = score_pairs(model, examples, tokens_per_pass, progress=f"fold {fold} {part}")
     table = pd.DataFrame(
         [
             (example.post_id, criterion_id, example.truncated, len(example.prefix) - prompter.template_tokens)
@@ -157,30 +151,30 @@ def score_posts(
         ],
         columns=["post_id", "criterion_id", "truncated", "post_tokens"],
     )
-    facts = pairs[["post_id", "criterion_id", "label", "explicit_negative"]]
+    facts = tables.pairs[["post_id", "criterion_id", "label", "explicit_negative"]]
     table = table.merge(facts, on=["post_id", "criterion_id"], how="left", validate="one_to_one")
-    group = table["post_id"].map(groups.set_index("post_id")["group"])
+    group = table["post_id"].map(tables.groups.set_index("post_id")["group"])
     return table.assign(group=group, fold=fold, logit=logits)
 
 
 def learnt_from(split: Mapping[str, Any], fraction: float) -> dict[str, list[str]]:
-    """Return the posts under train and dev that a fold takes.
+    """Return the post ids under train and dev that a fold learns from.
 
     Args:
-        split: The fold's file.
-        fraction: Share of them, `training.sample_fraction`.
+        split: The fold: its number, seed and post ids.
+        fraction: The share of them that it takes, `training.sample_fraction`.
     """
     seed = sample_seed(split["seed"], split["fold"])
     return {part: sample(split[part], fraction, seed) for part in ("train", "dev")}
 
 
 def sample(post_ids: Sequence[str], fraction: float, seed: int) -> list[str]:
-    """A random share of the posts, at least one, in their order.
+    """Draw a random share of the posts, at least one, in their order.
 
     Args:
-        post_ids: All of them.
+        post_ids: All posts.
         fraction: Above 0 and at most 1.
-        seed: Chooses them.
+        seed: Seed of the draw.
     """
     size = min(len(post_ids), max(1, round(fraction * len(post_ids))))
     chosen = random.Random(seed).sample(range(len(post_ids)), size)
@@ -189,10 +183,10 @@ def sample(post_ids: Sequence[str], fraction: float, seed: int) -> list[str]:
 
 @contextmanager
 def deterministic_algorithms(wanted: bool) -> Iterator[None]:
-    """PyTorch's deterministic algorithms for the work inside; torch is left as it was.
+    """Run the body with PyTorch's deterministic algorithms, and restore the setting after it.
 
-    Not transformers' `enable_full_determinism`: it also makes each GPU kernel wait for the last, which changes no
-    result, and can't be taken back.
+    transformers' `enable_full_determinism` is not used: it also makes each GPU kernel wait for the last one, which
+    changes no result, and it can't be undone.
 
     Args:
         wanted: False leaves everything as it is.

@@ -148,7 +148,7 @@ def longest_posts(config: Config, cache: Path, criteria: Mapping[str, str]) -> t
     """
     prompt, length = config.model.prompt, config.model.max_length
     try:
-        tokenizer = load_tokenizer(config.model, cache, criteria.values())
+        tokenizer = load_tokenizer(config.model, cache)
         post = Prompter(tokenizer, prompt, criteria, length).example("longest", "a " * length)
         counted_by = "tokenizer"
     except MentallamError:

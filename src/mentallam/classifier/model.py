@@ -39,11 +39,12 @@ logger = logging.getLogger(__name__)
 class PackedForSequenceClassification(GenericForSequenceClassification, PreTrainedModel):
     """transformers' generic classifier, which also takes packed rows; `packed_class` makes a family's class of it.
 
-    With a packing, the head reads the tokens named by `pool_index`, one per pair; without one it is transformers' own.
+    With a packing, the head reads the tokens that `pool_index` names, one per pair; without one this is transformers'
+    classifier.
 
     Attributes:
-        compiled: Whether the layers are; see `compiling`.
-        frozen_layers: Layers below the lowest that is trained.
+        compiled: Whether the layers are compiled; see `compiling`.
+        frozen_layers: Number of layers below the lowest trained one.
     """
 
     model: PreTrainedModel
@@ -61,7 +62,7 @@ class PackedForSequenceClassification(GenericForSequenceClassification, PreTrain
         labels: Tensor | None = None,
         **kwargs: Any,
     ) -> SequenceClassifierOutput:
-        """Logits, (N, 2) float32 for N packed pairs; see `packing.PackedBatch` for the arguments.
+        """Return logits, (N, 2) float32 for N packed pairs; see `packing.PackedBatch` for the arguments.
 
         A packed row with `inputs_embeds` begins at the lowest trained layer.
         """
@@ -92,12 +93,12 @@ def packed_class(model_type: str) -> type[PackedForSequenceClassification]:
 
 
 def some_layers(decoder: PreTrainedModel, first: int, last: int | None) -> PreTrainedModel:
-    """A decoder of some of another's layers, the same objects; the final norm stands only behind the last of all.
+    """Return a decoder of some layers of another one; only the decoder with the last layer has the final norm.
 
     Args:
-        decoder: The whole one; it stays as it is.
-        first: The first of the layers, counted from 0.
-        last: Behind the last of them; None for all that follow.
+        decoder: The whole decoder, unchanged; the layers are shared with it, not copied.
+        first: The first layer, counted from 0.
+        last: The layer after the last one; None takes all that follow.
     """
     part = copy.copy(decoder)
     part._modules = {**decoder._modules, "layers": cast(nn.ModuleList, decoder.layers)[first:last]}
@@ -107,7 +108,7 @@ def some_layers(decoder: PreTrainedModel, first: int, last: int | None) -> PreTr
 
 
 def compute_dtype(name: str) -> torch.dtype:
-    """The dtype that `auto`, `bfloat16` or `float32` stands for on this machine.
+    """Return the dtype that `auto`, `bfloat16` or `float32` means on this machine.
 
     `auto` is bfloat16 where the GPU, or the CPU's AVX512-BF16 or AMX units, multiply in it; elsewhere bfloat16 is
     emulated and slower than float32.
@@ -129,7 +130,7 @@ _CLASSIFIER: dict[str, Any] = {
 
 
 def empty_base(architecture: PreTrainedConfig, dtype: torch.dtype) -> PackedForSequenceClassification:
-    """As `load_base`, but without weights: on torch's meta device if called under it, which takes no memory."""
+    """Build what `load_base` loads, without its weights; under torch's meta device it takes no memory."""
     architecture = changed(architecture, **_CLASSIFIER, dtype=dtype, attn_implementation=attention.NAME)
     model = packed_class(architecture.model_type)(architecture)
     for parameter in model.model.parameters():
@@ -138,7 +139,7 @@ def empty_base(architecture: PreTrainedConfig, dtype: torch.dtype) -> PackedForS
 
 
 def require_bitsandbytes(option: str) -> None:
-    """Says how to get the library that 4-bit weights and 8-bit optimizers need.
+    """Refuse an option that needs bitsandbytes if that library is missing.
 
     Raises:
         MentallamError: It is not installed.
@@ -153,13 +154,13 @@ def require_bitsandbytes(option: str) -> None:
 def load_base(
     base: BaseModel, dtype: torch.dtype, quantization: str = "none"
 ) -> tuple[PackedForSequenceClassification, PreTrainedTokenizerBase]:
-    """The frozen base with a fresh head (float32) and its tokenizer, on this machine's device.
+    """Load the frozen base with a fresh head (float32), and its tokenizer, onto this machine's device.
 
     All models of a process share the weights of their base (`shared_base`); a quantised base is loaded each time.
 
     Args:
-        base: Where it lies.
-        dtype: Of the weights; of a quantised base, what it computes in.
+        base: The base model on disk.
+        dtype: Data type of the weights; for a quantised base, the one it computes in.
         quantization: `nf4` turns every projection into 4 bits as it is loaded; `none` leaves them.
 
     Raises:
@@ -178,7 +179,7 @@ def load_base(
         shared.put_into(model.model)
         head = torch.empty(model.score.weight.shape, dtype=dtype, device=device)
         model.score.weight = nn.Parameter(nn.init.normal_(head, std=model.config.initializer_range))
-    model.score.float()  # small, and the one place where rounding would reach the probability directly
+    model.score.float()  # it is small, and its rounding would reach the probability directly
     return model.eval(), tokenizer
 
 
@@ -199,7 +200,7 @@ def _quantised(base: BaseModel, dtype: torch.dtype, device: torch.device) -> Pac
 
 
 def load_base_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
-    """The base model's tokenizer, without its weights.
+    """Load the base model's tokenizer, without its weights.
 
     Raises:
         MentallamError: The folder holds none that can be read.
@@ -212,7 +213,7 @@ def load_base_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
 
 
 def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
-    """QLoRA's recipe (arXiv 2305.14314); the head is trained, so it stays as it is."""
+    """Return QLoRA's settings (arXiv 2305.14314); the head is trained, so it is not quantised."""
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -223,7 +224,7 @@ def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def add_adapter(model: PackedForSequenceClassification, adapter: AdapterConfig) -> PeftModel:
-    """Wraps the base in trainable DoRA (or LoRA) adapters; the head is trained in full and saved with them.
+    """Wrap the base in trainable DoRA (or LoRA) adapters; the head is trained in full and saved with them.
 
     Raises:
         MentallamError: A target module or a number of layers that the model doesn't have.
@@ -256,12 +257,12 @@ def check_adapter(architecture: PreTrainedConfig, adapter: AdapterConfig) -> Non
         MentallamError: A target module or a number of layers that the model doesn't have.
     """
     layers_below_adapter(architecture, adapter)
-    with torch.device("meta"):  # one layer: all are alike
+    with torch.device("meta"):  # one layer is enough, because all are alike
         _check_targets(empty_base(changed(architecture, num_hidden_layers=1), torch.float32), adapter)
 
 
 def _check_targets(model: PackedForSequenceClassification, adapter: AdapterConfig) -> None:
-    """Refuse names that match no projection: PEFT passes over these as long as another name matches."""
+    """Refuse names that match no projection; PEFT ignores such a name as long as another one matches."""
     layers = cast(nn.ModuleList, model.model.layers)
     projections = {name for name, module in layers.named_modules() if isinstance(module, nn.Linear)}
     names = {projection.rpartition(".")[2] for projection in projections}
@@ -278,10 +279,10 @@ def _check_targets(model: PackedForSequenceClassification, adapter: AdapterConfi
 
 
 def layers_below_adapter(architecture: PreTrainedConfig, adapter: AdapterConfig) -> int:
-    """How many layers stay as they are, from the first one on.
+    """Return the number of layers that are not trained, counted from the first one.
 
     Raises:
-        MentallamError: More trained layers than the model has, or none.
+        MentallamError: `adapter.top_layers` is below 1, or above the number of the model's layers.
     """
     layers: int = architecture.num_hidden_layers
     if adapter.top_layers is not None and not 0 < adapter.top_layers <= layers:
@@ -292,11 +293,11 @@ def layers_below_adapter(architecture: PreTrainedConfig, adapter: AdapterConfig)
 
 
 def build_classifier(base: BaseModel, config: Config) -> tuple[PeftModel, PreTrainedTokenizerBase]:
-    """Base, fresh adapters and fresh head, ready for training; call after seeding."""
+    """Build a base with fresh adapters and a fresh head, ready for training; call after seeding."""
     model, tokenizer = load_base(base, compute_dtype(config.model.dtype), config.model.quantization)
     adapted = add_adapter(model, config.adapter)
     if config.model.gradient_checkpointing:
-        # Only while the model is in training mode; scoring keeps nothing for a backward pass anyway.
+        # It works in training mode only; scoring keeps nothing for a backward pass anyway.
         adapted.gradient_checkpointing_enable({"use_reentrant": False})
     model_on_gpu = next(adapted.parameters()).is_cuda
     if config.model.compile_on_gpu if model_on_gpu else config.model.compile_on_cpu:

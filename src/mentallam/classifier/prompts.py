@@ -1,7 +1,7 @@
 """Prompts as token ids: a prefix per post, a suffix per criterion; a pair reads prefix + suffix.
 
-Concatenating ids, never strings, makes the prefix of a post the same whatever criterion follows, which is what lets
-nine pairs share one pass. Only the post is ever cut, so the criterion and the question always reach the model.
+Token ids are concatenated, never strings: the prefix of a post is then the same whatever criterion follows, so nine
+pairs can share one pass. Only the post is ever cut, so the criterion and the question always reach the model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ from mentallam.errors import MentallamError
 
 @dataclass(frozen=True)
 class PostExample:
-    """One post with the criteria asked of it, as token ids.
+    """One post and the criteria that it is paired with, as token ids.
 
     Attributes:
         post_id: The post.
         prefix: Token ids of the prefix.
         truncated: Whether the post was cut to fit.
-        criterion_ids: The criteria asked, one suffix each; empty in `Prompter.post_alone`.
+        criterion_ids: The criteria, one suffix each; empty in `Prompter.post_alone`.
         suffixes: Token ids of each suffix.
         labels: 1 matched, 0 unmatched, one per criterion; empty where they are unknown.
         states: (n_tokens, hidden size), what goes into the lowest trained layer; see `frozen`.
@@ -39,27 +39,27 @@ class PostExample:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of prefix and suffixes together."""
+        """Number of tokens of prefix and suffixes together."""
         return len(self.prefix) + sum(map(len, self.suffixes))
 
 
 class Prompter:
-    """Turns posts and criteria into token ids.
+    """A tokenizer with a prompt and criteria: it turns posts into token ids.
 
     Args:
         tokenizer: The base model's tokenizer.
         prompt: The template.
-        criteria: Wording by criterion id, every criterion that the classifier knows.
-        max_length: Tokens of the longest pair. The room left for the prefix depends on the longest of all criteria,
-            not on those asked, so that a pair scores the same alone and among others.
+        criteria: Wording by criterion id, of every criterion that the classifier knows.
+        max_length: Most tokens of a pair. The length left for the post depends on the longest of all criteria, so that
+            a pair scores the same alone and among others.
 
     Attributes:
-        post_tokens: Tokens that a post may have, with what the template puts before it.
-        template_tokens: Tokens of a prefix that are not of the post so counted.
-        begin_tokens: Tokens that the tokenizer puts before everything: 1, or 0 if it has no such token.
+        post_tokens: Most tokens of a post, counted with the template's words before it.
+        template_tokens: The other tokens of a prefix.
+        begin_tokens: Number of tokens that the tokenizer puts before a sequence: 1, or 0 if it has no such token.
 
     Raises:
-        MentallamError: No room is left for the post.
+        MentallamError: The longest criterion leaves no tokens for a post.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Prompter:
     def example(
         self, post_id: str, text: str, criterion_ids: Sequence[str] | None = None, labels: Sequence[int] = ()
     ) -> PostExample:
-        """One post with some criteria, by default all of them.
+        """Return one post with some criteria, by default all of them.
 
         Raises:
             MentallamError: A criterion id that this classifier doesn't know.
@@ -100,7 +100,7 @@ class Prompter:
         asked = list(self.criteria) if criterion_ids is None else list(criterion_ids)
         unknown = sorted(set(asked) - set(self.criteria))
         if unknown:
-            # In a file whose columns are shifted a post's text stands there.
+            # In a file with shifted columns this may be a post's text.
             named = ", ".join(name if is_identifier(name) else shown(name) for name in unknown)
             raise MentallamError(f"unknown criterion {named}; this model knows {', '.join(self.criteria)}")
         post = self._ids(self._before + text)
@@ -109,33 +109,33 @@ class Prompter:
         return PostExample(post_id, prefix, len(post) > self.post_tokens, asked, suffixes, list(labels))
 
     def post_alone(self, post_id: str, text: str) -> PostExample:
-        """One post without template and criterion, cut to the room that it has in a pair; no criterion is asked.
+        """Return one post without template and criterion, cut to the length that it has in a pair.
 
-        Its last token stands as its only suffix: read one after the other the two are the post's tokens, and that is
-        what a packed row needs. The first `begin_tokens` are no words of the post.
+        A packed row needs a suffix, so the post's last token is its only suffix; prefix and suffix together are the
+        post's tokens. The first `begin_tokens` tokens are no words of the post.
         """
         post, room = self._ids(text), self.post_tokens - len(self._ids(self._before))
         tokens = self._begin + post[:room]
         return PostExample(post_id, tokens[:-1], len(post) > room, [], [tokens[-1:]], [])
 
     def room(self, max_length: int) -> int:
-        """Tokens left for a post, with what the template puts before it, in pairs of `max_length`; 0 if for none of it.
+        """Return how many tokens a post may have in pairs of `max_length`, with the template's words before it.
 
-        A post is cut if its `count_tokens` is above that.
+        A post is cut if its `count_tokens` is above this number. It is 0 if nothing of a post fits.
         """
         room = max_length - self._around
         return room if room > len(self._ids(self._before)) else 0
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each post, with what the template puts before it; uncut."""
+        """Return the number of tokens of each uncut post, with the template's words before it."""
         return [len(ids) for ids in self._batch_of_ids([self._before + text for text in texts])]
 
     def _ids(self, text: str) -> list[int]:
         return self._batch_of_ids([text])[0]
 
     def _batch_of_ids(self, texts: list[str]) -> list[list[int]]:
-        # A special token's name in a post is text like any other (split_special_tokens), and a post beyond the model's
-        # window is cut right after, without a warning of the tokenizer's (verbose).
+        # A special token's name in a post is ordinary text (split_special_tokens). A post beyond the model's window is
+        # cut afterwards, so the tokenizer need not warn (verbose).
         encoded = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
         return list(encoded["input_ids"])
 

@@ -34,7 +34,7 @@ def token_statistics(model: ModelConfig, cache: Path, posts: pd.DataFrame, crite
     """
     known = {"tokenizer": model.name, "max_length": model.max_length}
     try:
-        tokenizer = load_tokenizer(model, cache, posts["text"])
+        tokenizer = load_tokenizer(model, cache)
         wording = wording_by_id(criteria)
         prompter = Prompter(tokenizer, model.prompt, wording, model.max_length)
     except MentallamError as error:

@@ -1,4 +1,4 @@
-"""Training of one fold: transformers' Trainer over packed posts, the epoch chosen on the dev split."""
+"""Training of one fold: transformers' Trainer over packed posts; the dev split picks the epoch."""
 
 import logging
 import math
@@ -39,7 +39,7 @@ from mentallam.evaluation.thresholds import best_threshold
 
 logger = logging.getLogger(__name__)
 
-# Enough for a mean: the hidden states of pairs are all much alike (docs/adr/0009).
+# Enough for a mean, because the hidden states of all pairs are similar (docs/adr/0009).
 _POSTS_AT_START = 4
 
 _WAY_OUT = "set model.gradient_checkpointing=true, lower model.max_length, or take a machine with more memory"
@@ -47,13 +47,13 @@ _WAY_OUT = "set model.gradient_checkpointing=true, lower model.max_length, or ta
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What training a fold gave, with the model at its best epoch.
+    """The result of training a fold, with the model at its best epoch.
 
     Attributes:
         best_epoch: The epoch, counted from 1, whose weights the model now has.
         epochs: Epochs that were trained, the last maybe in part.
         steps: Optimizer steps that were taken.
-        selected_by: The dev score that chose the epoch: `training.select_by`, or the loss where that is not defined.
+        selected_by: The dev score that picked the epoch: `training.select_by`, or the loss where that is undefined.
     """
 
     best_epoch: int
@@ -73,12 +73,13 @@ def train(
 ) -> TrainingOutcome:
     """Train adapters and head in place; stop early and restore the epoch with the best dev score.
 
-    Where all dev pairs have the same label the loss chooses, whatever `training.select_by` says; a warning is logged.
+    Where all dev pairs have the same label the loss picks the epoch, whatever `training.select_by` says, and a warning
+    is logged.
 
     Args:
         model: The classifier, on its device; changed in place.
         train_examples: Labelled posts to learn from.
-        dev_examples: Labelled posts that choose the epoch; never the held-out fold.
+        dev_examples: Labelled posts that pick the epoch; never the held-out fold.
         config: The optimisation.
         seed: Decides the order of posts, and dropout.
         log_metrics: Called with loss, learning rate, gradient norm and pairs per second of each optimizer step, dev
@@ -90,44 +91,14 @@ def train(
     """
     if config.optimizer == "adamw_8bit":
         require_bitsandbytes("training.optimizer=adamw_8bit")
-    select_by = config.select_by
-    if select_by != "loss" and has_one_label(_labels(dev_examples)):
-        logger.warning(
-            "%s: all dev pairs have the same label, so their %s says nothing, and the loss chooses the epoch",
-            title,
-            select_by,
-        )
-        select_by = "loss"
+    select_by = _selecting_score(config.select_by, dev_examples, title)
     weights = class_weights(config.class_weight, _labels(train_examples))
     start_at_base_rate(model, train_examples, weights)
     posts_per_step = max(1, round(config.effective_batch_pairs * len(train_examples) / _n_pairs(train_examples)))
     steps_per_epoch = math.ceil(len(train_examples) / posts_per_step)
     steps = min(config.max_epochs * steps_per_epoch, config.max_steps or sys.maxsize)
     with tempfile.TemporaryDirectory(prefix="mentallam-") as folder:
-        arguments = _OneDevice(
-            output_dir=folder,
-            seed=seed,
-            max_steps=steps,
-            per_device_train_batch_size=posts_per_step,
-            optim=TrainingArguments.default_optim if config.optimizer == "adamw" else config.optimizer,
-            adam_beta2=config.adam_beta2,
-            learning_rate=config.learning_rate,
-            lr_scheduler_type=config.scheduler,
-            warmup_steps=config.warmup_ratio,  # a share of all steps where it is below 1
-            weight_decay=config.weight_decay,
-            max_grad_norm=config.max_grad_norm,
-            eval_strategy="epoch",
-            save_strategy="epoch",
-            save_total_limit=1,
-            load_best_model_at_end=True,
-            metric_for_best_model=f"eval_{select_by}",
-            greater_is_better=select_by != "loss",
-            logging_steps=1,
-            report_to="none",
-            use_cpu=not on_gpu(),  # the Trainer itself would rather take a Mac's mps, an NPU ...
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,  # posts, not yet tensors
-        )
+        arguments = _arguments(config, folder, seed, steps, posts_per_step, select_by)
         trainer = _PackedTrainer(
             model=model,
             args=arguments,
@@ -151,13 +122,55 @@ def train(
     )
 
 
+def _selecting_score(select_by: str, dev_examples: Sequence[PostExample], title: str) -> str:
+    """Return the dev score that picks the epoch: the configured one, or the loss where that one is undefined."""
+    if select_by != "loss" and has_one_label(_labels(dev_examples)):
+        logger.warning(
+            "%s: all dev pairs have the same label, so their %s says nothing, and the loss chooses the epoch",
+            title,
+            select_by,
+        )
+        return "loss"
+    return select_by
+
+
+def _arguments(
+    config: TrainConfig, folder: str, seed: int, steps: int, posts_per_step: int, select_by: str
+) -> TrainingArguments:
+    """Return the Trainer's arguments; it saves each epoch in `folder` until the best one is known."""
+    return _OneDevice(
+        output_dir=folder,
+        seed=seed,
+        max_steps=steps,
+        per_device_train_batch_size=posts_per_step,
+        optim=TrainingArguments.default_optim if config.optimizer == "adamw" else config.optimizer,
+        adam_beta2=config.adam_beta2,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.scheduler,
+        warmup_steps=config.warmup_ratio,  # a value below 1 is a share of all steps
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model=f"eval_{select_by}",
+        greater_is_better=select_by != "loss",
+        logging_steps=1,
+        report_to="none",
+        use_cpu=not on_gpu(),  # by itself the Trainer prefers a Mac's mps, an NPU ...
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,  # the batch holds posts, not yet tensors
+    )
+
+
 def start_at_base_rate(
     model: PeftModel, examples: Sequence[PostExample], class_weights: torch.Tensor | None = None
 ) -> None:
-    """Shifts a fresh head so that the first posts' mean logit is the log-odds of the training pairs.
+    """Shift a fresh head so that the first posts' mean logit is the log-odds of the training pairs.
 
-    Without it the first steps, a good part of a short training, are spent on learning that matches are rare, and
-    how many depends on the head's random start (Lin et al. 2017, arXiv 1708.02002, section 4.1).
+    Without this shift the first steps, a large part of a short training, only learn that matches are rare, and their
+    number depends on the head's random start (Lin et al. 2017, arXiv 1708.02002, section 4.1).
 
     Args:
         model: The classifier; its head, which has no bias, is changed along the mean hidden state.
@@ -179,7 +192,7 @@ def start_at_base_rate(
 
 
 def _optimizer(model: PeftModel, config: TrainConfig, arguments: TrainingArguments) -> torch.optim.Optimizer:
-    """The Trainer's optimizer, with a learning rate of its own for the head."""
+    """Return the Trainer's optimizer, with a separate learning rate for the head."""
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     head = [parameter for name, parameter in trained if "modules_to_save" in name]
     adapters = [parameter for name, parameter in trained if "modules_to_save" not in name]
@@ -195,7 +208,7 @@ def pair_loss(
     pairs_of_step: int | None = None,
     class_weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean cross-entropy over the pairs of an optimizer step, as if they had been trained one by one.
+    """Return the mean cross-entropy over the pairs of an optimizer step, as if they had been trained one by one.
 
     Args:
         outputs: With `logits`, (N, 2).
@@ -210,7 +223,9 @@ def pair_loss(
 
 
 def class_weights(name: str, labels: NDArray[np.int64]) -> torch.Tensor | None:
-    """Weights of unmatched and matched pairs; `balanced` gives both the same share of the loss, on average 1 per pair.
+    """Return the weights of unmatched and matched pairs, or None for 1 each.
+
+    `balanced` gives both the same share of the loss, on average 1 per pair.
 
     Args:
         name: none or balanced.
@@ -222,7 +237,7 @@ def class_weights(name: str, labels: NDArray[np.int64]) -> torch.Tensor | None:
 
 
 class _OneDevice(TrainingArguments):
-    """The Trainer's arguments for one GPU even if several are in sight: a packed row can't be split over them."""
+    """The Trainer's arguments for one GPU even if several are visible: a packed row can't be split over them."""
 
     @property
     def n_gpu(self) -> int:
@@ -230,14 +245,14 @@ class _OneDevice(TrainingArguments):
 
 
 class _PackedTrainer(Trainer):
-    """transformers' Trainer for packed posts: a batch is all posts of an optimizer step, worked off pass by pass.
+    """transformers' Trainer for packed posts: a batch is all posts of an optimizer step, computed pass by pass.
 
     Evaluation is the same scoring that inference uses.
 
     Args:
         class_weights: As in `pair_loss`.
-        tokens_per_pass: Tokens of one pass; smaller from when memory ran out.
-        **kwargs: The Trainer's own.
+        tokens_per_pass: Tokens of one pass; it gets smaller when memory runs out.
+        **kwargs: As the Trainer takes them.
     """
 
     def __init__(self, *, class_weights: torch.Tensor | None, tokens_per_pass: int, **kwargs: Any) -> None:
@@ -249,12 +264,12 @@ class _PackedTrainer(Trainer):
     def training_step(
         self, model: nn.Module, inputs: Any, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """Adds up the gradients of an optimizer step, as if all its pairs had been in one pass; returns its loss.
+        """Add up the gradients of an optimizer step, as if all its pairs had been in one pass, and return its loss.
 
         Args:
             model: The classifier, without gradients.
             inputs: The posts of the step.
-            num_items_in_batch: Of the Trainer's; it can't count in posts, and the pairs are counted here.
+            num_items_in_batch: Unused: the Trainer can't count in posts, so the pairs are counted here.
         """
         examples: Sequence[PostExample] = inputs
         self._step_began, self._step_pairs = time.perf_counter(), _n_pairs(examples)
@@ -268,7 +283,7 @@ class _PackedTrainer(Trainer):
             losses.append(loss.detach())
 
         def start_over() -> None:
-            model.zero_grad()  # a pass that broke off may have left a part of its gradients
+            model.zero_grad()  # a failed pass may have left a part of its gradients
             losses.clear()
 
         model.train()
@@ -276,13 +291,13 @@ class _PackedTrainer(Trainer):
         return torch.stack(losses).sum()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the speed of an optimizer step to its loss, learning rate and gradient norm."""
+        """Log the speed of an optimizer step with its loss, learning rate and gradient norm."""
         if "loss" in logs:
             logs["pairs_per_second"] = self._step_pairs / (time.perf_counter() - self._step_began)
         super().log(logs, start_time)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Scores the dev posts."""
+        """Score the dev posts."""
         examples = cast("Sequence[PostExample]", self.eval_dataset)
         labels = _labels(examples)
         logits = score_pairs(cast(nn.Module, self.model), examples, self.tokens_per_pass)
@@ -296,16 +311,15 @@ class _PackedTrainer(Trainer):
 def dev_scores(
     labels: NDArray[np.int64], logits: NDArray[np.float64], class_weights: torch.Tensor | None = None
 ) -> dict[str, float]:
-    """Return the scores that can choose an epoch: f1 (at its best threshold), average_precision, roc_auc, loss.
+    """Return the scores that can pick an epoch: f1 (at its best threshold), average_precision, roc_auc, loss.
 
     Args:
         labels: (N,), 0 or 1.
         logits: (N,).
-        class_weights: (2,) as in `pair_loss`: the loss that chooses is the one that was trained.
+        class_weights: (2,) as in `pair_loss`: the loss that picks the epoch is the one that is trained.
 
     Returns:
-        Score by name; the loss alone where all labels are the same, since the others are undefined or the same for
-        every epoch then.
+        Score by name. Where all labels are the same only the loss: the others are undefined, or equal in every epoch.
     """
     weights = None if class_weights is None else class_weights.numpy()[labels]
     probabilities = sigmoid(logits)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mentallam.config import DecisionConfig
+from mentallam.config import Config
 from mentallam.evaluation.decision import describe
 from mentallam.evaluation.metrics import mean_and_std
 from mentallam.reports.report import markdown_environment
@@ -14,7 +14,7 @@ def render_model_card(
     summary: dict[str, Any],
     uncertainty: dict[str, Any],
     data_statistics: dict[str, Any],
-    training_config: dict[str, Any],
+    training_config: Config,
     use: str,
 ) -> str:
     """Write the model card of a cross-validation.
@@ -42,7 +42,7 @@ def render_model_card(
             f1_of_criterion={row["criterion_id"]: row["f1"] for row in uncertainty["per_criterion"]},
             best=next(fold for fold in summary["folds"] if fold["fold"] == summary["best_fold"]),
             mean_threshold=mean_and_std(fold["threshold"] for fold in summary["folds"])["mean"],
-            decision_rule=describe(DecisionConfig(**training_config["decision"])),
+            decision_rule=describe(training_config.decision),
             seconds=sum(fold["seconds"] for fold in summary["folds"]),
         )
     )

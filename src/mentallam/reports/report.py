@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mentallam.config import DecisionConfig
+from mentallam.config import Config, to_dict
 from mentallam.corpus.schemas import wording_by_id
 from mentallam.evaluation.decision import describe
 from mentallam.evaluation.metrics import METRICS, METRICS_BY_NAME, criterion_name
@@ -21,7 +21,7 @@ def render_report(
     summary: dict[str, Any],
     uncertainty: dict[str, Any],
     data_statistics: dict[str, Any],
-    training_config: dict[str, Any],
+    training_config: Config,
     criteria: pd.DataFrame,
 ) -> str:
     """Write the Markdown report; its figures are links into the page of `report_page.render_report_page`.
@@ -45,10 +45,10 @@ def render_report(
             uncertainty=uncertainty,
             f1_interval={row["criterion_id"]: row["f1"] for row in uncertainty["per_criterion"]},
             data=data_statistics,
-            decision_rule=describe(DecisionConfig(**training_config["decision"])),
-            select_by=training_config["training"]["select_by"],
+            decision_rule=describe(training_config.decision),
+            select_by=training_config.training.select_by,
             config=training_config,
-            training_config=yaml.safe_dump(training_config, sort_keys=False, allow_unicode=True),
+            training_config=yaml.safe_dump(to_dict(training_config), sort_keys=False, allow_unicode=True),
             wording=wording_by_id(criteria),
         )
     )

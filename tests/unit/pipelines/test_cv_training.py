@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from mentallam.classifier.fold import learnt_from
-from mentallam.config import compose_config, to_dict
+from mentallam.config import compose_config
 from mentallam.errors import MentallamError
 from mentallam.pipelines import reporting
 from mentallam.pipelines.cv_training import create_pipeline, nodes
@@ -18,9 +18,9 @@ def test_baselines_are_fitted_once_before_the_folds_that_processes_may_share() -
     assert [node.name for node in opening.nodes].count("fit_baselines") == 1
     assert {"baseline_predictions", "frozen_states"} <= opening.all_outputs()
     for fold in range(3):
-        own = pipeline.only_nodes_with_namespaces([f"fold_{fold}"])
-        assert {node.namespace for node in own.nodes} == {f"fold_{fold}"}
-        assert "baseline_predictions" not in own.inputs()
+        fold_nodes = pipeline.only_nodes_with_namespaces([f"fold_{fold}"])
+        assert {node.namespace for node in fold_nodes.nodes} == {f"fold_{fold}"}
+        assert "baseline_predictions" not in fold_nodes.inputs()
     closing = pipeline.from_nodes("close_cv_run")
     of_folds = {
         name for fold in range(3) for name in pipeline.only_nodes_with_namespaces([f"fold_{fold}"]).all_outputs()
@@ -30,11 +30,13 @@ def test_baselines_are_fitted_once_before_the_folds_that_processes_may_share() -
     assert splits == {f"fold_{fold}_split" for fold in range(3)}
 
 
-def test_an_unknown_baseline_is_refused_before_anything_is_trained() -> None:
+def test_an_unknown_baseline_or_source_is_refused_before_anything_is_trained() -> None:
     folder = str(PROJECT / "hydra_configs")
     assert nodes.compose_training_config(folder, "tiny", "baselines.models=[tfidf]")
     with pytest.raises(MentallamError, match=r"baselines\.models is \[tfidf, bm25\]; it takes each of "):
         nodes.compose_training_config(folder, "tiny", "baselines.models=[tfidf,bm25]")
+    with pytest.raises(MentallamError, match=r"model\.source is 'disk'; it must be one of hub, wheel, random"):
+        nodes.compose_training_config(folder, "tiny", "model.source=disk")
 
 
 @pytest.mark.parametrize("fraction", [0.1, 1.0])
@@ -43,9 +45,8 @@ def test_states_are_computed_of_the_posts_that_some_fold_learns_from(
 ) -> None:
     post_ids = [f"p{number}" for number in range(60)]
     splits = [{"fold": k, "seed": 1, "train": post_ids[k:40], "dev": post_ids[40 + k : 50]} for k in range(2)]
-    training_config = to_dict(
-        compose_config(PROJECT / "hydra_configs", "tiny", f"adapter.top_layers=1 training.sample_fraction={fraction}")
-    )
+    overrides = f"adapter.top_layers=1 training.sample_fraction={fraction}"
+    training_config = compose_config(PROJECT / "hydra_configs", "tiny", overrides)
     asked: list[str] = []
     monkeypatch.setattr(nodes.frozen, "frozen_states", lambda _, base, posts, *rest: asked.extend(posts["post_id"]))
     base = {"name": "tiny", "source": "random", "folder": "", "fingerprint": ""}

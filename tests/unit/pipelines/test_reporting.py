@@ -10,6 +10,7 @@ from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from mentallam.config import Config
 from mentallam.evaluation.resampling import UncertaintyOptions
 from mentallam.pipelines.reporting import create_pipeline, nodes
 from mentallam.registry import RegistryOptions
@@ -42,7 +43,7 @@ def catalog(
     options: UncertaintyOptions,
     cv_outcome: dict[str, Any],
     data_statistics: dict[str, Any],
-    training_config: dict[str, Any],
+    training_config: Config,
     criteria: pd.DataFrame,
     baselines: pd.DataFrame,
 ) -> DataCatalog:

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from mentallam.config import Config
 from mentallam.reports.model_card import render_model_card
 
 Facts = dict[str, Any]
@@ -10,7 +11,7 @@ Render = Callable[[str], str]
 
 
 @pytest.fixture
-def render(summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Facts) -> Render:
+def render(summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Config) -> Render:
     """Renders the fixtures for a use, as the test has changed them."""
     return lambda use: render_model_card(summary, uncertainty, data_statistics, training_config, use)
 

@@ -9,6 +9,7 @@ import pytest
 from plotly.graph_objects import Figure
 
 from mentallam import __version__
+from mentallam.config import Config
 from mentallam.reports.figures import REPORT_FIGURES, report_figures
 from mentallam.reports.report import render_report
 from mentallam.reports.report_page import render_report_page
@@ -20,7 +21,7 @@ def report(
     summary: dict[str, Any],
     uncertainty: dict[str, Any],
     data_statistics: dict[str, Any],
-    training_config: dict[str, Any],
+    training_config: Config,
     criteria: pd.DataFrame,
 ) -> str:
     return render_report(summary, uncertainty, data_statistics, training_config, criteria)

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from mentallam.config import Config
 from mentallam.evaluation.metrics import METRICS
 from mentallam.reports.comparison_report import render_comparison
 from mentallam.reports.model_card import render_model_card
@@ -93,13 +94,13 @@ def data_statistics(data_statistics: Facts, numbers: Iterator[int]) -> Facts:
 
 @pytest.fixture
 def report(
-    summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Facts, criteria: pd.DataFrame
+    summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Config, criteria: pd.DataFrame
 ) -> str:
     return render_report(summary, uncertainty, data_statistics, training_config, criteria)
 
 
 @pytest.fixture
-def card(summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Facts) -> str:
+def card(summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Config) -> str:
     return render_model_card(summary, uncertainty, data_statistics, training_config, "best_fold")
 
 

@@ -37,4 +37,4 @@ def _load(option: str, run_id: str | None) -> ReportedRun:
     )
     folds = [f"fold_{fold}_predictions" for fold in range(outcome["n_folds"])]
     oof = out_of_fold_table(*(tracking.load_report_input(run_id, saved[name]) for name in folds))
-    return ReportedRun(run_id, oof, data_statistics, training_config["model"]["name"])
+    return ReportedRun(run_id, oof, data_statistics, training_config.model.name)

@@ -1,4 +1,4 @@
-"""Wiring of cv_training: baselines, open, one namespace per fold, close."""
+"""The cv_training pipeline: baselines, open, one namespace per fold, close."""
 
 from collections.abc import Iterable
 
@@ -27,7 +27,7 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
             ),
             Node(
                 nodes.prepare_base_model,
-                ["training_config", "posts", "params:base_models"],
+                ["training_config", "params:base_models"],
                 "base_model",
                 name="prepare_base_model",
             ),
@@ -52,10 +52,8 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
             Node(
                 nodes.open_cv_run,
                 [
-                    *("training_config", "base_model", "data_manifest"),
-                    # With these `--to-nodes open_cv_run` leaves whatever the folds take.
-                    *("baseline_predictions", "frozen_states"),
-                    "params:tracking_experiment",
+                    *("training_config", "base_model", "data_manifest", "frozen_states"),
+                    *("params:tracking_experiment", "baseline_predictions"),
                 ],
                 "cv_run",
                 name="open_cv_run",
@@ -64,7 +62,7 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
             *folds,
             Node(
                 nodes.close_cv_run,
-                ["cv_run", *(f"fold_{fold}_result" for fold in range(n_folds))],
+                ["cv_run", "baseline_predictions", *(f"fold_{fold}_result" for fold in range(n_folds))],
                 "cv_outcome",
                 name="close_cv_run",
                 tags=NEEDS_TRACKING,
@@ -81,32 +79,30 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
 
 
 def _fold(fold: int) -> list[Node]:
-    own = f"fold_{fold}"
+    namespace = f"fold_{fold}"
+    split, run, checkpoint, training, dev_predictions, history, predictions, result = (
+        f"{namespace}_{part}"
+        for part in ("split", "run", "checkpoint", "training", "dev_predictions", "history", "predictions", "result")
+    )
+    tables = ("posts", "criteria", "pairs", "groups")
     return [
         Node(
             nodes.train_fold,
             [
-                *("cv_run", "training_config", "base_model", "data_manifest"),
-                *(f"{own}_split", "posts", "criteria", "pairs", "groups", "frozen_states"),
-                "params:system_metrics_interval",
+                *("cv_run", "training_config", "base_model", "data_manifest", split, "frozen_states"),
+                *("params:system_metrics_interval", *tables),
             ],
-            [
-                *(f"{own}_run", f"{own}_checkpoint", f"{own}_training"),
-                *(f"{own}_dev_predictions", f"{own}_history"),
-            ],
+            [run, checkpoint, training, dev_predictions, history],
             name="train",
             tags=NEEDS_TRACKING,
-            namespace=own,
+            namespace=namespace,
         ),
         Node(
             nodes.evaluate_fold,
-            [
-                *(f"{own}_checkpoint", f"{own}_training", f"{own}_run", f"{own}_split"),
-                *("posts", "pairs", "groups", "criteria", "data_manifest"),
-            ],
-            [f"{own}_predictions", f"{own}_result"],
+            [checkpoint, training, run, split, "data_manifest", *tables],
+            [predictions, result],
             name="evaluate",
             tags=NEEDS_TRACKING,
-            namespace=own,
+            namespace=namespace,
         ),
     ]

@@ -1,4 +1,4 @@
-"""Nodes of memory_plan: they call the classifier wing."""
+"""Nodes of memory_plan."""
 
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from mentallam.reports.memory_table import memory_table
 
 
 def read_criteria(criteria_file: str) -> pd.DataFrame:
-    """Return the criteria that each post is asked."""
+    """Read the criteria, whose number and length determine part of the memory."""
     return readers.read_criteria(Path(criteria_file))
 
 
 def plan_memory(
     criteria: pd.DataFrame, hydra_configs: str, profile: str, overrides: str | None, base_models: str
 ) -> dict[str, Any]:
-    """Return the memory of a training step as configured, and print it as a table."""
+    """Count the memory of a training step as configured, print it as a table, and return it."""
     composed = config.compose_config(Path(hydra_configs), profile, overrides)
     wording = wording_by_id(criteria)
     plan = memory.plan_memory(composed, Path(base_models), wording)

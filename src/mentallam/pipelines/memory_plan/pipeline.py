@@ -1,4 +1,4 @@
-"""Wiring of memory_plan."""
+"""The memory_plan pipeline."""
 
 from kedro.pipeline import Node, Pipeline
 

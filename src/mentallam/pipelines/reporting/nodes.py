@@ -9,7 +9,7 @@ from plotly.graph_objects import Figure
 
 from mentallam import registry, tracking
 from mentallam.classifier.learned_baselines import DESCRIPTIONS
-from mentallam.config import DecisionConfig, from_dict
+from mentallam.config import Config
 from mentallam.evaluation import uncertainty as intervals
 from mentallam.evaluation.aggregate import summarise, threshold_summary
 from mentallam.evaluation.baseline_scores import summarise_baselines
@@ -30,12 +30,12 @@ def summarise_run(
     cv_outcome: dict[str, Any],
     data_statistics: dict[str, Any],
     criteria: pd.DataFrame,
-    training_config: dict[str, Any],
+    training_config: Config,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compute the cross-validation summary and the table of thresholds."""
     summary = summarise(oof_predictions, cv_outcome, data_statistics, criteria)
     summary["learned_baselines"] = summarise_baselines(baseline_predictions, oof_predictions, criteria, DESCRIPTIONS)
-    return summary, threshold_summary(summary, describe(DecisionConfig(**training_config["decision"])))
+    return summary, threshold_summary(summary, describe(training_config.decision))
 
 
 def estimate_uncertainty(
@@ -80,7 +80,7 @@ def write_model_card(
     cv_summary: dict[str, Any],
     uncertainty: dict[str, Any],
     data_statistics: dict[str, Any],
-    training_config: dict[str, Any],
+    training_config: Config,
     options: registry.RegistryOptions,
 ) -> str:
     """Write the model card for the use that the registry is configured for."""
@@ -115,7 +115,7 @@ def attach_report(
 
 def register_model(
     cv_summary: dict[str, Any],
-    training_config: dict[str, Any],
+    training_config: Config,
     model_card: str,
     options: registry.RegistryOptions,
     base_models: str,
@@ -134,6 +134,6 @@ def register_model(
 
     def save_model(folder: Path, model_id: str) -> None:
         checkpoints = {fold: tracking.download_checkpoint(run_id) for fold, run_id in runs.items()}
-        save_pyfunc(folder, checkpoints, Path(base_models), from_dict(training_config).inference, model_id)
+        save_pyfunc(folder, checkpoints, Path(base_models), training_config.inference, model_id)
 
     logger.info(registry.offer(candidate, options, model_card, save_model))
