@@ -27,7 +27,7 @@ from tests.unit.classifier.builders import (
     pairwise_logits,
     relative_difference,
 )
-from tests.unit.classifier.test_dora import with_pefts_own_forward
+from tests.unit.classifier.test_dora import with_pefts_forward
 from tests.unit.trained_folds import DECISION, ORIGIN
 
 pytestmark = pytest.mark.gpu
@@ -88,7 +88,7 @@ def test_packed_equals_pairwise(tiny_base: BaseModel) -> None:
 def test_the_adapter_equals_pefts_after_ten_steps(tiny_base: BaseModel) -> None:
     ours, prompter = make_classifier(tiny_base, tiny())
     examples = make_examples(prompter)
-    pefts = with_pefts_own_forward(ours)
+    pefts = with_pefts_forward(ours)
     optimizers = [torch.optim.AdamW((p for p in m.parameters() if p.requires_grad), 1e-2) for m in (ours, pefts)]
     start = loss_and_logits(ours, examples)[1].detach()
     for step in range(10):

@@ -106,7 +106,7 @@ def test_what_has_changed_is_named(workspace: Workspace, change: str) -> None:
 def test_a_changed_option_is_named(workspace: Workspace) -> None:
     message = refusal(workspace, {"cleaning": {"mask": True}}, from_nodes=["compose_training_config"])
     assert message == f"cleaning.mask has changed from False to True {WAY_OUT}"
-    message = refusal(workspace, {"folds": {"group_by": "author"}}, node_names=["prepare_base_model"])
+    message = refusal(workspace, {"folds": {"group_by": "author"}}, node_names=["fit_baselines"])
     assert "folds.group_by has changed from post_id to author" in message
     message = refusal(workspace, {"folds": {"seed": 7}}, namespaces=["fold_1"])
     assert "folds.seed has changed from 42 to 7" in message
@@ -116,7 +116,7 @@ def test_a_changed_option_is_named(workspace: Workspace) -> None:
 
 WAYS: dict[str, dict[str, Any]] = {
     "one fold": {"namespaces": ["fold_2"]},
-    "one node": {"node_names": ["prepare_base_model"]},
+    "one node": {"node_names": ["fit_baselines"]},
     "from a node of data_processing on": {"from_nodes": ["assign_folds"]},
     "reporting": {"pipeline_names": ["reporting"]},
 }

@@ -124,7 +124,8 @@ def check_merged_equals_adapter(trained: TrainedFold, folder: Path, cache: Path)
     adapter = score_pairs(load_checkpoint(folder, cache, "float32").model, examples, 2)
     merged = load_checkpoint(folder, cache, "float32", merge=True)
     assert all(module.merged for module in merged.model.modules() if hasattr(module, "lora_variant"))
-    assert abs(score_pairs(merged.model, examples, 2) - adapter).max() < 1e-4
+    # float32 rounds in proportion to the logits.
+    assert abs(score_pairs(merged.model, examples, 2) - adapter).max() < 2e-5 * abs(adapter).max()
     with merged.model.disable_adapter():  # takes the adapter out again, and with it what it had changed
         assert abs(score_pairs(merged.model, examples, 2) - adapter).max() > 1e-2
 

@@ -1,6 +1,7 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -137,20 +138,23 @@ def test_a_magnitude_a_thousandth_larger_changes_the_output_in_bfloat16(
 @pytest.mark.parametrize("adapter", ["dora", "lora"])
 def test_in_bfloat16_as_near_to_float32_as_peft(tiny_base: BaseModel, adapter: str) -> None:
     config = compose_config(PROJECT / "hydra_configs", "tiny", f"adapter={adapter} model.dtype=bfloat16")
-    ours, prompter = make_classifier(tiny_base, config)
-    examples = make_examples(prompter)
-    pefts = with_pefts_forward(ours)
-    exact = with_pefts_forward(ours).float()  # the same weights
-    found = []
-    for model in (ours, pefts, exact):
-        logits, loss = logits_and_loss(model, examples)
-        loss.backward()
-        found.append((logits.detach(), gradients(model)))
-    assert next(ours.parameters()).dtype == torch.bfloat16
-    assert all(gradient.dtype == torch.float32 for gradient in found[0][1].values())
-    assert len(found[0][1]) == len(found[2][1])
-    pairs = ((found[0], found[2]), (found[1], found[2]), (found[0], found[1]))
-    for our_error, peft_error, apart in zip(*(distances(*pair) for pair in pairs), strict=True):
+    errors = []
+    for seed in range(3):  # the rounding of one draw of weights may favour either
+        ours, prompter = make_classifier(tiny_base, config, seed)
+        examples = make_examples(prompter)
+        pefts = with_pefts_forward(ours)
+        exact = with_pefts_forward(ours).float()  # the same weights
+        found = []
+        for model in (ours, pefts, exact):
+            logits, loss = logits_and_loss(model, examples)
+            loss.backward()
+            found.append((logits.detach(), gradients(model)))
+        assert next(ours.parameters()).dtype == torch.bfloat16
+        assert all(gradient.dtype == torch.float32 for gradient in found[0][1].values())
+        assert len(found[0][1]) == len(found[2][1])
+        pairs = ((found[0], found[2]), (found[1], found[2]), (found[0], found[1]))
+        errors.append([distances(*pair) for pair in pairs])
+    for our_error, peft_error, apart in np.mean(errors, axis=0).T:
         assert 0 < our_error < 1.5 * peft_error
         assert apart < 2 * peft_error
 

@@ -86,7 +86,7 @@ def test_the_answer_is_yes_from_the_threshold_on(trained: TrainedFold) -> None:
 
 def test_criteria_may_have_thresholds_of_their_own_and_one_may_replace_them(trained: TrainedFold) -> None:
     post, (first, *others) = posts(("a", "I am tired.", None)), CRITERIA
-    fold = replace(trained, decision=Decision(Calibration(), Thresholds(0.99, {first: 0.0})))
+    fold = replace(trained, decision=Decision(Calibration(1.0, -5.0), Thresholds(0.99, {first: 0.0})))
     answers = Predictor([fold], 4).predict(post).set_index("criterion_id")
     assert answers["label"].to_dict() == {first: "yes", **dict.fromkeys(others, "no")}
     replaced = Predictor([fold], 4, threshold=0.0).predict(post)
@@ -144,7 +144,7 @@ def shifted(trained: TrainedFold, intercept: float, threshold: float, fold: int 
 
 def test_several_folds_answer_with_the_mean_against_the_mean_threshold(trained: TrainedFold) -> None:
     post = posts(("a", "I am tired.", None), ("b", "Not me.", "A.4"))
-    folds = [trained, shifted(trained, 1.5, 0.61)]
+    folds = [trained, shifted(trained, -5.0, 0.61)]
     one, two = (Predictor([fold], 400).predict(post) for fold in folds)
     together = Predictor(folds, 400).predict(post)
     assert list(together.columns) == [field.name for field in OUTPUT_FIELDS]
