@@ -6,7 +6,7 @@ from typing import Any
 from mentallam.config import Config, from_dict, to_dict
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions, FoldSplit
-from mentallam.corpus.manifest import KEYS, CorpusLabel, Manifest, frame_hash, options
+from mentallam.corpus.manifest import TABLE_KEYS, CorpusLabel, Manifest, frame_hash, options
 from mentallam.variables import CV_FOLDS
 
 Load = Callable[[str], Any]
@@ -35,7 +35,7 @@ def change_of_data(
     """
     saved = sorted(saved)
     for name in saved:
-        if name in KEYS and frame_hash(load(name), KEYS[name]) != manifest["frames"][name]:
+        if name in TABLE_KEYS and frame_hash(load(name), TABLE_KEYS[name]) != manifest["frames"][name]:
             return f"the dataset {name} has changed"
         carries_hash = name == "data_statistics" or name.endswith("_split")
         if carries_hash and load(name)["data_hash"] != manifest["data_hash"]:

@@ -26,7 +26,7 @@ STEPS = 3
 def main() -> None:
     cache, overrides = Path(sys.argv[1]), " ".join(sys.argv[2:])
     config = compose_config(PROJECT / "hydra_configs", "smollm2", overrides)
-    criteria = read_criteria(PROJECT / "data" / "01_raw" / "dsm5_criteria.csv")
+    criteria = read_criteria(str(PROJECT / "data" / "01_raw" / "dsm5_criteria.csv"))
     wording = wording_by_id(criteria)
     examples, counted_by = longest_posts(config, cache, wording)
     assert counted_by == "tokenizer"

@@ -107,7 +107,7 @@ def example(prompter: Prompter, number: int) -> PostExample:
 
 
 def train_one_step(folder: Path, config: Config) -> None:
-    criteria = read_criteria(PROJECT / "data" / "01_raw" / "dsm5_criteria.csv")
+    criteria = read_criteria(str(PROJECT / "data" / "01_raw" / "dsm5_criteria.csv"))
     wording = wording_by_id(criteria)
     with phase("find"):
         base = prepare_base_model(config.model, folder / "unused")

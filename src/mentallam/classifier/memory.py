@@ -66,7 +66,7 @@ class StepMemory:
         return sum(asdict(self).values())
 
 
-PARTS = tuple(field.name for field in fields(StepMemory))
+MEMORY_PARTS = tuple(field.name for field in fields(StepMemory))
 
 
 def plan_memory(config: Config, cache: Path, criteria: Mapping[str, str]) -> dict[str, Any]:

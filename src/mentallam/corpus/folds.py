@@ -17,7 +17,7 @@ from mentallam.seeds import dev_split_seed
 
 logger = logging.getLogger(__name__)
 
-PARTS = ("train", "dev", "held_out")
+FOLD_PARTS = ("train", "dev", "held_out")
 # A part that is larger than this many times the equal share is uneven.
 _UNEVEN = 1.25
 # folds.max_share never refuses a fold of up to this many times the equal share, since two folds are seldom equal.
@@ -174,7 +174,7 @@ def criterion_balance(folds: Sequence[FoldSplit]) -> dict[str, CriterionBalance]
 
 def parts_without_positives(folds: Sequence[FoldSplit]) -> dict[str, list[int]]:
     """Return for each part the folds in which it has no positive pair."""
-    return {part: [fold["fold"] for fold in folds if not _count(fold, part, "positive")] for part in PARTS}
+    return {part: [fold["fold"] for fold in folds if not _count(fold, part, "positive")] for part in FOLD_PARTS}
 
 
 def check_parts(folds: Sequence[FoldSplit], posts: pd.DataFrame) -> None:
@@ -195,7 +195,7 @@ def check_parts(folds: Sequence[FoldSplit], posts: pd.DataFrame) -> None:
         if not any(_count(fold, "held_out", label) for fold in folds):
             raise MentallamError(f"No pair is labelled as {label}: there is nothing to learn; check the labels")
     for fold in folds:
-        for part in PARTS:
+        for part in FOLD_PARTS:
             post_ids: list[str] = fold[part]  # type: ignore[literal-required]
             if len({text[post_id] for post_id in post_ids}) < 2:
                 held, way_out = (

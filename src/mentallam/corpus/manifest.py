@@ -21,7 +21,7 @@ from mentallam.corpus.folds import FoldOptions
 from mentallam.corpus.pairs import count_pairs
 
 # The frames that all later pipelines start from, and the columns that identify a row.
-KEYS = {
+TABLE_KEYS = {
     "posts": ["post_id"],
     "criteria": ["criterion_id"],
     "pairs": ["post_id", "criterion_id"],
@@ -103,9 +103,9 @@ def build_manifest(
         folds: How the posts were grouped.
         posts_cleaned: From `cleaning.clean_posts`.
         checked_counts: From `pairs.check_counts`: a corpus that fails the check gets no manifest, and so no folds.
-        **frames: All frames of `KEYS`.
+        **frames: All frames of `TABLE_KEYS`.
     """
-    hashes = {name: frame_hash(frames[name], keys) for name, keys in KEYS.items()}
+    hashes = {name: frame_hash(frames[name], keys) for name, keys in TABLE_KEYS.items()}
     chosen = options(cleaning, folds)
     # The frames already show which placeholders were left out.
     hashed = {**chosen, "cleaning": cleaning.model_dump(exclude={"placeholders"})}

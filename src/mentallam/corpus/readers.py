@@ -232,13 +232,13 @@ def _label_values(label_values: object) -> dict[str, int]:
     return {values[0]: 1, values[1]: 0}
 
 
-def read_criteria(path: Path) -> pd.DataFrame:
+def read_criteria(criteria_file: str) -> pd.DataFrame:
     """Read only criterion_id and criterion, for a pipeline that needs no posts.
 
     Raises:
         MentallamError: The file is missing or faulty.
     """
-    return _read_criteria(path, ("criterion_id", "criterion"), "one criterion per row")
+    return _read_criteria(Path(criteria_file), ("criterion_id", "criterion"), "one criterion per row")
 
 
 def _read_criteria(path: Path, columns: tuple[str, ...], source: str) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from cleanlab.rank import get_label_quality_scores
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ["post_id", "criterion_id", "fold", "label", "probability", "quality", "looks"]
+AUDIT_COLUMNS = ["post_id", "criterion_id", "fold", "label", "probability", "quality", "looks"]
 
 
 def audit_labels(oof: pd.DataFrame) -> pd.DataFrame:
@@ -43,4 +43,4 @@ def audit_labels(oof: pd.DataFrame) -> pd.DataFrame:
         logger.warning("labels of %s can't be audited: fewer than two pairs have one of the labels", ", ".join(too_few))
     table = pd.concat(found) if found else oof.iloc[:0].assign(quality=np.empty(0))
     table = table.assign(looks=np.where(table["label"] == 1, "unmatched", "matched"))
-    return table[COLUMNS].sort_values(["quality", "post_id", "criterion_id"], ignore_index=True)
+    return table[AUDIT_COLUMNS].sort_values(["quality", "post_id", "criterion_id"], ignore_index=True)

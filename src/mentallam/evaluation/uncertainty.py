@@ -38,7 +38,7 @@ from mentallam.evaluation.trivial import trivial_tables
 from mentallam.evaluation.weighted import HEADLINE, WeightedMetrics, ranks
 
 PAIR = ["post_id", "criterion_id"]
-COLUMNS = [*PAIR, "group", "label", "probability", "prediction"]
+COMPARED_COLUMNS = [*PAIR, "group", "label", "probability", "prediction"]
 
 METHOD = {
     "resampled": "groups with all their pairs; folds are not strata",
@@ -226,14 +226,14 @@ def paired(first: pd.DataFrame, second: pd.DataFrame, name: str) -> pd.DataFrame
 
     Args:
         first: Columns post_id, criterion_id, group, label.
-        second: `COLUMNS`.
+        second: `COMPARED_COLUMNS`.
         name: Name of the second table in an error.
 
     Raises:
         MentallamError: A missing column, a pair that is in only one table or twice in one, or a pair with another
             label or group in the second.
     """
-    if lacks := [column for column in COLUMNS if column not in second]:
+    if lacks := [column for column in COMPARED_COLUMNS if column not in second]:
         _refuse(name, f"it has no column {lacks[0]!r}")
     expected, found = (table.set_index(PAIR, drop=False) for table in (first, second))
     for where, these, those in (("the first table", expected, found), (f"the table of {name}", found, expected)):

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from mentallam.classifier.memory import GB, PARTS, step_name
+from mentallam.classifier.memory import GB, MEMORY_PARTS, step_name
 
 
 def memory_table(plan: Mapping[str, Any]) -> Table:
@@ -24,7 +24,7 @@ def memory_table(plan: Mapping[str, Any]) -> Table:
     table.add_column("GB")
     for step in plan["steps"]:
         table.add_column(step_name(step) + (" *" if step["configured"] else ""), justify="right")
-    for part in (*PARTS, "total"):
+    for part in (*MEMORY_PARTS, "total"):
         sizes = [f"{step[part] / GB:.2f}" for step in plan["steps"]]
         table.add_row(part, *sizes, style="bold" if part == "total" else None)
     return table

@@ -14,13 +14,13 @@ from mentallam.corpus.tables import read_table
 from mentallam.corpus.unreadable import beside
 from mentallam.errors import MentallamError
 
-COLUMNS = ("text", "post_id", "criterion_id")
+INPUT_COLUMNS = ("text", "post_id", "criterion_id")
 _LAYOUT = Layout(
     columns=("text",),
     read=(),
-    optional=COLUMNS,
+    optional=INPUT_COLUMNS,
     headings={"text": ("text", "post")},
-    mappable=COLUMNS,
+    mappable=INPUT_COLUMNS,
     endings=(*TABLE_ENDINGS, ".txt"),
     # A post that was cut off costs one answer here, which somebody looks at; in training it would harm the model.
     hand_made=True,
@@ -47,7 +47,7 @@ def read_posts(path: str | None, columns: dict[str, str | None] | None = None) -
     """
     if path is None:
         raise MentallamError(f"inference needs an input: name {_ROUTES}")
-    headings = chosen_headings(columns, COLUMNS)
+    headings = chosen_headings(columns, INPUT_COLUMNS)
     file = Path(str(path))  # Kedro reads `input=2024` as a number
     is_name = file.suffix.lower() in _LAYOUT.endings or len(str(path).split()) == 1
     if not _is_file(file):
@@ -84,7 +84,7 @@ def check_posts(rows: pd.DataFrame, path: str) -> pd.DataFrame:
     if rows.empty:
         raise MentallamError(f"{path} holds no post; it needs at least one row")
     rows = rows.set_index("row")
-    for name in sorted(set(COLUMNS).intersection(rows)):
+    for name in sorted(set(INPUT_COLUMNS).intersection(rows)):
         is_value = rows[name].isna() | rows[name].map(lambda value: isinstance(value, str)).astype(bool)
         refuse_rows(~is_value, f"{name} must be a string", path)
     texts = rows["text"].fillna("")

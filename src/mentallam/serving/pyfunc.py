@@ -23,7 +23,7 @@ from packaging.version import Version
 from mentallam.config import InferenceConfig
 from mentallam.corpus.refusals import refuse_rows
 from mentallam.errors import MentallamError
-from mentallam.serving.inputs import COLUMNS, check_posts
+from mentallam.serving.inputs import INPUT_COLUMNS, check_posts
 from mentallam.serving.output_fields import OUTPUT_FIELDS
 from mentallam.serving.predictor import Predictor
 from mentallam.variables import BASE_MODELS
@@ -32,7 +32,7 @@ _SERVED = [field for field in OUTPUT_FIELDS if field.served]
 SIGNATURE = ModelSignature(
     # All inputs are strings, since MLflow's CSV reader would turn the id 0012 into 12.0. None is required, since
     # MLflow's message about a missing column names the others, and one of these may be a text; `predict` refuses it.
-    inputs=Schema([ColSpec("string", name, required=False) for name in COLUMNS]),
+    inputs=Schema([ColSpec("string", name, required=False) for name in INPUT_COLUMNS]),
     outputs=Schema([ColSpec(field.type, field.name) for field in _SERVED]),
 )
 # Where an input does not fit the schema, MLflow's error would show the input, and with it the text.

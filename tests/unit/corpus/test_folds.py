@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from mentallam.corpus import folds as corpus_folds
 from mentallam.corpus.folds import (
-    PARTS,
+    FOLD_PARTS,
     FoldOptions,
     FoldSplit,
     _check_balance,
@@ -84,7 +84,7 @@ def test_properties(pairs: pd.DataFrame, options: FoldOptions, n_folds: int, ali
     # Every post, and so every pair, is held out exactly once.
     assert Counter(post for fold in folds for post in fold["held_out"]) == Counter(post_ids)
     for fold in folds:
-        parts = {name: fold[name] for name in PARTS}  # type: ignore[literal-required]
+        parts = {name: fold[name] for name in FOLD_PARTS}  # type: ignore[literal-required]
         assert Counter(post for posts in parts.values() for post in posts) == Counter(post_ids)
         groups = {name: {group[post] for post in posts} for name, posts in parts.items()}
         assert not groups["train"] & groups["dev"]

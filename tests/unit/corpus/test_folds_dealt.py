@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentallam.corpus.folds import PARTS, FoldOptions, FoldSplit, _deal, make_folds
+from mentallam.corpus.folds import FOLD_PARTS, FoldOptions, FoldSplit, _deal, make_folds
 
 
 def table(n_posts: int, n_criteria: int, rate: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -34,7 +34,7 @@ def test_a_fold_says_from_what_it_was_made() -> None:
     for number, fold in enumerate(dealt()):
         assert (fold["fold"], fold["n_folds"], fold["seed"], fold["dev_splits"]) == (number, 4, 7, 3)
         assert (fold["group_by"], fold["data_hash"]) == ("post_id", "hash of the data")
-        assert list(fold["groups"]) == list(fold["label_distribution"]) == list(PARTS)
+        assert list(fold["groups"]) == list(fold["label_distribution"]) == list(FOLD_PARTS)
 
 
 def test_a_dev_part_has_its_share_of_the_training_posts() -> None:
@@ -56,7 +56,7 @@ def test_each_fold_draws_its_dev_part_anew() -> None:
 def test_the_labels_of_every_part_are_counted() -> None:
     pairs, groups = table(48, 2, 0.3, 0)
     [fold, *_] = make_folds(pairs, groups, FoldOptions(seed=7, group_by="post_id", dev_splits=3), 4, "")
-    for part in PARTS:
+    for part in FOLD_PARTS:
         posts: list[str] = fold[part]  # type: ignore[literal-required]
         by_criterion = pairs[pairs["post_id"].isin(posts)].groupby("criterion_id")["label"]
         assert fold["groups"][part] == len(posts)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from mentallam.evaluation.label_audit import COLUMNS, audit_labels
+from mentallam.evaluation.label_audit import AUDIT_COLUMNS, audit_labels
 
 RATES = {"A.1": 0.1, "A.2": 0.4, "A.9": 0.04}
 
@@ -39,7 +39,7 @@ def test_planted_label_errors_come_first(truth: pd.DataFrame, planted: pd.DataFr
     wrong = truth.copy()
     wrong.loc[planted.index, "label"] = 1 - planted["label"]
     found = audit_labels(wrong)
-    assert list(found.columns) == COLUMNS
+    assert list(found.columns) == AUDIT_COLUMNS
     keys = ["post_id", "criterion_id"]
     # Confident learning lists only the errors it is sure of: hardly any right label, and not every wrong one.
     n_right = len(found) - len(found.merge(planted, on=keys))
@@ -88,7 +88,7 @@ def test_a_criterion_that_lacks_pairs_of_a_label_is_left_out_and_named(
 def test_nothing_to_audit_is_an_empty_list_with_a_header(truth: pd.DataFrame) -> None:
     found = audit_labels(truth.assign(label=0))
     assert len(found) == 0
-    assert list(pd.read_csv(io.StringIO(found.to_csv(index=False))).columns) == COLUMNS
+    assert list(pd.read_csv(io.StringIO(found.to_csv(index=False))).columns) == AUDIT_COLUMNS
 
 
 def test_two_pairs_of_a_label_are_enough(truth: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> None:

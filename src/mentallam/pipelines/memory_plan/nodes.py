@@ -8,14 +8,8 @@ from rich.console import Console
 
 from mentallam import config
 from mentallam.classifier import memory
-from mentallam.corpus import readers
 from mentallam.corpus.schemas import wording_by_id
 from mentallam.reports.memory_table import memory_table
-
-
-def read_criteria(criteria_file: str) -> pd.DataFrame:
-    """Read the criteria, whose number and length determine part of the memory."""
-    return readers.read_criteria(Path(criteria_file))
 
 
 def plan_memory(
