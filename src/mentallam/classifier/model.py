@@ -245,6 +245,8 @@ def add_adapter(model: PackedForSequenceClassification, adapter: AdapterConfig) 
         ),
     )
     assert isinstance(adapted, PeftModel)
+    # PEFT holds a set, whose order differs between processes; in this order the saved file is always the same.
+    adapted.peft_config["default"].target_modules = sorted(adapter.target_modules)
     use_fast_adapters(adapted)
     start_magnitudes(adapted)
     return adapted

@@ -148,6 +148,12 @@ def test_merging_in_bfloat16_leaves_the_head_in_float32(folder: Path, cache: Pat
     assert {parameter.dtype for parameter in merged.score.parameters()} == {torch.float32}
 
 
+def test_the_same_adapter_is_saved_as_the_same_file_by_every_process(folder: Path) -> None:
+    """PEFT writes a set, in the order of the process's hash seed."""
+    targets = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["target_modules"]
+    assert targets == sorted(targets)
+
+
 def test_plain_peft_loads_it(trained: TrainedFold, folder: Path) -> None:
     base = LlamaForSequenceClassification.from_pretrained(trained.base.folder, num_labels=2, dtype=torch.float32)
     model = PeftModel.from_pretrained(base, str(folder)).eval()
