@@ -11,6 +11,7 @@ import plotly.io
 import pytest
 from safetensors import safe_open
 
+from mentallam.errors import MentallamError
 from mentallam.seeds import training_seed
 from tests.integration.workspace import Workspace
 from tests.samples import SAMPLE
@@ -199,10 +200,11 @@ def test_a_fold_in_another_process_finds_its_cross_validation(trained: Workspace
 
 def test_a_finished_cross_validation_is_not_written_to_again(trained: Workspace, summary: dict) -> None:
     before = trained.client().get_run(summary["cv_run_id"]).to_dictionary()
-    for part in (("--namespaces", "fold_2"), ("--from-nodes", "close_cv_run")):
-        done = trained.kedro("--pipelines", "cv_training", *part, MLFLOW_RUN_ID=summary["cv_run_id"])
-        assert done.returncode == 1
-        assert "belongs to a finished cross-validation" in done.stderr.strip().splitlines()[-1]
+    done = trained.kedro("--pipelines", "cv_training", "--namespaces", "fold_2", MLFLOW_RUN_ID=summary["cv_run_id"])
+    assert done.returncode == 1
+    assert "belongs to a finished cross-validation" in done.stderr.strip().splitlines()[-1]
+    with pytest.raises(MentallamError, match="belongs to a finished cross-validation"):
+        trained.run("cv_training", {"from_nodes": ["close_cv_run"]})
     assert trained.client().get_run(summary["cv_run_id"]).to_dictionary() == before
 
 

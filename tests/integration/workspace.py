@@ -39,7 +39,9 @@ class Workspace:
         params.append(f"data_dir={self.data}")
         return self.command("-m", "kedro", "run", "--env", env, *rest, "--params", ",".join(params), **variables)
 
-    def run(self, pipeline: str, env: str = "test", **params: object) -> None:
+    def run(
+        self, pipeline: str, selected: dict[str, list[str]] | None = None, env: str = "test", **params: object
+    ) -> None:
         """Run a pipeline in this process, which is many times faster where the terminal doesn't matter."""
         bootstrap_project(PROJECT)
         with pytest.MonkeyPatch.context() as patch:
@@ -47,7 +49,7 @@ class Workspace:
                 patch.setenv(name, self.environment[name])
             runtime_params = {"data_dir": str(self.data), **params}
             with KedroSession.create(PROJECT, env=env, runtime_params=runtime_params) as session:
-                session.run(pipeline_names=[pipeline])  # type: ignore[attr-defined]
+                session.run(pipeline_names=[pipeline], **(selected or {}))  # type: ignore[attr-defined]
 
     def command(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -231,22 +231,20 @@ def add_adapter(model: PackedForSequenceClassification, adapter: AdapterConfig) 
     """
     model.frozen_layers = layers_below_adapter(model.config, adapter)
     _check_targets(model, adapter)
-    adapted = get_peft_model(
-        model,
-        LoraConfig(
-            task_type=TaskType.SEQ_CLS,
-            r=adapter.r,
-            lora_alpha=adapter.alpha,
-            lora_dropout=adapter.dropout,
-            use_dora=adapter.use_dora,
-            target_modules=list(adapter.target_modules),
-            layers_to_transform=list(range(model.frozen_layers, model.config.num_hidden_layers)),
-            modules_to_save=["score"],
-        ),
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=adapter.r,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        use_dora=adapter.use_dora,
+        target_modules=list(adapter.target_modules),
+        layers_to_transform=list(range(model.frozen_layers, model.config.num_hidden_layers)),
+        modules_to_save=["score"],
     )
+    adapted = get_peft_model(model, config)
     assert isinstance(adapted, PeftModel)
     # PEFT holds a set, whose order differs between processes; in this order the saved file is always the same.
-    adapted.peft_config["default"].target_modules = sorted(adapter.target_modules)
+    config.target_modules = sorted(adapter.target_modules)
     use_fast_adapters(adapted)
     start_magnitudes(adapted)
     return adapted

@@ -325,8 +325,7 @@ GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:125] DefaultCPUAllocator: can't allocate memory: you tried to ...")
 
 
-@pytest.mark.parametrize("error", [GPU, CPU])
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(("error", "checkpointing"), [(GPU, False), (CPU, True)])
 def test_a_lack_of_memory_changes_no_weight(
     run: Any, error: Exception, checkpointing: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
