@@ -193,7 +193,7 @@ def check_parts(folds: Sequence[FoldSplit], posts: pd.DataFrame) -> None:
     text = dict(zip(posts["post_id"], codes.tolist(), strict=True))
     for label in ("positive", "negative"):
         if not any(_count(fold, "held_out", label) for fold in folds):
-            raise MentallamError(f"No pair is labelled as {label}: there is nothing to learn; check the labels")
+            raise MentallamError(f"no pair is labelled as {label}: there is nothing to learn; check the labels")
     for fold in folds:
         for part in FOLD_PARTS:
             post_ids: list[str] = fold[part]  # type: ignore[literal-required]
@@ -207,12 +207,12 @@ def check_parts(folds: Sequence[FoldSplit], posts: pd.DataFrame) -> None:
                     )
                 )
                 raise MentallamError(
-                    f"Fold {fold['fold']}: the {_shown(part)} part is {held} ({post_ids[0]}); {way_out}"
+                    f"fold {fold['fold']}: the {_shown(part)} part is {held} ({post_ids[0]}); {way_out}"
                 )
         for label in ("positive", "negative"):
             if not _count(fold, "train", label):
                 raise MentallamError(
-                    f"Fold {fold['fold']}: the train part holds no {label} pair, so nothing can be learnt; use another "
+                    f"fold {fold['fold']}: the train part holds no {label} pair, so nothing can be learnt; use another "
                     f"folds.seed, or more posts with {label} pairs"
                 )
     without = {part: numbers for part, numbers in parts_without_positives(folds).items() if numbers}
@@ -238,7 +238,7 @@ def _check_balance(folds: Sequence[FoldSplit], groups: pd.DataFrame, options: Fo
         return
     in_fold = groups[groups["post_id"].isin(folds[balance["fold"]]["held_out"])]["group"].value_counts()
     told = (
-        f"Fold {balance['fold']} holds out {balance['posts']} of {len(groups)} posts, {balance['share']:.0%} instead "
+        f"fold {balance['fold']} holds out {balance['posts']} of {len(groups)} posts, {balance['share']:.0%} instead "
         f"of {balance['equal_share']:.0%} (its largest group, {in_fold.index[0]}, has {in_fold.iloc[0]})"
     )
     if balance["share"] <= max(options.max_share, _ALWAYS_ALLOWED * balance["equal_share"]):

@@ -106,7 +106,7 @@ def pairs_of_labels(posts: pd.DataFrame, criteria: pd.DataFrame, labels: pd.Data
     cells = cells[order]
     if (cells < 0).any() or (np.diff(cells) == 0).any():
         raise MentallamError(
-            "A label names an unknown post or criterion, or a pair that has a label already; correct or remove it"
+            "a label names an unknown post or criterion, or a pair that has a label already; correct or remove it"
         )
     label = labels["label"].to_numpy(bool)[order]
     evidence = pd.Series("", index=range(len(cells)), dtype="str")
@@ -165,10 +165,10 @@ def check_counts(
     reason = expectation.override_reason if differing else None
     if differing and not reason:
         raise MentallamError(
-            f"The data hold {', '.join(differing)}; if that is intended, give a reason, which is recorded: "
+            f"the data hold {', '.join(differing)}; if that is intended, give a reason, which is recorded: "
             '--params "expectation.override_reason=WHY", or override_reason under expectation in '
             "conf/<env>/parameters_data_processing.yml"
         )
     if reason:
-        logger.warning("The data hold %s; accepted because: %s", ", ".join(differing), reason)
+        logger.warning("the data hold %s; accepted because: %s", ", ".join(differing), reason)
     return {"expected": expected, "found": found, "override_reason": reason}

@@ -43,14 +43,14 @@ def leave_out_placeholders(
     posts = posts[found.isna()].reset_index(drop=True)
     if posts.empty:
         raise MentallamError(
-            f"All {len(found)} posts are placeholders of deleted posts: {named}; get the posts' texts, or keep "
+            f"all {len(found)} posts are placeholders of deleted posts: {named}; get the posts' texts, or keep "
             "placeholders with cleaning.placeholders=[]"
         )
     pairs = pairs[pairs["post_id"].isin(posts["post_id"])].reset_index(drop=True)
     unlabelled = criteria["criterion_id"][~criteria["criterion_id"].isin(pairs["criterion_id"])]
     if not unlabelled.empty:
         raise MentallamError(
-            f"Criterion {shown(unlabelled.iloc[0])} has labels for placeholders of deleted posts only "
+            f"criterion {shown(unlabelled.iloc[0])} has labels for placeholders of deleted posts only "
             f"({len(unlabelled)} such criteria); remove it, or keep placeholders with cleaning.placeholders=[]"
         )
     logger.warning(

@@ -69,7 +69,7 @@ def validate(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
         about_columns = cases["check"].isin(["column_in_dataframe", "column_in_schema"])
         column = cases["column"].where(~about_columns, cases["failure_case"]).fillna("rows")
         breaches = ", ".join(sorted(set(column + ": " + cases["check"].astype(str))))
-    raise MentallamError(f"The frame {schema.name} does not satisfy its schema ({breaches}); run data_processing again")
+    raise MentallamError(f"the frame {schema.name} does not satisfy its schema ({breaches}); run data_processing again")
 
 
 def wording_by_id(criteria: pd.DataFrame) -> dict[str, str]:

@@ -80,13 +80,13 @@ class CorpusSpec:
         )
         if not possible:
             raise MentallamError(
-                f"No corpus has {self.n_posts} posts by {self.n_authors} authors, {self.without_symptom} of "
+                f"no corpus has {self.n_posts} posts by {self.n_authors} authors, {self.without_symptom} of "
                 f"them without a symptom, and these positives: {dict(self.positives)}; every author writes "
                 f"1 to {POSTS_PER_AUTHOR} posts, and every other post shows at least one symptom"
             )
         too_much = any(round(self.noise * count) > self.n_posts - count for count in self.positives.values())
         if not 0 <= self.noise <= 0.5 or too_much or (self.noise and not self.exact_words):
-            raise MentallamError(f"A noise of {self.noise} is not possible here; the twin takes a share from 0 to 0.5")
+            raise MentallamError(f"a noise of {self.noise} is not possible here; the twin takes a share from 0 to 0.5")
 
     def scaled(self, n_posts: int, n_authors: int) -> CorpusSpec:
         """Return the same proportions at another size, rounded to whole posts."""

@@ -162,13 +162,13 @@ def _check_same_run(metrics: dict[int, PairMetrics], results: dict[int, dict[str
     """Refuse a table whose folds or scores differ from the training's: one of them is stale."""
     if set(metrics) != set(results):
         raise MentallamError(
-            f"The out-of-fold table has the folds {sorted(metrics)}, the training reports {sorted(results)}: "
+            f"the out-of-fold table has the folds {sorted(metrics)}, the training reports {sorted(results)}: "
             "run cv_training again for all folds"
         )
     for fold, of_fold in metrics.items():
         if not isclose(of_fold["f1"], results[fold]["metrics"]["f1"], abs_tol=1e-9):
             raise MentallamError(
-                f"The predictions of fold {fold} have another F1 than the training reports: they come from "
+                f"the predictions of fold {fold} have another F1 than the training reports: they come from "
                 "another run; run cv_training again for all folds"
             )
 
@@ -177,7 +177,7 @@ def _check_complete(oof: pd.DataFrame, data_statistics: dict[str, Any]) -> None:
     """Refuse a table without every pair of the corpus; the table holds no pair twice, so each is there once."""
     if len(oof) != data_statistics["n_pairs"]:
         raise MentallamError(
-            f"The out-of-fold table holds {len(oof)} pairs, the data {data_statistics['n_pairs']}: "
+            f"the out-of-fold table holds {len(oof)} pairs, the data {data_statistics['n_pairs']}: "
             "the data changed after the training; run cv_training again for all folds"
         )
 

@@ -24,10 +24,10 @@ def checked_labels(labels: ArrayLike) -> Labels:
     values = np.asarray(labels)
     if values.size == 0:
         raise MentallamError(
-            "There is no pair to evaluate: the fold or table is empty; run data_processing again to make the folds"
+            "there is no pair to evaluate: the fold or table is empty; run data_processing again to make the folds"
         )
     if not np.isin(values, (0, 1)).all():
-        raise MentallamError("A label to evaluate is neither 0 nor 1; check the label column of the pairs")
+        raise MentallamError("a label to evaluate is neither 0 nor 1; check the label column of the pairs")
     return values.astype(np.int8)
 
 
@@ -65,7 +65,7 @@ def checked_pairs(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Labels, 
     targets = checked_labels(labels)
     if not ((scores >= 0) & (scores <= 1)).all():
         raise MentallamError(
-            "A probability to evaluate is not a number from 0 to 1: the training has probably diverged; "
+            "a probability to evaluate is not a number from 0 to 1: the training has probably diverged; "
             "lower training.learning_rate and train again"
         )
     return targets, scores

@@ -69,7 +69,7 @@ def summarise_baselines(
         first = errors.failure_cases.iloc[0]
         column = first["failure_case"] if pd.isna(first["column"]) else first["column"]
         raise MentallamError(
-            f"The baseline predictions break the rule {first['check']} at column {column!r}; run cv_training again"
+            f"the baseline predictions break the rule {first['check']} at column {column!r}; run cv_training again"
         ) from None
     facts = ["post_id", "criterion_id", "fold", "label"]
     expected = oof[facts].sort_values(facts, ignore_index=True).to_numpy()
@@ -77,12 +77,12 @@ def summarise_baselines(
         found = table[facts].sort_values(facts, ignore_index=True).to_numpy()
         if found.shape != expected.shape or (found != expected).any():
             raise MentallamError(
-                f"The predictions of the baseline {name!r} are of other pairs or folds than the model's: "
+                f"the predictions of the baseline {name!r} are of other pairs or folds than the model's: "
                 "the data changed after one of them was made; run cv_training again for all folds"
             )
         if (table["prediction"] != predict_labels(table["probability"], table["threshold"])).any():
             raise MentallamError(
-                f"The predictions of the baseline {name!r} contradict their threshold; run cv_training again"
+                f"the predictions of the baseline {name!r} contradict their threshold; run cv_training again"
             )
     metrics = baseline_fold_metrics(baselines)
     return {

@@ -57,7 +57,7 @@ def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike) -> Calibr
     if method == "none":
         return Calibration()
     if not positive.any() or positive.all():
-        logger.warning("All dev pairs have the same label, so probabilities are not calibrated")
+        logger.warning("all dev pairs have the same label, so probabilities are not calibrated")
         return Calibration()
     target = np.where(positive, (positive.sum() + 1) / (positive.sum() + 2), 1 / ((~positive).sum() + 2))
     # A target t between the labels is a matched pair of weight t and an unmatched one of weight 1 - t.

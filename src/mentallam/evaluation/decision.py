@@ -80,7 +80,7 @@ def fit_decision(dev: pd.DataFrame, options: DecisionConfig) -> Decision:
     """
     if has_one_label(dev["label"]):
         logger.warning(
-            "All %d dev pairs are %s, so nothing is fitted: probabilities are not calibrated, and the threshold is %s",
+            "all %d dev pairs are %s, so nothing is fitted: probabilities are not calibrated, and the threshold is %s",
             len(dev),
             "matched" if dev["label"].iloc[0] else "unmatched",
             NO_POSITIVES_THRESHOLD,

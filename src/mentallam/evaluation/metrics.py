@@ -264,7 +264,7 @@ def criterion_metrics(pairs: pd.DataFrame, criteria: pd.DataFrame) -> list[dict[
     by_criterion = {str(criterion_id): rows for criterion_id, rows in pairs.groupby("criterion_id")}
     if unknown := sorted(by_criterion.keys() - set(criteria["criterion_id"])):
         raise MentallamError(
-            f"Predictions exist for the criterion {unknown[0]!r}, which the criteria do not list: "
+            f"predictions exist for the criterion {unknown[0]!r}, which the criteria do not list: "
             "the criteria changed after the training; run cv_training again"
         )
     return [

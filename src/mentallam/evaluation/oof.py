@@ -54,13 +54,13 @@ def out_of_fold_table(*fold_predictions: pd.DataFrame) -> pd.DataFrame:
     if twice.any():
         row = table[twice].iloc[0]
         raise MentallamError(
-            f"The pair of post {row['post_id']!r} and criterion {row['criterion_id']!r} was predicted "
+            f"the pair of post {row['post_id']!r} and criterion {row['criterion_id']!r} was predicted "
             f"more than once: the folds overlap; {_WAY_OUT}"
         )
     folds_per_group = table.groupby("group")["fold"].nunique()
     if (folds_per_group > 1).any():
         raise MentallamError(
-            f"The group {folds_per_group.idxmax()!r} is in more than one fold, so a model was scored on "
+            f"the group {folds_per_group.idxmax()!r} is in more than one fold, so a model was scored on "
             f"a group that it was trained on; {_WAY_OUT}"
         )
     return table
@@ -82,7 +82,7 @@ def read_tables(paths: str) -> dict[str, pd.DataFrame]:
     for path in filter(None, map(str.strip, paths.split(";"))):
         if not Path(path).is_file():
             raise MentallamError(
-                f"There is no file {path}: repeats names out-of-fold tables (.../07_model_output/"
+                f"there is no file {path}: repeats names out-of-fold tables (.../07_model_output/"
                 "oof_predictions.parquet), separated by semicolons"
             )
         try:
@@ -101,7 +101,7 @@ def read_tables(paths: str) -> dict[str, pd.DataFrame]:
 
 def _checked_fold(fold: int, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the fold's predictions in the schema's types; raise one sentence about the first fault."""
-    where = f"The predictions of fold {fold}"
+    where = f"the predictions of fold {fold}"
     try:
         checked = OOF_SCHEMA.validate(frame, lazy=True)
     except pa.errors.SchemaErrors as errors:

@@ -159,7 +159,7 @@ def seed_spread(tables: Mapping[str, pd.DataFrame], options: UncertaintyOptions)
         MentallamError: Fewer than two tables, or tables of other pairs, labels or groups.
     """
     if len(tables) < 2:
-        raise MentallamError("One table shows no spread between seeds; name the tables of two or more runs")
+        raise MentallamError("one table shows no spread between seeds; name the tables of two or more runs")
     [(_, first), *others] = tables.items()
     aligned = [first, *(paired(first, table, name) for name, table in others)]
     drawn = [_draw(table, options) for table in aligned]
@@ -254,7 +254,7 @@ def _named(pair: tuple[str, str]) -> str:
 
 def _refuse(name: str, reason: str) -> None:
     raise MentallamError(
-        f"The table of {name} cannot be compared with the first: {reason}; compare runs of the same data and groups"
+        f"the table of {name} cannot be compared with the first: {reason}; compare runs of the same data and groups"
     )
 
 
@@ -262,7 +262,7 @@ def _groups(pairs: pd.DataFrame) -> tuple[NDArray[np.intp], int]:
     """Return the number of each row's group, and how many groups there are."""
     names, group = np.unique(pairs["group"].to_numpy(str), return_inverse=True)
     if len(names) < 2:
-        raise MentallamError("Uncertainty needs two groups or more, since it resamples groups; use more posts")
+        raise MentallamError("uncertainty needs two groups or more, since it resamples groups; use more posts")
     return group, len(names)
 
 

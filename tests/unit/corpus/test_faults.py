@@ -371,7 +371,7 @@ def test_fault(fault: Fault, clean: dict[str, Corpus], tmp_path: Path) -> None:
         assert error.__cause__ is None
         assert error.__suppress_context__ or error.__context__ is None
         names_file = any(Path(name).stem in message for name in fault.files)
-        assert names_file or message.startswith("The data hold")
+        assert names_file or message.startswith("the data hold")
         assert fault.row is None or f"row {fault.row}:" in message
     else:
         OUTCOMES["read identically"] += 1

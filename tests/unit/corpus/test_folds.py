@@ -238,7 +238,7 @@ def test_one_author_with_most_posts_is_refused() -> None:
     with pytest.raises(MentallamError) as caught:
         folds_of(by_one_author(50), AUTHORS, 5)
     assert caught.value.message == (
-        "Fold 0 holds out 50 of 60 posts, 83% instead of 20% (its largest group, 0, has 50): that is more than "
+        "fold 0 holds out 50 of 60 posts, 83% instead of 20% (its largest group, 0, has 50): that is more than "
         "folds.max_share allows; leave out posts of that group, use fewer folds (MENTALLAM_CV_FOLDS) or "
         "folds.group_by=post_id, or allow it: folds.max_share=0.84"
     )
@@ -279,7 +279,7 @@ def test_bounds_of_balance(sizes: list[int], outcome: str, caplog: pytest.LogCap
     ]
     groups = pd.DataFrame({"post_id": post_ids, "group": group})
     share = f"{100 * sizes[1] / 60:.0f}% instead of {100 / len(sizes):.0f}%"
-    told = f"Fold 1 holds out {sizes[1]} of 60 posts, {share} (its largest group, b, has {sizes[1] - 1})"
+    told = f"fold 1 holds out {sizes[1]} of 60 posts, {share} (its largest group, b, has {sizes[1] - 1})"
     if outcome == "refused":
         with pytest.raises(MentallamError, match=re.escape(f"{told}: that is more than folds.max_share allows")):
             _check_balance(folds, groups, AUTHORS)
@@ -347,7 +347,7 @@ def test_a_part_that_is_one_text_is_refused(part: str, n_posts: int) -> None:
     assert len(copies) == n_posts
     named = part.replace("_", "-")
     with pytest.raises(
-        MentallamError, match=f"^Fold 0: the {named} part is {n_posts} copies of one text \\({copies[0]}\\); remove"
+        MentallamError, match=f"^fold 0: the {named} part is {n_posts} copies of one text \\({copies[0]}\\); remove"
     ):
         checked(ALTERNATING, dict.fromkeys(copies, "the same"))
     checked(ALTERNATING, dict.fromkeys(copies[1:], "the same"))
@@ -355,17 +355,17 @@ def test_a_part_that_is_one_text_is_refused(part: str, n_posts: int) -> None:
 
 def test_a_part_of_one_post_is_refused() -> None:
     labels = {f"p{number}": [number % 2] for number in range(7)}
-    with pytest.raises(MentallamError, match=r"^Fold \d: the (dev|held-out) part is one post \(p\d\); use fewer folds"):
+    with pytest.raises(MentallamError, match=r"^fold \d: the (dev|held-out) part is one post \(p\d\); use fewer folds"):
         checked(labels, {})
     checked({f"p{number}": [number % 2] for number in range(8)}, {}, n_folds=2, dev_splits=2)
 
 
 @pytest.mark.parametrize(("label", "name"), [(0, "positive"), (1, "negative")])
 def test_labels_that_are_all_the_same_are_refused(label: int, name: str) -> None:
-    with pytest.raises(MentallamError, match=f"^No pair is labelled as {name}: there is nothing to learn"):
+    with pytest.raises(MentallamError, match=f"^no pair is labelled as {name}: there is nothing to learn"):
         checked({post_id: [label] for post_id in ALTERNATING}, {})
     rest = {post_id: [label] for post_id in ALTERNATING if post_id != "p07"}
-    with pytest.raises(MentallamError, match=f"^Fold \\d: the train part holds no {name} pair"):
+    with pytest.raises(MentallamError, match=f"^fold \\d: the train part holds no {name} pair"):
         checked({**rest, "p07": [1 - label]}, {})
 
 

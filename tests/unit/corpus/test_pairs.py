@@ -199,7 +199,7 @@ def test_every_count_that_differs_is_named() -> None:
     posts, criteria = pd.DataFrame(index=range(5)), pd.DataFrame(index=range(1))
     found = {"posts": 5, "criteria": 1, "pairs": 5, "positive": 2, "explicit_negative": 1}
     for name, count in found.items():
-        with pytest.raises(MentallamError, match=f"^The data hold {count} {name} .expected {count + 1}.; if that"):
+        with pytest.raises(MentallamError, match=f"^the data hold {count} {name} .expected {count + 1}.; if that"):
             check_counts(posts, criteria, pairs, Expectation.model_validate({**found, name: count + 1}))
     assert check_counts(posts, criteria, pairs, Expectation.model_validate(found))["found"] == found
 

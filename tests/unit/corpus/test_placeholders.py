@@ -86,14 +86,14 @@ def test_others_can_be_named_and_none() -> None:
 
 def test_nothing_but_placeholders_is_one_sentence() -> None:
     with pytest.raises(
-        MentallamError, match=r"^All 3 posts are placeholders .*: \[removed\] \(2\), \[deleted\] \(1\); "
+        MentallamError, match=r"^all 3 posts are placeholders .*: \[removed\] \(2\), \[deleted\] \(1\); "
     ):
         left(["[removed]", "[deleted]", "[removed]"])
 
 
 def test_a_criterion_that_loses_all_its_labels_is_named() -> None:
     assert left(["a post", "[removed]"], labelled="A")[2] == {"[removed]": 1}
-    with pytest.raises(MentallamError, match=r"Criterion 'B' has labels for placeholders .* only \(1 such criteria\)"):
+    with pytest.raises(MentallamError, match=r"criterion 'B' has labels for placeholders .* only \(1 such criteria\)"):
         left(["[removed]", "a post"], labelled="A")
 
 

@@ -89,7 +89,7 @@ def test_any_possible_marginals_are_met(spec: CorpusSpec, seed: int) -> None:
     ],
 )
 def test_impossible_marginals_are_refused(change: dict[str, int]) -> None:
-    with pytest.raises(MentallamError, match="not possible" if "noise" in change else "No corpus has"):
+    with pytest.raises(MentallamError, match="not possible" if "noise" in change else "no corpus has"):
         replace(SAMPLE, **change)  # type: ignore[arg-type]
 
 
@@ -187,4 +187,4 @@ def test_command_refuses_in_one_sentence(
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code != 0
-    assert "No corpus has 60 posts by 2 authors" in capsys.readouterr().err
+    assert "no corpus has 60 posts by 2 authors" in capsys.readouterr().err

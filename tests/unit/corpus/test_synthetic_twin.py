@@ -180,7 +180,7 @@ def test_the_twin_is_the_same_on_every_machine(tmp_path: Path) -> None:
         (["--corpus", "twin", "--posts", "60"], "--posts changes nothing in the twin"),
         (["--corpus", "twin", "--authors", "60"], "--authors changes nothing in the twin"),
         (["--corpus", "twin", "--scale", "0"], "--scale must be at least 1"),
-        (["--corpus", "twin", "--noise", "0.7"], "A noise of 0.7 is not possible"),
+        (["--corpus", "twin", "--noise", "0.7"], "a noise of 0.7 is not possible"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(

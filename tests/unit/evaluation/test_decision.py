@@ -44,7 +44,7 @@ def test_nothing_is_fitted_on_pairs_of_one_label(
     decision = fit_decision(dev.assign(label=label), replace(PLAN, scope=scope))
     assert decision == Decision(Calibration(), Thresholds(0.5))
     [warning] = caplog.records
-    assert warning.getMessage().startswith(f"All 120 dev pairs are {word}, so nothing is fitted")
+    assert warning.getMessage().startswith(f"all 120 dev pairs are {word}, so nothing is fitted")
 
 
 def test_a_criterions_threshold_is_shrunk_by_its_number_of_matched_pairs(dev: pd.DataFrame) -> None:

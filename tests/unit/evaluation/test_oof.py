@@ -103,7 +103,7 @@ def test_tables_of_other_runs_are_read_by_their_paths(folds: Folds, tmp_path: Pa
 
 def test_a_file_that_is_not_an_out_of_fold_table_is_an_error_naming_it(folds: Folds, tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    with pytest.raises(MentallamError, match="There is no file .*a.parquet"):
+    with pytest.raises(MentallamError, match="there is no file .*a.parquet"):
         read_tables(str(path))
     path.write_text("post_id,fold\n")
     with pytest.raises(MentallamError, match=r"a\.parquet is not an out-of-fold table"):
@@ -112,5 +112,5 @@ def test_a_file_that_is_not_an_out_of_fold_table_is_an_error_naming_it(folds: Fo
     with pytest.raises(MentallamError, match=r"a\.parquet is not an out-of-fold table"):
         read_tables(str(path))
     pd.concat([folds[0], folds[0]]).to_parquet(path)
-    with pytest.raises(MentallamError, match=r"a\.parquet: The pair of post .* more than once"):
+    with pytest.raises(MentallamError, match=r"a\.parquet: the pair of post .* more than once"):
         read_tables(str(path))

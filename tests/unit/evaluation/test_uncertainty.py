@@ -300,19 +300,19 @@ def test_a_fold_whose_positive_pairs_are_all_missed_is_undefined_where_they_are_
     ],
 )
 def test_tables_that_do_not_match_are_refused(oof: pd.DataFrame, change: Any, reason: str) -> None:
-    with pytest.raises(MentallamError, match=f"The table of tfidf cannot be compared with the first: .*{reason}"):
+    with pytest.raises(MentallamError, match=f"the table of tfidf cannot be compared with the first: .*{reason}"):
         paired(oof, change(oof), "tfidf")
 
 
 def test_a_missing_column_is_an_error_naming_it(oof: pd.DataFrame) -> None:
-    with pytest.raises(MentallamError, match="^The table of tfidf cannot be compared .*: it has no column 'group';"):
+    with pytest.raises(MentallamError, match="^the table of tfidf cannot be compared .*: it has no column 'group';"):
         paired(oof, oof.drop(columns="group"), "tfidf")
 
 
 def test_a_table_of_other_pairs_is_named(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
-    with pytest.raises(MentallamError, match="^The table of tfidf cannot be compared .* is only in the first table"):
+    with pytest.raises(MentallamError, match="^the table of tfidf cannot be compared .* is only in the first table"):
         estimate_uncertainty(oof, {"tfidf": oof[1:]}, options)
-    with pytest.raises(MentallamError, match="^The table of the second cannot be compared .* only in the first table"):
+    with pytest.raises(MentallamError, match="^the table of the second cannot be compared .* only in the first table"):
         compare_tables(oof, oof[1:], options)
 
 
@@ -380,7 +380,7 @@ def test_a_metric_that_a_repeat_does_not_define_is_none(oof: pd.DataFrame, optio
 
 
 def test_a_repeat_of_other_pairs_is_named(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
-    with pytest.raises(MentallamError, match="The table of runs/b cannot be compared with the first"):
+    with pytest.raises(MentallamError, match="the table of runs/b cannot be compared with the first"):
         seed_spread({"this run": oof, "runs/a": oof, "runs/b": oof[1:]}, options)
 
 

@@ -182,7 +182,7 @@ def test_labels_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path, [post_of(number) for number in range(40)])
     labels = (folder / "groundtruth.csv").read_text(encoding="utf-8")
     (folder / "groundtruth.csv").write_text(labels.replace("yes", "no"), encoding="utf-8")
-    with pytest.raises(MentallamError, match="No pair is labelled as positive"):
+    with pytest.raises(MentallamError, match="no pair is labelled as positive"):
         run(parameters("pairs"), 5, folder, "pairs")
 
 
