@@ -24,7 +24,7 @@ def trained(tiny_base: BaseModel, tiny_config: Config) -> TrainedFold:
 
 @pytest.fixture(scope="session")
 def tracking_database(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An MLflow database on SQLite, shared by all tests since making it takes seconds."""
+    """Create an MLflow database on SQLite, shared by all tests since this takes seconds."""
     uri = f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db"
     mlflow.MlflowClient(uri).search_experiments()
     return uri
@@ -32,7 +32,7 @@ def tracking_database(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def experiment(tracking_database: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The name of a new MLflow experiment, with MLflow set up to find it."""
+    """Create an MLflow experiment, set MLflow up to find it, and yield its name."""
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(tracking_database)
     name = request.node.nodeid
@@ -72,7 +72,7 @@ def oof(once: Once) -> pd.DataFrame:
 
 @pytest.fixture
 def baseline(once: Once) -> pd.DataFrame:
-    """The same pairs as `oof`, scored worse."""
+    """Return the pairs of `oof`, scored worse."""
     return deepcopy(once.baseline)
 
 
@@ -83,7 +83,7 @@ def options() -> UncertaintyOptions:
 
 @pytest.fixture
 def uncertainty(once: Once) -> dict[str, Any]:
-    """The uncertainty of `oof` and its difference to `baseline`."""
+    """Return the uncertainty of `oof` and of its difference to `baseline`."""
     return deepcopy(once.uncertainty)
 
 
@@ -95,7 +95,7 @@ def baselines(once: Once) -> pd.DataFrame:
 
 @pytest.fixture
 def cv_outcome(once: Once) -> dict[str, Any]:
-    """What cv_training saves for `folds`."""
+    """Return the outcome that cv_training saves for `folds`."""
     return deepcopy(once.cv_outcome)
 
 

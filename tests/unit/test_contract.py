@@ -14,7 +14,7 @@ SECTION = CONTRACT.partition("\n### Parameters\n")[2].partition("\n#")[0]
 
 
 def documented() -> dict[str, set[str]]:
-    """The words of the column "read by", by parameter; `.seed` after `folds.group_by` stands for `folds.seed`."""
+    """Return the words of the column "read by", by parameter; `.seed` after `folds.group_by` stands for `folds.seed`."""
     readers = {}
     for line in re.findall(r"^\| `.*$", SECTION, flags=re.MULTILINE):
         names, _, _, read_by, _ = re.split(r" *\| *", line)[1:-1]
@@ -27,7 +27,7 @@ def documented() -> dict[str, set[str]]:
 
 @pytest.fixture(scope="module")
 def read() -> dict[str, set[str]]:
-    """The pipelines that read a parameter, cv_training without data_processing."""
+    """Return the pipelines that read a parameter, cv_training without data_processing."""
     configure_project("mentallam")
     alone = {name: pipeline for name, pipeline in pipelines.items() if name != "__default__"}
     alone["cv_training"] = alone["cv_training"] - alone["data_processing"]

@@ -27,12 +27,12 @@ DECISION = Decision(Calibration(0.9, -0.1), Thresholds(0.37))
 
 
 def with_threshold(trained: TrainedFold, threshold: float) -> TrainedFold:
-    """The same, but for the threshold of all criteria."""
+    """Return the fold with another threshold for all criteria."""
     return replace(trained, decision=replace(trained.decision, thresholds=Thresholds(threshold)))
 
 
 def make_trained(base: BaseModel, config: Config) -> TrainedFold:
-    """What training would leave: adapters and a head that are not as they start."""
+    """Return a fold as training saves it, with an adapter and a head that differ from their start."""
     model, prompter = make_classifier(base, config)
     head = model.base_model.model.score.modules_to_save["default"].weight
     torch.nn.init.normal_(head, std=0.3)

@@ -65,7 +65,7 @@ def pairs(posts: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.fixture
 def groups(posts: pd.DataFrame) -> pd.DataFrame:
-    """A group for each post, the rows in no order."""
+    """Return a group for each post, with shuffled rows."""
     return posts[["post_id"]].assign(group="group of " + posts["post_id"]).sample(frac=1, random_state=1)
 
 

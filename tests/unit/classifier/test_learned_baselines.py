@@ -52,7 +52,7 @@ def posts() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def pairs(posts: pd.DataFrame) -> pd.DataFrame:
-    """A label for each post and criterion, every tenth of them wrong; the rows shuffled."""
+    """Return a label for each post and criterion, every tenth of them wrong, with shuffled rows."""
     rows = [
         (post_id, criterion_id, int((PHRASES[criterion_id] in text) != (number % 10 == 3)))
         for post_id, text in posts.itertuples(index=False)

@@ -51,7 +51,7 @@ def settings(**changes: Any) -> TrainConfig:
 
 
 def toy(prompter: Prompter, numbers: range, invert: bool = False) -> list[PostExample]:
-    """Posts that match every criterion asked of them if they say "tired", which every second does."""
+    """Return posts of which every second says "tired" and matches all its criteria."""
     examples = []
     for number in numbers:
         text = f"On day {number} I was " + ("tired." if number % 2 else "at the lake.")
@@ -76,7 +76,7 @@ def largest_difference(left: dict[str, torch.Tensor], right: dict[str, torch.Ten
 
 @pytest.fixture
 def run(tiny_base: BaseModel, tiny_config: Config) -> Callable[..., tuple[PeftModel, TrainingOutcome, Logged]]:
-    """Trains a classifier that is the same at each start; returns it, the outcome and all that was logged."""
+    """Return a function that trains a classifier, always from the same start, and returns it, the outcome and the log."""
 
     def run(
         train_numbers: range = range(7),
@@ -104,7 +104,7 @@ def run(tiny_base: BaseModel, tiny_config: Config) -> Callable[..., tuple[PeftMo
 
 
 def figures(logged: Logged) -> Logged:
-    """Without those that measure the machine."""
+    """Return the logged values without those that measure the machine."""
     machine = ("per_second", "runtime", "peak_")
     return [
         ({name: value for name, value in metrics.items() if not any(part in name for part in machine)}, step)
@@ -305,7 +305,7 @@ def test_the_outcome_says_what_chose_the_epoch(run: Any, caplog: pytest.LogCaptu
 
 
 def without_memory_for(tokens: int, error: Exception) -> Callable[[PeftModel], object]:
-    """A machine that lacks the memory for longer passes: it breaks off in the middle of a backward pass."""
+    """Return a function that makes passes of more tokens fail in the middle of a backward pass, for lack of memory."""
 
     def prepare(model: PeftModel) -> object:
         def fail(module: torch.nn.Module, gradients: tuple[torch.Tensor]) -> None:

@@ -157,7 +157,7 @@ def test_a_file_that_the_wheel_lacks_is_named(smollm2: ModelConfig, tmp_path: Pa
 
 @pytest.fixture
 def local(tiny_base: BaseModel, tiny_config: Config, tmp_path: Path) -> ModelConfig:
-    """A hub model as a copy in a folder."""
+    """Return a hub model as a copy in a folder."""
     folder = shutil.copytree(tiny_base.folder, tmp_path / "copy")
     return replace(tiny_config.model, name="local", source="hub", path=str(folder))
 
@@ -294,7 +294,7 @@ class _HubHandler(BaseHTTPRequestHandler):
 
 @contextmanager
 def hub_user(hub: Hub, home: Path, python: str) -> Iterator[Any]:
-    """A process that asks for models; huggingface_hub reads its settings only once, when it is imported."""
+    """Ask for models in a new process, since huggingface_hub reads its settings only once, when it is imported."""
     environment = {
         **os.environ,
         "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",

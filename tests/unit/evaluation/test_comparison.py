@@ -20,7 +20,7 @@ def first(oof: pd.DataFrame, data_statistics: dict[str, Any]) -> ReportedRun:
 
 @pytest.fixture
 def second(oof: pd.DataFrame, data_statistics: dict[str, Any]) -> ReportedRun:
-    """A run with random scores, its rows in another order."""
+    """Return a run with random scores, its rows in another order."""
     probability = np.random.default_rng(5).permutation(oof["probability"])
     worse = oof.assign(probability=probability, prediction=predict_labels(probability, oof["threshold"]))
     return ReportedRun("second-run", worse.sample(frac=1, random_state=1), data_statistics, "smollm2")

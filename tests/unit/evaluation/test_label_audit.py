@@ -12,7 +12,7 @@ RATES = {"A.1": 0.1, "A.2": 0.4, "A.9": 0.04}
 
 @pytest.fixture
 def truth() -> pd.DataFrame:
-    """A model that separates well, on three criteria of different rates; all labels are right."""
+    """Return predictions that separate well, on three criteria of different rates; all labels are right."""
     rng = np.random.default_rng(7)
     frames = []
     for criterion_id, rate in RATES.items():

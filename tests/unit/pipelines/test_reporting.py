@@ -47,7 +47,7 @@ def catalog(
     criteria: pd.DataFrame,
     baselines: pd.DataFrame,
 ) -> DataCatalog:
-    """The project's catalog of this pipeline over an empty data folder, with its inputs in memory."""
+    """Return the pipeline's catalog over an empty data folder, with the inputs in memory."""
     base = tmp_path / "conf" / "base"
     base.mkdir(parents=True)
     shutil.copy(CATALOG, base)

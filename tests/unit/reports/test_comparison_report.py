@@ -16,7 +16,7 @@ OPTIONS = UncertaintyOptions(resamples=200, confidence=0.9, seed=1)
 
 @pytest.fixture
 def compared(oof: pd.DataFrame, data_statistics: dict[str, Any]) -> dict[str, Any]:
-    """A run and one with random scores, its rows in another order."""
+    """Compare a run with one of random scores, its rows in another order."""
     probability = np.random.default_rng(5).permutation(oof["probability"])
     worse = oof.assign(probability=probability, prediction=predict_labels(probability, oof["threshold"]))
     first = ReportedRun("first-run", oof, data_statistics, "tiny")

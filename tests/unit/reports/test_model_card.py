@@ -12,7 +12,7 @@ Render = Callable[[str], str]
 
 @pytest.fixture
 def render(summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Config) -> Render:
-    """Renders the fixtures for a use, as the test has changed them."""
+    """Return a function that renders the fixtures for a use, with the test's changes."""
     return lambda use: render_model_card(summary, uncertainty, data_statistics, training_config, use)
 
 

@@ -26,7 +26,7 @@ def render(
     training_config: Config,
     criteria: pd.DataFrame,
 ) -> Render:
-    """Renders the fixtures as the test has changed them."""
+    """Return a function that renders the fixtures with the test's changes."""
     return lambda: render_report(summary, uncertainty, data_statistics, training_config, criteria)
 
 

@@ -106,7 +106,7 @@ def card(summary: Facts, uncertainty: Facts, data_statistics: Facts, training_co
 
 @pytest.fixture
 def comparison(uncertainty: Facts, numbers: Iterator[int]) -> Facts:
-    """The result of `compare_runs`, with a different number in every place."""
+    """Return a result of `compare_runs` with a different number in every place."""
     compared = distinct(uncertainty["baselines"]["tfidf"], numbers)
     return {
         "runs": {name: {"cv_run_id": f"{name}-run", "model": "tiny"} for name in ("first", "second")},
