@@ -14,7 +14,7 @@ SECTION = CONTRACT.partition("\n### Parameters\n")[2].partition("\n#")[0]
 
 
 def documented() -> dict[str, set[str]]:
-    """Return the words of the column "read by", by parameter; `.seed` after `folds.group_by` stands for `folds.seed`."""
+    """Return the words of the column "read by" by parameter; `.seed` after `folds.group_by` stands for `folds.seed`."""
     readers = {}
     for line in re.findall(r"^\| `.*$", SECTION, flags=re.MULTILINE):
         names, _, _, read_by, _ = re.split(r" *\| *", line)[1:-1]

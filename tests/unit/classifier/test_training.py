@@ -76,7 +76,7 @@ def largest_difference(left: dict[str, torch.Tensor], right: dict[str, torch.Ten
 
 @pytest.fixture
 def run(tiny_base: BaseModel, tiny_config: Config) -> Callable[..., tuple[PeftModel, TrainingOutcome, Logged]]:
-    """Return a function that trains a classifier, always from the same start, and returns it, the outcome and the log."""
+    """Return a function that trains a classifier, always from the same start, and returns it with outcome and log."""
 
     def run(
         train_numbers: range = range(7),
