@@ -34,6 +34,7 @@ from mentallam.classifier.prompts import PostExample
 from mentallam.classifier.scoring import score_pairs, sigmoid
 from mentallam.config import TrainConfig
 from mentallam.device import on_gpu
+from mentallam.errors import MentallamError
 from mentallam.evaluation.arrays import has_one_label
 from mentallam.evaluation.thresholds import best_threshold
 
@@ -42,6 +43,7 @@ logger = logging.getLogger(__name__)
 # Enough for a mean, because the hidden states of all pairs are similar (docs/adr/0009).
 _POSTS_AT_START = 4
 
+_CALMER = "lower training.learning_rate or training.max_grad_norm, or set model.dtype=float32"
 _WAY_OUT = "set model.gradient_checkpointing=true, lower model.max_length, or take a machine with more memory"
 
 
@@ -87,7 +89,8 @@ def train(
         title: Words before the progress bar.
 
     Raises:
-        MentallamError: A single post with its criteria does not fit into memory.
+        MentallamError: A single post with its criteria does not fit into memory, or a loss, a gradient or dev scores
+            are not finite.
     """
     if config.optimizer == "adamw_8bit":
         require_bitsandbytes("training.optimizer=adamw_8bit")
@@ -109,6 +112,7 @@ def train(
             callbacks=[EarlyStoppingCallback(config.patience), Tracking(log_metrics), Progress(title)],
             class_weights=weights,
             tokens_per_pass=config.tokens_per_pass,
+            title=title,
         )
         for noisy in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(noisy)
@@ -157,6 +161,7 @@ def _arguments(
         metric_for_best_model=f"eval_{select_by}",
         greater_is_better=select_by != "loss",
         logging_steps=1,
+        logging_nan_inf_filter=False,  # the Trainer would log a loss that is not finite as 0
         report_to="none",
         use_cpu=not on_gpu(),  # by itself the Trainer prefers a Mac's mps, an NPU ...
         remove_unused_columns=False,
@@ -252,11 +257,13 @@ class _PackedTrainer(Trainer):
     Args:
         class_weights: As in `pair_loss`.
         tokens_per_pass: Tokens of one pass; it gets smaller when memory runs out.
+        title: Words before messages.
         **kwargs: As the Trainer takes them.
     """
 
-    def __init__(self, *, class_weights: torch.Tensor | None, tokens_per_pass: int, **kwargs: Any) -> None:
+    def __init__(self, *, class_weights: torch.Tensor | None, tokens_per_pass: int, title: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._title = title
         self.tokens_per_pass = tokens_per_pass
         self._class_weights = class_weights
         self._step_began, self._step_pairs = 0.0, 0
@@ -288,7 +295,16 @@ class _PackedTrainer(Trainer):
 
         model.train()
         self.tokens_per_pass = run_in_passes(examples, self.tokens_per_pass, run, _WAY_OUT, start_over)
-        return torch.stack(losses).sum()
+        loss = torch.stack(losses).sum()
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        for name, value in (("loss", loss), ("gradient's norm", torch.nn.utils.get_total_norm(gradients))):
+            if not torch.isfinite(value):
+                posts = ", ".join(example.post_id for example in examples)
+                raise MentallamError(
+                    f"{self._title}: the {name} of step {self.state.global_step + 1} is {value:g} (posts {posts}), so "
+                    f"the training has diverged: {_CALMER}"
+                )
+        return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the speed of an optimizer step with its loss, learning rate and gradient norm."""
@@ -301,6 +317,11 @@ class _PackedTrainer(Trainer):
         examples = cast("Sequence[PostExample]", self.eval_dataset)
         labels = _labels(examples)
         logits = score_pairs(cast(nn.Module, self.model), examples, self.tokens_per_pass)
+        if not np.isfinite(logits).all():
+            raise MentallamError(
+                f"{self._title}: the dev scores after step {self.state.global_step} are not finite, so the training "
+                f"has diverged: {_CALMER}"
+            )
         scores = dev_scores(labels, logits, self._class_weights)
         metrics = {f"eval_{name}": value for name, value in scores.items()}
         self.log(metrics)

@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -84,11 +85,12 @@ def run(tiny_base: BaseModel, tiny_config: Config) -> Callable[..., tuple[PeftMo
         invert_dev: bool = False,
         seed: int = 1,
         prepare: Callable[[PeftModel], object] = lambda model: None,
+        logged: Logged | None = None,
         **changes: Any,
     ) -> tuple[PeftModel, TrainingOutcome, Logged]:
         model, prompter = make_classifier(tiny_base, tiny_config)
         prepare(model)
-        logged: Logged = []
+        logged = [] if logged is None else logged
         dev = toy(prompter, dev_numbers, invert_dev)
         outcome = train(
             model,
@@ -346,6 +348,48 @@ def test_a_lack_of_memory_changes_no_weight(
 def test_a_post_that_cannot_be_trained_names_the_way_out(run: Any) -> None:
     with pytest.raises(MentallamError, match=r"^post p\d \(195 tokens .*set model.gradient_checkpointing=true, lower "):
         run(tokens_per_pass=400, prepare=without_memory_for(190, CPU))
+
+
+def spoilt(step: int, where: str) -> Callable[[PeftModel], object]:
+    """Return a function that makes the head's output, or only its gradient, not finite from a step on."""
+
+    def prepare(model: PeftModel) -> object:
+        calls = count(1)
+
+        def spoil(module: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+            if not output.requires_grad or next(calls) < step:
+                return output
+            if where == "loss":
+                return output * torch.nan
+            output.register_hook(lambda gradient: gradient * torch.inf)
+            return output
+
+        return model.base_model.model.score.register_forward_hook(spoil)
+
+    return prepare
+
+
+@pytest.mark.parametrize(("where", "value"), [("loss", "nan"), ("gradient's norm", "(nan|inf)")])
+def test_a_training_that_diverges_stops_at_its_step(run: Any, where: str, value: str) -> None:
+    logged: Logged = []
+    with pytest.raises(
+        MentallamError, match=rf"^training: the {where} of step 2 is {value} \(posts p\d, .*\), .*: lower training"
+    ):
+        run(tokens_per_pass=10_000, prepare=spoilt(2, where), logged=logged)
+    assert [step for metrics, step in logged if "loss" in metrics] == [1]
+
+
+def test_dev_scores_that_are_not_finite_stop_the_training(run: Any) -> None:
+    def prepare(model: PeftModel) -> object:
+        def spoil(module: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+            return output if output.requires_grad or not started else output * torch.nan
+
+        started: list[bool] = []
+        model.register_forward_pre_hook(lambda module, inputs: started.append(True) if module.training else None)
+        return model.base_model.model.score.register_forward_hook(spoil)
+
+    with pytest.raises(MentallamError, match=r"^training: the dev scores after step \d are not finite, .*: lower"):
+        run(prepare=prepare)
 
 
 def test_gradient_checkpointing_changes_no_weight(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
