@@ -204,7 +204,7 @@ def test_a_finished_cross_validation_is_not_written_to_again(trained: Workspace,
     assert done.returncode == 1
     assert "belongs to a finished cross-validation" in done.stderr.strip().splitlines()[-1]
     with pytest.raises(MentallamError, match="belongs to a finished cross-validation"):
-        trained.run("cv_training", {"from_nodes": ["close_cv_run"]})
+        trained.run("cv_training", selected={"from_nodes": ["close_cv_run"]})
     assert trained.client().get_run(summary["cv_run_id"]).to_dictionary() == before
 
 

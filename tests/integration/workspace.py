@@ -40,7 +40,7 @@ class Workspace:
         return self.command("-m", "kedro", "run", "--env", env, *rest, "--params", ",".join(params), **variables)
 
     def run(
-        self, pipeline: str, selected: dict[str, list[str]] | None = None, env: str = "test", **params: object
+        self, pipeline: str, env: str = "test", *, selected: dict[str, list[str]] | None = None, **params: object
     ) -> None:
         """Run a pipeline in this process, which is many times faster where the terminal doesn't matter."""
         bootstrap_project(PROJECT)
