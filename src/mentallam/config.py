@@ -89,10 +89,17 @@ def compose_config(config_dir: Path, experiment: str, overrides: str | None = ""
         if missing:
             raise MentallamError(f"the Hydra configuration lacks a value for {', '.join(sorted(missing))}")
         plain: Any = OmegaConf.to_container(composed, resolve=True)
-        del plain["model"]["prompt"]["question"]  # the suffix contains it now
-        return _typed(plain)
+        question = plain["model"]["prompt"].pop("question")
+        config = _typed(plain)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: `model=null`
         raise MentallamError(_one_sentence(error, config_dir)) from None
+    asks = any(word.lstrip("+~").startswith("model.prompt.question=") for word in words)
+    if asks and question not in config.model.prompt.suffix:
+        raise MentallamError(
+            "model.prompt.question would change nothing: model.prompt.suffix does not contain it; write the question "
+            "into the suffix, or leave one of the two out"
+        )
+    return config
 
 
 def compose_inference(config_dir: Path, experiment: str, overrides: str | None = "") -> InferenceConfig:

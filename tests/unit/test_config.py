@@ -259,3 +259,10 @@ def test_inference_refuses_what_training_would_refuse() -> None:
 def test_hydras_own_settings_are_refused_since_they_change_nothing(override: str) -> None:
     with pytest.raises(MentallamError, match="would change nothing"):
         compose_config(HYDRA, "tiny", override)
+
+
+def test_a_question_that_the_suffix_does_not_contain_is_refused() -> None:
+    asked = "'model.prompt.question=Is it met? yes or no'"
+    assert compose_config(HYDRA, "tiny", asked).model.prompt.suffix == " {criterion} Is it met? yes or no"
+    with pytest.raises(MentallamError, match=r"^model\.prompt\.question would change nothing: model\.prompt\.suffix"):
+        compose_config(HYDRA, "tiny", f"'model.prompt.suffix= {{criterion}} yes or no' {asked}")
