@@ -1,0 +1,92 @@
+"""Signals that end a run: Ctrl-C, and what a scheduler, a closed terminal or a preempted machine sends.
+
+A signal stops the run at once, except while work is in hand that must come to a safe point first: there it is noted,
+and the work looks for it. A second signal stops at once wherever it arrives.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from mentallam.errors import MentallamError
+
+# SIGUSR1 is what SLURM sends ahead of the time limit with `--signal=B:USR1@120`; Windows has neither it nor SIGHUP.
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+
+
+class Interrupted(MentallamError):
+    """A signal has stopped the run.
+
+    Args:
+        number: The signal; the process exits with 128 + number, as shells report it.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number, self.exit_code = number, 128 + number
+        super().__init__(f"stopped by {signal.Signals(number).name}: run the same command again to go on")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.number,)
+
+
+class _State:
+    noted: int | None = None
+    deferring = 0
+    handlers: dict[int, Any] | None = None
+
+
+def watch() -> None:
+    """Handle the signals from now on; in another thread than the main one, which gets no signals, nothing changes."""
+    _State.noted, _State.deferring = None, 0
+    if _State.handlers is None and threading.current_thread() is threading.main_thread():
+        _State.handlers = {number: signal.signal(number, _note) for number in _SIGNALS}
+
+
+def unwatch() -> None:
+    """Give the signals back to their earlier handlers."""
+    if _State.handlers and threading.current_thread() is threading.main_thread():
+        for number, handler in _State.handlers.items():
+            signal.signal(number, handler)
+        _State.handlers = None
+
+
+def requested() -> bool:
+    """Return whether a signal has asked the run to stop."""
+    return _State.noted is not None
+
+
+def stop_if_requested() -> None:
+    """Stop here if a signal has asked for it.
+
+    Raises:
+        Interrupted: It has.
+    """
+    if _State.noted is not None:
+        raise Interrupted(_State.noted)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Let the body come to a safe point: a first signal is only noted until the body ends or asks for it."""
+    _State.deferring += 1
+    try:
+        yield
+    finally:
+        _State.deferring -= 1
+    if not _State.deferring:
+        stop_if_requested()
+
+
+def _note(number: int, frame: Any) -> None:
+    again, _State.noted = _State.noted is not None, number
+    if number != signal.SIGINT:  # a terminal sends that to every process by itself
+        for process in multiprocessing.active_children():
+            with suppress(OSError, TypeError):  # it has just ended
+                os.kill(process.pid, number)  # type: ignore[arg-type]
+    if again or not _State.deferring:
+        raise Interrupted(number)
