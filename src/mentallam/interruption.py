@@ -19,7 +19,7 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 _SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
-class Interrupted(MentallamError):
+class RunStoppedError(MentallamError):
     """A signal has stopped the run.
 
     Args:
@@ -27,7 +27,8 @@ class Interrupted(MentallamError):
     """
 
     def __init__(self, number: int) -> None:
-        self.number, self.exit_code = number, 128 + number
+        self.number = number
+        self.exit_code = 128 + number  # type: ignore[misc]  # click declares it per class
         super().__init__(f"stopped by {signal.Signals(number).name}: run the same command again to go on")
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -64,10 +65,10 @@ def stop_if_requested() -> None:
     """Stop here if a signal has asked for it.
 
     Raises:
-        Interrupted: It has.
+        RunStoppedError: It has.
     """
     if _State.noted is not None:
-        raise Interrupted(_State.noted)
+        raise RunStoppedError(_State.noted)
 
 
 @contextmanager
@@ -89,4 +90,4 @@ def _note(number: int, frame: Any) -> None:
             with suppress(OSError, TypeError):  # it has just ended
                 os.kill(process.pid, number)  # type: ignore[arg-type]
     if again or not _State.deferring:
-        raise Interrupted(number)
+        raise RunStoppedError(number)
