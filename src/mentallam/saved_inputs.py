@@ -141,7 +141,7 @@ class SavedInputs:
 
     def _check_folds(self) -> None:
         """Refuse a fold that was trained with other data, another split or another configuration."""
-        for fold in sorted(_folds(self._taken - self._prepared)):
+        for fold in sorted(folds_in(self._taken - self._prepared)):
             parts = {part: f"fold_{fold}_{part}" for part in ("split", "checkpoint", "dev_predictions", "predictions")}
             there = {part: name for part, name in parts.items() if self._files.exists(name)}
             if parts["predictions"] not in self._taken:  # this run makes them
@@ -186,7 +186,7 @@ def take_from_run(run_id: str, wanted: set[str], catalog: DataCatalog) -> None:
         MentallamError: There is no such run, it has another number of folds, or it lacks one of the datasets.
     """
     kept = find_report_inputs(run_id)
-    folds_kept, folds_wanted = _folds(kept), _folds(wanted)
+    folds_kept, folds_wanted = folds_in(kept), folds_in(wanted)
     if folds_wanted and folds_kept != folds_wanted:
         raise MentallamError(
             f"cv_run_id={run_id} has {len(folds_kept)} folds, and this project is set to {len(folds_wanted)}: set "
@@ -200,5 +200,6 @@ def take_from_run(run_id: str, wanted: set[str], catalog: DataCatalog) -> None:
         catalog[name] = ReportInputDataset(run_id=run_id, path=kept[name])
 
 
-def _folds(names: Iterable[str]) -> set[str]:
-    return {found[1] for name in names if (found := re.match(r"fold_(\d+)_", name))}
+def folds_in(names: Iterable[str]) -> set[int]:
+    """Return the numbers of the folds that datasets belong to."""
+    return {int(found[1]) for name in names if (found := re.match(r"fold_(\d+)_", name))}
