@@ -101,6 +101,8 @@ class ProjectHooks:
             connect(self._context)
             take_from_run(str(cv_run_id), wanted, catalog)
             return
+        if given.get("partial"):
+            saved.take_finished_folds()
         saved.check_existence()
         running = saved.keep_outputs() if run_params["only_missing_outputs"] else pipeline
         compared = saved.check_changes(given)

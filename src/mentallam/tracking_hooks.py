@@ -128,10 +128,10 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
         """
         experiment, self._experiment = self._experiment, None
         with suppress(MlflowException, MentallamError):  # a notebook may have switched to another store
+            while self.run_id and mlflow.active_run():
+                mlflow.end_run("RUNNING")
             if experiment:
                 run_status.settle(experiment, status)
-            while self.run_id and (active := mlflow.active_run()):
-                mlflow.end_run(tracking.existing_run("active run", active.info.run_id).info.status)
         self.run_id, self._is_mlflow_enabled = None, False
 
     def _settle_others(self, cv_run_id: str | None = None) -> None:

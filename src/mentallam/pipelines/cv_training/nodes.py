@@ -21,7 +21,7 @@ from mentallam.classifier.training import TrainingOutcome
 from mentallam.classifier.weights import BaseModel
 from mentallam.classifier.weights import prepare_base_model as prepare
 from mentallam.config import Config, compose_config, to_dict
-from mentallam.evaluation.aggregate import aggregate_folds, best_fold
+from mentallam.evaluation.aggregate import aggregate_folds, outcome_of_folds
 from mentallam.evaluation.arrays import has_one_label
 from mentallam.evaluation.baseline_scores import baseline_fold_metrics
 from mentallam.evaluation.metrics import held_out_metrics, pair_metrics
@@ -245,6 +245,7 @@ def _fold_result(
     )
     return history, {
         "fold": fold,
+        "cv_run_id": trained.origin["cv_run_id"],
         "run_id": run.run_id,
         "checkpoint": run.artifact_address(tracking.CHECKPOINT),
         **training,
@@ -270,8 +271,8 @@ def close_cv_run(
     cv_run: dict[str, str], baseline_predictions: pd.DataFrame, *fold_results: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the outcome of all folds; log their means and deviations, the baselines' and the best fold."""
-    results = sorted(fold_results, key=lambda result: int(result["fold"]))
-    best = next(result for result in results if result["fold"] == best_fold(results))
+    outcome = outcome_of_folds(cv_run, fold_results, len(fold_results))
+    results = outcome["folds"]
     if not tracking.is_complete(cv_run["run_id"]):
         run = tracking.Run(cv_run["run_id"])
         for metric, values in aggregate_folds(results).items():
@@ -280,15 +281,8 @@ def close_cv_run(
             for metric, values in metrics.items():
                 run.log_metrics({f"baseline_{name}_{metric}_{part}": values[part] for part in ("mean", "std")})
         run.link_folds(cv_run["experiment_id"], {result["fold"]: result["run_id"] for result in results})
-        run.set_tags({"mentallam.best_fold": best["fold"], tracking.BEST_RUN_TAG: best["run_id"]})
-    return {
-        "cv_run_id": cv_run["run_id"],
-        "experiment_id": cv_run["experiment_id"],
-        "n_folds": len(results),
-        "best_fold": best["fold"],
-        "best_run_id": best["run_id"],
-        "folds": results,
-    }
+        run.set_tags({"mentallam.best_fold": outcome["best_fold"], tracking.BEST_RUN_TAG: outcome["best_run_id"]})
+    return outcome
 
 
 def keep_report_inputs(cv_run: dict[str, str], **report_inputs: pd.DataFrame | Config | dict[str, Any]) -> None:
