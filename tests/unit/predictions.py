@@ -128,6 +128,7 @@ def outcome_of(folds: Folds) -> dict[str, Any]:
     results = [
         {
             "fold": fold,
+            "cv_run_id": "parent",
             "run_id": f"child{fold}",
             "checkpoint": f"data/06_models/fold_{fold}",
             "decision": Decision(Calibration(), Thresholds(THRESHOLDS[fold])).to_dict(),

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,15 +17,16 @@ from mlflow.utils import mlflow_tags
 from plotly.graph_objects import Figure
 
 from mentallam.errors import MentallamError
+from mentallam.interruption import RunStoppedError
 from mentallam.tracking import (
     BEST_RUN_TAG,
     CHECKPOINT,
     Run,
-    continue_run,
     download_checkpoint,
     failing,
     find_fold_run,
     find_report_inputs,
+    is_complete,
     keep_report_inputs,
     load_report_input,
     open_cv_run,
@@ -36,7 +38,11 @@ from mentallam.tracking import (
 
 @pytest.fixture
 def cv_run(experiment: str) -> dict[str, str]:
-    return open_cv_run("a study", experiment)
+    return open_cv_run("a study", experiment, token="study")
+
+
+def open_fold(cv_run: dict[str, str], fold: int = 0) -> str:
+    return open_fold_run(cv_run, fold, token=f"{cv_run['run_id']}, fold {fold}")["run_id"]
 
 
 def gc(database: str, run_id: str) -> None:
@@ -56,7 +62,7 @@ def finish(experiment: str, tmp_path: Path) -> Callable[[dict[str, str]], str]:
     """Return a function that runs a fold, closes it and its cross-validation, and returns the fold's run."""
 
     def finish(cv_run: dict[str, str]) -> str:
-        fold_run = Run(open_fold_run(cv_run, 0)["run_id"])
+        fold_run = Run(open_fold(cv_run))
         checkpoint_of(fold_run, tmp_path / fold_run.run_id)
         fold_run.finish()
         Run(cv_run["run_id"]).set_tags({BEST_RUN_TAG: fold_run.run_id})
@@ -65,27 +71,24 @@ def finish(experiment: str, tmp_path: Path) -> Callable[[dict[str, str]], str]:
     return finish
 
 
-def test_a_cross_validation_has_a_new_run_where_none_is_active(
-    experiment: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mlflow.set_experiment(experiment)
-    with mlflow.start_run() as other:
-        pass
-    monkeypatch.setenv("MLFLOW_RUN_ID", other.info.run_id)
-    first, second = open_cv_run("a study", experiment), open_cv_run("a study", experiment)
-    assert len({first["run_id"], second["run_id"], other.info.run_id}) == 3
+def test_an_attempt_finds_its_run_by_its_token(experiment: str) -> None:
+    first, other, again = (open_cv_run("a study", experiment, token) for token in ("one", "two", "one"))
+    assert first == again != other
     run = MlflowClient().get_run(first["run_id"])
     assert (run.info.run_name, run.info.status) == ("a study", "RUNNING")
-    assert run.info.experiment_id == first["experiment_id"] == other.info.experiment_id
+    folds = [open_fold_run(first, fold, token)["run_id"] for fold, token in ((0, "a"), (1, "b"), (0, "a"))]
+    assert folds[0] == folds[2] != folds[1]
+    MlflowClient().delete_run(first["run_id"])
+    assert open_cv_run("a study", experiment, "one") != first  # a deleted run does not go on
 
 
 def test_an_unknown_experiment_is_one_sentence(experiment: str) -> None:
     with pytest.raises(MentallamError, match=r"tracking_experiment=nope is no MLflow experiment: .* in mlflow\.yml"):
-        open_cv_run("a study", "nope")
+        open_cv_run("a study", "nope", "token")
 
 
 def test_tags_are_those_of_mlflow(cv_run: dict[str, str]) -> None:
-    run = Run(open_fold_run(cv_run, 0)["run_id"])
+    run = Run(open_fold(cv_run))
     run.link_folds("1", {0: "feed"})
     run.log_data_input("corpus", "ab", "sample", {})
     saved = MlflowClient().get_run(run.run_id)
@@ -94,34 +97,34 @@ def test_tags_are_those_of_mlflow(cv_run: dict[str, str]) -> None:
     assert saved.inputs.dataset_inputs[0].tags[0].key == mlflow_tags.MLFLOW_DATASET_CONTEXT
 
 
-def test_a_finished_cross_validation_is_not_continued(
-    cv_run: dict[str, str], finish: Callable[[dict[str, str]], str]
-) -> None:
-    continue_run("cv_run.json", cv_run["run_id"])
-    fold_run = finish(cv_run)
-    continue_run("fold_0_run.json", fold_run)  # all folds have finished, but the cross-validation is not closed
-    Run(cv_run["run_id"]).finish()
-    for option, run_id in (("cv_run.json", cv_run["run_id"]), ("fold_0_run.json", fold_run)):
-        with pytest.raises(MentallamError, match=rf"{option}={run_id} belongs to a finished .*--to-nodes open_cv_run"):
-            continue_run(option, run_id)
-    with pytest.raises(MentallamError, match="belongs to a finished cross-validation"):
-        open_fold_run(cv_run, 0)  # however it is started, for example with --only-missing-outputs
+@pytest.mark.parametrize("status", ["FAILED", "KILLED", "SCHEDULED"])
+def test_a_run_that_broke_off_goes_on(cv_run: dict[str, str], experiment: str, status: str) -> None:
+    fold_run = open_fold(cv_run)
+    for run_id in (cv_run["run_id"], fold_run):
+        Run(run_id).finish(status)
+    assert open_cv_run("a study", experiment, "study") == cv_run
+    assert open_fold(cv_run) == fold_run
+    assert {MlflowClient().get_run(run_id).info.status for run_id in (cv_run["run_id"], fold_run)} == {"RUNNING"}
 
 
-@pytest.mark.parametrize("status", ["FAILED", "KILLED", "FINISHED"])
-def test_a_cross_validation_that_broke_off_goes_on(cv_run: dict[str, str], status: str) -> None:
-    Run(cv_run["run_id"]).finish(status)
-    continue_run("cv_run.json", cv_run["run_id"])
-    assert MlflowClient().get_run(cv_run["run_id"]).info.status == "RUNNING"
+def test_a_complete_run_stays_as_it_is(cv_run: dict[str, str], experiment: str) -> None:
+    fold_run = open_fold(cv_run)
+    assert not is_complete(cv_run["run_id"])
+    keep_report_inputs(cv_run["run_id"], {})
+    for run_id in (cv_run["run_id"], fold_run):
+        Run(run_id).finish()
+        assert is_complete(run_id)
+    assert open_cv_run("a study", experiment, "study") == cv_run
+    assert open_fold(cv_run) == fold_run
+    assert {MlflowClient().get_run(run_id).info.status for run_id in (cv_run["run_id"], fold_run)} == {"FINISHED"}
 
 
 def test_a_run_that_is_gone_or_deleted_is_one_sentence(cv_run: dict[str, str]) -> None:
-    fold_run = open_fold_run(cv_run, 0)["run_id"]
     with pytest.raises(MentallamError, match=r"cv_run\.json=feed is no run in this tracking database"):
-        continue_run("cv_run.json", "feed")
+        open_fold({**cv_run, "run_id": "feed"})
     MlflowClient().delete_run(cv_run["run_id"])
     with pytest.raises(MentallamError, match=rf"=.* is deleted: restore it with .*--run-id {cv_run['run_id']}`"):
-        continue_run("fold_0_run.json", fold_run)
+        open_fold(cv_run)
     with pytest.raises(MentallamError, match="is deleted: restore it"):
         writable_run("cv_outcome.json", cv_run["run_id"])
 
@@ -139,7 +142,7 @@ def test_a_best_fold_that_is_gone_is_one_sentence(
 
 
 def test_children_carry_the_parents_tag(cv_run: dict[str, str]) -> None:
-    children = [open_fold_run(cv_run, fold) for fold in range(5)]
+    children = [open_fold_run(cv_run, fold, f"fold {fold}") for fold in range(5)]
     client = MlflowClient()
     for fold, child in enumerate(children):
         run = client.get_run(child["run_id"])
@@ -156,17 +159,23 @@ def test_children_carry_the_parents_tag(cv_run: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(ValueError("x"), "FAILED"), (MentallamError("x"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+    ("error", "status"),
+    [
+        (ValueError("x"), "FAILED"),
+        (MentallamError("x"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (RunStoppedError(15), "KILLED"),
+    ],
 )
 def test_a_run_that_breaks_off_is_marked(cv_run: dict[str, str], error: BaseException, status: str) -> None:
-    run_id = open_fold_run(cv_run, 0)["run_id"]
+    run_id = open_fold(cv_run)
     with pytest.raises(type(error)), failing(run_id):
         raise error
     assert MlflowClient().get_run(run_id).info.status == status
 
 
 def test_a_run_that_goes_well_is_not_closed_by_failing(cv_run: dict[str, str]) -> None:
-    run_id = open_fold_run(cv_run, 0)["run_id"]
+    run_id = open_fold(cv_run)
     with failing(run_id) as run:
         assert run.run_id == run_id
     assert MlflowClient().get_run(run_id).info.status == "RUNNING"
@@ -184,6 +193,24 @@ def test_undefined_metrics_are_left_out(cv_run: dict[str, str]) -> None:
     assert data.metrics == {"f1": 0.5, "loss": pytest.approx(1 / 3)}
     history = MlflowClient().get_metric_history(run.run_id, "loss")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
+
+
+def test_a_step_that_is_trained_again_appears_once(cv_run: dict[str, str]) -> None:
+    Run(cv_run["run_id"]).log_metrics({"loss": 0.5, "pairs_per_second": 7.0}, 1)
+    again = Run(cv_run["run_id"])
+    again.log_metrics({"loss": 0.5, "pairs_per_second": 8.0}, 1)
+    again.log_metrics({"loss": 0.25, "pairs_per_second": 8.0}, 2)
+    again.log_metrics({"loss": 0.25, "pairs_per_second": 9.0}, 2)
+    history = {name: MlflowClient().get_metric_history(again.run_id, name) for name in ("loss", "pairs_per_second")}
+    assert [(point.step, point.value) for point in history["loss"]] == [(1, 0.5), (2, 0.25)]
+    assert [(point.step, point.value) for point in history["pairs_per_second"]] == [(1, 7.0), (2, 8.0)]
+
+
+def test_a_result_appears_again_only_if_it_has_changed(cv_run: dict[str, str]) -> None:
+    for value in (0.5, 0.5, 0.6, 0.6):
+        Run(cv_run["run_id"]).log_metrics({"pooled_f1": value})
+    history = MlflowClient().get_metric_history(cv_run["run_id"], "pooled_f1")
+    assert sorted(point.value for point in history) == [0.5, 0.6]
 
 
 def test_a_metric_that_is_no_number_is_kept_as_such(cv_run: dict[str, str]) -> None:
@@ -206,7 +233,7 @@ def test_nested_parameters_are_flattened_and_more_than_a_hundred_logged(cv_run: 
 def test_artifacts_lie_where_they_are_said_to(
     cv_run: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Run(open_fold_run(cv_run, 0)["run_id"])
+    run = Run(open_fold(cv_run))
     run.log_dict({"fold": 0}, "fold_0.json")
     run.log_text("a report", "report.md")
     run.log_figure(Figure(), "curve.html")
@@ -230,7 +257,7 @@ def test_artifacts_lie_where_they_are_said_to(
 
 
 def test_the_parent_links_to_its_children(cv_run: dict[str, str]) -> None:
-    children = {fold: open_fold_run(cv_run, fold)["run_id"] for fold in range(2)}
+    children = {fold: open_fold(cv_run, fold) for fold in range(2)}
     Run(cv_run["run_id"]).link_folds(cv_run["experiment_id"], children)
     tags = MlflowClient().get_run(cv_run["run_id"]).data.tags
     for fold, run_id in children.items():
@@ -242,20 +269,20 @@ def test_the_parent_links_to_its_children(cv_run: dict[str, str]) -> None:
 def test_the_default_is_the_best_fold_of_the_latest_finished_cross_validation(
     experiment: str, finish: Callable[[dict[str, str]], str]
 ) -> None:
-    first = finish(open_cv_run("a study", experiment))
+    first = finish(open_cv_run("a study", experiment, uuid.uuid4().hex))
     assert find_fold_run(experiment) == first
-    second = finish(open_cv_run("a study", experiment))
+    second = finish(open_cv_run("a study", experiment, uuid.uuid4().hex))
     assert find_fold_run(experiment) == second
 
     unfinished = open_cv_run("a study", experiment)  # newer, and interrupted after its first fold
-    Run(open_fold_run(unfinished, 0)["run_id"]).finish()
+    Run(open_fold(unfinished)).finish()
     assert find_fold_run(experiment) == second
 
 
 def test_a_run_can_be_named_by_parent_or_child(experiment: str, finish: Callable[[dict[str, str]], str]) -> None:
     old = open_cv_run("a study", experiment)
     old_fold = finish(old)
-    new_fold = finish(open_cv_run("a study", experiment))
+    new_fold = finish(open_cv_run("a study", experiment, uuid.uuid4().hex))
     assert find_fold_run(experiment, old["run_id"]) == old_fold
     assert find_fold_run(experiment, old_fold) == old_fold
     assert find_fold_run("another experiment", new_fold) == new_fold
@@ -268,7 +295,7 @@ def test_an_unknown_run_is_one_sentence(experiment: str) -> None:
 
 
 def test_a_run_without_a_checkpoint_is_one_sentence(cv_run: dict[str, str], experiment: str) -> None:
-    fold_run = open_fold_run(cv_run, 0)["run_id"]
+    fold_run = open_fold(cv_run)
     for run_id, status in ((cv_run["run_id"], "RUNNING"), (fold_run, "RUNNING")):
         with pytest.raises(MentallamError, match=rf"checkpoint_run={run_id} \(status {status}\) holds no checkpoint"):
             find_fold_run(experiment, run_id)
@@ -281,7 +308,7 @@ def test_no_model_yet_names_the_command(cv_run: dict[str, str], experiment: str)
 
 
 def test_six_folds_at_once_meet_no_lock(cv_run: dict[str, str]) -> None:
-    children = [open_fold_run(cv_run, fold)["run_id"] for fold in range(6)]
+    children = [open_fold(cv_run, fold) for fold in range(6)]
     start = Barrier(len(children), timeout=60)
 
     def log(run_id: str) -> None:
@@ -305,7 +332,7 @@ def test_six_folds_at_once_meet_no_lock(cv_run: dict[str, str]) -> None:
 
 
 def test_system_metrics_land_in_the_folds_run_while_it_works(cv_run: dict[str, str]) -> None:
-    run_id = open_fold_run(cv_run, 0)["run_id"]
+    run_id = open_fold(cv_run)
     client = MlflowClient()
     with system_metrics(run_id, interval=0.02):
         for _ in range(1000):
@@ -321,7 +348,7 @@ def test_system_metrics_land_in_the_folds_run_while_it_works(cv_run: dict[str, s
 
 
 def test_system_metrics_end_with_the_work_that_breaks_off(cv_run: dict[str, str]) -> None:
-    run_id = open_fold_run(cv_run, 0)["run_id"]
+    run_id = open_fold(cv_run)
     with pytest.raises(ZeroDivisionError), system_metrics(run_id, interval=60):
         raise ZeroDivisionError
     assert not [thread for thread in threading.enumerate() if thread.name == "SystemMetricsMonitor"]
@@ -331,7 +358,7 @@ def test_system_metrics_end_with_the_work_that_breaks_off(cv_run: dict[str, str]
 def test_an_interval_without_length_is_refused(cv_run: dict[str, str], interval: float) -> None:
     with (
         pytest.raises(MentallamError, match="system_metrics_interval is .*; it must be above 0 seconds"),
-        system_metrics(open_fold_run(cv_run, 0)["run_id"], interval),
+        system_metrics(open_fold(cv_run), interval),
     ):
         pass
 
@@ -350,7 +377,7 @@ def test_a_run_that_nothing_can_be_reported_from_is_one_sentence(cv_run: dict[st
     run_id = cv_run["run_id"]
     with pytest.raises(MentallamError, match=rf"first={run_id} \(status RUNNING\) holds nothing that a report could"):
         find_report_inputs(run_id, "first")
-    fold_run = open_fold_run(cv_run, 0)["run_id"]
+    fold_run = open_fold(cv_run)
     with pytest.raises(MentallamError, match=f"is a fold's run; name its cross-validation's: cv_run_id={run_id}"):
         find_report_inputs(fold_run)
     with pytest.raises(MentallamError, match="second=feed is no run in this tracking database"):

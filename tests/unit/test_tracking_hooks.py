@@ -3,6 +3,8 @@
 import inspect
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import distribution
 from pathlib import Path
@@ -16,12 +18,14 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
-from kedro_mlflow.framework.hooks import MlflowHook
+from kedro_mlflow.config.kedro_mlflow_config import KedroMlflowConfig
 from mlflow import MlflowClient
 
-from mentallam import project, settings, tracking_hooks
+from mentallam import project, run_status, settings, tracking_hooks
 from mentallam.errors import MentallamError
-from mentallam.tracking import BEST_RUN_TAG, NEEDS_TRACKING, Run, open_cv_run, open_fold_run
+from mentallam.interruption import RunStoppedError
+from mentallam.run_status import COMPLETE_TAG, WORKER_TAG
+from mentallam.tracking import NEEDS_TRACKING, Run, open_cv_run, open_fold_run
 from mentallam.tracking_hooks import TrackingHooks
 from tests.samples import PROJECT
 
@@ -42,23 +46,20 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[Pipeline]:
-    """Return the pipelines for which kedro-mlflow would open a run; it opens none here."""
-    pipelines: list[Pipeline] = []
-    monkeypatch.setattr(MlflowHook, "before_pipeline_run", lambda self, params, pipeline, _: pipelines.append(pipeline))
-    return pipelines
-
-
-@pytest.fixture
-def hooks(opened: list[Pipeline]) -> TrackingHooks:
+def hooks(experiment: str, monkeypatch: pytest.MonkeyPatch) -> TrackingHooks:
+    monkeypatch.setattr(tracking_hooks.atexit, "register", lambda *call: None)
+    mlflow.set_experiment(experiment)  # as kedro-mlflow's setup does
     hooks = TrackingHooks()
     hooks._context = SimpleNamespace()  # type: ignore[assignment]
+    hooks._already_active_mlflow = False
+    hooks.mlflow_config = KedroMlflowConfig()
+    hooks.mlflow_config.tracking.experiment._experiment = MlflowClient().get_experiment_by_name(experiment)
     return hooks
 
 
 @pytest.fixture
 def cv_run(experiment: str) -> dict[str, str]:
-    return open_cv_run("a study", experiment)
+    return open_cv_run("a study", experiment, "study")
 
 
 def status(run: dict[str, str]) -> str:
@@ -66,7 +67,21 @@ def status(run: dict[str, str]) -> str:
 
 
 def begin(hooks: TrackingHooks, pipeline: Pipeline, catalog: DataCatalog, **runtime_params: str) -> None:
-    hooks.before_pipeline_run({"runtime_params": runtime_params}, pipeline, catalog)
+    params = dict.fromkeys(("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "load_versions"))
+    hooks.before_pipeline_run({**params, "runtime_params": runtime_params, "env": "test"}, pipeline, catalog)
+
+
+def opened_by(hooks: TrackingHooks, run: dict[str, str], **params: Any) -> None:
+    """Call the hooks as a session does that opens a cross-validation after a node with parameters."""
+    catalog = DataCatalog()
+    before, opening = (
+        Node(nothing, "params:a", "posts", name="prepares"),
+        Node(nothing, "posts", "cv_run", name="opens"),
+    )
+    given = {f"params:{name}": value for name, value in params.items()}
+    hooks.before_node_run(before, catalog, given, is_async=False)
+    hooks.before_node_run(opening, catalog, {}, is_async=False)
+    hooks.after_node_run(opening, catalog, {"cv_run": run}, is_async=False)
 
 
 def saved(**datasets: Any) -> DataCatalog:
@@ -80,36 +95,49 @@ def test_what_tracks_nothing_leaves_the_store_alone(hooks: TrackingHooks, connec
     assert len(connected) == 1
 
 
-def test_kedro_mlflow_opens_a_run_for_a_new_cross_validation_only(
-    hooks: TrackingHooks, connected: list[Any], opened: list[Pipeline], cv_run: dict[str, str]
+def test_kedro_mlflow_logs_to_the_cross_validation_once_it_is_open(
+    hooks: TrackingHooks, connected: list[Any], cv_run: dict[str, str]
 ) -> None:
-    begin(hooks, needing(["cv_run"], "cv_outcome"), saved(cv_run=cv_run))
-    begin(hooks, needing(["posts"], "predictions"), saved())
-    assert opened == []
-    begin(hooks, opening := needing(["posts"], "cv_run"), saved(cv_run=cv_run))
-    assert opened == [opening]
-
-
-@pytest.mark.parametrize(("last", "expected"), [("keep_report_inputs", "FINISHED"), ("close_cv_run", "RUNNING")])
-def test_the_active_run_ends_with_the_pipeline(
-    hooks: TrackingHooks, connected: list[Any], experiment: str, last: str, expected: str
-) -> None:
-    mlflow.set_experiment(experiment)
     begin(hooks, needing(["posts"], "cv_run"), saved(cv_run=None))
-    hooks.run_id = mlflow.start_run().info.run_id
-    mlflow.start_run(hooks.run_id, nested=True)  # kedro-mlflow does this for each node
-    run = open_cv_run("a study", experiment)
-    assert run["run_id"] == hooks.run_id
-    hooks.after_pipeline_run(Pipeline([Node(nothing, "posts", None, name=last)]))
+    opened_by(hooks, cv_run, a=1, folds={"seed": 42})
+    hooks.before_node_run(Node(nothing, "params:b", None, name="later"), DataCatalog(), {"params:b": 2}, is_async=False)
+    run = MlflowClient().get_run(cv_run["run_id"])
+    assert run.data.params == {"a": "1", "folds.seed": "42", "b": "2"}
+    assert (run.info.run_name, run.data.tags["env"]) == ("a study", "test")
+    hooks.after_pipeline_run()
     assert (mlflow.active_run(), hooks.run_id, hooks._is_mlflow_enabled) == (None, None, False)
-    assert status(run) == expected
-    assert MlflowClient().get_run(run["run_id"]).info.run_name == "a study"
+    assert status(cv_run) == "SCHEDULED"  # opened, and waiting for its folds
+
+
+def test_a_run_that_goes_on_keeps_its_parameters(
+    hooks: TrackingHooks, connected: list[Any], cv_run: dict[str, str]
+) -> None:
+    for value in (1, 2):
+        begin(hooks, needing(["posts"], "cv_run"), saved(cv_run=None))
+        opened_by(hooks, cv_run, a=value)
+        hooks.after_pipeline_run()
+    assert MlflowClient().get_run(cv_run["run_id"]).data.params == {"a": "1"}
+
+
+def test_a_complete_cross_validation_is_left_finished(
+    hooks: TrackingHooks, connected: list[Any], cv_run: dict[str, str]
+) -> None:
+    begin(hooks, needing(["posts"], "cv_run"), saved(cv_run=None))
+    opened_by(hooks, cv_run)
+    Run(cv_run["run_id"]).set_tags({COMPLETE_TAG: True})
+    hooks.on_pipeline_error(ValueError("in the report"))
+    assert status(cv_run) == "FINISHED"
+    begin(hooks, needing(["posts"], "cv_run"), saved(cv_run=None))
+    opened_by(hooks, cv_run, a=1)
+    begin(hooks, needing(["cv_run"]), saved(cv_run=cv_run))
+    assert status(cv_run) == "FINISHED"
+    assert MlflowClient().get_run(cv_run["run_id"]).data.params == {}
 
 
 def test_another_active_run_is_left_alone(hooks: TrackingHooks, experiment: str) -> None:
     mlflow.set_experiment(experiment)
     with mlflow.start_run() as users:
-        hooks.after_pipeline_run(Pipeline([]))
+        hooks.after_pipeline_run()
         assert mlflow.active_run().info.run_id == users.info.run_id
 
 
@@ -119,18 +147,6 @@ def test_nodes_that_use_mlflow_say_so() -> None:
         source = f"{node.func.__module__.removeprefix('mentallam.')}.{inspect.getsource(node.func)}"
         called = bool(re.search(r"\btracking\.|\bregistry\.(def |offer|find_)|\b_load\(", source))
         assert (NEEDS_TRACKING in node.tags) == called, node.name
-
-
-def test_a_finished_cross_validation_is_refused(
-    hooks: TrackingHooks, connected: list[Any], cv_run: dict[str, str]
-) -> None:
-    fold_run = open_fold_run(cv_run, 0)
-    begin(hooks, needing(["cv_run"]), saved(cv_run=cv_run))
-    Run(cv_run["run_id"]).set_tags({BEST_RUN_TAG: fold_run["run_id"]})
-    Run(cv_run["run_id"]).finish()
-    for name, run in (("cv_run", cv_run), ("fold_3_run", fold_run)):
-        with pytest.raises(MentallamError, match="belongs to a finished cross-validation"):
-            begin(hooks, needing([name]), saved(**{name: run}))
 
 
 def test_a_report_needs_its_run(hooks: TrackingHooks, connected: list[Any], experiment: str) -> None:
@@ -149,40 +165,63 @@ def test_a_run_in_the_environment_is_ignored(
     assert "MLFLOW_RUN_ID is ignored" in caplog.text
 
 
-def test_what_was_opened_here_and_broke_off_is_marked(
-    hooks: TrackingHooks, connected: list[Any], cv_run: dict[str, str], experiment: str
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(ValueError(), "FAILED"), (MemoryError(), "FAILED"), (RunStoppedError(15), "KILLED"), (None, "KILLED")],
+    ids=["error", "out of memory", "signal", "interpreter exits"],
+)
+def test_what_breaks_off_is_marked_with_its_fold(
+    hooks: TrackingHooks, connected: list[Any], cv_run: dict[str, str], error: Exception | None, expected: str
 ) -> None:
-    catalog, opened = saved(cv_run=cv_run), open_cv_run("another", experiment)
-    begin(hooks, needing(["posts"], "cv_run"), catalog)
-    hooks.on_pipeline_error()  # an error before the node that opens a run
-    assert status(cv_run) == "RUNNING"
-    begin(hooks, needing(["posts"], "cv_run"), catalog)
-    catalog.save("cv_run", opened)
-    hooks.on_pipeline_error()
-    assert (status(cv_run), status(opened)) == ("RUNNING", "FAILED")
-
-
-def test_what_was_only_opened_stays_open_and_an_interrupt_ends_it(
-    hooks: TrackingHooks, connected: list[Any], cv_run: dict[str, str]
-) -> None:
-    catalog = DataCatalog({"cv_run": MemoryDataset()})
-    begin(hooks, needing(["posts"], "cv_run"), catalog)
-    catalog.save("cv_run", cv_run)
-    hooks.after_pipeline_run(Pipeline([]))
-    hooks._settle("KILLED")  # what happens when the interpreter exits
-    assert status(cv_run) == "RUNNING"
     begin(hooks, needing(["posts"], "cv_run"), saved(cv_run=None))
-    hooks._unsettled = catalog
-    hooks._settle("KILLED")
-    assert status(cv_run) == "KILLED"
+    opened_by(hooks, cv_run)
+    fold_run = open_fold_run(cv_run, 0, "fold")
+    if error:
+        hooks.on_pipeline_error(error)
+    else:
+        hooks._end("KILLED")
+    assert (status(cv_run), status(fold_run)) == (expected, expected)
+    hooks._end("KILLED")
+    assert status(cv_run) == expected
 
 
-def test_a_fold_that_fails_leaves_the_others_run_open(
+def test_a_fold_that_fails_leaves_the_cross_validation_to_the_other_folds(
     hooks: TrackingHooks, connected: list[Any], cv_run: dict[str, str]
 ) -> None:
+    elsewhere = open_fold_run(cv_run, 1, "elsewhere")
+    another = f"{'0' * 12}:1:1"  # a process of another machine
+    MlflowClient().set_tag(elsewhere["run_id"], WORKER_TAG, another)
     begin(hooks, needing(["cv_run"]), saved(cv_run=cv_run))
-    hooks.on_pipeline_error()
-    assert status(cv_run) == "RUNNING"
+    here = open_fold_run(cv_run, 0, "here")
+    hooks.on_pipeline_error(ValueError())
+    assert (status(cv_run), status(elsewhere), status(here)) == ("RUNNING", "RUNNING", "FAILED")
+    assert MlflowClient().get_run(cv_run["run_id"]).data.tags[WORKER_TAG] == another
+
+
+def test_the_next_run_settles_what_a_killed_one_left(
+    hooks: TrackingHooks, connected: list[Any], cv_run: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    fold_run = open_fold_run(cv_run, 0, "fold")
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    for run in (cv_run, fold_run):
+        by = run_status.worker().split(":")
+        MlflowClient().set_tag(run["run_id"], WORKER_TAG, f"{by[0]}:{gone.stdout.strip()}:1")
+    with caplog.at_level(logging.INFO):
+        begin(hooks, needing(["posts"], "predictions"), saved())
+    assert (status(cv_run), status(fold_run)) == ("KILLED", "KILLED")
+    assert "2 runs that a process which is gone had left as running are marked as killed" in caplog.text
+
+
+def test_who_has_the_study_alone_settles_it_for_other_machines(
+    hooks: TrackingHooks, connected: list[Any], cv_run: dict[str, str]
+) -> None:
+    fold_run = open_fold_run(cv_run, 0, "fold")
+    for run in (cv_run, fold_run):
+        MlflowClient().set_tag(run["run_id"], WORKER_TAG, f"{'0' * 12}:1:1")
+    begin(hooks, needing(["posts"], "predictions"), saved(cv_run=cv_run))
+    assert (status(cv_run), status(fold_run)) == ("RUNNING", "RUNNING")
+    begin(hooks, needing(["posts"], "cv_run"), saved(cv_run=cv_run))
+    assert (status(cv_run), status(fold_run)) == ("KILLED", "KILLED")
 
 
 def test_kedro_mlflows_hook_is_not_there_twice() -> None:

@@ -105,8 +105,9 @@ def summarise(
 
     Returns:
         A JSON-serialisable summary: counts (n_folds of the finished folds, planned_folds of all), `metrics` (mean and
-        std over folds), `pooled` (all pairs, each at its fold's threshold), `protocols`, `selection_optimism` and `cross_fitted_difference` (mean F1 minus
-        that of honest), `baselines`, `per_criterion`, `macro_f1`, `slices`, `explicit_negatives`, `folds`, `best_fold`.
+        std over folds), `pooled` (all pairs, each at its fold's threshold), `protocols`, `selection_optimism` and
+        `cross_fitted_difference` (mean F1 minus that of honest), `baselines`, `per_criterion`, `macro_f1`, `slices`,
+        `explicit_negatives`, `folds`, `best_fold`.
         Nothing is rounded; a metric that is not defined is None.
 
     Raises:

@@ -63,6 +63,7 @@ def catalog(
     inputs |= {"cv_outcome": cv_outcome, "data_statistics": data_statistics}
     inputs |= {"training_config": training_config, "criteria": criteria, "baseline_predictions": baselines}
     inputs |= {"params:uncertainty": options, "params:repeats": ""}
+    inputs |= {"params:partial": False}
     inputs |= {"params:registry": RegistryOptions(model="none", use="none"), "params:base_models": str(tmp_path)}
     for name, data in inputs.items():
         catalog[name] = MemoryDataset(data)

@@ -1,0 +1,70 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mentallam.data_lock import DataLock
+from mentallam.errors import MentallamError
+
+
+def test_a_second_run_is_refused_with_who_works_there(tmp_path: Path) -> None:
+    first, second = DataLock(tmp_path), DataLock(tmp_path)
+    first.take("study", range(5))
+    with pytest.raises(MentallamError) as refused:
+        second.take("study", range(5))
+    assert str(tmp_path) in refused.value.message
+    assert f"process {os.getpid()} on " in refused.value.message
+    assert "`--params data_dir=...`" in refused.value.message
+    second.take("inference")  # other work is not in its way
+    DataLock(tmp_path / "elsewhere").take("study", range(5))
+    first.release()
+    second.take("study", range(5))
+
+
+def test_folds_in_processes_of_their_own_share_the_study(tmp_path: Path) -> None:
+    one, two, same, whole = (DataLock(tmp_path) for _ in range(4))
+    one.take("study", [1], shared=True)
+    two.take("study", [2], shared=True)
+    for lock, folds, shared in ((same, [1], True), (whole, range(5), False)):
+        with pytest.raises(MentallamError, match="another run works in"):
+            lock.take("study", folds, shared)
+    one.release()
+    same.take("study", [1], shared=True)
+    same.release()
+    two.release()
+    whole.take("study", range(5))
+    with pytest.raises(MentallamError, match="another run works in"):
+        one.take("study", [1], shared=True)
+
+
+def test_a_refused_run_leaves_no_lock_behind(tmp_path: Path) -> None:
+    fold, whole, other = DataLock(tmp_path), DataLock(tmp_path), DataLock(tmp_path)
+    fold.take("study", [3], shared=True)
+    with pytest.raises(MentallamError):
+        whole.take("study", range(5))
+    other.take("study", [0, 4], shared=True)
+
+
+def test_a_crash_does_not_block_the_next_run(tmp_path: Path) -> None:
+    code = f"""
+import os, pathlib, time
+from mentallam.data_lock import DataLock
+lock = DataLock(pathlib.Path({str(tmp_path)!r})); lock.take("study", range(5))
+print("taken", flush=True); time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "taken\n"
+        with pytest.raises(MentallamError, match=f"process {process.pid} on"):
+            DataLock(tmp_path).take("study", range(5))
+        process.send_signal(signal.SIGKILL)
+    DataLock(tmp_path).take("study", range(5))
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(MentallamError, match="can't be written"):
+        DataLock(tmp_path / "data").take("study")
