@@ -114,7 +114,8 @@ def run_ours(config: Any, model: Any, examples: list[Any]) -> list[float]:
         if "pairs_per_second" in metrics:
             seconds.append(config.training.effective_batch_pairs / metrics["pairs_per_second"])
 
-    train(model, examples, examples[:1], config.training, SEED, log)
+    with tempfile.TemporaryDirectory() as states:
+        train(model, examples, examples[:1], config.training, SEED, log, Path(states))
     return seconds
 
 

@@ -59,7 +59,7 @@ def row(key: Key) -> str:
     values = " or ".join(TYPES[one] for one in types if one is not type(None))
     limits = f"; must {key.limits}" if key.limits else " or null" if key.default is None else ""
     default = "" if key.default == MISSING else f"`{shown(key.default)}`"
-    return f"| `{key.name}` | {values}{limits} | {default} | {key.meaning} |"
+    return f"| `{key.name}` | {values}{limits} | {default} | {key.full_meaning} |"
 
 
 def shown(default: Any) -> str:

@@ -9,7 +9,8 @@ import shlex
 import threading
 from contextlib import suppress
 from dataclasses import asdict
-from operator import attrgetter
+from functools import reduce
+from operator import attrgetter, getitem
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,13 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def deciding(config: Config) -> dict[str, Any]:
-    """Return the part of the configuration that decides the results, as a plain dict."""
-    return to_dict(config)
+    """Return the part of the configuration that decides results, as a plain dict: saved results with it are fresh."""
+    plain = to_dict(config)
+    for key in _KEYS:
+        if not key.changes_results:
+            *groups, name = key.name.split(".")
+            del reduce(getitem, groups, plain)[name]
+    return plain
 
 
 def from_dict(saved: Any) -> Config:

@@ -43,14 +43,15 @@ def containing(placeholder: str) -> Rule:
     return Rule(f"contain {placeholder} exactly once", lambda value: value.count(placeholder) == 1)
 
 
-def about(meaning: str, rule: Rule | None = None) -> dict[str, Any]:
+def about(meaning: str, rule: Rule | None = None, changes_results: bool = True) -> dict[str, Any]:
     """Return a field's metadata.
 
     Args:
         meaning: What the key does, and what more of it does. The YAML's comment and docs/configuration.md repeat it.
         rule: Which values it takes; None where its type says it all.
+        changes_results: Whether a finished result can depend on it, so that another value makes saved results stale.
     """
-    return {"meaning": meaning, "rule": rule}
+    return {"meaning": meaning, "rule": rule, "changes_results": changes_results}
 
 
 @dataclass
@@ -281,6 +282,24 @@ class TrainConfig:
             "true refuses operations that may differ from run to run (docs/performance.md, Reproducibility)."
         ),
     )
+    save_minutes: float = field(
+        default=15.0,
+        metadata=about(
+            "Minutes between two saved training states, from which a stopped fold goes on; one is also saved at the "
+            "end of each epoch. More loses more to a crash.",
+            POSITIVE,
+            changes_results=False,
+        ),
+    )
+    on_divergence: str = field(
+        default="stop",
+        metadata=about(
+            "What happens when a loss, a gradient or dev scores are not finite: stop ends the run, keep_best ends the "
+            "fold's training with its best epoch so far.",
+            one_of("stop", "keep_best"),
+            changes_results=False,
+        ),
+    )
 
 
 @dataclass
@@ -397,6 +416,7 @@ class Key:
         default: Its value where neither a file nor an override has one; `MISSING` where one of them must.
         meaning: As in `about`.
         rule: As in `about`.
+        changes_results: As in `about`.
     """
 
     name: str
@@ -404,6 +424,7 @@ class Key:
     default: Any
     meaning: str
     rule: Rule | None
+    changes_results: bool
 
     @property
     def limits(self) -> str | None:
@@ -411,9 +432,14 @@ class Key:
         return self.rule.words + (", or null" if self.default is None else "") if self.rule else None
 
     @property
+    def full_meaning(self) -> str:
+        """The meaning, and whether results depend on the key."""
+        return self.meaning if self.changes_results else f"{self.meaning} A finished result does not depend on it."
+
+    @property
     def comment(self) -> str:
         """The comment above the key in the YAML files."""
-        return f"{self.meaning} Must {self.limits}." if self.limits else self.meaning
+        return f"{self.full_meaning} Must {self.limits}." if self.limits else self.full_meaning
 
 
 def keys(of: Any, groups: str = "") -> Iterator[Key]:

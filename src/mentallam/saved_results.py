@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mentallam.config import Config, from_dict, to_dict
+from mentallam.config import Config, deciding, from_dict
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions, FoldSplit
 from mentallam.corpus.manifest import TABLE_KEYS, CorpusLabel, Manifest, frame_hash, options
@@ -62,8 +62,8 @@ def change_of_data(
 
 
 def change_of_config(saved: Config, now: Config) -> str | None:
-    """Return the first difference between a saved Hydra configuration and one that was composed now, or None."""
-    difference = first_difference(to_dict(saved), to_dict(now))
+    """Return the first difference, of those that can change results, between a saved configuration and a new one."""
+    difference = first_difference(deciding(saved), deciding(now))
     return changed(*difference) if difference else None
 
 

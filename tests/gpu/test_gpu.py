@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -56,7 +57,8 @@ def loss_and_logits(model: PeftModel, examples: list[PostExample]) -> tuple[torc
 def trained(base: BaseModel, config: Config, posts: int = 12, log: Any = lambda *_: None) -> tuple[PeftModel, Any]:
     model, prompter = make_classifier(base, config)
     examples = [example for _ in range(posts // 3) for example in make_examples(prompter)]
-    train(model, examples, examples[:3], config.training, 0, log)
+    with TemporaryDirectory() as states:
+        train(model, examples, examples[:3], config.training, 0, log, Path(states))
     return model, prompter
 
 

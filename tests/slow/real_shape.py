@@ -116,7 +116,15 @@ def train_one_step(folder: Path, config: Config) -> None:
         adapted, tokens = build_classifier(base, config)
     prompter = Prompter(tokens, config.model.prompt, wording, config.model.max_length)
     with phase("train one step"):
-        outcome = train(adapted, [example(prompter, 1)], [example(prompter, 2)], config.training, 0, lambda *_: None)
+        outcome = train(
+            adapted,
+            [example(prompter, 1)],
+            [example(prompter, 2)],
+            config.training,
+            0,
+            lambda *_: None,
+            folder / "states",
+        )
     assert outcome.steps == 1
     trained = TrainedFold(adapted, prompter, config, base, Decision(Calibration(), Thresholds(0.5)), ORIGIN)
     with phase("save adapter"):

@@ -71,6 +71,7 @@ def fit_fold(
         frozen_states: As `frozen.frozen_states` returns them; empty where every layer is trained.
         origin: What the checkpoint says about where it comes from.
         log_metrics: Called with the figures of each step and epoch.
+        states_folder: Where the fold's training states are kept; a complete one is gone on from (`train`).
 
     Returns:
         The classifier at its best epoch, how the training went, and the predictions of the dev pairs that the decision
@@ -78,6 +79,7 @@ def fit_fold(
 
     Raises:
         MentallamError: Another fold is trained in this process at the same time.
+        RunStoppedError: A signal has stopped the training; its state is saved.
     """
     training, fold = config.training, split["fold"]
     seed = training_seed(training.seed, fold)
@@ -93,7 +95,7 @@ def fit_fold(
             with_states(labelled_examples(prompter, parts[part], tables.posts, tables.pairs), frozen_states, model)
             for part in ("train", "dev")
         )
-        outcome = train(model, learn, choose, training, seed, log_metrics, title=f"fold {fold}")
+        outcome = train(model, learn, choose, training, seed, log_metrics, states_folder, title=f"fold {fold}")
         uncompile_layers(model)
         budget = config.inference.tokens_per_pass
         scored = _score_posts(model, prompter, fold, parts["dev"], tables, budget, "dev")

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import psutil
@@ -21,18 +21,20 @@ _SECONDS_PER_LINE = 30.0
 _LINE = "{desc}: {n_fmt}/{total_fmt} {unit}, {elapsed} so far, {remaining} left{postfix}"
 
 
-def progress_bar(total: int, title: str | None, unit: str) -> "tqdm[Any]":
+def progress_bar(total: int, title: str | None, unit: str, done: int = 0) -> "tqdm[Any]":
     """Return a progress bar for a terminal; elsewhere, such as in a log file, one that logs a line every half minute.
 
     Args:
         total: Number of units to do.
         title: Title of the bar; None shows neither bar nor lines.
         unit: Name of the unit, in the plural.
+        done: Units that an earlier process has done.
     """
     if sys.stderr.isatty():
-        return tqdm(total=total, desc=title, unit=f" {unit}", disable=title is None, dynamic_ncols=True)
+        return tqdm(total=total, initial=done, desc=title, unit=f" {unit}", disable=title is None, dynamic_ncols=True)
     return tqdm(
         total=total,
+        initial=done,
         desc=title,
         unit=unit,
         disable=title is None,
@@ -65,12 +67,13 @@ class Progress(TrainerCallback):
     def __init__(self, title: str) -> None:
         self._title = title
         self._shown: dict[str, str] = {}
+        self._bar: tqdm[Any] | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Open the bar."""
-        self._bar = progress_bar(state.max_steps, self._title, "steps")
+        self._bar = progress_bar(state.max_steps, self._title, "steps", state.global_step)
 
     def on_log(
         self,
@@ -92,18 +95,18 @@ class Progress(TrainerCallback):
             self._shown["memory"] = f"{psutil.Process().memory_info().rss / 2**30:.1f}GiB"
             if on_gpu():
                 self._shown["gpu"] = f"{torch.cuda.memory_reserved() / 2**30:.1f}GiB"
+        assert self._bar is not None
         self._bar.set_postfix(self._shown, refresh=False)
         self._bar.update(state.global_step - self._bar.n)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def close(self) -> None:
         """Close the bar; its last state stays on the screen."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
 
 class Tracking(TrainerCallback):
-    """A callback that passes the Trainer's figures to the run's tracking and, at the end, the peaks of memory.
+    """A callback that passes the Trainer's figures to the run's tracking.
 
     Args:
         log_metrics: Called with figures and the optimizer step that they belong to.
@@ -127,16 +130,13 @@ class Tracking(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Pass on the logged figures except the Trainer's count of FLOPs, which is wrong for packed rows."""
-        metrics = {name.replace("eval_", "dev_"): float(value) for name, value in (logs or {}).items()}
-        metrics.pop("total_flos", None)
-        self._log_metrics(metrics, state.global_step)
+        """Pass on the logged figures."""
+        self._log_metrics(tracked(logs or {}), state.global_step)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Log the peaks of memory."""
-        self._log_metrics(peak_memory(), state.global_step)
+
+def tracked(logs: Mapping[str, float]) -> dict[str, float]:
+    """Return what the Trainer has logged, under the names that the run's tracking has for it."""
+    return {name.replace("eval_", "dev_"): float(value) for name, value in logs.items() if name != "step"}
 
 
 def peak_memory() -> dict[str, float]:

@@ -1,12 +1,14 @@
 """Training of one fold: transformers' Trainer over packed posts; the dev split picks the epoch."""
 
+import json
 import logging
 import math
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -23,15 +25,31 @@ from transformers import (
     PrinterCallback,
     ProgressCallback,
     Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
     TrainingArguments,
 )
 
+from mentallam import interruption
 from mentallam.classifier.model import require_bitsandbytes
 from mentallam.classifier.packing import pack
 from mentallam.classifier.passes import run_in_passes
-from mentallam.classifier.progress import LogMetrics, Progress, Tracking
+from mentallam.classifier.progress import LogMetrics, Progress, Tracking, peak_memory, tracked
 from mentallam.classifier.prompts import PostExample
 from mentallam.classifier.scoring import score_pairs, sigmoid
+from mentallam.classifier.training_states import (
+    TrainingState,
+    make_states_folder,
+    newest_state,
+    optimizer_state,
+    rng_state,
+    save_state,
+    set_optimizer_state,
+    set_rng_state,
+    set_weights,
+    trained_weights,
+)
 from mentallam.config import TrainConfig
 from mentallam.device import on_gpu
 from mentallam.errors import MentallamError
@@ -56,14 +74,31 @@ class TrainingOutcome:
         epochs: Epochs that were trained, the last maybe in part.
         steps: Optimizer steps that were taken.
         selected_by: The dev score that picked the epoch: `training.select_by`, or the loss where that is undefined.
+        diverged_at_step: The step after which `training.on_divergence=keep_best` ended the training; None otherwise.
+        seconds: Time that was spent on training, also by earlier processes.
+        history: Step, name and value of each logged figure, also of those that earlier processes have logged.
     """
 
     best_epoch: int
     epochs: int
     steps: int
     selected_by: str
-    history: list[tuple[int, str, float]]
-    seconds: float
+    diverged_at_step: int | None = None
+    seconds: float = field(default=0.0, compare=False)
+    history: list[tuple[int, str, float]] = field(default_factory=list, compare=False, repr=False)
+
+
+class _DivergedError(Exception):
+    """A loss, a gradient or dev scores that are not finite.
+
+    Args:
+        what: Which of them, of which posts.
+        step: The optimizer step that was being taken, or the last one before the dev scores.
+    """
+
+    def __init__(self, what: str, step: int) -> None:
+        self.what, self.step = what, step
+        super().__init__(what)
 
 
 def train(
@@ -73,9 +108,14 @@ def train(
     config: TrainConfig,
     seed: int,
     log_metrics: LogMetrics,
+    states_folder: Path,
     title: str = "training",
 ) -> TrainingOutcome:
     """Train adapters and head in place; stop early and restore the epoch with the best dev score.
+
+    Where `states_folder` holds a complete training state, the training goes on from it, to the last bit as if nothing
+    had happened. Whether that state is of these posts and this configuration is the caller's to know. On a signal a
+    state is saved before the training stops.
 
     Where all dev pairs have the same label the loss picks the epoch, whatever `training.select_by` says, and a warning
     is logged.
@@ -87,12 +127,14 @@ def train(
         config: The optimisation.
         seed: Decides the order of posts, and dropout.
         log_metrics: Called with loss, learning rate, gradient norm and pairs per second of each optimizer step, dev
-            scores of each epoch, and peaks of memory at the end.
+            scores of each epoch, and the mean loss and peaks of memory at the end; of this process's steps only.
+        states_folder: Where training states are kept (`training_states`).
         title: Words before the progress bar.
 
     Raises:
-        MentallamError: A single post with its criteria does not fit into memory, or a loss, a gradient or dev scores
-            are not finite.
+        MentallamError: A single post with its criteria does not fit into memory; a loss, a gradient or dev scores are
+            not finite; a training state can't be written.
+        RunStoppedError: A signal has stopped the training.
     """
     if config.optimizer == "adamw_8bit":
         require_bitsandbytes("training.optimizer=adamw_8bit")
@@ -102,8 +144,9 @@ def train(
     posts_per_step = max(1, round(config.effective_batch_pairs * len(train_examples) / _n_pairs(train_examples)))
     steps_per_epoch = math.ceil(len(train_examples) / posts_per_step)
     steps = min(config.max_epochs * steps_per_epoch, config.max_steps or sys.maxsize)
-    with tempfile.TemporaryDirectory(prefix="mentallam-") as folder:
-        arguments = _arguments(config, folder, seed, steps, posts_per_step, select_by)
+    make_states_folder(states_folder)
+    arguments = _arguments(config, states_folder, seed, steps, posts_per_step, select_by)
+    with closing(Progress(title)) as progress:
         trainer = _PackedTrainer(
             model=model,
             args=arguments,
@@ -111,22 +154,29 @@ def train(
             train_dataset=list(train_examples),
             eval_dataset=list(dev_examples),
             optimizers=(_optimizer(model, config, arguments), None),
-            callbacks=[EarlyStoppingCallback(config.patience), Tracking(log_metrics), Progress(title)],
+            callbacks=[Tracking(log_metrics), progress],
             class_weights=weights,
-            tokens_per_pass=config.tokens_per_pass,
+            config=config,
+            steps_per_epoch=steps_per_epoch,
+            saved=newest_state(states_folder, title),
             title=title,
         )
         for noisy in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(noisy)
-        trainer.train()
+        with interruption.deferred():
+            trainer.train_or_go_on()
     state = trainer.state
+    last_figures = {"train_loss": trainer.mean_loss(), **peak_memory()}
+    log_metrics(last_figures, state.global_step)
+    logs = [*state.log_history, {"step": state.global_step, **last_figures}]
     return TrainingOutcome(
         best_epoch=math.ceil((state.best_global_step or state.global_step) / steps_per_epoch),
         epochs=math.ceil(state.global_step / steps_per_epoch),
         steps=state.global_step,
         selected_by=select_by,
-        history=[(0, "loss", 1.0)],
-        seconds=1.0,
+        diverged_at_step=trainer.diverged_at_step,
+        seconds=trainer.seconds,
+        history=[(int(entry["step"]), name, value) for entry in logs for name, value in tracked(entry).items()],
     )
 
 
@@ -143,11 +193,11 @@ def _selecting_score(select_by: str, dev_examples: Sequence[PostExample], title:
 
 
 def _arguments(
-    config: TrainConfig, folder: str, seed: int, steps: int, posts_per_step: int, select_by: str
+    config: TrainConfig, folder: Path, seed: int, steps: int, posts_per_step: int, select_by: str
 ) -> TrainingArguments:
-    """Return the Trainer's arguments; it saves each epoch in `folder` until the best one is known."""
+    """Return the Trainer's arguments; at the end of each epoch it evaluates, then has a state saved in `folder`."""
     return _OneDevice(
-        output_dir=folder,
+        output_dir=str(folder),
         seed=seed,
         max_steps=steps,
         per_device_train_batch_size=posts_per_step,
@@ -160,7 +210,6 @@ def _arguments(
         max_grad_norm=config.max_grad_norm,
         eval_strategy="epoch",
         save_strategy="epoch",
-        save_total_limit=1,
         load_best_model_at_end=True,
         metric_for_best_model=f"eval_{select_by}",
         greater_is_better=select_by != "loss",
@@ -256,21 +305,169 @@ class _OneDevice(TrainingArguments):
 class _PackedTrainer(Trainer):
     """transformers' Trainer for packed posts: a batch is all posts of an optimizer step, computed pass by pass.
 
-    Evaluation is the same scoring that inference uses.
+    Evaluation is the same scoring that inference uses. The Trainer's own checkpoints are replaced by `training_states`:
+    they pickle, they can't be told from half-written ones, and one that was saved at the last step of an epoch skips
+    the epoch's evaluation when it is resumed.
 
     Args:
         class_weights: As in `pair_loss`.
-        tokens_per_pass: Tokens of one pass; it gets smaller when memory runs out.
+        config: The optimisation.
+        steps_per_epoch: Optimizer steps of an epoch.
+        saved: The state to go on from, or None.
         title: Words before messages.
         **kwargs: As the Trainer takes them.
+
+    Attributes:
+        diverged_at_step: As in `TrainingOutcome`.
     """
 
-    def __init__(self, *, class_weights: torch.Tensor | None, tokens_per_pass: int, title: str, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        class_weights: torch.Tensor | None,
+        config: TrainConfig,
+        steps_per_epoch: int,
+        saved: TrainingState | None,
+        title: str,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self._title = title
-        self.tokens_per_pass = tokens_per_pass
-        self._class_weights = class_weights
+        self._title, self._config, self._class_weights = title, config, class_weights
+        self._steps_per_epoch, self._saved = steps_per_epoch, saved
+        self._owes_evaluation = bool(saved and saved.facts["owes_evaluation"])
+        self._tokens_per_pass = config.tokens_per_pass  # it gets smaller when memory runs out
+        self._best: dict[str, torch.Tensor] | None = None
+        self._early_stopping = EarlyStoppingCallback(config.patience)
+        self.add_callback(self._early_stopping)
+        self.add_callback(_SaveWhenDue(self._due_after_step))
+        self.diverged_at_step: int | None = None
         self._step_began, self._step_pairs = 0.0, 0
+        self._seconds_before, self._began, self._saved_at = 0.0, time.monotonic(), time.monotonic()
+
+    def train_or_go_on(self) -> None:
+        """Train from the start or the saved state to the end, and set the model to its best epoch.
+
+        Raises:
+            MentallamError: The training has diverged, and `training.on_divergence` or a lack of epochs forbids more.
+            RunStoppedError: A signal has stopped the training.
+        """
+        saved = self._saved
+        if saved:
+            logger.info(
+                "%s: %s step %d (epoch %.1f), saved %s",
+                self._title,
+                "its training had ended at" if saved.facts["finished"] else "goes on from",
+                *(saved.facts[name] for name in ("step", "epoch", "saved_at")),
+            )
+        if saved and saved.facts["finished"]:
+            self._load_from_checkpoint(str(saved.folder))
+            self.state = TrainerState.load_from_json(str(saved.folder / "trainer_state.json"))
+        else:
+            try:
+                self.train(resume_from_checkpoint=str(saved.folder) if saved else None)
+            except _DivergedError as error:
+                self._end_diverged(error)
+        assert self._best is not None
+        set_weights(cast(nn.Module, self.model), self._best)
+
+    def _end_diverged(self, error: _DivergedError) -> None:
+        """End the training as its best epoch left it, if the configuration wants that.
+
+        Raises:
+            MentallamError: It doesn't, or no epoch has ended.
+        """
+        message = f"{self._title}: {error.what}, so the training has diverged"
+        if self._best is None:
+            raise MentallamError(f"{message} before an epoch ended: {_CALMER}") from None
+        best = f"epoch {math.ceil((self.state.best_global_step or 0) / self._steps_per_epoch)}, its best so far"
+        if self._config.on_divergence == "stop":
+            raise MentallamError(
+                f"{message}: run this again with training.on_divergence=keep_best to keep {best} (it is saved in "
+                f"{self.args.output_dir}), or start the fold anew with other settings: {_CALMER}"
+            ) from None
+        logger.warning("%s; training.on_divergence=keep_best ends it with %s", message, best)
+        self.diverged_at_step = error.step
+        self._save_state(finished=True)
+
+    @property
+    def seconds(self) -> float:
+        """The seconds that this and earlier processes have trained."""
+        return self._seconds_before + time.monotonic() - self._began
+
+    def mean_loss(self) -> float:
+        """Return the mean loss of all steps, which the Trainer has only of this process's."""
+        return math.fsum(entry["loss"] for entry in self.state.log_history if "loss" in entry) / self.state.global_step
+
+    def _due(self) -> bool:
+        return interruption.requested() or time.monotonic() - self._saved_at > 60 * self._config.save_minutes
+
+    def _due_after_step(self) -> bool:
+        """Return whether to save a state now; after the last step of an epoch the evaluation decides."""
+        step = self.state.global_step
+        return step % self._steps_per_epoch != 0 and step < self.state.max_steps and self._due()
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.state.best_global_step == self.state.global_step:
+            self._best = trained_weights(model)
+        self._save_state(finished=self.control.should_training_stop or self.state.global_step >= self.state.max_steps)
+
+    def _save_state(self, finished: bool = False, owes_evaluation: bool = False) -> None:
+        """Save all that `_load_from_checkpoint` and the two methods after it load, then stop if a signal asks for it.
+
+        Args:
+            finished: Nothing is left to train.
+            owes_evaluation: The epoch has ended, and the dev posts have not been scored.
+        """
+        generators, generator_tensors = rng_state()
+        optimizer, optimizer_tensors = optimizer_state(self.optimizer)
+        weights = trained_weights(cast(nn.Module, self.model))
+        facts = {
+            "step": self.state.global_step,
+            "epoch": self.state.epoch,
+            "saved_at": time.strftime("%Y-%m-%d %H:%M"),
+            "seconds": self.seconds,
+            "finished": finished,
+            "owes_evaluation": owes_evaluation,
+            "diverged_at_step": self.diverged_at_step,
+            "epochs_without_gain": self._early_stopping.early_stopping_patience_counter,
+            "tokens_per_pass": self._tokens_per_pass,
+            "scheduler": cast(Any, self.lr_scheduler).state_dict(),
+            "optimizer": optimizer,
+            "generators": generators,
+        }
+        tensors = {"weights": weights, "optimizer": optimizer_tensors, "rng": generator_tensors}
+        if self._best is not None:
+            tensors["best"] = self._best
+        trainer_state = json.dumps(asdict(self.state))
+        save_state(Path(cast(str, self.args.output_dir)), self.state.global_step, facts, trainer_state, tensors)
+        self._saved_at = time.monotonic()
+        interruption.stop_if_requested()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        assert self._saved is not None
+        facts = self._saved.facts
+        set_weights(cast(nn.Module, self.model), self._saved.tensors("weights") or {})
+        self._best = self._saved.tensors("best")
+        self._early_stopping.early_stopping_patience_counter = facts["epochs_without_gain"]
+        self._tokens_per_pass, self.diverged_at_step = facts["tokens_per_pass"], facts["diverged_at_step"]
+        self._seconds_before, self._began = facts["seconds"], time.monotonic()
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if self._saved is not None:
+            facts = self._saved.facts
+            set_optimizer_state(self.optimizer, facts["optimizer"], self._saved.tensors("optimizer") or {})
+            cast(Any, self.lr_scheduler).load_state_dict(facts["scheduler"])
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if self._saved is not None:
+            set_rng_state(self._saved.facts["generators"], self._saved.tensors("rng") or {})
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        """Return epoch and step to go on from; of an epoch that only lacks its evaluation, the end."""
+        epoch, step = super()._init_training_state(*args, **kwargs)
+        if self._owes_evaluation:
+            return (self.state.global_step - 1) // self._steps_per_epoch, self._steps_per_epoch
+        return epoch, step
 
     def training_step(
         self, model: nn.Module, inputs: Any, num_items_in_batch: torch.Tensor | int | None = None
@@ -298,39 +495,56 @@ class _PackedTrainer(Trainer):
             losses.clear()
 
         model.train()
-        self.tokens_per_pass = run_in_passes(examples, self.tokens_per_pass, run, _WAY_OUT, start_over)
+        self._tokens_per_pass = run_in_passes(examples, self._tokens_per_pass, run, _WAY_OUT, start_over)
         loss = torch.stack(losses).sum()
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         for name, value in (("loss", loss), ("gradient's norm", torch.nn.utils.get_total_norm(gradients))):
             if not torch.isfinite(value):
-                posts = ", ".join(example.post_id for example in examples)
-                raise MentallamError(
-                    f"{self._title}: the {name} of step {self.state.global_step + 1} is {value:g} (posts {posts}), so "
-                    f"the training has diverged: {_CALMER}"
-                )
+                posts, step = ", ".join(example.post_id for example in examples), self.state.global_step + 1
+                raise _DivergedError(f"the {name} of step {step} is {value:g} (posts {posts})", step)
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log the speed of an optimizer step with its loss, learning rate and gradient norm."""
+        """Log the figures of an optimizer step, with its speed, or of an evaluation; not the Trainer's at the end."""
         if "loss" in logs:
             logs["pairs_per_second"] = self._step_pairs / (time.perf_counter() - self._step_began)
-        super().log(logs, start_time)
+        if "train_runtime" not in logs:  # those figures are of this process's steps alone
+            super().log(logs, start_time)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Score the dev posts."""
-        examples = cast("Sequence[PostExample]", self.eval_dataset)
+        """Score the dev posts; save a state between two passes when it is due."""
+        if self._owes_evaluation:
+            self._load_rng_state(None)  # the Trainer only does it before a step
+            self._owes_evaluation = False
+        model, examples = cast(nn.Module, self.model), cast("Sequence[PostExample]", self.eval_dataset)
         labels = _labels(examples)
-        logits = score_pairs(cast(nn.Module, self.model), examples, self.tokens_per_pass)
+        with model.register_forward_pre_hook(
+            lambda *_: self._save_state(owes_evaluation=True) if self._due() else None
+        ):
+            logits = score_pairs(model, examples, self._tokens_per_pass)
         if not np.isfinite(logits).all():
-            raise MentallamError(
-                f"{self._title}: the dev scores after step {self.state.global_step} are not finite, so the training "
-                f"has diverged: {_CALMER}"
-            )
+            step = self.state.global_step
+            raise _DivergedError(f"the dev scores after step {step} are not finite", step)
         scores = dev_scores(labels, logits, self._class_weights)
         metrics = {f"eval_{name}": value for name, value in scores.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+
+class _SaveWhenDue(TrainerCallback):
+    """A callback that has a state saved after a step.
+
+    Args:
+        due: Returns whether to save one now.
+    """
+
+    def __init__(self, due: Callable[[], bool]) -> None:
+        self._due = due
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Ask for a state."""
+        control.should_save = self._due()
 
 
 def dev_scores(

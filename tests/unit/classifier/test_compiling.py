@@ -6,6 +6,7 @@ import shutil
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -183,7 +184,9 @@ def fold() -> dict[str, Any]:
 def fit_compiled(base: BaseModel, fold: dict[str, Any]) -> tuple[TrainedFold, pd.DataFrame]:
     overrides = "model.compile_on_cpu=true training.max_epochs=1"
     config = compose_config(PROJECT / "hydra_configs", "tiny", overrides)
-    trained, _, dev = fit_fold(config, base, **fold, frozen_states={}, origin=ORIGIN, log_metrics=lambda *_: None)
+    given = {**fold, "frozen_states": {}, "origin": ORIGIN, "log_metrics": lambda *_: None}
+    with TemporaryDirectory() as states:
+        trained, _, dev = fit_fold(config, base, **given, states_folder=Path(states))
     return trained, dev
 
 

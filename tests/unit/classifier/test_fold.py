@@ -1,6 +1,8 @@
 import logging
 import os
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -140,7 +142,10 @@ def fit(
 ) -> tuple[TrainedFold, pd.DataFrame, list[tuple[dict[str, float], int]]]:
     logged: list[tuple[dict[str, float], int]] = []
     config = replace(config, training=replace(config.training, max_epochs=1))
-    trained, outcome, dev = fit_fold(config, base, split, tables, {}, ORIGIN, lambda *logs: logged.append(logs))
+    with TemporaryDirectory() as states:
+        trained, outcome, dev = fit_fold(
+            config, base, split, tables, {}, ORIGIN, lambda *logs: logged.append(logs), Path(states)
+        )
     assert outcome.steps > 0
     return trained, dev, logged
 
@@ -233,6 +238,7 @@ def test_deterministic_algorithms_are_on_while_a_fold_runs_and_not_after(
     tiny_base: BaseModel,
     tables: CorpusTables,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
     wanted: bool,
 ) -> None:
     config = replace(tiny_config, training=replace(tiny_config.training, deterministic=wanted, max_epochs=1))
@@ -242,7 +248,7 @@ def test_deterministic_algorithms_are_on_while_a_fold_runs_and_not_after(
     def look(*_: Any) -> None:
         seen.append(torch.are_deterministic_algorithms_enabled())
 
-    trained, *_ = fit_fold(config, tiny_base, SPLIT, tables, {}, ORIGIN, look)
+    trained, *_ = fit_fold(config, tiny_base, SPLIT, tables, {}, ORIGIN, look, tmp_path)
     assert set(seen) == {wanted}
     assert not torch.are_deterministic_algorithms_enabled()
     with trained.model.register_forward_pre_hook(look):

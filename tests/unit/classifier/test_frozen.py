@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -107,7 +108,11 @@ def test_logits_and_gradients_are_those_of_the_whole_model(
 
 
 def test_a_training_comes_to_the_same_scores(
-    tiny_base: BaseModel, config: Config, frames: dict[str, pd.DataFrame], states: dict[str, torch.Tensor]
+    tiny_base: BaseModel,
+    config: Config,
+    frames: dict[str, pd.DataFrame],
+    states: dict[str, torch.Tensor],
+    tmp_path: Path,
 ) -> None:
     scores = []
     for kept in (False, True):
@@ -115,16 +120,21 @@ def test_a_training_comes_to_the_same_scores(
         plain = examples_of(prompter, frames)
         posts = with_states(plain, states, model) if kept else plain
         options = replace(config.training, max_epochs=2, tokens_per_pass=200)
-        train(model, posts[:8], posts[8:], options, 7, lambda *_: None)
+        train(model, posts[:8], posts[8:], options, 7, lambda *_: None, tmp_path / f"kept_{kept}")
         scores.append(score_pairs(model, plain, 1000))  # Both score with the whole model.
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
     assert not np.allclose(scores[0], scores[0].mean(), atol=1e-2)
 
 
 def test_the_layers_below_are_never_run_in_training(
-    classifier: tuple[PeftModel, Prompter], config: Config, ready: list[PostExample], runs_below: list[int]
+    classifier: tuple[PeftModel, Prompter],
+    config: Config,
+    ready: list[PostExample],
+    runs_below: list[int],
+    tmp_path: Path,
 ) -> None:
-    outcome = train(classifier[0], ready[:8], ready[8:], replace(config.training, max_epochs=1), 7, lambda *_: None)
+    options = replace(config.training, max_epochs=1)
+    outcome = train(classifier[0], ready[:8], ready[8:], options, 7, lambda *_: None, tmp_path)
     assert outcome.steps > 0
     assert runs_below == []
 

@@ -47,7 +47,7 @@ def test_a_4_bit_base_is_trained_with_an_8_bit_optimizer_saved_and_read_again(
     assert len(quantised) == 7 * 2
     before = {name: parameter.clone() for name, parameter in model.named_parameters() if parameter.requires_grad}
     examples = make_examples(prompter)
-    outcome = train(model, examples, examples, small.training, 0, lambda *_: None)
+    outcome = train(model, examples, examples, small.training, 0, lambda *_: None, tmp_path)
     assert outcome.steps > 0
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -81,13 +81,16 @@ def test_a_missing_extra_is_one_sentence(
     tiny_config: Config,
     small: Config,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     model, prompter = make_classifier(tiny_base, tiny_config)
     examples = make_examples(prompter)
     monkeypatch.setattr(model_module, "find_spec", lambda name: None)
     uses: dict[str, Callable[[], object]] = {
         "model.quantization=nf4": lambda: build_classifier(tiny_base, small),
-        "training.optimizer=adamw_8bit": lambda: train(model, examples, examples, small.training, 0, lambda *_: None),
+        "training.optimizer=adamw_8bit": lambda: train(
+            model, examples, examples, small.training, 0, lambda *_: None, tmp_path
+        ),
     }
     with pytest.raises(MentallamError, match=rf"{option} needs the library bitsandbytes: .*\[quantization\]"):
         uses[option]()

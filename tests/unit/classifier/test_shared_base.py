@@ -74,7 +74,8 @@ def test_a_cross_validation_loads_the_base_once_and_leaves_it_unchanged(
     for split in splits:
         origin = {"run_id": "", "cv_run_id": "", "fold": split["fold"], "seed": 1, "mask": False}
         origin |= {"data_hash": "", "corpus": "", "synthetic": True}
-        trained, *_ = fit_fold(config, tiny_base, split, tables, states, origin, lambda *_, **__: None)
+        own = tmp_path / f"states_{split['fold']}"
+        trained, *_ = fit_fold(config, tiny_base, split, tables, states, origin, lambda *_, **__: None, own)
         for name, parameter in trained.model.named_parameters():
             if "lora_B" in name:  # Zero after so few steps, they would make a merge change nothing.
                 torch.nn.init.normal_(parameter)

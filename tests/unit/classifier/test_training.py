@@ -76,8 +76,11 @@ def largest_difference(left: dict[str, torch.Tensor], right: dict[str, torch.Ten
 
 
 @pytest.fixture
-def run(tiny_base: BaseModel, tiny_config: Config) -> Callable[..., tuple[PeftModel, TrainingOutcome, Logged]]:
+def run(
+    tiny_base: BaseModel, tiny_config: Config, tmp_path: Path
+) -> Callable[..., tuple[PeftModel, TrainingOutcome, Logged]]:
     """Return a function that trains a classifier, always from the same start, and returns it with outcome and log."""
+    runs = count()
 
     def run(
         train_numbers: range = range(7),
@@ -86,6 +89,7 @@ def run(tiny_base: BaseModel, tiny_config: Config) -> Callable[..., tuple[PeftMo
         seed: int = 1,
         prepare: Callable[[PeftModel], object] = lambda model: None,
         logged: Logged | None = None,
+        states: Path | None = None,
         **changes: Any,
     ) -> tuple[PeftModel, TrainingOutcome, Logged]:
         model, prompter = make_classifier(tiny_base, tiny_config)
@@ -99,6 +103,7 @@ def run(tiny_base: BaseModel, tiny_config: Config) -> Callable[..., tuple[PeftMo
             settings(**changes),
             seed,
             lambda metrics, step: logged.append((metrics, step)),
+            states or tmp_path / f"states_{next(runs)}",
         )
         return model, outcome, logged
 
@@ -472,7 +477,7 @@ def test_beta2_counts_from_the_second_step_on(run: Any) -> None:
 
 
 def test_balanced_weights_move_what_cannot_be_learnt_to_one_half(
-    tiny_base: BaseModel, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+    tiny_base: BaseModel, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All posts are the same, and one in four pairs matches: there is nothing to learn but how many."""
     monkeypatch.setattr(training, "start_at_base_rate", lambda *_: None)
@@ -481,7 +486,7 @@ def test_balanced_weights_move_what_cannot_be_learnt_to_one_half(
         model, prompter = make_classifier(tiny_base, tiny_config)
         posts = [prompter.example(f"p{n}", "A day.", ["A.1"], [int(n % 4 == 0)]) for n in range(640)]
         options = settings(class_weight=name, effective_batch_pairs=32, max_epochs=1, tokens_per_pass=2000)
-        train(model, posts, posts[:8], options, 1, lambda *_: None)
+        train(model, posts, posts[:8], options, 1, lambda *_: None, tmp_path / name)
         means[name] = float(sigmoid(score_pairs(model, posts[:1], 10_000)).mean())
     assert means == {"none": pytest.approx(0.25, abs=0.1), "balanced": pytest.approx(0.5, abs=0.1)}
 
