@@ -17,8 +17,8 @@ from yaml import YAMLError
 
 from mentallam import project, run_checks
 from mentallam.configuration_files import environment_folders, interpolated_names
-from mentallam.errors import MentallamError
-from mentallam.result_files import ResultFiles, causes
+from mentallam.errors import MentallamError, causes
+from mentallam.result_files import ResultFiles
 from mentallam.runners import refuse_threads
 from mentallam.saved_inputs import SavedInputs, take_from_run
 from mentallam.tracking_hooks import connect
@@ -28,7 +28,7 @@ class ProjectHooks:
     """The hooks of this project, in the order in which Kedro calls them."""
 
     _interpolated: frozenset[str] = frozenset()  # runtime parameters that the configuration files read
-    _dataset, _saving = "", False  # the dataset that the run last loaded or saved, and which of the two
+    _read = ""  # the dataset that the run last loaded, until it saves one
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
@@ -83,12 +83,12 @@ class ProjectHooks:
     @hook_impl
     def before_dataset_loaded(self, dataset_name: str) -> None:
         """Remember which file an error is about."""
-        self._dataset, self._saving = dataset_name, False
+        self._read = dataset_name
 
     @hook_impl
-    def before_dataset_saved(self, dataset_name: str) -> None:
-        """Remember which file an error is about."""
-        self._dataset, self._saving = dataset_name, True
+    def before_dataset_saved(self) -> None:
+        """Forget it: datasets have their own sentence for a file that can't be written."""
+        self._read = ""
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
@@ -109,7 +109,7 @@ class ProjectHooks:
                 raise cause from None
         files = ResultFiles(catalog, pipelines, _env_option(run_params))
         for cause in chain:
-            if isinstance(cause, DatasetError) and (sentence := files.explain(cause, self._dataset, self._saving)):
+            if isinstance(cause, DatasetError) and (sentence := files.explain(cause, self._read)):
                 raise sentence from None
 
 
