@@ -10,7 +10,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 
@@ -42,16 +42,12 @@ def replacing_file(file: Path) -> Iterator[Path]:
     Raises:
         MentallamError: The disk refuses; the old file stays as it was.
     """
-    with writing(file):
-        unfinished = _beside(file)
-        try:
-            yield unfinished
-            _force_to_disk(unfinished)
-            unfinished.replace(file)
-            _force_to_disk(file.parent)
-        finally:
-            with suppress(OSError):
-                unfinished.unlink(missing_ok=True)
+    with _beside(file) as folder:
+        unfinished = folder / file.name
+        yield unfinished
+        _force_to_disk(unfinished)
+        unfinished.replace(file)
+        _force_to_disk(file.parent)
 
 
 @contextmanager
@@ -64,16 +60,17 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     Raises:
         MentallamError: The disk refuses; the old folder is still found.
     """
-    with writing(folder):
-        unfinished = _beside(folder)
-        try:
-            unfinished.mkdir()
-            yield unfinished
-            for path in (*unfinished.rglob("*"), unfinished):
-                _force_to_disk(path)
-            _exchange(unfinished, folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+    with _beside(folder) as unfinished:
+        yield unfinished
+        for path in (*unfinished.rglob("*"), unfinished):
+            _force_to_disk(path)
+        aside = _aside(folder)
+        if folder.exists():
+            shutil.rmtree(aside, ignore_errors=True)  # left by a process that was killed after the replacement
+            folder.replace(aside)
+        unfinished.replace(folder)
+        _force_to_disk(folder.parent)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def find_folder(folder: Path) -> Path:
@@ -120,25 +117,19 @@ def _system_error(error: BaseException) -> int | None:
     return number if number in _OF_THE_DISK else None
 
 
-def _beside(place: Path) -> Path:
-    """Return a new path in the same folder, after removing what killed writers left at such paths."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    for left in place.parent.glob(f".unfinished-????????-{escape(place.name)}"):
-        if left.is_dir():
+@contextmanager
+def _beside(place: Path) -> Iterator[Path]:
+    """Yield a new folder beside a place, for what will be there and for the temporary files of who writes it."""
+    with writing(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        for left in place.parent.glob(f".unfinished-????????-{escape(place.name)}"):
             shutil.rmtree(left)
-        else:
-            left.unlink()
-    return place.with_name(f".unfinished-{uuid.uuid4().hex[:8]}-{place.name}")  # the ending says how it is compressed
-
-
-def _exchange(finished: Path, folder: Path) -> None:
-    aside = _aside(folder)
-    if folder.exists():
-        shutil.rmtree(aside, ignore_errors=True)  # left by a process that was killed after the replacement
-        folder.replace(aside)
-    finished.replace(folder)
-    _force_to_disk(folder.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+        unfinished = place.with_name(f".unfinished-{uuid.uuid4().hex[:8]}-{place.name}")
+        unfinished.mkdir()
+        try:
+            yield unfinished
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _aside(folder: Path) -> Path:
