@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mentallam.errors import MentallamError
+from mentallam.files import writing
 
 _FOLDER = ".locks"
 
@@ -59,22 +60,17 @@ class DataLock:
     def _lock(self, name: str) -> FileLock:
         path = self._data / _FOLDER / f"{name}.lock"
         lock = FileLock(path)
+        owner = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-            owner = {
-                "pid": os.getpid(),
-                "host": platform.node(),
-                "since": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-            }
-            path.write_text(json.dumps(owner), encoding="utf-8")
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock.acquire(timeout=0)
+                path.write_text(json.dumps(owner), encoding="utf-8")
         except Timeout:
             raise MentallamError(
                 f"another run works in {self._data}{_owner(path)}: wait for it, or use another folder with "
                 f"`--params data_dir=...`"
             ) from None
-        except OSError as error:
-            raise MentallamError(f"{path} can't be written ({error.strerror}); check space and rights") from None
         self._held.append(lock)
         return lock
 

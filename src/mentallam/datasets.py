@@ -1,22 +1,84 @@
-"""The dataset types of this project; only loading or saving a checkpoint imports torch."""
+"""The dataset types of this project; only loading or saving a checkpoint imports torch.
+
+Every type that writes replaces its file or folder as a whole; see `files`.
+"""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import shutil
+from contextlib import nullcontext
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import kedro_datasets.json
+import kedro_datasets.pandas
+import kedro_datasets.plotly
+import kedro_datasets.text
+import kedro_datasets.yaml
+import kedro_datasets_experimental.safetensors
 from kedro.io import AbstractDataset
-from kedro_datasets.yaml import YAMLDataset
 
 from mentallam.config import Config, from_dict, to_dict
 from mentallam.corpus.readers import Corpus, read_corpus
-from mentallam.folders import find_folder, replace_folder
+from mentallam.files import find_folder, replacing_file, replacing_folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mentallam.classifier.checkpoint import TrainedFold
+
+
+class AtomicFile:
+    """Mixin, named before one of Kedro's types for a single file, which is then written whole or not at all."""
+
+    _protocol: str
+    _unfinished: PurePosixPath
+
+    def save(self, data: Any) -> None:
+        """Save the data as Kedro's type does, but beside the file's place, and then replace the file."""
+        path = super()._get_save_path()  # type: ignore[misc]
+        # An object store never shows an unfinished object.
+        local = self._protocol == "file"
+        with replacing_file(Path(path)) if local else nullcontext(path) as unfinished:
+            self._unfinished = PurePosixPath(unfinished.as_posix())
+            # Without Kedro's wrapper, which logs and counts versions: the subclass has its own.
+            super().save.__wrapped__(self, data)  # type: ignore[misc]
+
+    def _get_save_path(self) -> PurePosixPath:
+        return self._unfinished
+
+
+class JSONDataset(AtomicFile, kedro_datasets.json.JSONDataset):
+    """A JSON file."""
+
+
+class TextDataset(AtomicFile, kedro_datasets.text.TextDataset):
+    """A text file."""
+
+
+class YAMLDataset(AtomicFile, kedro_datasets.yaml.YAMLDataset):
+    """A YAML file."""
+
+
+class ParquetDataset(AtomicFile, kedro_datasets.pandas.ParquetDataset):
+    """A table as a Parquet file."""
+
+
+class CSVDataset(AtomicFile, kedro_datasets.pandas.CSVDataset):
+    """A table as a CSV file."""
+
+
+class PandasJSONDataset(AtomicFile, kedro_datasets.pandas.JSONDataset):
+    """A table as a JSON file."""
+
+
+class PlotlyJSONDataset(AtomicFile, kedro_datasets.plotly.JSONDataset):
+    """A plotly figure as a JSON file."""
+
+
+class SafetensorsDataset(AtomicFile, kedro_datasets_experimental.safetensors.SafetensorsDataset):
+    """Tensors by name as a safetensors file."""
 
 
 class CorpusDataset(AbstractDataset[None, Corpus]):
@@ -90,7 +152,7 @@ class ConfigDataset(AbstractDataset[Config, Config]):
         return {"filepath": self._filepath}
 
 
-class CheckpointDataset(AbstractDataset[Path, "TrainedFold"]):
+class CheckpointDataset(AbstractDataset["TrainedFold | Path", "TrainedFold"]):
     """A trained fold as a folder; see `classifier.checkpoint`.
 
     Args:
@@ -109,18 +171,23 @@ class CheckpointDataset(AbstractDataset[Path, "TrainedFold"]):
 
         return load_checkpoint(self._folder, self._base_models)
 
-    def save(self, data: Path) -> None:
-        """Copy the folder of a checkpoint, the whole of it or nothing."""
-        import shutil
+    def save(self, data: TrainedFold | Path) -> None:
+        """Write the whole checkpoint or nothing.
 
-        unfinished = self._folder.with_name(f".{self._folder.name}.new")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(data, unfinished)
-        replace_folder(unfinished, self._folder)
+        Args:
+            data: The trained fold, or the folder of a finished checkpoint, which is copied unless it is this one.
+        """
+        if not isinstance(data, Path):
+            from mentallam.classifier.checkpoint import save_checkpoint
+
+            save_checkpoint(data, self._folder)
+        elif data.resolve() != self._folder.resolve():
+            with replacing_folder(self._folder) as unfinished:
+                shutil.copytree(data, unfinished, dirs_exist_ok=True)
 
     def facts(self) -> dict[str, Any]:
         """Return the content of the checkpoint's mentallam.json."""
-        facts: dict[str, Any] = json.loads((self._folder / "mentallam.json").read_text(encoding="utf-8"))
+        facts: dict[str, Any] = json.loads((find_folder(self._folder) / "mentallam.json").read_text(encoding="utf-8"))
         return facts
 
     def _exists(self) -> bool:

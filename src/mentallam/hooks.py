@@ -33,7 +33,7 @@ class ProjectHooks:
 
     _interpolated: frozenset[str] = frozenset()  # runtime parameters that the configuration files read
     _lock = DataLock(Path())  # the locks of the session
-    _dataset, _saving = "", False  # the dataset that the run last loaded or saved, and which of the two
+    _read = ""  # the dataset that the run last loaded, until it saves one
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
@@ -116,12 +116,12 @@ class ProjectHooks:
     @hook_impl
     def before_dataset_loaded(self, dataset_name: str) -> None:
         """Remember which file an error is about."""
-        self._dataset, self._saving = dataset_name, False
+        self._read = dataset_name
 
     @hook_impl
-    def before_dataset_saved(self, dataset_name: str) -> None:
-        """Remember which file an error is about."""
-        self._dataset, self._saving = dataset_name, True
+    def before_dataset_saved(self) -> None:
+        """Forget it: datasets have their own sentence for a file that can't be written."""
+        self._read = ""
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
@@ -142,7 +142,7 @@ class ProjectHooks:
                 raise cause from None
         files = ResultFiles(catalog, pipelines, _env_option(run_params))
         for cause in chain:
-            if isinstance(cause, DatasetError) and (sentence := files.explain(cause, self._dataset, self._saving)):
+            if isinstance(cause, DatasetError) and (sentence := files.explain(cause, self._read)):
                 raise sentence from None
 
     def _leave(self) -> None:

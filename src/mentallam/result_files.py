@@ -1,4 +1,4 @@
-"""One sentence about a result that can't be read or written, with the file and the way out."""
+"""One sentence about a result that can't be read, with the file and the way out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from typing import Any
 
 from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
-from safetensors import SafetensorError
 
 from mentallam.errors import MentallamError, causes
 
@@ -41,17 +40,16 @@ class ResultFiles:
             for cause in causes(error):
                 if isinstance(cause, MentallamError):
                     raise cause from None
-            if sentence := self.explain(error, name, saving=False):
+            if sentence := self.explain(error, name):
                 raise sentence from None
             raise
 
-    def explain(self, error: DatasetError, name: str, saving: bool) -> MentallamError | None:
-        """Return the sentence for a result that can't be read or written; None if the error has another cause.
+    def explain(self, error: DatasetError, name: str) -> MentallamError | None:
+        """Return the sentence for a result that can't be read; None if the error has another cause.
 
         Args:
             error: What Kedro raised.
             name: The dataset.
-            saving: Whether it was being written.
         """
         makers = (known for known, pipeline in self.pipelines.items() if name in pipeline.all_outputs())
         maker = next((known for known in makers if known != "__default__"), None)
@@ -59,11 +57,7 @@ class ResultFiles:
         *_, root = causes(error)
         if path is None or isinstance(root, ImportError | MemoryError):
             return None
-        if saving and not isinstance(root, OSError | SafetensorError):
-            return None
         reason = str(root).partition("\n")[0]
-        if saving:
-            return MentallamError(f"{path} can't be written ({reason}): check space and rights, then run this again")
         return MentallamError(
             f"{path} can't be read ({reason}): remove it and rebuild it with `kedro run --pipeline {maker}{self.env}`"
         )

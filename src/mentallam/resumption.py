@@ -6,7 +6,6 @@ itself: equal, and the work goes on; any difference starts it anew, and is named
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mentallam.config import Config, deciding
-from mentallam.errors import MentallamError
+from mentallam.files import replacing_file, writing
 from mentallam.provenance import DECIDING_PACKAGES, code_version, package_versions
 
 _RECORD = "record.json"
@@ -88,17 +87,11 @@ def begin(folder: Path, fingerprint: Mapping[str, Any], fresh: bool = False) -> 
         change = f"{folder / _RECORD} can't be read ({type(error).__name__})"
     attempt = Attempt(uuid.uuid4().hex, time.time(), goes_on=False, change=change)
     record = {"token": attempt.token, "begun": attempt.begun, "fingerprint": fingerprint}
-    try:
+    with writing(folder):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        unfinished = folder / f".{_RECORD}"
-        with unfinished.open("w", encoding="utf-8") as file:
-            json.dump(record, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(folder / _RECORD)
-    except OSError as error:
-        raise MentallamError(f"{folder} can't be written ({error.strerror}); check space and rights") from None
+    with replacing_file(folder / _RECORD) as unfinished:
+        unfinished.write_text(json.dumps(record, indent=2), encoding="utf-8")
     return attempt
 
 

@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mentallam import run_status
 from mentallam.config import Config, from_dict, to_dict
 from mentallam.errors import MentallamError
+from mentallam.files import writing
 from mentallam.interruption import RunStoppedError
 from mentallam.run_status import COMPLETE_TAG, PARENT_RUN_TAG
 from mentallam.tracking_store import local_path
@@ -124,26 +125,33 @@ class Run:
 
     def log_dict(self, content: Mapping[str, Any], path: str) -> None:
         """Save a dict as a .json or .yaml artifact."""
-        self._client.log_dict(self.run_id, dict(content), path)
+        with self._writing(path):
+            self._client.log_dict(self.run_id, dict(content), path)
 
     def log_text(self, content: str, path: str) -> None:
         """Save a text artifact."""
-        self._client.log_text(self.run_id, content, path)
+        with self._writing(path):
+            self._client.log_text(self.run_id, content, path)
 
     def log_figure(self, figure: "Figure", path: str) -> None:
         """Save a plotly figure as an HTML artifact, which fetches plotly.js when it is opened."""
-        self._client.log_figure(self.run_id, figure, path)
+        with self._writing(path):
+            self._client.log_figure(self.run_id, figure, path)
 
     def log_table(self, table: pd.DataFrame, path: str) -> None:
         """Save a table as a .parquet artifact."""
-        with tempfile.TemporaryDirectory() as folder:
+        with self._writing(path), tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / Path(path).name
             table.to_parquet(file)
             self._client.log_artifact(self.run_id, str(file), str(Path(path).parent))
 
     def log_folder(self, folder: Path, path: str) -> None:
         """Copy a folder to the artifacts."""
-        self._client.log_artifacts(self.run_id, str(folder), path)
+        with self._writing(path):
+            self._client.log_artifacts(self.run_id, str(folder), path)
+
+    def _writing(self, path: str) -> AbstractContextManager[None]:
+        return writing(f"the artifact {path} of run {self.run_id}")
 
     def artifact_address(self, path: str) -> str:
         """Return where an artifact lies: a path (relative if below the working directory), or a URI."""

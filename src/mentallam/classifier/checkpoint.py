@@ -5,8 +5,6 @@ everything else that is needed to use it. The base model is not in it, only its 
 """
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +26,7 @@ from mentallam.device import compute_device
 from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
-from mentallam.folders import find_folder, replace_folder
+from mentallam.files import find_folder, replacing_folder
 
 _CARD = """---
 library_name: peft
@@ -77,12 +75,7 @@ def save_checkpoint(trained: TrainedFold, folder: Path) -> None:
     Raises:
         MentallamError: The folder can't be written.
     """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise MentallamError(f"{folder} can't be written ({error.strerror}); check space and rights") from None
-    try:
+    with replacing_folder(folder) as unfinished:
         # The folder in which the base lies on this machine means nothing on another.
         trained.model.peft_config["default"].base_model_name_or_path = trained.config.model.path or trained.base.name
         # Otherwise PEFT asks the hub whether the vocabulary grew; here it never does.
@@ -90,12 +83,6 @@ def save_checkpoint(trained: TrainedFold, folder: Path) -> None:
         trained.prompter.tokenizer.save_pretrained(unfinished)
         (unfinished / "mentallam.json").write_text(json.dumps(_facts(trained), indent=2) + "\n", encoding="utf-8")
         (unfinished / "README.md").write_text(_card(trained), encoding="utf-8")
-        unfinished.chmod(0o755)
-        replace_folder(unfinished, folder)
-    except (OSError, SafetensorError) as error:
-        raise MentallamError(f"{folder} can't be written ({error}); check space and rights") from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool = False) -> TrainedFold:

@@ -5,14 +5,13 @@ import importlib.metadata
 import json
 import logging
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedConfig
 
@@ -20,6 +19,7 @@ from mentallam.classifier.families import make_architecture, read_architecture
 from mentallam.classifier.loading import load_whole, quiet_loading
 from mentallam.config import ModelConfig
 from mentallam.errors import MentallamError
+from mentallam.files import replacing_folder, writing
 
 logger = logging.getLogger(__name__)
 
@@ -279,21 +279,16 @@ def _read(folder: Path, model: ModelConfig, gguf_file: str | None = None) -> Pre
 
 
 def _once(cache: Path, name: str, fingerprint: str, make: Callable[[Path], None]) -> Path:
-    """Return the folder that `make` fills: whole or not at all, even if two processes make it at once."""
+    """Return the folder that `make` fills: whole or not at all, and once even if two processes want it."""
     folder = cached_folder(cache, name, fingerprint)
-    if folder.is_dir():
+    if folder.is_dir():  # without the lock, since this folder may be read-only
         return folder
-    cache.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".making-", dir=cache))
-    try:
-        make(unfinished)
-        unfinished.chmod(0o755)
-        unfinished.replace(folder)
-    except (OSError, SafetensorError) as error:
-        if not folder.is_dir():  # another process may have put it there meanwhile
-            raise MentallamError(f"{folder} can't be written ({error}); check space and rights") from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with writing(folder):
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / f".{folder.name}.lock"):
+            if not folder.is_dir():  # another process may have put it there meanwhile
+                with replacing_folder(folder) as unfinished:
+                    make(unfinished)
     return folder
 
 

@@ -11,9 +11,9 @@
 
 What is promised:
 
-- A state is complete or ignored. Its files are written to a hidden folder beside it and each is forced to the disk,
-  the manifest last; only then does the folder get its name. A state whose manifest is missing, or that has a file with
-  another sha256, is ignored with one log line, and the newest one that is complete is taken.
+- A state is complete or ignored. Its files are written to a hidden folder beside it and forced to the disk, the
+  manifest last; only then does the folder get its name (`files.replacing_folder`). A state whose manifest is missing,
+  or that has a file with another sha256, is ignored with one log line, and the newest one that is complete is taken.
 - An older state is removed only when a newer one is complete, so a full disk or a kill at any moment costs at most the
   steps since the last state.
 - No file is a pickle: reading a state runs no code from it. No file holds a post's text.
@@ -22,11 +22,9 @@ What is promised:
 import hashlib
 import json
 import logging
-import os
 import random
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,15 +36,14 @@ import torch
 from torch import Tensor, nn
 
 from mentallam.device import on_gpu
-from mentallam.errors import MentallamError
-from mentallam.folders import replace_folder
+from mentallam.files import replacing_folder, writing
 
 logger = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
 _REQUIRED = {"weights.safetensors", "optimizer.safetensors", "rng.safetensors", "trainer_state.json", "state.json"}
 _NAME = re.compile(r"\.?step_(\d+)(\.replaced)?")  # the hidden name is that of a state which is being replaced
-_UNFINISHED = re.compile(r"\.step_\d+-\w+")
+_UNFINISHED = re.compile(r"\.unfinished-\w+-step_\d+")
 
 
 @dataclass(frozen=True)
@@ -87,22 +84,12 @@ def save_state(
         MentallamError: The folder can't be written; the earlier state is still there.
     """
     folder = states_folder / f"step_{step:08d}"
-    try:
-        make_states_folder(states_folder)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=states_folder))
-        try:
-            hashes = {}
-            for file, content in _contents(facts, trainer_state, tensors):
-                _write(unfinished / file, content)
-                hashes[file] = hashlib.sha256(content).hexdigest()
-            _write(unfinished / _MANIFEST, json.dumps({"sha256": hashes}, indent=2).encode())
-            _sync_names(unfinished)
-            replace_folder(unfinished, folder)
-            _sync_names(states_folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from None
+    with replacing_folder(folder) as unfinished:
+        hashes = {}
+        for file, content in _contents(facts, trainer_state, tensors):
+            (unfinished / file).write_bytes(content)
+            hashes[file] = hashlib.sha256(content).hexdigest()
+        (unfinished / _MANIFEST).write_text(json.dumps({"sha256": hashes}, indent=2), encoding="utf-8")
     for path in states_folder.iterdir():
         if path != folder and (_NAME.fullmatch(path.name) or _UNFINISHED.fullmatch(path.name)):
             shutil.rmtree(path, ignore_errors=True)
@@ -136,10 +123,8 @@ def make_states_folder(states_folder: Path) -> None:
     Raises:
         MentallamError: It can't be created.
     """
-    try:
+    with writing(states_folder):
         states_folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(states_folder, error) from None
 
 
 def trained_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -206,13 +191,6 @@ def _contents(
     yield "state.json", json.dumps(facts).encode()
 
 
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
-
-
 def _by_path(tree: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         if isinstance(value, Mapping):  # bitsandbytes keeps a parameter's tensors one level deeper
@@ -237,20 +215,3 @@ def _problem(folder: Path) -> str | None:
     except (ValueError, LookupError, TypeError, AttributeError):
         return f"{_MANIFEST} is not as it was written"
     return None
-
-
-def _sync_names(folder: Path) -> None:
-    """Force the names in a folder to the disk; Windows can't open a folder and does it by itself."""
-    if os.name == "posix":
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
-
-
-def _unwritable(folder: Path, error: OSError) -> MentallamError:
-    return MentallamError(
-        f"the training state {folder} can't be written ({error.strerror or error}); check space and rights, then run "
-        f"this again"
-    )

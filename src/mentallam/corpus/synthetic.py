@@ -13,16 +13,17 @@ import argparse
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from mentallam.corpus.readers import ANNOTATION_COLUMNS, POST_COLUMNS, REDSM5_ANNOTATIONS, REDSM5_POSTS
 from mentallam.corpus.synthetic_corpus import SAMPLE, TWIN, CorpusSpec, SyntheticCorpus, generate_times
 from mentallam.corpus.synthetic_truth import TRUTH_COLUMNS, ceiling
 from mentallam.errors import MentallamError
+from mentallam.files import replacing_file
 
 TRUTH, CEILING = "twin_truth.csv", "twin_ceiling.json"
 
@@ -65,8 +66,10 @@ def write(corpora: Iterable[SyntheticCorpus], folder: Path, spec: CorpusSpec, co
 
     Returns:
         The counts of what was written.
+
+    Raises:
+        MentallamError: A file can't be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     headers = {f"{REDSM5_POSTS}.csv": POST_COLUMNS, f"{REDSM5_ANNOTATIONS}.csv": ANNOTATION_COLUMNS}
     if spec.noise:
         headers[TRUTH] = TRUTH_COLUMNS
@@ -74,7 +77,7 @@ def write(corpora: Iterable[SyntheticCorpus], folder: Path, spec: CorpusSpec, co
     with ExitStack() as stack:
         writers = []
         for name, columns in headers.items():
-            file = stack.enter_context((folder / name).open("w", encoding="utf-8", newline=""))
+            file = stack.enter_context(_replacing_text(folder / name))
             writers.append(csv.writer(file, lineterminator="\n"))
             writers[-1].writerow(columns)
         for corpus in corpora:
@@ -86,10 +89,18 @@ def write(corpora: Iterable[SyntheticCorpus], folder: Path, spec: CorpusSpec, co
     if spec.noise:
         reached = ceiling(counts.pairs)
         content = json.dumps({"noise": spec.noise, **reached}, indent=2) + "\n"
-        (folder / CEILING).write_text(content, encoding="utf-8", newline="\n")
+        with _replacing_text(folder / CEILING) as file:
+            file.write(content)
         readme += _about_noise(reached)
-    (folder / "README.md").write_text(readme, encoding="utf-8", newline="\n")
+    with _replacing_text(folder / "README.md") as file:
+        file.write(readme)
     return counts
+
+
+@contextmanager
+def _replacing_text(path: Path) -> Iterator[TextIO]:
+    with replacing_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+        yield file
 
 
 def _readme(counts: CorpusCounts, spec: CorpusSpec, command: str) -> str:

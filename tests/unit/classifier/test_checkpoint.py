@@ -222,7 +222,7 @@ def test_other_base_weights_are_refused(
     ("where", "error"),
     [
         ((Path, "write_text"), OSError(28, "No space left on device")),
-        ((PeftModel, "save_pretrained"), SafetensorError("I/O error: No space left on device")),
+        ((PeftModel, "save_pretrained"), SafetensorError("I/O error: No space left on device (os error 28)")),
     ],
 )
 def test_a_failing_save_leaves_the_previous_checkpoint_whole(
@@ -258,7 +258,7 @@ def test_a_new_checkpoint_replaces_the_old_one_whole(trained: TrainedFold, folde
 def test_a_kill_while_the_new_checkpoint_takes_the_old_ones_place_loses_neither(
     trained: TrainedFold, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`test_folders` tries every step; this one leaves no folder of the checkpoint's name."""
+    """`test_files` tries every step; this one leaves no folder of the checkpoint's name."""
     original = Path.replace
 
     def killed(self: Path, target: Path) -> Path:
@@ -281,7 +281,7 @@ def test_a_kill_while_the_new_checkpoint_takes_the_old_ones_place_loses_neither(
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(trained: TrainedFold, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(MentallamError, match="fold_1 can't be written .*; check space and rights"):
+    with pytest.raises(MentallamError, match="fold_1 can't be written .*: check space and rights"):
         save_checkpoint(trained, tmp_path / "file" / "fold_1")
 
 
