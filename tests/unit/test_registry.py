@@ -28,7 +28,7 @@ def candidate(experiment: str) -> Callable[..., Candidate]:
     """Return a function that opens a new cross-validation."""
 
     def new(f1: float, data_hash: str = HASH) -> Candidate:
-        run_id = open_cv_run("a study", experiment)["run_id"]
+        run_id = open_cv_run("a study", experiment, uuid.uuid4().hex)["run_id"]
         return Candidate(run_id, data_hash, True, f1, 0.9)
 
     return new

@@ -53,6 +53,7 @@ def hooks(experiment: str, monkeypatch: pytest.MonkeyPatch) -> TrackingHooks:
     hooks._context = SimpleNamespace()  # type: ignore[assignment]
     hooks._already_active_mlflow = False
     hooks.mlflow_config = KedroMlflowConfig()
+    hooks.mlflow_config.tracking.params.dict_params.flatten = True  # as in mlflow.yml
     hooks.mlflow_config.tracking.experiment._experiment = MlflowClient().get_experiment_by_name(experiment)
     return hooks
 
