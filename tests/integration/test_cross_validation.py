@@ -195,17 +195,19 @@ def test_a_fold_in_another_process_finds_its_cross_validation(trained: Workspace
     runs = {run.info.run_id: run for run in empty.client().search_runs([cv_run["experiment_id"]])}
     assert runs.keys() == {cv_run["run_id"], here["run_id"]}  # no other run was opened
     assert runs[here["run_id"]].data.tags["mlflow.parentRunId"] == cv_run["run_id"]
-    assert runs[cv_run["run_id"]].info.status == "RUNNING"
+    assert runs[here["run_id"]].info.status == "FINISHED"
+    assert runs[cv_run["run_id"]].info.status == "SCHEDULED"  # it waits for the other folds
 
 
-def test_a_finished_cross_validation_is_not_written_to_again(trained: Workspace, summary: dict) -> None:
+def test_a_finished_cross_validation_is_kept(trained: Workspace, summary: dict) -> None:
+    results = {path: path.read_bytes() for path in (trained.data / "07_model_output" / "folds").iterdir()}
     before = trained.client().get_run(summary["cv_run_id"]).to_dictionary()
     done = trained.kedro("--pipelines", "cv_training", "--namespaces", "fold_2", MLFLOW_RUN_ID=summary["cv_run_id"])
-    assert done.returncode == 1
-    assert "belongs to a finished cross-validation" in done.stderr.strip().splitlines()[-1]
-    with pytest.raises(MentallamError, match="belongs to a finished cross-validation"):
-        trained.run("cv_training", selected={"from_nodes": ["close_cv_run"]})
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "fold 2 is finished: its results are kept" in done.stdout + done.stderr
+    trained.run("cv_training", selected={"from_nodes": ["close_cv_run"]})
     assert trained.client().get_run(summary["cv_run_id"]).to_dictionary() == before
+    assert {path: path.read_bytes() for path in (trained.data / "07_model_output" / "folds").iterdir()} == results
 
 
 def test_another_runner_gives_the_same_predictions(trained: Workspace, empty: Workspace) -> None:

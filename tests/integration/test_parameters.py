@@ -190,7 +190,7 @@ def copy(trained: Workspace, tmp_path: Path) -> Workspace:
         (FOLD_2, "overrides=adapter.r=4", "adapter.r has changed from 8 to 4 since training_config was saved"),
         (FOLD_2, "profile=smollm2", "since training_config was saved"),
         (
-            ("--pipelines", "cv_training", "--from-nodes", "fold_2.train"),
+            ("--pipelines", "cv_training", "--from-nodes", "fold_2.train_and_score"),
             "overrides=adapter.r=4",
             "adapter.r has changed from 8 to 4",
         ),
@@ -213,11 +213,9 @@ def test_saved_results_are_not_taken_for_what_was_asked(
 
 
 def test_the_same_parameters_again_are_no_change(copy: Workspace, kedro_run: Callable[..., str]) -> None:
-    cv_run = json.loads((copy.data / "06_models" / "cv_run.json").read_text())
-    copy.client().update_run(cv_run["run_id"], status="RUNNING")  # a finished run is never written to
     params = "overrides=adapter.r=8,folds.seed=42,profile=tiny"
-    evaluate = ("--pipelines", "cv_training", "--nodes", "fold_2.evaluate")
-    assert kedro_run(copy, *evaluate, params=params) == ""
+    fold = ("--pipelines", "cv_training", "--nodes", "fold_2.train_and_score")
+    assert kedro_run(copy, *fold, params=params) == ""
     assert kedro_run(copy, "--pipelines", "cv_training", "--only-missing-outputs", params=params) == ""
 
 
@@ -226,7 +224,6 @@ def test_rebuilt_folds_do_not_fit_what_was_trained_before(copy: Workspace, kedro
     words = "has changed since fold"
     for arguments in (
         ("--pipelines", "reporting"),
-        ("--pipelines", "cv_training", "--nodes", "fold_2.evaluate"),
         ("--pipelines", "cv_training", "--from-nodes", "close_cv_run"),
         ("--pipelines", "cv_training", "--only-missing-outputs"),
     ):
