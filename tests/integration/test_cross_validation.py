@@ -11,7 +11,6 @@ import plotly.io
 import pytest
 from safetensors import safe_open
 
-from mentallam.errors import MentallamError
 from mentallam.seeds import training_seed
 from tests.integration.workspace import Workspace
 from tests.samples import SAMPLE

@@ -1,6 +1,5 @@
 """A given parameter takes effect or is refused, however the run starts; nothing is trained here."""
 
-import json
 import os
 import shutil
 import subprocess

@@ -1,4 +1,5 @@
 import shutil
+import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
