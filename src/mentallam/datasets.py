@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from kedro_datasets.yaml import YAMLDataset
 from mentallam.config import Config, from_dict, to_dict
 from mentallam.corpus.readers import Corpus, read_corpus
 from mentallam.folders import find_folder
+from mentallam.limits import read_json, read_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +77,7 @@ class ConfigDataset(AbstractDataset[Config, Config]):
         Raises:
             MentallamError: It does not fit this version's schema.
         """
-        return from_dict(self._file.load())
+        return from_dict(read_yaml(Path(self._filepath)))
 
     def save(self, data: Config) -> None:
         """Write the configuration as plain values."""
@@ -117,7 +117,7 @@ class CheckpointDataset(AbstractDataset["TrainedFold", "TrainedFold"]):
 
     def facts(self) -> dict[str, Any]:
         """Return the content of the checkpoint's mentallam.json."""
-        facts: dict[str, Any] = json.loads((self._folder / "mentallam.json").read_text(encoding="utf-8"))
+        facts: dict[str, Any] = read_json(self._folder / "mentallam.json")
         return facts
 
     def _exists(self) -> bool:
