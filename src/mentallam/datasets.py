@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
+from kedro_datasets.pandas import CSVDataset
 from kedro_datasets.yaml import YAMLDataset
 
 from mentallam.config import Config, from_dict, to_dict
 from mentallam.corpus.readers import Corpus, read_corpus
 from mentallam.folders import find_folder
 from mentallam.limits import read_json, read_yaml
+from mentallam.spreadsheets import marked, unmarked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,6 +127,19 @@ class CheckpointDataset(AbstractDataset["TrainedFold", "TrainedFold"]):
 
     def _describe(self) -> dict[str, Any]:
         return {"folder": str(self._folder), "base_models": str(self._base_models)}
+
+
+class SpreadsheetDataset(CSVDataset):
+    """A CSV that people open in a spreadsheet, where no id may become a formula; see `spreadsheets`."""
+
+    def load(self) -> pd.DataFrame:
+        """Read the table as it was saved."""
+        table: pd.DataFrame = super().load()
+        return unmarked(table)
+
+    def save(self, data: pd.DataFrame) -> None:
+        """Write the table with its ids marked as text."""
+        super().save(marked(data))
 
 
 class ReportInputDataset(AbstractDataset[None, "pd.DataFrame | Config | dict[str, Any]"]):

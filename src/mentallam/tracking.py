@@ -25,6 +25,8 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from mentallam.config import Config, from_dict, to_dict
 from mentallam.errors import MentallamError
+from mentallam.limits import read_json
+from mentallam.names import check_name
 from mentallam.tracking_store import local_path
 
 if TYPE_CHECKING:
@@ -306,7 +308,7 @@ def load_report_input(run_id: str, path: str) -> Any:
         file = Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder))
         if file.suffix == ".parquet":
             return pd.read_parquet(file)
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         return from_dict(content) if file.stem == "training_config" else content
 
 
@@ -316,6 +318,7 @@ def existing_run(option: str, run_id: str) -> MlflowRun:
     Raises:
         MentallamError: There is none; the message names the option that named the run.
     """
+    check_name(run_id, option)  # it may name a folder
     try:
         return MlflowClient().get_run(run_id)
     except MlflowException:

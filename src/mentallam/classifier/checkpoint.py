@@ -187,7 +187,7 @@ def _incomplete(folder: Path, error: Exception) -> MentallamError:
 
 
 def _way_out(folder: Path) -> str:
-    """Return what to do about a damaged checkpoint; a folder of results or of a served model is named after its fold."""
+    """Return what to do about a damaged checkpoint; most folders are named after their fold."""
     fold = folder.name.strip(".").removesuffix(".replaced")
     again = f"train {fold.replace('_', ' ')} again" if re.fullmatch(r"fold_\d+", fold) else "train its fold again"
     return f"get an undamaged copy, or remove the folder and {again} (`kedro run --pipeline cv_training`)"
