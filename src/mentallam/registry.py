@@ -146,8 +146,8 @@ def champion_checkpoints(name: str) -> list[Path]:
         paths = [str(checkpoint["path"]) for _, checkpoint in sorted(listed.items())]
     except (MlflowException, OSError, YAMLError, KeyError, TypeError, AttributeError):
         raise MentallamError(
-            f"the files of {name} version {champion.version}, the champion, are gone or damaged: register another with `kedro run "
-            f"--pipeline reporting --params registry.reason=...`, or name a run"
+            f"the files of {name} version {champion.version}, the champion, are gone or damaged: register another with "
+            f"`kedro run --pipeline reporting --params registry.reason=...`, or name a run"
         ) from None
     return [folder / check_path_within(path, "the path of a checkpoint in MLmodel") for path in paths]
 

@@ -318,7 +318,7 @@ def existing_run(option: str, run_id: str) -> MlflowRun:
     Raises:
         MentallamError: There is none; the message names the option that named the run.
     """
-    check_name(run_id, option)  # it may name a folder
+    check_name(str(run_id), option)  # it may name a folder
     try:
         return MlflowClient().get_run(run_id)
     except MlflowException:

@@ -117,7 +117,9 @@ def read_parquet(path: Path, layout: Layout) -> Rows:
             wanted = [header[place] for place in places.values()]
             _refuse_bomb(file.metadata, wanted, path)
             # A page's dictionary holds a repeated value once; without it, a small file could fill the memory.
-            table = pq.ParquetFile(stream, read_dictionary=wanted, page_checksum_verification=True).read(columns=wanted)
+            texts = [header[place] for place in places.values() if _is_text(file.schema_arrow.types[place])]
+            file = pq.ParquetFile(stream, read_dictionary=texts, page_checksum_verification=True)
+            table = file.read(columns=wanted)
             _refuse_large(sum(map(_unpacked_bytes, table.columns)), path)
             columns = {name: table[header[place]] for name, place in places.items()}
         except (pa.ArrowException, OSError, TypeError, ValueError):

@@ -4,6 +4,7 @@ import pickle
 import shutil
 import socket
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -204,15 +205,19 @@ def damage(file: Path, kind: str) -> None:
         file.write_bytes(content)
 
 
-@pytest.mark.parametrize("kind", DAMAGES)
-@pytest.mark.parametrize("name", sorted(FILES))
-def test_a_damaged_checkpoint_is_refused_by_file_and_reason(folder: Path, name: str, kind: str) -> None:
-    damage(folder / name, kind)
-    # Damage to the checksums may show as a name that they lack.
-    blamed = r"fold_1/[\w.]+ " if name == CHECKSUMS else f"fold_1/{name} "
-    reason = r"(is missing|is empty|is damaged|has changed since it was written|does not belong there)"
-    with pytest.raises(MentallamError, match=f"{blamed}{reason}.*; .*train fold 1 again .`kedro run"):
-        read_facts(folder)
+def test_a_damaged_checkpoint_is_refused_by_file_and_reason(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == FILES
+    for name in FILES:
+        content = (folder / name).read_bytes()
+        for kind in DAMAGES:
+            damage(folder / name, kind)
+            # Damage to the checksums may show as a name that they lack.
+            blamed = r"[\w.]+" if name == CHECKSUMS else name
+            reason = r"(is missing|is empty|is damaged|has changed since it was written|does not belong there)"
+            with pytest.raises(MentallamError, match=f"fold_1/{blamed} {reason}.*; .*train fold 1 again .`kedro run"):
+                read_facts(folder)
+            (folder / name).write_bytes(content)
+    assert read_facts(folder)["origin"] == ORIGIN
 
 
 def test_a_file_that_was_added_is_refused(folder: Path, cache: Path) -> None:
@@ -276,13 +281,16 @@ def test_the_adapters_configuration_can_make_peft_import_and_fetch_nothing(
     write_checksums(folder)
 
     def never(*names: object, **_: object) -> None:
-        raise AssertionError(f"fetched or imported: {names}")
+        raise AssertionError(f"fetched: {names}")
 
-    monkeypatch.setattr("peft.tuners.lora.tp_layer.importlib.import_module", never)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", never)
-    monkeypatch.setattr("peft.peft_model.HfFileSystem", never, raising=False)
+    for name in ("peft.config.hf_hub_download", "peft.utils.save_and_load.hf_hub_download"):
+        monkeypatch.setattr(name, never)
+    for name in ("peft.peft_model.HfFileSystem", "peft.utils.save_and_load.check_file_exists_on_hf_hub"):
+        monkeypatch.setattr(name, never, raising=False)
+    monkeypatch.delitem(sys.modules, "antigravity", raising=False)
     loaded = load_checkpoint(folder, cache)
     assert (score_pairs(loaded.model, make_examples(loaded.prompter), 2) == logits).all()
+    assert "antigravity" not in sys.modules
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", "/tmp/elsewhere", "a\\b", "a\0b", ".hidden", "a" * 300])
