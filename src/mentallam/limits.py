@@ -45,10 +45,11 @@ def read_json(path: Path) -> Any:
         content = json.loads(_read(path, LARGEST_JSON))
     except RecursionError:
         raise _too_deep() from None
-    level, depth = [content], 0
-    while level := [child for value in level for child in _children(value)]:
+    depth, level = 0, _collections([content])
+    while level:
         if (depth := depth + 1) > DEEPEST:
             raise _too_deep()
+        level = [inner for outer in level for inner in _collections(outer)]
     return content
 
 
@@ -85,10 +86,9 @@ def _read(path: Path, largest: int) -> bytes:
     return content
 
 
-def _children(value: Any) -> Any:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
+def _collections(outer: Any) -> list[Any]:
+    """Return the lists and dicts directly within a list or dict."""
+    return [value for value in (outer.values() if isinstance(outer, dict) else outer) if isinstance(value, dict | list)]
 
 
 def _too_deep() -> ValueError:

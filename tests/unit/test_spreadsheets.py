@@ -1,3 +1,4 @@
+import csv
 from pathlib import Path
 
 import pandas as pd
@@ -38,4 +39,7 @@ def test_the_label_audit_is_read_back_through_the_catalog(tmp_path: Path, dtype:
     dataset.save(table)
     assert dataset.load()["post_id"].tolist() == ids
     assert dataset.load()["criterion_id"].tolist() == ids
-    assert not [line for line in (tmp_path / "label_audit.csv").read_text().splitlines() if line[:1] in "=+-@\t"]
+    with (tmp_path / "label_audit.csv").open(newline="") as file:
+        cells = [row[0] for row in csv.reader(file)]
+    assert len(cells) == len(ids) + 1
+    assert not [cell for cell in cells if cell[:1] in tuple("=+-@\t\n\uff1d")]
