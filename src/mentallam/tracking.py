@@ -256,9 +256,16 @@ def _latest_cv_run(experiment: str) -> MlflowRun:
 
 
 def download_checkpoint(run_id: str) -> Path:
-    """Return the folder of a fold's checkpoint; download it if artifacts lie on a server."""
+    """Return the folder of a fold's checkpoint; download it if artifacts lie on a server.
+
+    Raises:
+        MentallamError: It can't be downloaded.
+    """
     address = Run(run_id).artifact_address(CHECKPOINT)
-    return Path(download_artifacts(address) if urlsplit(address).scheme else address)
+    try:
+        return Path(download_artifacts(address) if urlsplit(address).scheme else address)
+    except MlflowException as error:  # also where a server names a path outside the folder
+        raise _unfetched(f"the checkpoint of run {run_id}", error) from None
 
 
 def keep_report_inputs(run_id: str, inputs: Mapping[str, pd.DataFrame | Config | Mapping[str, Any]]) -> None:
@@ -303,13 +310,25 @@ def find_report_inputs(run_id: str, option: str = "cv_run_id") -> dict[str, str]
 
 
 def load_report_input(run_id: str, path: str) -> Any:
-    """Return an artifact that `find_report_inputs` found: a table or a dict."""
+    """Return an artifact that `find_report_inputs` found: a table or a dict.
+
+    Raises:
+        MentallamError: It can't be downloaded.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder))
+        try:
+            file = Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder))
+        except MlflowException as error:
+            raise _unfetched(f"{path} of run {run_id}", error) from None
         if file.suffix == ".parquet":
             return pd.read_parquet(file)
         content = read_json(file)
         return from_dict(content) if file.stem == "training_config" else content
+
+
+def _unfetched(what: str, error: MlflowException) -> MentallamError:
+    reason = str(error).strip().partition("\n")[0]
+    return MentallamError(f"{what} can't be fetched from the tracking store ({reason}); check the store, or name a run")
 
 
 def existing_run(option: str, run_id: str) -> MlflowRun:
