@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 from mentallam.config import Config
 from tests.unit.conftest import *  # noqa: F403
 from tests.unit.reports.hostile_pages import OWNED, PAYLOAD, hostile_audit, hostile_report
+from tests.unit.seen import Page
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -33,15 +34,13 @@ def opened(html: str, folder: Path) -> str:
 
 def check(html: str, folder: Path, figures: int) -> None:
     """Check that the page draws its figures and is not taken over."""
-    for page in (html, re.sub("<meta http-equiv[^>]*>", "", html)):  # also where only the escapes protect
+    for page in {html, re.sub("<meta http-equiv[^>]*>", "", html)}:  # also where only the escapes protect
         document = opened(page, folder)
         assert f"<title>{OWNED}</title>" not in document
         assert document.count('class="main-svg"') >= figures
-        assert not re.search(r"<[^>]*\s(on\w+=|href=[\"']?javascript:)", _without_scripts(document))
-
-
-def _without_scripts(document: str) -> str:
-    return re.sub(r"<script.*?</script>", "", document, flags=re.DOTALL)
+        for tag, attributes in Page(document).tags:
+            assert not [name for name in attributes if name.startswith("on")], tag
+            assert not [value for value in attributes.values() if str(value).startswith("javascript:")], tag
 
 
 @pytest.fixture
