@@ -108,14 +108,16 @@ def refuse_long_lines(path: Path) -> None:
     line, length = 1, 0
     with path.open("rb") as file:
         for block in iter(lambda: file.read(_BLOCK), b""):
-            last = max(block.rfind(b"\n"), block.rfind(b"\r"))
-            length = len(block) - last - 1 if last >= 0 else length + len(block)
-            line += block.count(b"\n")
+            ends = [at for at in (block.find(b"\n"), block.find(b"\r")) if at >= 0]
+            length += min(ends) if ends else len(block)
             if length > LONGEST_LINE:
                 raise MentallamError(
                     f"{path}, line {line}: longer than {megabytes(LONGEST_LINE)}; get an undamaged copy, or write each "
                     "post on a line of its own"
                 )
+            if ends:  # a line within a block is short enough
+                length = len(block) - 1 - max(block.rfind(b"\n"), block.rfind(b"\r"))
+                line += block.count(b"\n")
 
 
 def bad_bytes(path: Path) -> MentallamError:

@@ -20,9 +20,9 @@ from tests.unit.audited import CRITERIA, FOLDS, NOT_COUNTED, PAIRS, POSTS, STATI
 OWNED = "owned"
 _RUN = f"document.title='{OWNED}'"
 PAYLOAD = (
-    f'<script>{_RUN}</script></script><script>{_RUN}</script><!--<script> "\'><img src=x onerror="{_RUN}">'
+    f'<script>{_RUN}</script></script><script>{_RUN}</script>"\'><img src=x onerror="{_RUN}">'
     f'<svg onload={_RUN}><a href="javascript:{_RUN}">a</a>[a](javascript:{_RUN})![a](x" onerror="{_RUN})'
-    f"`|</style></title>${{{_RUN}}}{{{{ 7*7 }}}}\u2028&lt;b&gt;"
+    f"`|</style></title>${{{_RUN}}}{{{{ 7*7 }}}}\u2028&lt;b&gt;<!--<script>"
 )
 
 
