@@ -129,7 +129,7 @@ class CheckpointDataset(AbstractDataset["TrainedFold", "TrainedFold"]):
         return {"folder": str(self._folder), "base_models": str(self._base_models)}
 
 
-class SpreadsheetDataset(CSVDataset):
+class SpreadsheetDataset(CSVDataset):  # type: ignore[misc]
     """A CSV that people open in a spreadsheet, where no id may become a formula; see `spreadsheets`."""
 
     def load(self) -> pd.DataFrame:
