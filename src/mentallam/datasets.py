@@ -5,7 +5,6 @@ Every type that writes replaces its file or folder as a whole; see `files`.
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
@@ -22,6 +21,8 @@ from kedro.io import AbstractDataset
 from mentallam.config import Config, from_dict, to_dict
 from mentallam.corpus.readers import Corpus, read_corpus
 from mentallam.files import find_folder, replacing_file, replacing_folder
+from mentallam.limits import read_json, read_yaml
+from mentallam.spreadsheets import marked, unmarked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +140,7 @@ class ConfigDataset(AbstractDataset[Config, Config]):
         Raises:
             MentallamError: It does not fit this version's schema.
         """
-        return from_dict(self._file.load())
+        return from_dict(read_yaml(Path(self._filepath)))
 
     def save(self, data: Config) -> None:
         """Write the configuration as plain values."""
@@ -187,7 +188,7 @@ class CheckpointDataset(AbstractDataset["TrainedFold | Path", "TrainedFold"]):
 
     def facts(self) -> dict[str, Any]:
         """Return the content of the checkpoint's mentallam.json."""
-        facts: dict[str, Any] = json.loads((find_folder(self._folder) / "mentallam.json").read_text(encoding="utf-8"))
+        facts: dict[str, Any] = read_json(find_folder(self._folder) / "mentallam.json")
         return facts
 
     def _exists(self) -> bool:
@@ -195,6 +196,19 @@ class CheckpointDataset(AbstractDataset["TrainedFold | Path", "TrainedFold"]):
 
     def _describe(self) -> dict[str, Any]:
         return {"folder": str(self._folder), "base_models": str(self._base_models)}
+
+
+class SpreadsheetDataset(CSVDataset):
+    """A CSV that people open in a spreadsheet, where no id may become a formula; see `spreadsheets`."""
+
+    def load(self) -> pd.DataFrame:
+        """Read the table as it was saved."""
+        table: pd.DataFrame = super().load()
+        return unmarked(table)
+
+    def save(self, data: pd.DataFrame) -> None:
+        """Write the table with its ids marked as text."""
+        super().save(marked(data))
 
 
 class FolderDataset(AbstractDataset[None, Path]):

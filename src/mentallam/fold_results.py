@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from mentallam import tracking
+from mentallam.errors import MentallamError
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def load_fold_results(run_id: str, copies: Path) -> FoldResults | None:
             found = {f"{_FOLDER}/{path}": digest for path, digest in _hashes(folder).items()}
             found |= {f"{tracking.CHECKPOINT}/{path}": digest for path, digest in _hashes(checkpoint).items()}
             damaged = sorted(path for path, digest in saved.items() if found.get(path) != digest)
-        except (*tracking.UNREADABLE, OSError, ValueError, AttributeError) as error:
+        except (MentallamError, OSError, ValueError, AttributeError) as error:
             damaged = [f"{_FOLDER} ({type(error).__name__})"]
         if damaged:
             logger.warning("the artifact %s of run %s is missing or damaged, so it is trained anew", damaged[0], run_id)

@@ -13,8 +13,10 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from pydantic import BaseModel, ConfigDict, field_validator
+from yaml import YAMLError
 
 from mentallam.errors import MentallamError
+from mentallam.names import check_name, check_path_within
 from mentallam.tracking import MODEL_CARD, download_checkpoint, existing_run, find_fold_run
 
 CHAMPION = "champion"
@@ -42,9 +44,12 @@ class RegistryOptions(BaseModel):
     @field_validator("model")
     @classmethod
     def _check_name(cls, name: str) -> str:
-        if not name or set(name) & set('/:"'):
-            raise ValueError('a registered model has a name without / and : and "')
-        return name
+        if '"' in name:
+            raise ValueError('a registered model has a name without "')
+        try:
+            return check_name(name, "registry.model")
+        except MentallamError as error:
+            raise ValueError(error.message) from None
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ def champion_checkpoints(name: str) -> list[Path]:
         One folder, or one per fold if the champion is an ensemble.
 
     Raises:
-        MentallamError: There is no champion, or its artifacts are gone.
+        MentallamError: There is no champion, or its artifacts are gone or damaged.
     """
     champion = find_champion(name)
     if champion is None:
@@ -137,13 +142,14 @@ def champion_checkpoints(name: str) -> list[Path]:
         )
     try:
         folder = Path(download_artifacts(f"models:/{name}/{champion.version}"))
-        checkpoints = Model.load(folder).flavors["python_function"]["artifacts"]
-    except (MlflowException, OSError):
+        listed = Model.load(folder).flavors["python_function"]["artifacts"]
+        paths = [str(checkpoint["path"]) for _, checkpoint in sorted(listed.items())]
+    except (MlflowException, OSError, YAMLError, KeyError, TypeError, AttributeError):
         raise MentallamError(
-            f"the files of {name} version {champion.version}, the champion, are gone: register another with `kedro run "
-            f"--pipeline reporting --params registry.reason=...`, or name a run"
+            f"the files of {name} version {champion.version}, the champion, are gone or damaged: register another with "
+            f"`kedro run --pipeline reporting --params registry.reason=...`, or name a run"
         ) from None
-    return [folder / str(checkpoint["path"]) for _, checkpoint in sorted(checkpoints.items())]
+    return [folder / check_path_within(path, "the path of a checkpoint in MLmodel") for path in paths]
 
 
 def _objection(candidate: Candidate, champion: ModelVersion) -> str | None:

@@ -27,6 +27,8 @@ from mentallam.config import Config, from_dict, to_dict
 from mentallam.errors import MentallamError
 from mentallam.files import writing
 from mentallam.interruption import RunStoppedError
+from mentallam.limits import read_json
+from mentallam.names import check_name
 from mentallam.run_status import COMPLETE_TAG, PARENT_RUN_TAG
 from mentallam.tracking_store import local_path
 
@@ -50,9 +52,6 @@ CHECKPOINT = "checkpoint"
 # Artifacts of a cross-validation's run: the inputs of its report, one file per dataset.
 REPORT_INPUTS = "report_inputs"
 MODEL_CARD = "reporting/model_card.md"
-
-# What MLflow raises for an artifact that is not there.
-UNREADABLE = (MlflowException,)
 
 # Limits of MLflow: parameters in one request, characters of a dataset's digest.
 _PARAMS_PER_REQUEST = 100
@@ -303,16 +302,32 @@ def download_checkpoint(run_id: str, copies: Path | None = None) -> Path:
     Args:
         run_id: The fold's run.
         copies: The folder to download into; None for a temporary one.
+
+    Raises:
+        MentallamError: It can't be downloaded.
     """
     address = Run(run_id).artifact_address(CHECKPOINT)
     if not urlsplit(address).scheme:
         return Path(address)
-    return Path(download_artifacts(address, dst_path=str(copies) if copies else None))
+    return _downloaded(
+        f"the checkpoint of run {run_id}", artifact_uri=address, dst_path=str(copies) if copies else None
+    )
 
 
 def download_artifact(run_id: str, path: str, folder: Path) -> Path:
-    """Copy an artifact, a file or a folder, into a folder, and return its place."""
-    return Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=str(folder)))
+    """Copy an artifact, a file or a folder, into a folder, and return its place.
+
+    Raises:
+        MentallamError: It can't be downloaded.
+    """
+    return _downloaded(f"{path} of run {run_id}", run_id=run_id, artifact_path=path, dst_path=str(folder))
+
+
+def _downloaded(what: str, **where: str | None) -> Path:
+    try:
+        return Path(download_artifacts(**where))
+    except MlflowException as error:  # also where a server names a path outside the folder
+        raise _unfetched(what, error) from None
 
 
 def keep_report_inputs(run_id: str, inputs: Mapping[str, pd.DataFrame | Config | Mapping[str, Any]]) -> None:
@@ -358,13 +373,22 @@ def find_report_inputs(run_id: str, option: str = "cv_run_id") -> dict[str, str]
 
 
 def load_report_input(run_id: str, path: str) -> Any:
-    """Return an artifact that `find_report_inputs` found: a table or a dict."""
+    """Return an artifact that `find_report_inputs` found: a table or a dict.
+
+    Raises:
+        MentallamError: It can't be downloaded.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = download_artifact(run_id, path, Path(folder))
         if file.suffix == ".parquet":
             return pd.read_parquet(file)
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         return from_dict(content) if file.stem == "training_config" else content
+
+
+def _unfetched(what: str, error: MlflowException) -> MentallamError:
+    reason = str(error).strip().partition("\n")[0]
+    return MentallamError(f"{what} can't be fetched from the tracking store ({reason}); check the store, or name a run")
 
 
 def existing_run(option: str, run_id: str) -> MlflowRun:
@@ -373,6 +397,7 @@ def existing_run(option: str, run_id: str) -> MlflowRun:
     Raises:
         MentallamError: There is none; the message names the option that named the run.
     """
+    check_name(str(run_id), option)  # it may name a folder
     try:
         return MlflowClient().get_run(run_id)
     except MlflowException:

@@ -164,7 +164,7 @@ def test_the_champions_checkpoint_is_the_registered_models_own(
     assert (checkpoint.name, (checkpoint / "mentallam.json").is_file()) == ("fold_2", True)
 
     shutil.rmtree(tmp_path / "mlruns")
-    with pytest.raises(MentallamError, match=r"the files of .* version 1, the champion, are gone: .*registry\.reason"):
+    with pytest.raises(MentallamError, match=r"version 1, the champion, are gone or damaged: .*registry\.reason"):
         champion_checkpoints(options.model)
 
 
@@ -181,10 +181,24 @@ def test_a_name_with_an_apostrophe_is_a_name(options: RegistryOptions, candidate
     assert "is the champion already" in offer(first, quoted, CARD, never)
 
 
-@pytest.mark.parametrize("name", ["a/b", "b:c", 'a "b"', ""])
-def test_a_name_that_mlflow_refuses_is_refused_at_once(name: str) -> None:
-    with pytest.raises(ValueError, match="a registered model has a name without / and : and"):
+@pytest.mark.parametrize("name", ["a/b", "b:c", 'a "b"', "", "..", "../a", "a\\b", "a\0b", ".a", "a" * 256])
+def test_a_name_that_mlflow_refuses_or_that_leaves_its_folder_is_refused_at_once(name: str) -> None:
+    with pytest.raises(ValueError, match=r"a registered model has a name without|can't be part of a path"):
         RegistryOptions(model=name)
+
+
+@pytest.mark.parametrize("path", ["../fold_2", "/etc", "artifacts/../../fold_2"])
+def test_a_model_that_names_a_checkpoint_outside_itself_is_refused(
+    options: RegistryOptions, candidate: Callable[..., Candidate], path: str
+) -> None:
+    def save(folder: Path, model_id: str) -> None:
+        folder.mkdir()
+        flavors = {"python_function": {"artifacts": {"fold_2": {"path": path, "uri": "/where/it/was"}}}}
+        Model(model_id=model_id, flavors=flavors).save(folder / "MLmodel")
+
+    offer(candidate(0.4), options, CARD, save)
+    with pytest.raises(MentallamError, match="the path of a checkpoint in MLmodel=.* can't be part of a path"):
+        champion_checkpoints(options.model)
 
 
 def test_a_misspelt_option_is_refused() -> None:

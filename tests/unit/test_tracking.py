@@ -1,3 +1,4 @@
+import json
 import math
 import subprocess
 import sys
@@ -6,6 +7,8 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Barrier
 
@@ -382,3 +385,51 @@ def test_a_run_that_nothing_can_be_reported_from_is_one_sentence(cv_run: dict[st
         find_report_inputs(fold_run)
     with pytest.raises(MentallamError, match="second=feed is no run in this tracking database"):
         find_report_inputs("feed", "second")
+
+
+class _Hostile(BaseHTTPRequestHandler):
+    """A server of artifacts that lists one file outside the folder, and would send it."""
+
+    listed = ""
+
+    def do_GET(self) -> None:
+        is_list = "?" in self.path
+        answer = json.dumps({"files": [{"path": self.listed, "is_dir": False}]}) if is_list else "evil"
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(answer.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("listed", ["../../../evil", "/evil", "a/../../../evil", "%2e%2e/%2e%2e/evil"])
+def test_a_server_cannot_write_outside_the_folder_of_a_download(
+    listed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Hostile, "listed", listed)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "a" / "b" / "c"))
+    (tmp_path / "a" / "b" / "c").mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", None)
+    server = HTTPServer(("127.0.0.1", 0), _Hostile)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/api/2.0/mlflow-artifacts/artifacts/run"
+    monkeypatch.setattr(Run, "artifact_address", lambda *_: f"{address}/checkpoint")
+    try:
+        with pytest.raises(MentallamError, match="the checkpoint of run .* can't be fetched from the tracking store"):
+            download_checkpoint("0" * 32)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert not [path for path in tmp_path.rglob("*evil*") if path.parent.parent != tmp_path / "a" / "b" / "c"]
+    assert not Path("/evil").exists()
+
+
+@pytest.mark.parametrize("run_id", ["../elsewhere", "/tmp", "a\\b", "a\0b", "a" * 300, ".", ""])
+def test_a_run_id_that_is_no_name_is_refused_before_the_store_is_asked(
+    run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MlflowClient, "get_run", lambda *_: pytest.fail("the store was asked"))
+    for look_up in (find_report_inputs, partial(find_fold_run, "experiment"), partial(writable_run, "first")):
+        with pytest.raises(MentallamError, match="(cv_run_id|checkpoint_run|first)=.* can't be part of a path"):
+            look_up(run_id)

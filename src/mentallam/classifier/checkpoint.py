@@ -1,10 +1,13 @@
 """A trained fold on disk: adapter, head, tokenizer, decision, prompt and configuration in one folder.
 
 The folder is an ordinary PEFT checkpoint (safetensors only) with a model card and `mentallam.json`, which holds
-everything else that is needed to use it. The base model is not in it, only its name and fingerprint.
+everything else that is needed to use it. The base model is not in it, only its name and fingerprint. The checksums of
+all files are written last, and compared before anything is loaded.
 """
 
 import json
+import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +20,9 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from mentallam.checksums import CHECKSUMS, has_checksums, verify_checksums, write_checksums
 from mentallam.classifier.dora import use_fast_adapters
-from mentallam.classifier.model import compute_dtype, load_base
+from mentallam.classifier.model import compute_dtype, load_base, lora_config
 from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.weights import BaseModel, locate_base_model
 from mentallam.config import Config, from_dict, to_dict
@@ -27,6 +31,12 @@ from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
 from mentallam.files import find_folder, replacing_folder
+from mentallam.limits import read_json
+from mentallam.markdown import as_text
+
+logger = logging.getLogger(__name__)
+
+_FACTS = "mentallam.json"
 
 _CARD = """---
 library_name: peft
@@ -81,8 +91,9 @@ def save_checkpoint(trained: TrainedFold, folder: Path) -> None:
         # Otherwise PEFT asks the hub whether the vocabulary grew; here it never does.
         trained.model.save_pretrained(str(unfinished), save_embedding_layers=False)
         trained.prompter.tokenizer.save_pretrained(unfinished)
-        (unfinished / "mentallam.json").write_text(json.dumps(_facts(trained), indent=2) + "\n", encoding="utf-8")
+        (unfinished / _FACTS).write_text(json.dumps(_facts(trained), indent=2) + "\n", encoding="utf-8")
         (unfinished / "README.md").write_text(_card(trained), encoding="utf-8")
+        write_checksums(unfinished)
 
 
 def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool = False) -> TrainedFold:
@@ -98,36 +109,75 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
         MentallamError: The folder holds no checkpoint, or its base model can't be had.
     """
     folder = find_folder(folder)
+    facts = read_facts(folder)
     try:
-        facts = json.loads((folder / "mentallam.json").read_text(encoding="utf-8"))
         decision = _decision(facts)
+        origin, criteria, saved_base = facts["origin"], facts["criteria"], BaseModel(**facts["base_model"])
         with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
             saved = weights.keys()
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise MentallamError(f"{folder} holds no complete checkpoint ({type(error).__name__}); train again") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise _incomplete(folder, error) from None
     config = from_dict(facts["config"])
     if merge and config.model.quantization != "none":
         raise MentallamError(
             f"inference.merge_adapter=true would round the adapter to 4 bits (model.quantization was "
             f"{config.model.quantization}); leave it false"
         )
-    base = locate_base_model(BaseModel(**facts["base_model"]), config.model, cache)
+    base = locate_base_model(saved_base, config.model, cache)
     wanted = compute_dtype(config.model.dtype if dtype == "auto" else dtype)
     model, tokenizer = load_base(base, wanted, config.model.quantization)
     try:
-        adapted = PeftModel.from_pretrained(model, str(folder), torch_device=str(compute_device()))
-    except (KeyError, RuntimeError, ValueError, OSError) as error:  # no head; other shapes; no adapter_config.json
-        raise MentallamError(f"{folder} doesn't fit its model ({type(error).__name__}); train again") from None
+        # With a configuration of ours, PEFT reads nothing of adapter_config.json, which can name modules to import.
+        peft_config = lora_config(model.config, config.adapter)
+        adapted = PeftModel.from_pretrained(model, str(folder), config=peft_config, torch_device=str(compute_device()))
+    except (KeyError, RuntimeError, ValueError, OSError) as error:  # no head; other shapes
+        raise MentallamError(f"{folder} doesn't fit its model ({type(error).__name__}); {_way_out(folder)}") from None
     # save_embedding_layers=False: otherwise PEFT asks the hub about the base.
     different = set(get_peft_model_state_dict(adapted, save_embedding_layers=False)) ^ set(saved)
     if different:  # PEFT leaves a missing weight, such as the head, at its random start
-        raise MentallamError(f"{folder} doesn't fit its model ({len(different)} weights differ by name); train again")
+        raise MentallamError(
+            f"{folder} doesn't fit its model ({len(different)} weights differ by name); {_way_out(folder)}"
+        )
     use_fast_adapters(adapted)
     if merge:
         _merge(adapted)
     adapted.eval()
-    prompter = Prompter(tokenizer, config.model.prompt, facts["criteria"], config.model.max_length)
-    return TrainedFold(adapted, prompter, config, base, decision, facts["origin"], folder)
+    prompter = Prompter(tokenizer, config.model.prompt, criteria, config.model.max_length)
+    return TrainedFold(adapted, prompter, config, base, decision, origin, folder)
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Verify a checkpoint's files and return the content of its mentallam.json.
+
+    A checkpoint of a version that wrote no checksums is accepted with a warning: its mentallam.json does not name them.
+
+    Raises:
+        MentallamError: A file is missing, was added, or has changed.
+    """
+    try:
+        if has_checksums(folder):
+            verify_checksums(folder, _way_out(folder))
+        facts: dict[str, Any] = read_json(folder / _FACTS)
+        if not isinstance(facts, dict):
+            raise ValueError("it is no object")
+    except (OSError, ValueError) as error:
+        raise _incomplete(folder, error) from None
+    if not has_checksums(folder):
+        if "checksums" in facts:
+            raise MentallamError(f"{folder / CHECKSUMS} is missing; {_way_out(folder)}")
+        logger.warning("%s has no checksums, since an older version wrote it; damage to its files may not show", folder)
+    return facts
+
+
+def _incomplete(folder: Path, error: Exception) -> MentallamError:
+    return MentallamError(f"{folder} holds no complete checkpoint ({type(error).__name__}); {_way_out(folder)}")
+
+
+def _way_out(folder: Path) -> str:
+    """Return what to do about a damaged checkpoint; most folders are named after their fold."""
+    fold = folder.name.strip(".").removesuffix(".replaced")
+    again = f"train {fold.replace('_', ' ')} again" if re.fullmatch(r"fold_\d+", fold) else "train its fold again"
+    return f"get an undamaged copy, or remove the folder and {again} (`kedro run --pipeline cv_training`)"
 
 
 def _merge(adapted: PeftModel) -> None:
@@ -151,6 +201,7 @@ def _facts(trained: TrainedFold) -> dict[str, Any]:
         "origin": dict(trained.origin),
         "base_model": replace(trained.base, folder="").to_dict(),  # the folder means nothing on another machine
         "config": to_dict(trained.config),
+        "checksums": CHECKSUMS,  # tells a checkpoint that lost this file from one of an older version
     }
 
 
@@ -170,11 +221,12 @@ def _card(trained: TrainedFold) -> str:
         slope=trained.decision.calibration.slope,
         intercept=trained.decision.calibration.intercept,
         thresholds=_wording(trained.decision.thresholds),
-        criteria="; ".join(f"{name}: {wording}" for name, wording in trained.prompter.criteria.items()),
-        **{name: trained.origin[name] for name in ("corpus", "data_hash", "fold", "cv_run_id", "run_id")},
+        criteria="; ".join(f"{as_text(name)}: {as_text(text)}" for name, text in trained.prompter.criteria.items()),
+        corpus=as_text(trained.origin["corpus"]),
+        **{name: trained.origin[name] for name in ("data_hash", "fold", "cv_run_id", "run_id")},
     )
 
 
 def _wording(thresholds: Thresholds) -> str:
-    by_criterion = [f"{criterion} {threshold:.2f}" for criterion, threshold in thresholds.by_criterion.items()]
+    by_criterion = [f"{as_text(criterion)} {threshold:.2f}" for criterion, threshold in thresholds.by_criterion.items()]
     return f"{thresholds.common:.2f}" + (f" ({', '.join(by_criterion)})" if by_criterion else "")

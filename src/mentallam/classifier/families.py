@@ -65,7 +65,10 @@ def read_architecture(folder: Path, gguf_file: str | None = None) -> PreTrainedC
     """
     if gguf_file is None and not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} holds no config.json")  # transformers would assume an empty one.
-    described, _ = PreTrainedConfig.get_config_dict(str(folder), gguf_file=gguf_file, local_files_only=True)
+    try:
+        described, _ = PreTrainedConfig.get_config_dict(str(folder), gguf_file=gguf_file, local_files_only=True)
+    except RecursionError:
+        raise ValueError("config.json is nested too deeply") from None
     where = str(folder / (gguf_file or "config.json"))
     family = _config_class(described.get("model_type"), where)
     architecture = _configured(family, described, where)

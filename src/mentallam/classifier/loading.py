@@ -1,9 +1,9 @@
 """Loading of complete weights; transformers by itself draws missing weights at random and drops unknown ones."""
 
-import pickle
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from safetensors import SafetensorError
@@ -11,7 +11,7 @@ from transformers.utils import logging as hf_logging
 
 from mentallam.errors import MentallamError
 
-UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError)
+UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, SafetensorError, UnpicklingError)
 """Errors that transformers raises for files that are damaged, incomplete, or need a library that is missing."""
 
 
@@ -50,7 +50,11 @@ def load_whole(
     """
     try:
         with quiet_loading():
-            model, found = load(str(folder), output_loading_info=True, ignore_mismatched_sizes=True, **options)
+            # Without an answer, transformers would ask a user at a terminal whether to run a model's code. Many older
+            # models of the hub are pickles; torch's restricted reader takes tensors from them and runs nothing.
+            safe = {"trust_remote_code": False, "weights_only": True}
+            found_in = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+            model, found = load(str(folder), **found_in, **safe, **options)
     except UNREADABLE as error:
         raise unreadable(folder, error, way_out) from None
     left_over = {key for key in found["unexpected_keys"] if not _harmless(key)}

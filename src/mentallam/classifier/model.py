@@ -206,7 +206,7 @@ def load_base_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
         MentallamError: The folder holds none that can be read.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base.folder)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
     except UNREADABLE as error:
         raise unreadable(base.folder, error, base.way_out) from None
     return tokenizer
@@ -231,16 +231,7 @@ def add_adapter(model: PackedForSequenceClassification, adapter: AdapterConfig) 
     """
     model.frozen_layers = layers_below_adapter(model.config, adapter)
     _check_targets(model, adapter)
-    config = LoraConfig(
-        task_type=TaskType.SEQ_CLS,
-        r=adapter.r,
-        lora_alpha=adapter.alpha,
-        lora_dropout=adapter.dropout,
-        use_dora=adapter.use_dora,
-        target_modules=list(adapter.target_modules),
-        layers_to_transform=list(range(model.frozen_layers, model.config.num_hidden_layers)),
-        modules_to_save=["score"],
-    )
+    config = lora_config(model.config, adapter)
     adapted = get_peft_model(model, config)
     assert isinstance(adapted, PeftModel)
     # PEFT holds a set, whose order differs between processes; in this order the saved file is always the same.
@@ -248,6 +239,24 @@ def add_adapter(model: PackedForSequenceClassification, adapter: AdapterConfig) 
     use_fast_adapters(adapted)
     start_magnitudes(adapted)
     return adapted
+
+
+def lora_config(architecture: PreTrainedConfig, adapter: AdapterConfig) -> LoraConfig:
+    """Return PEFT's configuration of the adapters on a base.
+
+    Raises:
+        MentallamError: `adapter.top_layers` does not fit the base.
+    """
+    return LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=adapter.r,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        use_dora=adapter.use_dora,
+        target_modules=list(adapter.target_modules),
+        layers_to_transform=list(range(layers_below_adapter(architecture, adapter), architecture.num_hidden_layers)),
+        modules_to_save=["score"],
+    )
 
 
 def check_adapter(architecture: PreTrainedConfig, adapter: AdapterConfig) -> None:

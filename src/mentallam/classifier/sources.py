@@ -20,6 +20,7 @@ from mentallam.classifier.loading import load_whole, quiet_loading
 from mentallam.config import ModelConfig
 from mentallam.errors import MentallamError
 from mentallam.files import replacing_folder, writing
+from mentallam.names import check_name
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +68,12 @@ def find_source(name: str) -> WeightSource:
 
 
 def cached_folder(cache: Path, name: str, fingerprint: str) -> Path:
-    """Return the folder of weights that are converted or made on this machine."""
-    return cache / f"{name}-{fingerprint[:FINGERPRINT_DIGITS]}"
+    """Return the folder of weights that are converted or made on this machine.
+
+    Raises:
+        MentallamError: The name can't be a folder's; a checkpoint from elsewhere may hold any.
+    """
+    return cache / check_name(f"{name}-{fingerprint[:FINGERPRINT_DIGITS]}", "model.name")
 
 
 # hub: a model of the Hugging Face hub, or a folder in the same layout
@@ -161,7 +166,8 @@ def _wheel_tokenizer(model: ModelConfig, cache: Path) -> Path:
 
     def convert(folder: Path) -> None:
         logger.info("Converting the tokenizer of %s (once)", model.file)
-        AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name).save_pretrained(folder)
+        options = {"gguf_file": source.name, "trust_remote_code": False}
+        AutoTokenizer.from_pretrained(str(source.parent), **options).save_pretrained(folder)
 
     converted = cached_folder(cache, model.name, fingerprint)
     return converted if converted.is_dir() else _once(cache, f"{model.name}-tokenizer", fingerprint, convert)
@@ -185,7 +191,8 @@ def _prepare_wheel(model: ModelConfig, cache: Path) -> tuple[Path, str]:
         # bfloat16 halves the file; its rounding, 2^-9 of a weight, is far below that of the 4-bit source.
         with quiet_loading():
             loaded.bfloat16().save_pretrained(folder)
-        AutoTokenizer.from_pretrained(str(_wheel_tokenizer(model, cache))).save_pretrained(folder)
+        tokenizer = str(_wheel_tokenizer(model, cache))
+        AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False).save_pretrained(folder)
 
     return _once(cache, model.name, fingerprint, convert), fingerprint
 

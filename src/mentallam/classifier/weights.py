@@ -104,7 +104,9 @@ def load_tokenizer(model: ModelConfig, cache: Path) -> PreTrainedTokenizerBase:
     """
     folder = find_source(model.source).tokenizer(model, cache)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, ImportError) as error:
         raise MentallamError(
             f"the tokenizer of {model.name} can't be read from {folder} ({type(error).__name__}); get its files again"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, compress, islice
 from operator import itemgetter, methodcaller, not_
@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 
 from mentallam.corpus.layouts import Layout
 from mentallam.errors import MentallamError
+from mentallam.limits import LARGEST_TABLE, LONGEST_VALUE, MOST_COLUMNS, MOST_ROWS, megabytes
 
 # Rows held as Python objects at a time; earlier rows are already packed in Arrow.
 CHUNK = 10_000
-# The most that Python's csv module accepts; its default of 128 KiB is less than some posts have.
-LONGEST_FIELD = 2**31 - 1
 # The comma before the value belongs to the match, so that text after a closing quote is not taken for another value.
 _QUOTED_VALUE = re.compile(r'(?:^|,)"[^"]*(?:""[^"]*)*"')
+
+_TOO_LONG = f"a value of more than {LONGEST_VALUE} characters"
 
 Value = TypeVar("Value")
 # Chunks of a table, each with the numbers of its rows; a file without rows yields none.
@@ -41,6 +42,7 @@ def read_csv(path: Path, layout: Layout) -> Rows:
             first, header = next(((row, values) for row, values in enumerate(reader, start=1) if values), (1, []))
             if not any(map(str.strip, header)):
                 return
+            _refuse_wide(len(header), path, first)
             places = layout.places(header, path)
             yield _strings([[]] * len(places), [*places]), np.empty(0, np.int64)
             for numbers, rows in _chunks(reader, not_, first + 1):
@@ -49,7 +51,10 @@ def read_csv(path: Path, layout: Layout) -> Rows:
                 values = [map(itemgetter(place), rows) for place in places.values()]
                 yield _without_blanks(_strings(values, [*places]), layout), numbers
         except csv.Error as error:
-            fault = f"{path}, row {_row_of_bad_csv(path)}: not valid CSV ({error}); correct its quotes"
+            row = f"{path}, row {_row_of_bad_csv(path)}"
+            if "field larger than" in str(error):  # most often because a quote is never closed
+                raise MentallamError(f"{row}: {_TOO_LONG}; correct its quotes") from None
+            fault = f"{row}: not valid CSV ({error}); correct its quotes"
             raise MentallamError(layout.separator_fault(path) or fault) from None
     if not layout.hand_made and not _ends_its_last_line(path):
         raise MentallamError(
@@ -71,8 +76,16 @@ def _without_blanks(table: pa.Table, layout: Layout) -> pa.Table:
     return table
 
 
+def _refuse_wide(n_columns: int, path: Path, row: int) -> None:
+    if n_columns > MOST_COLUMNS:
+        raise MentallamError(
+            f"{path}, row {row}: {n_columns} columns, more than the {MOST_COLUMNS} that a table may have; remove those "
+            "that are not needed"
+        )
+
+
 def _csv_rows(file: IO[str], holds_quotes: bool) -> Iterator[list[str]]:
-    csv.field_size_limit(LONGEST_FIELD)
+    csv.field_size_limit(LONGEST_VALUE)  # Python's default of 128 KiB is less than some posts have
     return _well_quoted(file) if holds_quotes else csv.reader(file, strict=True)
 
 
@@ -99,8 +112,15 @@ def read_parquet(path: Path, layout: Layout) -> Rows:
         try:
             file = pq.ParquetFile(stream, page_checksum_verification=True)
             header = file.schema_arrow.names
+            _refuse_wide(len(header), path, 1)
             places = layout.places(header, path)
-            table = file.read(columns=[header[place] for place in places.values()])
+            wanted = [header[place] for place in places.values()]
+            _refuse_bomb(file.metadata, wanted, path)
+            # A page's dictionary holds a repeated value once; without it, a small file could fill the memory.
+            texts = [header[place] for place in places.values() if _is_text(file.schema_arrow.types[place])]
+            file = pq.ParquetFile(stream, read_dictionary=texts, page_checksum_verification=True)
+            table = file.read(columns=wanted)
+            _refuse_large(sum(map(_unpacked_bytes, table.columns)), path)
             columns = {name: table[header[place]] for name, place in places.items()}
         except (pa.ArrowException, OSError, TypeError, ValueError):
             raise MentallamError(f"{path} is not a valid Parquet file; get an undamaged copy") from None
@@ -108,13 +128,40 @@ def read_parquet(path: Path, layout: Layout) -> Rows:
     yield pa.table(strings, [*columns]), np.arange(1, table.num_rows + 1)
 
 
+def _refuse_bomb(metadata: pq.FileMetaData, columns: Collection[str], path: Path) -> None:
+    """Refuse a file that says itself that it holds too much."""
+    if metadata.num_rows > MOST_ROWS:
+        raise MentallamError(f"{path} has {metadata.num_rows} rows, more than the {MOST_ROWS} that a table may have")
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    parts = [group.column(place) for group in groups for place in range(group.num_columns)]
+    _refuse_large(sum(part.total_uncompressed_size for part in parts if part.path_in_schema in columns), path)
+
+
+def _refuse_large(size: int, path: Path) -> None:
+    if size > LARGEST_TABLE:
+        raise MentallamError(
+            f"{path} unpacks to more than {megabytes(LARGEST_TABLE)}, more than a table may hold; split it"
+        )
+
+
+def _unpacked_bytes(column: pa.ChunkedArray) -> int:
+    """Return the size of a column without its dictionaries."""
+    if not pa.types.is_dictionary(column.type) or not _is_text(column.type.value_type):
+        return int(column.nbytes)
+    sizes = (pc.sum(pc.take(pc.binary_length(chunk.dictionary), chunk.indices)).as_py() for chunk in column.chunks)
+    return sum(size or 0 for size in sizes)
+
+
+def _is_text(values: pa.DataType) -> bool:
+    return bool(pa.types.is_string(values) or pa.types.is_large_string(values) or pa.types.is_string_view(values))
+
+
 def _parquet_strings(column: pa.ChunkedArray, name: str, layout: Layout, path: Path) -> pa.ChunkedArray:
     values = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    is_text = pa.types.is_string(values) or pa.types.is_large_string(values) or pa.types.is_string_view(values)
     is_label = pa.types.is_integer(values) or pa.types.is_boolean(values) or pa.types.is_floating(values)
     is_nothing = pa.types.is_null(values) and name in layout.optional
     if not (
-        is_text
+        _is_text(values)
         or is_nothing
         or (name in layout.integers and pa.types.is_integer(values))
         or (name in layout.labels and is_label)
@@ -145,6 +192,7 @@ def read_jsonl(path: Path, layout: Layout) -> Rows:
             if not is_sound:
                 raise _bad_json(lines, numbers, decode, path)
             keys = list(dict.fromkeys(chain.from_iterable(rows)))
+            _refuse_wide(len(keys), path, int(numbers[0]))
             columns = {
                 name: _json_strings(list(map(methodcaller("get", keys[place]), rows)), name, layout, path, numbers)
                 for name, place in layout.places(keys, path).items()
@@ -218,7 +266,9 @@ def _bad_json(lines: list[str], numbers: Iterable[int], decode: Callable[[str], 
     for row, line in zip(numbers, lines, strict=True):
         try:
             value = decode(line)
-        except (ValueError, RecursionError):
+        except RecursionError:
+            return MentallamError(f"{path}, row {row}: nested too deeply; each line must be one object")
+        except ValueError:
             return MentallamError(f"{path}, row {row}: not valid JSON; each line must be one object")
         if isinstance(value, list):
             return MentallamError(f"{path}, row {row}: an array, not a JSON object; write one object per line")

@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from mentallam.corpus.formats import TABLE_READERS
 from mentallam.corpus.layouts import TABLE_ENDINGS, Layout
 from mentallam.corpus.refusals import refuse_rows
-from mentallam.corpus.unreadable import bad_bytes, beside, ending_advice, refuse_other_format
+from mentallam.corpus.unreadable import bad_bytes, beside, ending_advice, refuse_long_lines, refuse_other_format
 from mentallam.errors import MentallamError
+from mentallam.limits import LONGEST_VALUE
 
 
 def find_table(folder: Path, name: str, source: str) -> Path:
@@ -63,11 +64,16 @@ def read_table(path: Path, layout: Layout) -> pd.DataFrame:
     try:
         if ending != ".parquet":
             refuse_other_format(path)
+            refuse_long_lines(path)
         chunks = list(TABLE_READERS[ending](path, layout))
     except FileNotFoundError:
         raise MentallamError(f"{path} is missing{beside(path)}; {layout.source}") from None
     except UnicodeDecodeError:
         raise bad_bytes(path) from None
+    except ValueError as error:
+        if "null byte" not in str(error):
+            raise
+        raise MentallamError(f"{str(path)!r} is no file's name, since it holds a NUL character") from None
     except OSError as error:
         reason = f" ({error.strerror}); check its permissions" if error.strerror else "; get an undamaged copy"
         raise MentallamError(f"{path} can't be read{reason}") from None
@@ -79,6 +85,9 @@ def read_table(path: Path, layout: Layout) -> pd.DataFrame:
     numbers = pd.Index(np.concatenate([numbers for _, numbers in chunks]))
     for name in layout.read:
         refuse_rows(_series(table[name].is_null(), numbers), f"{name} is missing; fill it in or remove the row", path)
+    for name in names:
+        too_long = pc.greater(pc.utf8_length(table[name]), LONGEST_VALUE).fill_null(False)
+        refuse_rows(_series(too_long, numbers), f"{name} has more than {LONGEST_VALUE} characters; shorten it", path)
     for name in names if not layout.hand_made else ():
         holds_nul = pc.match_substring(table[name], "\0").fill_null(False)
         refuse_rows(_series(holds_nul, numbers), "holds a NUL character; get an undamaged copy", path)

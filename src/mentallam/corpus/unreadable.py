@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from io import StringIO
 from pathlib import Path
 
 from mentallam.errors import MentallamError
+from mentallam.limits import LONGEST_LINE, LONGEST_VALUE, megabytes
 
 SAVE_AS_UTF8 = 'save it as UTF-8 ("CSV UTF-8" in Excel)'
 _SPREADSHEET = 'save its sheet as "CSV UTF-8"'
@@ -32,7 +33,9 @@ _SIGNATURES = (
     (b"\xfe\xff", "is UTF-16, not UTF-8", SAVE_AS_UTF8),
 )
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-_HEAD = 4096
+_HEAD, _BLOCK = 4096, 2**20
+# How Python's `surrogateescape` shows a byte that is not UTF-8.
+_BAD_BYTE = re.compile("[\udc80-\udcff]")
 
 
 def refuse_other_format(path: Path) -> None:
@@ -95,24 +98,51 @@ def beside(path: Path) -> str:
     return ""
 
 
+def refuse_long_lines(path: Path) -> None:
+    """Refuse a text file with a line longer than `limits.LONGEST_LINE`, before a reader takes it into memory.
+
+    Raises:
+        MentallamError: The message names the line, which is a CSV's row unless values hold line breaks.
+        OSError: The file can't be read.
+    """
+    line, length = 1, 0
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(_BLOCK), b""):
+            ends = [at for at in (block.find(b"\n"), block.find(b"\r")) if at >= 0]
+            length += min(ends) if ends else len(block)
+            if length > LONGEST_LINE:
+                raise MentallamError(
+                    f"{path}, line {line}: longer than {megabytes(LONGEST_LINE)}; get an undamaged copy, or write each "
+                    "post on a line of its own"
+                )
+            if ends:  # a line within a block is short enough
+                length = len(block) - 1 - max(block.rfind(b"\n"), block.rfind(b"\r"))
+                line += block.count(b"\n")
+
+
 def bad_bytes(path: Path) -> MentallamError:
     """Return the error for a file that is not UTF-8; it names the row of the first invalid byte."""
-    data = path.read_bytes()
-    try:
-        data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        # error.object lacks the byte order mark that error.start does not count.
-        before = error.object[: error.start].decode()
-        is_csv = path.suffix.lower() == ".csv"
-        lines = csv.reader(StringIO(before + "|", newline="")) if is_csv else StringIO(before + "|")
-        row = 0
+    is_csv = path.suffix.lower() == ".csv"
+    row = 0
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="" if is_csv else None) as file:
+
+        def lines() -> Iterator[str]:
+            for line in file:
+                yield line
+                if _BAD_BYTE.search(line):
+                    return
+
+        csv.field_size_limit(LONGEST_VALUE)
         with suppress(csv.Error):
-            for _ in lines:
+            for _ in csv.reader(lines()) if is_csv else lines():
                 row += 1
-        try:
-            data.decode("cp1252")
-            guess = ", but perhaps Windows-1252"
-        except UnicodeDecodeError:
-            guess = ""
-        return MentallamError(f"{path}, row {max(row, 1)}: not UTF-8{guess}; {SAVE_AS_UTF8}")
-    raise AssertionError("called for a file without a fault")
+    guess = ", but perhaps Windows-1252" if _decodes(path, "cp1252") else ""
+    return MentallamError(f"{path}, row {max(row, 1)}: not UTF-8{guess}; {SAVE_AS_UTF8}")
+
+
+def _decodes(path: Path, encoding: str) -> bool:
+    with path.open(encoding=encoding) as file, suppress(UnicodeDecodeError):
+        for _ in iter(lambda: file.read(_BLOCK), ""):
+            pass
+        return True
+    return False

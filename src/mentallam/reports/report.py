@@ -13,6 +13,7 @@ from mentallam.config import Config, to_dict
 from mentallam.corpus.schemas import wording_by_id
 from mentallam.evaluation.decision import describe
 from mentallam.evaluation.metrics import METRICS, METRICS_BY_NAME, criterion_name
+from mentallam.markdown import as_code, as_text
 
 TEMPLATE = "report.md.j2"
 
@@ -55,7 +56,10 @@ def render_report(
 
 
 def markdown_environment() -> Environment:
-    """Set up Jinja for Markdown: nothing is HTML-escaped, and a name that a template misspells is an error."""
+    """Set up Jinja for Markdown: a name that a template misspells is an error.
+
+    The filters `text` and `code` keep what comes from users, such as ids, names and wordings, from becoming markup.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
@@ -72,7 +76,8 @@ def markdown_environment() -> Environment:
         significant=_significant,
         spread=_spread,
         duration=_duration,
-        cell=_cell,
+        text=as_text,
+        code=as_code,
         criterion_name=criterion_name,
     )
     environment.globals["metrics"] = [metric for metric in METRICS if metric.plain is not None]
@@ -132,8 +137,3 @@ def _spread(metric: dict[str, Any], n_folds: int) -> str:
 
 def _duration(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
-
-
-def _cell(text: str) -> str:
-    """Escape text so that it stays within its table cell."""
-    return " ".join(text.split()).replace("|", "\\|")

@@ -1,7 +1,10 @@
 import json
+import logging
+import pickle
 import shutil
 import socket
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForSequenceClassification
 
-from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_checkpoint
+from mentallam.checksums import CHECKSUMS, write_checksums
+from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, read_facts, save_checkpoint
 from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.weights import BaseModel, prepare_base_model
 from mentallam.config import compose_config
@@ -29,6 +33,7 @@ OTHER = Decision(Calibration(2.0, 0.5), Thresholds(0.5, {"A.1": 0.25}))
 
 FILES = {
     "README.md",
+    "SHA256SUMS",
     "adapter_config.json",
     "adapter_model.safetensors",
     "mentallam.json",
@@ -38,6 +43,7 @@ FILES = {
 IN_A_NEW_PROCESS = """
 import json, sys
 from pathlib import Path
+from mentallam.checksums import CHECKSUMS, write_checksums
 from mentallam.classifier.checkpoint import load_checkpoint
 from mentallam.classifier.scoring import score_pairs
 
@@ -177,20 +183,124 @@ def test_an_adapter_that_lacks_a_weight_is_refused(folder: Path, cache: Path, lo
     weights = load_file(file)
     del weights[lost]
     save_file(weights, file, {"format": "pt"})
-    with pytest.raises(MentallamError, match=r"fold_1 doesn't fit its model \(.*\); train again"):
+    write_checksums(folder)
+    with pytest.raises(MentallamError, match=r"fold_1 doesn't fit its model \(.*\); get .* train fold 1 again"):
         load_checkpoint(folder, cache)
 
 
-@pytest.mark.parametrize("name", ["mentallam.json", "adapter_model.safetensors", "adapter_config.json"])
-@pytest.mark.parametrize("damage", ["gone", "cut", "empty"])
-def test_an_incomplete_checkpoint_is_refused(folder: Path, cache: Path, name: str, damage: str) -> None:
-    content = (folder / name).read_bytes()
-    (folder / name).unlink()
-    if damage != "gone":
-        (folder / name).write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
-    with pytest.raises(
-        MentallamError, match=r"fold_1 (holds no complete checkpoint|doesn't fit its model) \(.*\); train again"
-    ):
+DAMAGES = {
+    "missing": lambda content: None,
+    "truncated": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "zeroed": lambda content: bytes(len(content)),
+    "bit flipped": lambda content: content[:100] + bytes([content[100] ^ 4]) + content[101:],
+    "a pickle": lambda content: pickle.dumps([content]),
+}
+
+
+def damage(file: Path, kind: str) -> None:
+    content = DAMAGES[kind](file.read_bytes())
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_refused_by_file_and_reason(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == FILES
+    for name in FILES:
+        content = (folder / name).read_bytes()
+        for kind in DAMAGES:
+            damage(folder / name, kind)
+            # Damage to the checksums may show as a name that they lack.
+            blamed = r"[\w.]+" if name == CHECKSUMS else name
+            reason = r"(is missing|is empty|is damaged|has changed since it was written|does not belong there)"
+            with pytest.raises(MentallamError, match=f"fold_1/{blamed} {reason}.*; .*train fold 1 again .`kedro run"):
+                read_facts(folder)
+            (folder / name).write_bytes(content)
+    assert read_facts(folder)["origin"] == ORIGIN
+
+
+def test_a_file_that_was_added_is_refused(folder: Path, cache: Path) -> None:
+    (folder / "adapter_model.bin").write_bytes(b"")
+    with pytest.raises(MentallamError, match="fold_1/adapter_model.bin does not belong there; remove it, or get an"):
+        load_checkpoint(folder, cache)
+
+
+def make_old(folder: Path) -> None:
+    """Make a checkpoint one of a version that wrote no checksums."""
+    facts = json.loads((folder / "mentallam.json").read_text())
+    del facts["checksums"]
+    (folder / "mentallam.json").write_text(json.dumps(facts))
+    (folder / CHECKSUMS).unlink()
+
+
+def test_a_checkpoint_of_an_older_version_is_loaded_with_a_warning(
+    folder: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_old(folder)
+    with caplog.at_level(logging.WARNING):
+        assert load_checkpoint(folder, cache).decision == DECISION
+    assert "fold_1 has no checksums, since an older version wrote it" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["mentallam.json", "adapter_model.safetensors"])
+@pytest.mark.parametrize("kind", ["missing", "truncated", "empty", "a pickle"])
+def test_an_incomplete_checkpoint_of_an_older_version_is_refused(
+    folder: Path, cache: Path, name: str, kind: str
+) -> None:
+    make_old(folder)
+    damage(folder / name, kind)
+    with pytest.raises(MentallamError, match=r"fold_1 holds no complete checkpoint \(.*\); .*train fold 1 again"):
+        load_checkpoint(folder, cache)
+
+
+@pytest.mark.parametrize("facts", ["[" * 100_000, "[" * 200 + "]" * 200, "[]", '{"origin": 1' + "0" * 5000 + "}"])
+def test_facts_that_no_version_wrote_are_refused(folder: Path, facts: str) -> None:
+    make_old(folder)
+    (folder / "mentallam.json").write_text(facts)
+    with pytest.raises(MentallamError, match="fold_1 holds no complete checkpoint"):
+        read_facts(folder)
+
+
+def test_the_adapters_configuration_can_make_peft_import_and_fetch_nothing(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint from elsewhere may have checksums that fit."""
+    logits = score_pairs(
+        load_checkpoint(folder, cache).model, make_examples(load_checkpoint(folder, cache).prompter), 2
+    )
+    hostile = {
+        "peft_type": "XLORA",
+        "base_model_name_or_path": "evil/model",
+        "auto_mapping": {"base_model_class": "Popen", "parent_library": "subprocess"},
+        "megatron_config": {"a": 1},
+        "megatron_core": "antigravity",
+        "adapters": {"0": "evil/adapter"},
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(hostile))
+    write_checksums(folder)
+
+    def never(*names: object, **_: object) -> None:
+        raise AssertionError(f"fetched: {names}")
+
+    for name in ("peft.config.hf_hub_download", "peft.utils.save_and_load.hf_hub_download"):
+        monkeypatch.setattr(name, never)
+    for name in ("peft.peft_model.HfFileSystem", "peft.utils.save_and_load.check_file_exists_on_hf_hub"):
+        monkeypatch.setattr(name, never, raising=False)
+    monkeypatch.delitem(sys.modules, "antigravity", raising=False)
+    loaded = load_checkpoint(folder, cache)
+    assert (score_pairs(loaded.model, make_examples(loaded.prompter), 2) == logits).all()
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/tmp/elsewhere", "a\\b", "a\0b", ".hidden", "a" * 300])
+def test_a_base_models_name_stays_in_the_folder_of_base_models(folder: Path, cache: Path, name: str) -> None:
+    file = folder / "mentallam.json"
+    facts = json.loads(file.read_text())
+    facts["base_model"]["name"] = name
+    file.write_text(json.dumps(facts))
+    write_checksums(folder)
+    with pytest.raises(MentallamError, match="model.name=.* can't be part of a path"):
         load_checkpoint(folder, cache)
 
 
@@ -199,6 +309,7 @@ def test_an_adapter_of_another_shape_is_refused(folder: Path, cache: Path) -> No
     weights = load_file(file)
     weights["base_model.model.score.weight"] = torch.zeros(3, 64)
     save_file(weights, file, {"format": "pt"})
+    write_checksums(folder)
     with pytest.raises(MentallamError, match="doesn't fit its model"):
         load_checkpoint(folder, cache)
 
@@ -300,6 +411,7 @@ def test_a_checkpoint_from_before_calibration_keeps_its_threshold(folder: Path, 
     facts = json.loads((folder / "mentallam.json").read_text())
     del facts["decision"], facts["config"]["decision"]
     (folder / "mentallam.json").write_text(json.dumps({**facts, "threshold": 0.61}))
+    write_checksums(folder)
     assert load_checkpoint(folder, cache).decision == Decision(Calibration(), Thresholds(0.61))
 
 
@@ -307,6 +419,7 @@ def test_a_checkpoint_without_any_threshold_is_refused(folder: Path, cache: Path
     facts = json.loads((folder / "mentallam.json").read_text())
     del facts["decision"]
     (folder / "mentallam.json").write_text(json.dumps(facts))
+    write_checksums(folder)
     with pytest.raises(MentallamError, match="holds no complete checkpoint"):
         load_checkpoint(folder, cache)
 

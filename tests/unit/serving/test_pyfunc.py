@@ -256,3 +256,17 @@ def test_the_docs_list_what_a_model_config_may_hold() -> None:
     listed = re.search(r"changes how the model predicts: ([^.]+)\.", docs)
     assert listed
     assert re.findall(r"`(\w+)`", listed[1]) == [*(field.name for field in fields(InferenceConfig)), "base_models"]
+
+
+def test_a_damaged_checkpoint_in_a_registered_model_is_refused_by_file(model: Path) -> None:
+    (folder,) = (model / "artifacts").iterdir()
+    for file in folder.iterdir():
+        content = file.read_bytes()
+        file.write_bytes(content[:-20] + bytes([content[-20] ^ 1]) + content[-19:])
+        # MLflow imports the model's own copy of the package, whose errors are of another class.
+        with pytest.raises(
+            Exception, match=r"artifacts/fold_1/[\w.]+ (has changed|is damaged|is missing).*fold 1 again"
+        ):
+            mlflow.pyfunc.load_model(str(model))
+        file.write_bytes(content)
+    mlflow.pyfunc.load_model(str(model))

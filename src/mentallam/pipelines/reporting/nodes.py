@@ -20,6 +20,7 @@ from mentallam.reports.figures import REPORT_FIGURES, report_figures
 from mentallam.reports.model_card import render_model_card
 from mentallam.reports.report_page import render_report_page
 from mentallam.serving.pyfunc import save_pyfunc
+from mentallam.spreadsheets import marked
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def attach_report(
     run.log_dict(thresholds, "reporting/thresholds.json")
     run.log_dict(uncertainty, "reporting/uncertainty.json")
     run.log_text(report, "reporting/report.md")
-    run.log_text(label_audit.to_csv(index=False), "reporting/label_audit.csv")
+    run.log_text(marked(label_audit).to_csv(index=False), "reporting/label_audit.csv")
     run.log_text(report_page, "reporting/report.html")
     run.log_text(model_card, tracking.MODEL_CARD)
     for name, figure in zip(REPORT_FIGURES, figures, strict=True):
