@@ -3,12 +3,23 @@
 import gzip
 import io
 import sqlite3
+import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pyarrow.parquet
+
+# Made-up secrets in the variables that libraries read theirs from.
+SECRETS = {
+    "HF_TOKEN": "hf_canaryKvcnQwTzLmRpXyBd",
+    "MLFLOW_TRACKING_PASSWORD": "canary-password-71b4",
+    "AWS_SECRET_ACCESS_KEY": "canaryAwsSecret9f3e",
+    "DATABRICKS_TOKEN": "dapicanary5512",
+    "GITHUB_TOKEN": "ghp_canary82hfke",
+}
 
 _SQLITE = b"SQLite format 3\0"
 
@@ -21,22 +32,21 @@ def find_leaks(words: Iterable[str], root: Path, allowed: Iterable[str] = ()) ->
     Args:
         words: What must not be found; ASCII only, so that JSON and HTML do not write it in another way.
         root: A file, or a folder that is searched with everything below it.
-        allowed: Patterns of paths below `root` that may hold the words, as `Path.match` takes them.
+        allowed: Patterns of paths below `root` that may hold the words; `*` stands for slashes, too.
     """
     needles = [word.lower() for word in words]
     assert needles and all(needle.isascii() for needle in needles)
-    allowed = tuple(allowed)
+    patterns = tuple(allowed)
     found: list[str] = []
     for path in sorted([root] if root.is_file() else root.rglob("*")):
         name = str(path.relative_to(root)) if path != root else path.name
-        # A link to a file is read, since it shows its content; a link to a folder leads out of the root.
-        if any(Path(name).match(pattern) for pattern in allowed):
+        if any(fnmatch(name, pattern) for pattern in patterns):
             continue
         seen = {needle for needle in needles if needle in name.lower()}
         if path.is_file():
             for content in _contents(path.read_bytes()):
                 lower = content.lower()
-                seen |= {one for one in needles if one.encode() in lower or one.encode("utf-16-le") in lower}
+                seen |= {needle for needle in needles if needle.encode() in lower}
         found += [f"{name}: {needle}" for needle in sorted(seen)]
     return found
 
@@ -50,9 +60,10 @@ def _contents(content: bytes) -> Iterator[bytes]:
             for column in table.columns:
                 yield "\n".join(map(str, column.to_pylist())).encode()
     elif content.startswith(_SQLITE):
-        with closing(sqlite3.connect(":memory:")) as database:
-            database.deserialize(content)
-            yield "\n".join(database.iterdump()).encode()
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "copy.db").write_bytes(content)
+            with closing(sqlite3.connect(Path(folder) / "copy.db")) as database:
+                yield "\n".join(database.iterdump()).encode()
     elif content.startswith(b"\x1f\x8b"):
         with suppress(OSError, EOFError):
             yield from _contents(gzip.decompress(content))

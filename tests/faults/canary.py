@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from tests.leaks import find_leaks
+from tests.leaks import SECRETS, find_leaks
 from tests.samples import PROJECT
 
 # Each is unique as a whole, and each of its rare words is a canary as well: a vocabulary would hold them one by one.
@@ -19,18 +19,9 @@ SENTENCE = "A wribblestane under the flemptower"
 EXPLANATION = "Says ockelbrand of itself"
 PREDICTED = "My drizzlewump weighs more than the snarvelocket"
 WORDS = [word for text in (POST, SENTENCE, EXPLANATION, PREDICTED) for word in text.split() if len(word) > 9]
-SECRETS = {
-    "HF_TOKEN": "hf_canaryKvcnQwTzLmRpXyBd",
-    "MLFLOW_TRACKING_USERNAME": "somebody",
-    "MLFLOW_TRACKING_PASSWORD": "canary-password-71b4",
-    "AWS_SECRET_ACCESS_KEY": "canaryAwsSecret9f3e",
-    "DATABRICKS_TOKEN": "dapicanary5512",
-    "GITHUB_TOKEN": "ghp_canary82hfke",
-}
-TOKENS = [secret for secret in SECRETS.values() if "canary" in secret]
 
 # What docs/data-model.md lists as holding text, and the data that the tests spoil or predict on.
-TEXT_DATASETS = ("**/data/01_raw/*/*", "**/02_intermediate/posts.parquet", "spoilt/*", "spoilt/*/*")
+TEXT_DATASETS = ("*/data/01_raw/*", "*/02_intermediate/posts.parquet", "spoilt/*")
 
 
 @dataclass
@@ -111,4 +102,4 @@ class CanaryProject:
 
     def leaks(self) -> list[str]:
         """Return where a canary is found outside the text datasets."""
-        return find_leaks([*WORDS, *TOKENS], self.root, TEXT_DATASETS)
+        return find_leaks([*WORDS, *SECRETS.values()], self.root, TEXT_DATASETS)

@@ -1,7 +1,7 @@
 """Run pipelines that fail, in a process of their own, and show each failure as Kedro and Python show it.
 
-Usage: python fail.py SPOILT, in the canary project's folder; SPOILT is a folder for spoilt files. Prints the name of each
-failure and its exception's class before what is shown.
+Usage: python fail.py SPOILT, in the canary project's folder; SPOILT is a folder for spoilt files. Prints the name of
+each failure and its exception's class before what is shown.
 """
 
 import json

@@ -21,7 +21,7 @@ UNDEFINED = ("roc_auc", "mcc", "balanced_accuracy")  # they need both labels
 
 @pytest.fixture(params=["positive", "negative"])
 def rare(request: pytest.FixtureRequest) -> str:
-    """The label that few pairs have."""
+    """Name the label that few pairs have."""
     return str(request.param)
 
 

@@ -292,11 +292,13 @@ def _split(
         fold_of_group = _deal(np.ascontiguousarray(counts[:, counts.any(axis=0)], dtype=float), n_splits)
     # Groups that are few or alike may leave a fold empty.
     if not enough or len(np.unique(fold_of_group)) < n_splits:
-        posts = pairs["post_id"].nunique()
+        if len(groups) == 1:
+            held = f"a single group (posts: {pairs['post_id'].nunique()}) can't be split into"
+        else:
+            held = f"{len(groups)} groups ({pairs['post_id'].nunique()} posts) are too few for"
         raise MentallamError(
-            f"{len(groups)} group{'s' * (len(groups) > 1)} ({posts} post{'s' * (posts > 1)}) are too few for {n_splits} "
-            f"{what}; use {'fewer, or ' * (len(groups) > 2)}more posts: near duplicates are one group, and under "
-            f"folds.group_by=author an author's posts"
+            f"{held} {n_splits} {what}; use {'fewer, or ' * (len(groups) > 2)}more posts: near duplicates are one "
+            f"group, and under folds.group_by=author an author's posts"
         )
     fold = fold_of_group[group]
     return ((np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in range(n_splits))

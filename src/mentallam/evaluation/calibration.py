@@ -34,9 +34,7 @@ class Calibration:
         return calibrated
 
 
-def fit_calibration(
-    method: str, labels: ArrayLike, logits: ArrayLike, name: str = "the dev pairs"
-) -> Calibration:
+def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike, name: str = "the dev pairs") -> Calibration:
     """Fit a calibration by maximum likelihood.
 
     `temperature` is a slope alone (Guo et al. 2017, arXiv 1706.04599), `platt` slope and intercept, with Platt's

@@ -200,7 +200,7 @@ def test_positives_of_one_author_are_one_group(caplog: pytest.LogCaptureFixture)
 )
 def test_too_few_groups_or_folds(n_posts: int, n_folds: int, dev_splits: int) -> None:
     pairs = pairs_of({f"p{number}": [number % 2] for number in range(n_posts)})
-    with pytest.raises(MentallamError, match="are too few|at least 2"):
+    with pytest.raises(MentallamError, match="are too few|at least 2|a single group"):
         folds_of(pairs, OPTIONS.model_copy(update={"dev_splits": dev_splits}), n_folds, "hash")
 
 
@@ -424,3 +424,12 @@ def test_parts_without_a_label_are_named(
 def test_options_are_checked(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         FoldOptions.model_validate({"seed": 42, "group_by": "post_id", "dev_splits": 5, **change})
+
+
+@pytest.mark.parametrize("n_folds", [2, 5])
+def test_a_corpus_of_one_post_has_no_folds(n_folds: int) -> None:
+    sentence = (
+        rf"^a single group \(posts: 1\) can't be split into {n_folds} folds \(MENTALLAM_CV_FOLDS\); use more posts"
+    )
+    with pytest.raises(MentallamError, match=sentence):
+        checked({"p1": [1]}, {}, n_folds=n_folds)
