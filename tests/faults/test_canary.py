@@ -34,6 +34,7 @@ def test_the_search_finds_a_canary_where_there_is_one(place: CanaryProject) -> N
 
 def test_training_and_reporting(place: CanaryProject) -> None:
     assert (place.project / "data/test/08_reporting/report.md").is_file()
+    assert not (place.root / "home/.config/mlflow").exists()  # MLflow's id of this installation
     assert place.leaks() == []
 
 
