@@ -51,7 +51,7 @@ class CanaryProject:
             shutil.copytree(PROJECT / name, self.project / name, ignore=leave_out)
         shutil.copy(PROJECT / "pyproject.toml", self.project)
         posts = pd.read_csv(self.corpus / "redsm5_posts.csv", dtype=str)
-        posts.loc[0, "text"] += f" {POST}."
+        posts.loc[0, "text"] = f"{POST}. {posts.loc[0, 'text']}"  # what shows a frame shows how its texts begin
         posts.to_csv(self.corpus / "redsm5_posts.csv", index=False)
         annotations = pd.read_csv(self.corpus / "redsm5_annotations.csv", dtype=str)
         annotations.loc[0, ["sentence_text", "explanation"]] = SENTENCE, EXPLANATION
