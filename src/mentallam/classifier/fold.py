@@ -99,7 +99,7 @@ def fit_fold(
         uncompile_layers(model)
         budget = config.inference.tokens_per_pass
         scored = _score_posts(model, prompter, fold, parts["dev"], tables, budget, "dev")
-    decision = fit_decision(scored, config.decision)
+    decision = fit_decision(scored, config.decision, f"the dev pairs of fold {fold}")
     return TrainedFold(model, prompter, config, base, decision, origin), outcome, decision.decide(scored)
 
 

@@ -132,7 +132,8 @@ def fit_baselines(
         _warn_of_constant_criteria(split["fold"], learn, held_out)
         for name, baseline in baselines.items():
             logits = _logits(name, baseline, inputs[baseline.reads], learn, pd.concat([choose, held_out]))
-            decision = fit_decision(choose.assign(logit=logits[: len(choose)]), config.decision)
+            dev_pairs = f"the dev pairs of fold {split['fold']}, as scored by {name},"
+            decision = fit_decision(choose.assign(logit=logits[: len(choose)]), config.decision, dev_pairs)
             tables.append(decision.decide(held_out.assign(model=name, logit=logits[len(choose) :])))
     table = pd.concat(tables, ignore_index=True).join(lengths, on="post_id")
     logger.info(

@@ -22,6 +22,11 @@ FOLD_PARTS = ("train", "dev", "held_out")
 _UNEVEN = 1.25
 # folds.max_share never refuses a fold of up to this many times the equal share, since two folds are seldom equal.
 _ALWAYS_ALLOWED = 1.5
+# What follows where a dev or held-out part has no pair of a label.
+_CONSEQUENCES = {
+    "positive": "recall and F1 of them say nothing",
+    "negative": "their precision is 1 whatever is predicted, and ROC-AUC is not defined",
+}
 # A warning names at most this many criteria.
 _NAMED = 10
 
@@ -172,21 +177,21 @@ def criterion_balance(folds: Sequence[FoldSplit]) -> dict[str, CriterionBalance]
     return balance
 
 
-def parts_without_positives(folds: Sequence[FoldSplit]) -> dict[str, list[int]]:
-    """Return for each part the folds in which it has no positive pair."""
-    return {part: [fold["fold"] for fold in folds if not _count(fold, part, "positive")] for part in FOLD_PARTS}
+def parts_without(label: str, folds: Sequence[FoldSplit]) -> dict[str, list[int]]:
+    """Return for each part the folds in which it has no pair of a label, positive or negative."""
+    return {part: [fold["fold"] for fold in folds if not _count(fold, part, label)] for part in FOLD_PARTS}
 
 
 def check_parts(folds: Sequence[FoldSplit], posts: pd.DataFrame) -> None:
-    """Refuse folds that cannot be trained or scored, and warn about parts without a positive pair.
+    """Refuse folds that cannot be trained or scored, and warn about parts whose pairs all have the same label.
 
     Args:
         folds: All folds of these posts.
         posts: post_id, text (cleaned).
 
     Raises:
-        MentallamError: A part consists of one text, once or in copies, or all training pairs have the same label. The
-            message names the fold and the part.
+        MentallamError: A part consists of one text, once or in copies; the message names the fold and the part. Or all
+            pairs of the corpus have the same label.
     """
     # Numbers stand for the texts: comparing numbers makes no copies of texts.
     codes, _ = pd.factorize(posts["text"])
@@ -209,18 +214,17 @@ def check_parts(folds: Sequence[FoldSplit], posts: pd.DataFrame) -> None:
                 raise MentallamError(
                     f"fold {fold['fold']}: the {_shown(part)} part is {held} ({post_ids[0]}); {way_out}"
                 )
-        for label in ("positive", "negative"):
-            if not _count(fold, "train", label):
-                raise MentallamError(
-                    f"fold {fold['fold']}: the train part holds no {label} pair, so nothing can be learnt; use another "
-                    f"folds.seed, or more posts with {label} pairs"
-                )
-    without = {part: numbers for part, numbers in parts_without_positives(folds).items() if numbers}
-    if without:
-        logger.warning(
-            "Some parts hold no positive pair, so recall and F1 of them say nothing: %s",
-            "; ".join(f"{_shown(part)} of fold {', '.join(map(str, numbers))}" for part, numbers in without.items()),
-        )
+    for label, consequence in _CONSEQUENCES.items():
+        without = {part: ", ".join(map(str, numbers)) for part, numbers in parts_without(label, folds).items()}
+        if unlearnt := without.pop("train"):
+            logger.warning(
+                "The models of these folds learn nothing, since their train parts hold no %s pair: %s; use another "
+                "folds.seed, or more posts with %s pairs",
+                *(label, unlearnt, label),
+            )
+        if any(without.values()):
+            named = "; ".join(f"{_shown(part)} of fold {numbers}" for part, numbers in without.items() if numbers)
+            logger.warning("Some parts hold no %s pair, so %s: %s", label, consequence, named)
 
 
 def _count(fold: FoldSplit, part: str, label: str) -> int:
@@ -288,9 +292,13 @@ def _split(
         fold_of_group = _deal(np.ascontiguousarray(counts[:, counts.any(axis=0)], dtype=float), n_splits)
     # Groups that are few or alike may leave a fold empty.
     if not enough or len(np.unique(fold_of_group)) < n_splits:
+        if len(groups) == 1:
+            held = f"a single group (posts: {pairs['post_id'].nunique()}) can't be split into"
+        else:
+            held = f"{len(groups)} groups ({pairs['post_id'].nunique()} posts) are too few for"
         raise MentallamError(
-            f"{len(groups)} groups ({pairs['post_id'].nunique()} posts) are too few for {n_splits} {what}; use fewer, "
-            "or more posts: near duplicates are one group, and under folds.group_by=author an author's posts"
+            f"{held} {n_splits} {what}; use {'fewer, or ' * (len(groups) > 2)}more posts: near duplicates are one "
+            f"group, and under folds.group_by=author an author's posts"
         )
     fold = fold_of_group[group]
     return ((np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in range(n_splits))

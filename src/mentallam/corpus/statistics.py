@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mentallam.corpus.folds import FoldSplit, criterion_balance, fold_balance, parts_without_positives
+from mentallam.corpus.folds import FoldSplit, criterion_balance, fold_balance, parts_without
 from mentallam.corpus.groups import group_posts
 from mentallam.corpus.lengths import length_summary, words_per_post
 from mentallam.corpus.manifest import Manifest
@@ -60,7 +60,8 @@ def describe(
             "group_by": folds[0]["group_by"],
             "held_out_posts": [len(fold["held_out"]) for fold in folds],
             "balance": fold_balance(folds),
-            "without_positives": parts_without_positives(folds),
+            "without_positives": parts_without("positive", folds),
+            "without_negatives": parts_without("negative", folds),
             "stratification": _stratification(folds),
         },
         "duplicates": {

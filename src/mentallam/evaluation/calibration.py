@@ -15,9 +15,9 @@ from mentallam.evaluation.arrays import Probabilities, checked_labels, checked_p
 logger = logging.getLogger(__name__)
 
 _WHY_NO_SLOPE = {
-    "platt": "The dev pairs are ranked no better than by chance",
+    "platt": "are ranked no better than by chance",
     # Well-ranked logits may be shifted so far that a negative slope fits better than any temperature.
-    "temperature": "No temperature fits the dev pairs (decision.calibration=platt can also shift them)",
+    "temperature": "fit no temperature (decision.calibration=platt can also shift them)",
 }
 
 
@@ -34,7 +34,7 @@ class Calibration:
         return calibrated
 
 
-def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike) -> Calibration:
+def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike, name: str = "the dev pairs") -> Calibration:
     """Fit a calibration by maximum likelihood.
 
     `temperature` is a slope alone (Guo et al. 2017, arXiv 1706.04599), `platt` slope and intercept, with Platt's
@@ -45,6 +45,7 @@ def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike) -> Calibr
         method: none, temperature or platt.
         labels: 0 or 1, shape (n,).
         logits: Shape (n,).
+        name: The name of these pairs in warnings.
 
     Returns:
         The calibration; the identity for `none` and, with a warning, where all labels are the same. Where the fit
@@ -57,7 +58,7 @@ def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike) -> Calibr
     if method == "none":
         return Calibration()
     if not positive.any() or positive.all():
-        logger.warning("all dev pairs have the same label, so probabilities are not calibrated")
+        logger.warning("%s have the same label, so probabilities are not calibrated", name)
         return Calibration()
     target = np.where(positive, (positive.sum() + 1) / (positive.sum() + 2), 1 / ((~positive).sum() + 2))
     # A target t between the labels is a matched pair of weight t and an unmatched one of weight 1 - t.
@@ -72,7 +73,7 @@ def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike) -> Calibr
     )
     slope = float(fitted.coef_[0, 0]) / spread
     if slope <= 0:
-        logger.warning("%s; the slope stays 1", _WHY_NO_SLOPE[method])
+        logger.warning("%s %s; the slope stays 1", name, _WHY_NO_SLOPE[method])
         return Calibration(1.0, _shift_to_rate(scores, float(target.mean())) if method == "platt" else 0.0)
     return Calibration(slope, float(np.ravel(fitted.intercept_)[0]) - slope * float(centre))
 

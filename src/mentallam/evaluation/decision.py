@@ -65,7 +65,7 @@ class Decision:
         )
 
 
-def fit_decision(dev: pd.DataFrame, options: DecisionConfig) -> Decision:
+def fit_decision(dev: pd.DataFrame, options: DecisionConfig, name: str = "the dev pairs") -> Decision:
     """Fit calibration, then thresholds on the calibrated probabilities, both on the same dev pairs.
 
     Where all dev pairs have the same label, nothing is fitted: the probability is the logit's sigmoid, the threshold
@@ -74,19 +74,21 @@ def fit_decision(dev: pd.DataFrame, options: DecisionConfig) -> Decision:
     Args:
         dev: Columns criterion_id, label, logit; the pairs of a dev split.
         options: Method of calibration, and how thresholds are chosen.
+        name: The name of these pairs in warnings.
 
     Raises:
         MentallamError: No pair, or a label that is not 0 or 1.
     """
     if has_one_label(dev["label"]):
         logger.warning(
-            "all %d dev pairs are %s, so nothing is fitted: probabilities are not calibrated, and the threshold is %s",
-            len(dev),
+            "%s are all %s (%d), so nothing is fitted: probabilities are not calibrated, and the threshold is %s",
+            name,
             "matched" if dev["label"].iloc[0] else "unmatched",
+            len(dev),
             NO_POSITIVES_THRESHOLD,
         )
         return Decision(Calibration(), Thresholds(NO_POSITIVES_THRESHOLD))
-    calibration = fit_calibration(options.calibration, dev["label"], dev["logit"])
+    calibration = fit_calibration(options.calibration, dev["label"], dev["logit"], name)
     probabilities = calibration.probabilities(dev["logit"])
     return Decision(calibration, choose_thresholds(dev["criterion_id"], dev["label"], probabilities, options))
 

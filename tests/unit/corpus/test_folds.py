@@ -24,7 +24,7 @@ from mentallam.corpus.folds import (
     criterion_balance,
     fold_balance,
     make_folds,
-    parts_without_positives,
+    parts_without,
 )
 from mentallam.corpus.groups import author_of, group_posts
 from mentallam.errors import MentallamError
@@ -200,7 +200,7 @@ def test_positives_of_one_author_are_one_group(caplog: pytest.LogCaptureFixture)
 )
 def test_too_few_groups_or_folds(n_posts: int, n_folds: int, dev_splits: int) -> None:
     pairs = pairs_of({f"p{number}": [number % 2] for number in range(n_posts)})
-    with pytest.raises(MentallamError, match="are too few|at least 2"):
+    with pytest.raises(MentallamError, match="are too few|at least 2|a single group"):
         folds_of(pairs, OPTIONS.model_copy(update={"dev_splits": dev_splits}), n_folds, "hash")
 
 
@@ -364,15 +364,31 @@ def test_a_part_of_one_post_is_refused() -> None:
 def test_labels_that_are_all_the_same_are_refused(label: int, name: str) -> None:
     with pytest.raises(MentallamError, match=f"^no pair is labelled as {name}: there is nothing to learn"):
         checked({post_id: [label] for post_id in ALTERNATING}, {})
-    rest = {post_id: [label] for post_id in ALTERNATING if post_id != "p07"}
-    with pytest.raises(MentallamError, match=f"^fold \\d: the train part holds no {name} pair"):
-        checked({**rest, "p07": [1 - label]}, {})
 
 
-def test_parts_without_positives_are_named(caplog: pytest.LogCaptureFixture) -> None:
-    labels = {post_id: [int(post_id in ("p03", "p11", "p25"))] for post_id in ALTERNATING}
+def test_folds_that_can_learn_nothing_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    labels = {post_id: [int(post_id != "p07")] for post_id in ALTERNATING}
+    [unlearnt] = parts_without("negative", folds_of(pairs_of(labels), OPTIONS, 5))["train"]
+    checked(labels, {})
+    assert (
+        "The models of these folds learn nothing, since their train parts hold no negative pair: "
+        f"{unlearnt}; use another folds.seed, or more posts with negative pairs"
+    ) in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "consequence"),
+    [
+        (1, "positive", "recall and F1 of them say nothing"),
+        (0, "negative", "their precision is 1 whatever is predicted, and ROC-AUC is not defined"),
+    ],
+)
+def test_parts_without_a_label_are_named(
+    label: int, name: str, consequence: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = {post_id: [label if post_id in ("p03", "p11", "p25") else 1 - label] for post_id in ALTERNATING}
     folds = folds_of(pairs_of(labels), OPTIONS, 5)
-    without = parts_without_positives(folds)
+    without = parts_without(name, folds)
     assert without["train"] == []
     for part in ("dev", "held_out"):
         assert without[part] == [
@@ -384,7 +400,7 @@ def test_parts_without_positives_are_named(caplog: pytest.LogCaptureFixture) -> 
     checked(labels, {})
     told = {part: ", ".join(map(str, without[part])) for part in ("dev", "held_out")}
     assert caplog.messages[-1] == (
-        "Some parts hold no positive pair, so recall and F1 of them say nothing: "
+        f"Some parts hold no {name} pair, so {consequence}: "
         f"dev of fold {told['dev']}; held-out of fold {told['held_out']}"
     )
 
@@ -408,3 +424,12 @@ def test_parts_without_positives_are_named(caplog: pytest.LogCaptureFixture) -> 
 def test_options_are_checked(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         FoldOptions.model_validate({"seed": 42, "group_by": "post_id", "dev_splits": 5, **change})
+
+
+@pytest.mark.parametrize("n_folds", [2, 5])
+def test_a_corpus_of_one_post_has_no_folds(n_folds: int) -> None:
+    sentence = (
+        rf"^a single group \(posts: 1\) can't be split into {n_folds} folds \(MENTALLAM_CV_FOLDS\); use more posts"
+    )
+    with pytest.raises(MentallamError, match=sentence):
+        checked({"p1": [1]}, {}, n_folds=n_folds)

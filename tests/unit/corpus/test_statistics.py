@@ -51,7 +51,8 @@ def test_figures_of_the_sample(sample: Corpus) -> None:
     assert found["folds"]["balance"] == {
         "fold": 3, "posts": 13, "share": 13 / 60, "equal_share": 0.2, "uneven": False
     }  # fmt: skip
-    assert found["folds"]["without_positives"] == {"train": [], "dev": [], "held_out": []}
+    for label in ("positives", "negatives"):
+        assert found["folds"][f"without_{label}"] == {"train": [], "dev": [], "held_out": []}
     assert len(found["data_hash"]) == 64
 
 

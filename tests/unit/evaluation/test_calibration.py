@@ -64,7 +64,7 @@ def test_one_label_only_leaves_probabilities_alone(
 
 
 @pytest.mark.parametrize(
-    ("method", "why"), [("platt", "ranked no better than by chance"), ("temperature", "No temperature fits")]
+    ("method", "why"), [("platt", "ranked no better than by chance"), ("temperature", "fit no temperature")]
 )
 def test_a_reversed_order_keeps_its_slope(method: str, why: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):

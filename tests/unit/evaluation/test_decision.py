@@ -41,10 +41,10 @@ def test_the_plan_is_one_threshold_on_calibrated_probabilities(dev: pd.DataFrame
 def test_nothing_is_fitted_on_pairs_of_one_label(
     dev: pd.DataFrame, scope: str, label: int, word: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    decision = fit_decision(dev.assign(label=label), replace(PLAN, scope=scope))
+    decision = fit_decision(dev.assign(label=label), replace(PLAN, scope=scope), "the dev pairs of fold 2")
     assert decision == Decision(Calibration(), Thresholds(0.5))
     [warning] = caplog.records
-    assert warning.getMessage().startswith(f"all 120 dev pairs are {word}, so nothing is fitted")
+    assert warning.getMessage().startswith(f"the dev pairs of fold 2 are all {word} (120), so nothing is fitted")
 
 
 def test_a_criterions_threshold_is_shrunk_by_its_number_of_matched_pairs(dev: pd.DataFrame) -> None:

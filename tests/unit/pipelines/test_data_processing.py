@@ -174,7 +174,7 @@ def test_placeholders_can_be_kept(tmp_path: Path) -> None:
     pd.DataFrame({"post_id": [f"p{number:02}" for number in range(60)], "post": "[removed]"}).to_csv(
         folder / "posts.csv", index=False
     )
-    with pytest.raises(MentallamError, match=r"^1 groups \(60 posts\) are too few for 5 folds"):
+    with pytest.raises(MentallamError, match=r"^a single group \(posts: 60\) can't be split into 5 folds"):
         run(params, 5, folder, "pairs")
 
 

@@ -175,16 +175,20 @@ def test_pairs_without_a_label_are_reported(render: Render, summary: dict[str, A
 def test_placeholders_and_uneven_folds_are_reported(render: Render, data_statistics: dict[str, Any]) -> None:
     balance = {"fold": 1, "posts": 25, "share": 25 / 60, "equal_share": 0.2, "uneven": False}
     data_statistics |= {"placeholder_posts": {}}
-    data_statistics["folds"] |= {"balance": balance, "without_positives": {"train": [], "dev": [], "held_out": []}}
-    for words in ("placeholders", "uneven", "No held-out pair"):
+    nowhere: dict[str, list[int]] = {"train": [], "dev": [], "held_out": []}
+    data_statistics["folds"] |= {"balance": balance, "without_positives": nowhere, "without_negatives": {**nowhere}}
+    for words in ("placeholders", "uneven", "No held-out pair", "learnt nothing"):
         assert words not in render()
     data_statistics["placeholder_posts"] = {"[removed]": 20, "[deleted]": 3}
     balance["uneven"] = True
     data_statistics["folds"]["without_positives"] |= {"dev": [0], "held_out": [2, 3]}
+    data_statistics["folds"]["without_negatives"] |= {"train": [4], "held_out": [1]}
     report = render()
     assert " 23 posts were placeholders of deleted posts (`[removed]`, `[deleted]`) and were left out" in report
     assert " fold 1 holds out 42 % of the posts instead of 20 %" in report
     assert " No held-out pair of fold 2, 3 is positive: precision, recall and F1 count as 0 there" in report
+    assert " No held-out pair of fold 1 is negative: no prediction of yes can be wrong there" in report
+    assert " **No training pair of fold 4 is negative**, so the model of that fold has learnt nothing." in report
 
 
 def test_a_criterion_without_a_name_is_called_by_its_id(render: Render, summary: dict[str, Any]) -> None:
