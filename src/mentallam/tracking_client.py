@@ -1,17 +1,17 @@
 """MLflow's client as this project uses it: one policy of retries, nothing created twice, metrics that can wait.
 
 MLflow repeats a request by a policy of its own, at a level where it can't know whether a lost answer has left a run
-behind. Inside the calls of `client()` each request is sent once, and `mentallam.retries` repeats the whole call.
+behind. Inside the calls of a `retrying_client` each request is sent once, and `mentallam.retries` repeats the call.
 """
 
 import logging
 import re
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from time import monotonic
 from typing import Any, NoReturn, TypeVar, cast
 
 import requests
@@ -42,7 +42,7 @@ _FAILED_DOWNLOAD = re.compile(r"(ConnectionError|ChunkedEncodingError|Incomplete
 _patience: ContextVar[float | None] = ContextVar("patience", default=None)
 
 
-def client() -> MlflowClient:
+def retrying_client() -> MlflowClient:
     """Return a client whose calls are repeated after a fault that may pass.
 
     What it creates (runs, logged models, registered models and versions) it creates once, even if an answer is lost.
@@ -51,12 +51,12 @@ def client() -> MlflowClient:
     return cast(MlflowClient, _RetryingClient(MlflowClient()))
 
 
-def download_artifacts(**arguments: Any) -> str:
+def download_artifacts(address: str | None = None, **arguments: Any) -> str:
     """Download artifacts as `mlflow.artifacts.download_artifacts` does, again after a fault that may pass."""
 
     def download() -> str:
         try:
-            return str(mlflow_download_artifacts(**arguments))
+            return str(mlflow_download_artifacts(address, **arguments))
         except MlflowException as error:
             if retries.find_fault(error) is None and (fault := _FAILED_DOWNLOAD.search(str(error))):
                 raise retries.TransientError(fault[0].replace("HTTPError('", "HTTP ")) from error
@@ -89,7 +89,7 @@ class MetricQueue:
             MentallamError: It refuses the account.
         """
         self._waiting += metrics
-        if time.monotonic() < self._next_attempt:
+        if monotonic() < self._next_attempt:
             return
         try:
             with _one_short_attempt():
@@ -97,10 +97,10 @@ class MetricQueue:
         except Exception as error:
             fault = retries.find_fault(error)
             if fault is None:
-                _explain("log_batch", error)
+                _raise_explained("log_batch", error)
             self._failures += 1
             seconds = retries.waiting_time(self._failures, fault)
-            self._next_attempt = time.monotonic() + seconds
+            self._next_attempt = monotonic() + seconds
             retries.note_retry(
                 f"{len(self._waiting)} metrics wait for the tracking store ({fault.reason}); the training goes on, "
                 f"next attempt in {seconds:.1f} s"
@@ -200,30 +200,35 @@ def _call(name: str, function: Callable[[], Result]) -> Result:
     try:
         return retries.call(f"MLflow's {name}", function)
     except Exception as error:
-        _explain(name, error)
+        _raise_explained(name, error)
 
 
-def _explain(name: str, error: Exception) -> NoReturn:
-    """Raise what a user can do, or the error itself."""
+def find_refusal(name: str, error: Exception) -> MentallamError | None:
+    """Return what to do if a server refuses the account; None for any other error."""
     status = retries.find_status(error)
     if status is None and isinstance(error, MlflowException):
         status = error.get_http_status_code()
+    if status == 401:
+        return MentallamError(
+            "the tracking server does not know this account (HTTP 401): set MLFLOW_TRACKING_TOKEN, or "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    if status == 403:
+        return MentallamError(
+            f"the tracking server forbids {name} to this account (HTTP 403): ask its owner for the right to write, or "
+            f"name another account in MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    return None
+
+
+def _raise_explained(name: str, error: Exception) -> NoReturn:
+    """Raise what a user can do, or the error itself."""
     if fault := retries.find_fault(error):
         raise MentallamError(
             f"the tracking store fails again and again ({fault.reason}): make it available, then run the same command "
             f"again"
         ) from error
-    if status == 401:
-        raise MentallamError(
-            "the tracking server does not know this account (HTTP 401): set MLFLOW_TRACKING_TOKEN, or "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        ) from error
-    if status == 403:
-        raise MentallamError(
-            f"the tracking server forbids {name} to this account (HTTP 403): ask its owner for the right to write, or "
-            f"name another account in MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        ) from error
-    raise error
+    raise find_refusal(name, error) or error
 
 
 @contextmanager

@@ -87,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
         elif fault == "silence":
-            hub.over.wait(60)
+            hub.over.wait(300)
         elif found := re.fullmatch(f"/api/models/{hub.repository}/revision/(.+)", path):
             if found[1] not in ("main", hub.commit):
                 self._reply(b"{}", 404, {"X-Error-Code": "RevisionNotFound"})
