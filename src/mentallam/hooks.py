@@ -15,7 +15,7 @@ from kedro.pipeline import Pipeline
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from mentallam import project, run_checks
+from mentallam import project, retries, run_checks
 from mentallam.configuration_files import environment_folders, interpolated_names
 from mentallam.errors import MentallamError
 from mentallam.result_files import ResultFiles, causes
@@ -84,6 +84,12 @@ class ProjectHooks:
     def before_dataset_loaded(self, dataset_name: str) -> None:
         """Remember which file an error is about."""
         self._dataset, self._saving = dataset_name, False
+
+    @hook_impl
+    def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
+        """Take the policy of retries from the configuration, in whichever process it is loaded."""
+        if dataset_name == "training_config":
+            retries.configure(data.retries)
 
     @hook_impl
     def before_dataset_saved(self, dataset_name: str) -> None:

@@ -16,8 +16,6 @@ from urllib.parse import urlsplit
 
 import mlflow
 import pandas as pd
-from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
@@ -25,6 +23,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from mentallam.config import Config, from_dict, to_dict
 from mentallam.errors import MentallamError
+from mentallam.tracking_client import MetricQueue, download_artifacts, retrying_client
 from mentallam.tracking_store import local_path
 
 if TYPE_CHECKING:
@@ -61,7 +60,8 @@ class Run:
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        self._client = MlflowClient()
+        self._client = retrying_client()
+        self._steps = MetricQueue(run_id)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log a nested dict as parameters with dotted names."""
@@ -70,10 +70,16 @@ class Run:
             self._client.log_batch(self.run_id, params=flat[start : start + _PARAMS_PER_REQUEST])
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
-        """Log the metrics of one step, except undefined ones (None)."""
-        now = time.time_ns() // 1_000_000
-        defined = [Metric(name, value, now, step) for name, value in metrics.items() if value is not None]
-        self._client.log_batch(self.run_id, metrics=defined)
+        """Log metrics, except undefined ones (None)."""
+        self._client.log_batch(self.run_id, metrics=_defined(metrics, step))
+
+    def log_step(self, metrics: Mapping[str, float | None], step: int) -> None:
+        """Log the metrics of a step of the training, which does not wait for a store that is away; `flush` does."""
+        self._steps.log(_defined(metrics, step))
+
+    def flush(self) -> None:
+        """Log what `log_step` had to keep."""
+        self._steps.flush()
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags; values become strings."""
@@ -136,7 +142,8 @@ class Run:
         self.set_tags({_NOTE_TAG: "\n".join(["Folds of this cross-validation:", "", *links])})
 
     def finish(self, status: str = "FINISHED") -> None:
-        """Close the run."""
+        """Log what is left, and close the run."""
+        self.flush()
         self._client.set_terminated(self.run_id, status)
 
 
@@ -152,7 +159,7 @@ def open_cv_run(name: str, experiment: str) -> dict[str, str]:
     Raises:
         MentallamError: There is no such experiment.
     """
-    client = MlflowClient()
+    client = retrying_client()
     if active := mlflow.active_run():  # kedro-mlflow opened it with the pipeline's name
         client.update_run(active.info.run_id, name=name)
         return {"run_id": active.info.run_id, "experiment_id": active.info.experiment_id}
@@ -174,7 +181,7 @@ def open_fold_run(cv_run: Mapping[str, str], fold: int) -> dict[str, str]:
     """
     continue_run("cv_run.json", cv_run["run_id"])
     tags = {PARENT_RUN_TAG: cv_run["run_id"], "mentallam.fold": str(fold)}
-    child = MlflowClient().create_run(cv_run["experiment_id"], tags=tags, run_name=f"fold_{fold}")
+    child = retrying_client().create_run(cv_run["experiment_id"], tags=tags, run_name=f"fold_{fold}")
     return {"run_id": child.info.run_id, "experiment_id": cv_run["experiment_id"]}
 
 
@@ -187,6 +194,7 @@ def failing(run_id: str) -> Iterator[Run]:
     except BaseException as error:
         run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
+    run.flush()
 
 
 @contextmanager
@@ -221,7 +229,7 @@ def find_fold_run(experiment: str, run_id: str | None = None) -> str:
     Raises:
         MentallamError: There is no such run, or it holds no checkpoint.
     """
-    client = MlflowClient()
+    client = retrying_client()
     named = _latest_cv_run(experiment) if run_id is None else existing_run("checkpoint_run", run_id)
     option = f"checkpoint_run={named.info.run_id}"
     chosen = str(named.data.tags.get(BEST_RUN_TAG, named.info.run_id))
@@ -241,7 +249,7 @@ def find_fold_run(experiment: str, run_id: str | None = None) -> str:
 
 
 def _latest_cv_run(experiment: str) -> MlflowRun:
-    client = MlflowClient()
+    client = retrying_client()
     found = client.get_experiment_by_name(experiment)
     tagged, latest = f"tags.`{BEST_RUN_TAG}` LIKE '%'", ["attributes.start_time DESC"]
     runs = client.search_runs([found.experiment_id], tagged, order_by=latest, max_results=1) if found else []
@@ -291,7 +299,7 @@ def find_report_inputs(run_id: str, option: str = "cv_run_id") -> dict[str, str]
     run = existing_run(option, run_id)
     if parent := run.data.tags.get(PARENT_RUN_TAG):
         raise MentallamError(f"{option}={run_id} is a fold's run; name its cross-validation's: {option}={parent}")
-    found = MlflowClient().list_artifacts(run_id, REPORT_INPUTS)
+    found = retrying_client().list_artifacts(run_id, REPORT_INPUTS)
     if not found:
         raise MentallamError(
             f"{option}={run_id} (status {run.info.status}) holds nothing that a report could be made from: name a "
@@ -317,7 +325,7 @@ def existing_run(option: str, run_id: str) -> MlflowRun:
         MentallamError: There is none; the message names the option that named the run.
     """
     try:
-        return MlflowClient().get_run(run_id)
+        return retrying_client().get_run(run_id)
     except MlflowException:
         raise MentallamError(
             f"{option}={run_id} is no run in this tracking database; its runs are listed by `kedro mlflow ui`"
@@ -357,7 +365,12 @@ def continue_run(option: str, run_id: str) -> None:
             f"with `kedro run --pipeline cv_training --to-nodes open_cv_run`"
         )
     if run.info.status != "RUNNING":
-        MlflowClient().update_run(run.info.run_id, status="RUNNING")
+        retrying_client().update_run(run.info.run_id, status="RUNNING")
+
+
+def _defined(metrics: Mapping[str, float | None], step: int) -> list[Metric]:
+    now = time.time_ns() // 1_000_000
+    return [Metric(name, value, now, step) for name, value in metrics.items() if value is not None]
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -147,7 +147,7 @@ def train_fold(
 
         def log_metrics(metrics: Mapping[str, float], step: int) -> None:
             history.extend((split["fold"], step, name, float(value)) for name, value in metrics.items())
-            run.log_metrics(metrics, step)
+            run.log_step(metrics, step)
 
         _log_start(run, training_config, base_model, data_manifest)
         run.log_params({"fold": split["fold"], **seeds, "group_by": split["group_by"]})
