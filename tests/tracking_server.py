@@ -1,6 +1,7 @@
 """MLflow's server for tests, and a proxy in front of it that injects faults."""
 
 import http.client
+import os
 import socket
 import struct
 import subprocess
@@ -30,9 +31,14 @@ def tracking_server(folder: Path) -> Iterator[str]:
     command = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "kept")]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     with (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen([sys.executable, "-m", "mlflow", "server", *command], stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *command],
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # jobs of prompts and judges
+            stdout=log,
+            stderr=log,
+        )
     try:
-        for _ in range(600):
+        for _ in range(1500):
             assert process.poll() is None, (folder / "log.txt").read_text()
             try:
                 urlopen(f"{address}/health", timeout=5).close()
