@@ -311,7 +311,8 @@ def find_report_inputs(run_id: str, option: str = "cv_run_id") -> dict[str, str]
 def load_report_input(run_id: str, path: str) -> Any:
     """Return an artifact that `find_report_inputs` found: a table or a dict."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder))
+        address = f"{retrying_client().get_run(run_id).info.artifact_uri}/{path}"
+        file = Path(download_artifacts(address, Path(folder)))
         if file.suffix == ".parquet":
             return pd.read_parquet(file)
         content = json.loads(file.read_text(encoding="utf-8"))

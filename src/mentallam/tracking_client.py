@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from pathlib import Path
 from time import monotonic
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -33,11 +34,13 @@ Result = TypeVar("Result")
 TOKEN_TAG = "mentallam.token"
 """Tag of everything that is created: a value of its own, by which a creation whose answer was lost is found again."""
 
-_METRICS_PER_REQUEST = 1000  # MLflow's limit
+# MLflow takes 1000, but compares each with those that it has if an answer was lost and they are sent again.
+_METRICS_PER_REQUEST = 200
+_REFUSALS = (401, 403)
 # A server that does not answer may hold up a training step for these seconds, once per waiting time.
 _PATIENCE_S = 10.0
-# MLflow downloads in threads, and reports their errors as text only.
-_FAILED_DOWNLOAD = re.compile(r"(ConnectionError|ChunkedEncodingError|IncompleteRead|Timeout|HTTPError\('5\d\d)")
+# MLflow reports the errors of its threads as text only.
+_BROKEN_OFF = re.compile("IncompleteRead|ChunkedEncodingError")
 
 _patience: ContextVar[float | None] = ContextVar("patience", default=None)
 
@@ -51,18 +54,25 @@ def retrying_client() -> MlflowClient:
     return cast(MlflowClient, _RetryingClient(MlflowClient()))
 
 
-def download_artifacts(address: str | None = None, **arguments: Any) -> str:
-    """Download artifacts as `mlflow.artifacts.download_artifacts` does, again after a fault that may pass."""
+def download_artifacts(address: str, folder: Path | None = None) -> str:
+    """Return the local path of artifacts; download them, again after a body that broke off.
+
+    MLflow downloads in threads, in which it repeats requests by its own policy.
+
+    Args:
+        address: A URI; `runs:/` hides the reason of a failure, so name the run's artifact URI instead.
+        folder: Where to put them; None for a temporary folder.
+    """
 
     def download() -> str:
         try:
-            return str(mlflow_download_artifacts(address, **arguments))
+            return str(mlflow_download_artifacts(address, dst_path=str(folder) if folder else None))
         except MlflowException as error:
-            if retries.find_fault(error) is None and (fault := _FAILED_DOWNLOAD.search(str(error))):
-                raise retries.TransientError(fault[0].replace("HTTPError('", "HTTP ")) from error
+            if _BROKEN_OFF.search(str(error)):
+                raise retries.TransientError("a body broke off") from error
             raise
 
-    return _call("download of artifacts", download)
+    return _call("download_artifacts", download)
 
 
 class MetricQueue:
@@ -206,8 +216,6 @@ def _call(name: str, function: Callable[[], Result]) -> Result:
 def find_refusal(name: str, error: Exception) -> MentallamError | None:
     """Return what to do if a server refuses the account; None for any other error."""
     status = retries.find_status(error)
-    if status is None and isinstance(error, MlflowException):
-        status = error.get_http_status_code()
     if status == 401:
         return MentallamError(
             "the tracking server does not know this account (HTTP 401): set MLFLOW_TRACKING_TOKEN, or "
@@ -258,7 +266,7 @@ def _send(
     if patience is not None:
         named["timeout"] = min(patience, named.get("timeout") or patience)
     response = _send_repeatedly(method, url, 0, factor, jitter, (), *rest, **named)
-    if retries.may_pass(response.status_code):
+    if retries.may_pass(response.status_code) or response.status_code in _REFUSALS:
         response.raise_for_status()
     return response
 
