@@ -395,6 +395,38 @@ class BaselinesConfig:
 
 
 @dataclass
+class RetriesConfig:
+    """How downloads from the hub and calls to a tracking store are repeated after a fault that may pass."""
+
+    base_ms: int = field(
+        default=500,
+        metadata=about(
+            "The limit, in milliseconds, of the wait before the second attempt; it doubles with every attempt, and the "
+            "wait is drawn between 0 and the limit.",
+            POSITIVE,
+            changes_results=False,
+        ),
+    )
+    cap_s: float = field(
+        default=60.0,
+        metadata=about(
+            "The highest limit of a wait, in seconds; a server that asks for longer gets up to five minutes.",
+            POSITIVE,
+            changes_results=False,
+        ),
+    )
+    max_attempts: int = field(
+        default=15,
+        metadata=about(
+            "Most attempts of one call; 1 repeats nothing. More outlasts a longer outage: with the other defaults, 15 "
+            "last four minutes on average.",
+            POSITIVE,
+            changes_results=False,
+        ),
+    )
+
+
+@dataclass
 class Config:
     """The whole composed configuration."""
 
@@ -404,6 +436,7 @@ class Config:
     decision: DecisionConfig = field(default_factory=DecisionConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     baselines: BaselinesConfig = field(default_factory=BaselinesConfig)
+    retries: RetriesConfig = field(default_factory=RetriesConfig)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from kedro.pipeline import Pipeline
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from mentallam import interruption, project, run_checks
+from mentallam import interruption, project, retries, run_checks
 from mentallam.configuration_files import environment_folders, interpolated_names
 from mentallam.data_lock import DataLock
 from mentallam.errors import MentallamError, causes
@@ -112,6 +112,12 @@ class ProjectHooks:
     def before_node_run(self) -> None:
         """Stop between two nodes if a library has swallowed the stop."""
         interruption.stop_if_requested()
+
+    @hook_impl
+    def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
+        """Take the policy of retries from the configuration, in whichever process it is loaded."""
+        if dataset_name == "training_config":
+            retries.configure(data.retries)
 
     @hook_impl
     def before_dataset_loaded(self, dataset_name: str) -> None:

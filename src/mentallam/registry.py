@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
 from mlflow.entities.logged_model_status import LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -18,6 +16,7 @@ from yaml import YAMLError
 from mentallam.errors import MentallamError
 from mentallam.names import check_name, check_path_within
 from mentallam.tracking import MODEL_CARD, download_checkpoint, existing_run, find_fold_run
+from mentallam.tracking_client import download_artifacts, retrying_client
 
 CHAMPION = "champion"
 # The longest description, in characters, that MLflow's database accepts.
@@ -94,7 +93,7 @@ def offer(candidate: Candidate, options: RegistryOptions, card: str, save_model:
     if champion and not options.reason and (objection := _objection(candidate, champion)):
         return f"{name} version {champion.version} stays champion: {objection}; registry.reason=... overrules that"
     version = registered.version if registered else _register(candidate, options, card, save_model)
-    client = MlflowClient()
+    client = retrying_client()
     if options.reason:
         client.set_model_version_tag(name, version, "reason", options.reason)
     client.set_registered_model_alias(name, CHAMPION, version)
@@ -104,7 +103,7 @@ def offer(candidate: Candidate, options: RegistryOptions, card: str, save_model:
 def find_champion(name: str) -> ModelVersion | None:
     """Return the version of a registered model that is its champion, or None."""
     try:
-        return MlflowClient().get_model_version_by_alias(name, CHAMPION)
+        return retrying_client().get_model_version_by_alias(name, CHAMPION)
     except MlflowException:
         return None
 
@@ -161,7 +160,7 @@ def _objection(candidate: Candidate, champion: ModelVersion) -> str | None:
 
 
 def _find_version(name: str, cv_run_id: str, use: Use) -> ModelVersion | None:
-    found = MlflowClient().search_model_versions(f'name = "{name}"')
+    found = retrying_client().search_model_versions(f'name = "{name}"')
     wanted = {"cv_run_id": cv_run_id, "use": use}
     return next((version for version in found if wanted.items() <= version.tags.items()), None)
 
@@ -170,7 +169,7 @@ def _register(
     candidate: Candidate, options: RegistryOptions, card: str, save_model: Callable[[Path, str], None]
 ) -> str:
     """Log the model to the cross-validation's run, register it with the card as description, return the version."""
-    client, description = MlflowClient(), _shortened(card)
+    client, description = retrying_client(), _shortened(card)
     run = existing_run("cv_run_id", candidate.cv_run_id)
     model = client.create_logged_model(run.info.experiment_id, options.use, source_run_id=candidate.cv_run_id)
     with tempfile.TemporaryDirectory() as folder:

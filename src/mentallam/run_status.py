@@ -8,12 +8,14 @@ import hashlib
 import os
 import platform
 import sys
+import time
 import uuid
 from pathlib import Path
 
 import psutil
-from mlflow import MlflowClient
 from mlflow.entities import Run
+
+from mentallam.tracking_client import retrying_client
 
 WORKER_TAG = "mentallam.worker"
 # MLflow's documented tag.
@@ -31,10 +33,21 @@ def worker() -> str:
 
 def work_on(run_id: str) -> None:
     """Mark a run as one that this process works on."""
-    client = MlflowClient()
+    client = retrying_client()
     client.set_tag(run_id, WORKER_TAG, worker())
     if client.get_run(run_id).info.status != "RUNNING":
         client.update_run(run_id, status="RUNNING")
+
+
+def end(run_id: str, status: str) -> None:
+    """Give a run that this process leaves its status, and an end unless it waits."""
+    client = retrying_client()
+    if status == WAITING:
+        client.update_run(run_id, status=status)
+        return
+    # A clock that was set back must not let a run end before it began.
+    began = client.get_run(run_id).info.start_time
+    client.set_terminated(run_id, status, end_time=max(began, time.time_ns() // 1_000_000))
 
 
 def is_complete(run: Run) -> bool:
@@ -55,7 +68,7 @@ def settle(experiment_id: str, status: str, cv_run_id: str | None = None) -> lis
     Returns:
         The ids of the runs that a process which is gone had left as running.
     """
-    client = MlflowClient()
+    client = retrying_client()
     found = client.search_runs([experiment_id], f"attributes.status = 'RUNNING' AND tags.`{WORKER_TAG}` LIKE '%'")
     children = [run for run in found if PARENT_RUN_TAG in run.data.tags]
     parents = [run for run in found if PARENT_RUN_TAG not in run.data.tags]
@@ -68,18 +81,11 @@ def settle(experiment_id: str, status: str, cv_run_id: str | None = None) -> lis
             if run.info.run_id in working:  # a fold of it is trained by another process
                 client.set_tag(run.info.run_id, WORKER_TAG, working[run.info.run_id])
                 continue
-            _set(client, run, "FINISHED" if is_complete(run) else "KILLED" if gone else status)
+            end(run.info.run_id, "FINISHED" if is_complete(run) else "KILLED" if gone else status)
             left += [run.info.run_id] if gone else []
         elif parent:
             working[parent] = by
     return left
-
-
-def _set(client: MlflowClient, run: Run, status: str) -> None:
-    if status == WAITING:
-        client.update_run(run.info.run_id, status=status)  # without an end
-    else:
-        client.set_terminated(run.info.run_id, status)
 
 
 def _is_gone(by: str) -> bool:

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pandas as pd
-from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
@@ -30,6 +28,7 @@ from mentallam.interruption import RunStoppedError
 from mentallam.limits import read_json
 from mentallam.names import check_name
 from mentallam.run_status import COMPLETE_TAG, PARENT_RUN_TAG
+from mentallam.tracking_client import TOKEN_TAG, MetricQueue, download_artifacts, retrying_client
 from mentallam.tracking_store import local_path
 
 if TYPE_CHECKING:
@@ -46,8 +45,6 @@ _NOTE_TAG = "mlflow.note.content"
 _DATASET_CONTEXT_TAG = "mlflow.data.context"
 
 BEST_RUN_TAG = "mentallam.best_run_id"
-# What an attempt at a cross-validation or a fold finds its run by; see `resumption`.
-_TOKEN_TAG = "mentallam.token"
 CHECKPOINT = "checkpoint"
 # Artifacts of a cross-validation's run: the inputs of its report, one file per dataset.
 REPORT_INPUTS = "report_inputs"
@@ -67,7 +64,8 @@ class Run:
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        self._client = MlflowClient()
+        self._client = retrying_client()
+        self._steps = MetricQueue(run_id)
         self._logged: dict[tuple[str, int], float] | None = None  # by metric and step; None: not looked up yet
 
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -82,6 +80,17 @@ class Run:
         A step that is trained again after an interruption, or a report that is made again, appears once; a figure
         outside training that has changed is logged beside the old one.
         """
+        self._client.log_batch(self.run_id, metrics=self._new(metrics, step))
+
+    def log_step(self, metrics: Mapping[str, float | None], step: int) -> None:
+        """Log like `log_metrics`, without waiting for a store that is away; `flush` does."""
+        self._steps.log(self._new(metrics, step))
+
+    def flush(self) -> None:
+        """Log what `log_step` had to keep."""
+        self._steps.flush()
+
+    def _new(self, metrics: Mapping[str, float | None], step: int) -> list[Metric]:
         now = time.time_ns() // 1_000_000
         if self._logged is None:
             self._logged = self._find_logged()
@@ -91,7 +100,7 @@ class Run:
             if value is not None and not _same(self._logged.get((name, step)), value, step)
         }
         self._logged.update(((name, step), value) for name, value in new.items())
-        self._client.log_batch(self.run_id, metrics=[Metric(name, value, now, step) for name, value in new.items()])
+        return [Metric(name, value, now, step) for name, value in new.items()]
 
     def _find_logged(self) -> dict[tuple[str, int], float]:
         """Return the last value of each metric and step, without those of the machine."""
@@ -167,8 +176,9 @@ class Run:
         self.set_tags({_NOTE_TAG: "\n".join(["Folds of this cross-validation:", "", *links])})
 
     def finish(self, status: str = "FINISHED") -> None:
-        """Close the run."""
-        self._client.set_terminated(self.run_id, status)
+        """Log what is left, and close the run."""
+        self.flush()
+        run_status.end(self.run_id, status)
 
 
 def open_cv_run(name: str, experiment: str, token: str) -> dict[str, str]:
@@ -182,7 +192,7 @@ def open_cv_run(name: str, experiment: str, token: str) -> dict[str, str]:
     Raises:
         MentallamError: There is no such experiment.
     """
-    found = MlflowClient().get_experiment_by_name(experiment)
+    found = retrying_client().get_experiment_by_name(experiment)
     if found is None:
         raise MentallamError(
             f"tracking_experiment={experiment} is no MLflow experiment: give tracking.experiment.name in mlflow.yml "
@@ -208,9 +218,9 @@ def open_fold_run(cv_run: Mapping[str, str], fold: int, token: str) -> dict[str,
 
 
 def _open(experiment_id: str, token: str, name: str, tags: Mapping[str, str]) -> dict[str, str]:
-    client = MlflowClient()
-    found = client.search_runs([experiment_id], f"tags.`{_TOKEN_TAG}` = '{token}'", max_results=1)
-    run = found[0] if found else client.create_run(experiment_id, tags={_TOKEN_TAG: token, **tags}, run_name=name)
+    client = retrying_client()
+    found = client.search_runs([experiment_id], f"tags.`{TOKEN_TAG}` = '{token}'", max_results=1)
+    run = found[0] if found else client.create_run(experiment_id, tags={TOKEN_TAG: token, **tags}, run_name=name)
     if not run_status.is_complete(run):
         run_status.work_on(run.info.run_id)
     return {"run_id": run.info.run_id, "experiment_id": experiment_id}
@@ -218,7 +228,7 @@ def _open(experiment_id: str, token: str, name: str, tags: Mapping[str, str]) ->
 
 def is_complete(run_id: str) -> bool:
     """Return whether a fold is finished, or a cross-validation with all that its report needs."""
-    return run_status.is_complete(MlflowClient().get_run(run_id))
+    return run_status.is_complete(retrying_client().get_run(run_id))
 
 
 @contextmanager
@@ -228,8 +238,11 @@ def failing(run_id: str) -> Iterator[Run]:
     try:
         yield run
     except BaseException as error:
-        run.finish("FAILED" if isinstance(error, Exception) and not isinstance(error, RunStoppedError) else "KILLED")
+        failed = isinstance(error, Exception) and not isinstance(error, RunStoppedError)
+        with suppress(MlflowException, MentallamError):  # the store may be why it broke off
+            run.finish("FAILED" if failed else "KILLED")
         raise
+    run.flush()
 
 
 @contextmanager
@@ -264,7 +277,7 @@ def find_fold_run(experiment: str, run_id: str | None = None) -> str:
     Raises:
         MentallamError: There is no such run, or it holds no checkpoint.
     """
-    client = MlflowClient()
+    client = retrying_client()
     named = _latest_cv_run(experiment) if run_id is None else existing_run("checkpoint_run", run_id)
     option = f"checkpoint_run={named.info.run_id}"
     chosen = str(named.data.tags.get(BEST_RUN_TAG, named.info.run_id))
@@ -284,7 +297,7 @@ def find_fold_run(experiment: str, run_id: str | None = None) -> str:
 
 
 def _latest_cv_run(experiment: str) -> MlflowRun:
-    client = MlflowClient()
+    client = retrying_client()
     found = client.get_experiment_by_name(experiment)
     tagged, latest = f"tags.`{BEST_RUN_TAG}` LIKE '%'", ["attributes.start_time DESC"]
     runs = client.search_runs([found.experiment_id], tagged, order_by=latest, max_results=1) if found else []
@@ -309,9 +322,7 @@ def download_checkpoint(run_id: str, copies: Path | None = None) -> Path:
     address = Run(run_id).artifact_address(CHECKPOINT)
     if not urlsplit(address).scheme:
         return Path(address)
-    return _downloaded(
-        f"the checkpoint of run {run_id}", artifact_uri=address, dst_path=str(copies) if copies else None
-    )
+    return _downloaded(f"the checkpoint of run {run_id}", address, copies)
 
 
 def download_artifact(run_id: str, path: str, folder: Path) -> Path:
@@ -320,12 +331,13 @@ def download_artifact(run_id: str, path: str, folder: Path) -> Path:
     Raises:
         MentallamError: It can't be downloaded.
     """
-    return _downloaded(f"{path} of run {run_id}", run_id=run_id, artifact_path=path, dst_path=str(folder))
+    address = f"{retrying_client().get_run(run_id).info.artifact_uri}/{path}"
+    return _downloaded(f"{path} of run {run_id}", address, folder)
 
 
-def _downloaded(what: str, **where: str | None) -> Path:
+def _downloaded(what: str, address: str, folder: Path | None) -> Path:
     try:
-        return Path(download_artifacts(**where))
+        return Path(download_artifacts(address, folder))
     except MlflowException as error:  # also where a server names a path outside the folder
         raise _unfetched(what, error) from None
 
@@ -363,7 +375,7 @@ def find_report_inputs(run_id: str, option: str = "cv_run_id") -> dict[str, str]
     run = existing_run(option, run_id)
     if parent := run.data.tags.get(PARENT_RUN_TAG):
         raise MentallamError(f"{option}={run_id} is a fold's run; name its cross-validation's: {option}={parent}")
-    found = MlflowClient().list_artifacts(run_id, REPORT_INPUTS)
+    found = retrying_client().list_artifacts(run_id, REPORT_INPUTS)
     if not found:
         raise MentallamError(
             f"{option}={run_id} (status {run.info.status}) holds nothing that a report could be made from: name a "
@@ -399,7 +411,7 @@ def existing_run(option: str, run_id: str) -> MlflowRun:
     """
     check_name(str(run_id), option)  # it may name a folder
     try:
-        return MlflowClient().get_run(run_id)
+        return retrying_client().get_run(run_id)
     except MlflowException:
         raise MentallamError(
             f"{option}={run_id} is no run in this tracking database; its runs are listed by `kedro mlflow ui`"

@@ -18,13 +18,17 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from mentallam import retries
 from mentallam.errors import MentallamError
+from mentallam.tracking_client import find_refusal
 from mentallam.variables import ARTIFACTS
 
 _DATABASE, _ARTIFACT_FOLDER = "mlflow.db", "mlruns"
 
-# A server must answer once within these seconds, before the work begins; later requests use MLflow's long timeouts.
-_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+# A server must answer once within these seconds, before the work begins; later requests use MLflow's long timeout.
+_TIMEOUT = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+# Somebody may wait for the answer, and a mistyped address never gives one.
+_FIRST_ATTEMPTS = 3
 
 # Tables and columns of MLflow's database that hold addresses of artifacts.
 _ADDRESSES = (
@@ -75,10 +79,14 @@ def check_store(uri: str) -> None:
         if uri.startswith("sqlite:"):  # MLflow itself tries for minutes
             with closing(sqlite3.connect(make_url(uri).database or "", timeout=30)) as database:
                 database.execute("PRAGMA schema_version")
-        with _short_timeouts():
-            MlflowClient(uri).search_experiments(max_results=1)
+        with _short_timeout():
+            retries.call(
+                "the first request to the tracking store",
+                lambda: MlflowClient(uri).search_experiments(max_results=1),
+                _FIRST_ATTEMPTS,
+            )
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise MentallamError(
+        raise find_refusal("the first request", error) or MentallamError(
             f"the tracking store {shown} can't be used ({_reason(error)}): make it available, or name another in "
             f"MLFLOW_TRACKING_URI"
         ) from None
@@ -138,15 +146,17 @@ def _database_address(database: Path) -> str:
 
 
 @contextmanager
-def _short_timeouts() -> Iterator[None]:
-    """Make MLflow give up soon, unless the user has set the timeouts."""
-    added = {name: value for name, value in _TIMEOUTS.items() if name not in os.environ}
-    os.environ.update(added)
+def _short_timeout() -> Iterator[None]:
+    """Make MLflow give up soon, unless the user has set the timeout."""
+    name, seconds = _TIMEOUT
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = seconds
     try:
         yield
     finally:
-        for name in added:
-            os.environ.pop(name, None)
+        os.environ.pop(name, None)
 
 
 def _without_password(uri: str) -> str:
@@ -158,6 +168,8 @@ def _reason(error: Exception) -> str:
     root: BaseException = error
     while cause := root.__cause__ or root.__context__:
         root = cause
+    if status := retries.find_status(error):
+        return f"HTTP {status}"  # the library's text has the address, perhaps with a password
     text = str(getattr(root, "orig", None) or root).strip().partition("\n")[0]
     return text or type(root).__name__
 

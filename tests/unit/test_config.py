@@ -175,7 +175,10 @@ def test_what_does_not_fit_is_refused_in_one_line(overrides: str) -> None:
 def test_the_refusal_names_the_groups_and_where_keys_are_explained() -> None:
     with pytest.raises(MentallamError) as error:
         compose_config(HYDRA, "smollm2", "optimiser.lr=3")
-    assert "(groups: adapter, baselines, decision, experiment, inference, model, training; " in error.value.message
+    assert (
+        "(groups: adapter, baselines, decision, experiment, inference, model, retries, training; "
+        in error.value.message
+    )
     assert "hydra_configs/*/*.yaml" in error.value.message
 
 

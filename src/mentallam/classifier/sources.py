@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedConfig
 
 from mentallam.classifier.families import make_architecture, read_architecture
+from mentallam.classifier.hub import download
 from mentallam.classifier.loading import load_whole, quiet_loading
 from mentallam.config import ModelConfig
 from mentallam.errors import MentallamError
@@ -31,6 +32,7 @@ FINGERPRINT_DIGITS = 12
 RANDOM_TOKENIZER = Path(__file__).with_name("random_tokenizer")
 
 _END_BYTES = 1 << 20
+_HUB_RECORDS = "hub"  # which files were compared with the hub's hashes
 _FROM_CONFIG_JSON, _FROM_GGUF, _FROM_CONFIGURATION = "config.json", "gguf", "configuration"
 
 
@@ -82,7 +84,8 @@ def cached_folder(cache: Path, name: str, fingerprint: str) -> Path:
 def _hub_architecture(model: ModelConfig, cache: Path, may_fetch: bool) -> tuple[PreTrainedConfig, str]:
     in_folder = Path(model.path).is_dir()
     if may_fetch and not in_folder:
-        return _read(_download(model, ["config.json"]), model), _FROM_CONFIG_JSON
+        folder = download(model.path, model.revision, cache / _HUB_RECORDS, ["config.json"])
+        return _read(folder, model), _FROM_CONFIG_JSON
     try:
         folder = _hub_folder(model)
     except MentallamError:
@@ -112,27 +115,12 @@ def _prepare_hub(model: ModelConfig, cache: Path) -> tuple[Path, str]:
     folder = Path(model.path)
     if folder.is_dir():
         return folder, _folder_fingerprint(folder)
-    folder = _download(model)
+    folder = download(model.path, model.revision, cache / _HUB_RECORDS)
     return folder, folder.name
 
 
 def _pin_hub(model: ModelConfig, fingerprint: str) -> ModelConfig:
     return model if Path(model.path).is_dir() else replace(model, revision=fingerprint)
-
-
-def _download(model: ModelConfig, wanted: list[str] | None = None) -> Path:
-    """Return the folder with a hub model's files: all that we can use, or those that the patterns name."""
-    unused = ["*.gguf", "*.onnx", "*.h5"]
-    try:
-        return Path(
-            snapshot_download(model.path, revision=model.revision, allow_patterns=wanted, ignore_patterns=unused)
-        )
-    except Exception as error:  # also what its HTTP library raises, and that has changed before
-        raise MentallamError(
-            f"the weights of {model.path} (revision {model.revision}) can't be had from the Hugging Face hub "
-            f"({type(error).__name__}): check the network and the name, log in with `hf auth login` if the model is "
-            f"gated, or put a copy in a folder and name it: overrides=model.path=/path/to/folder"
-        ) from None
 
 
 def _folder_fingerprint(folder: Path) -> str:

@@ -4,11 +4,9 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from mentallam.classifier.weights import BaseModel, load_tokenizer, locate_base_
 from mentallam.config import Config, ModelConfig, compose_config
 from mentallam.errors import MentallamError
 from tests.samples import PROJECT
+from tests.unit.classifier.fake_hub import Hub, fake_hub
 
 
 def files_of(folder: str | Path) -> dict[str, str]:
@@ -211,85 +210,24 @@ HUB_USER = """
 import json, sys
 from pathlib import Path
 from mentallam.classifier.weights import BaseModel, load_tokenizer, locate_base_model, prepare_base_model
-from mentallam.config import ModelConfig
+from mentallam import retries
+from mentallam.config import ModelConfig, RetriesConfig
 from mentallam.errors import MentallamError
 
+retries.configure(RetriesConfig(base_ms=1, max_attempts=2))
 for line in sys.stdin:
     path, revision, saved = json.loads(line)
     model = ModelConfig(name="m", source="hub", path=path, revision=revision, max_length=512)
     try:
         if saved:
-            base = locate_base_model(BaseModel(**saved), model, Path("no-cache"))
+            base = locate_base_model(BaseModel(**saved), model, Path(sys.argv[1]))
         else:
-            base = prepare_base_model(model, Path("no-cache"))
+            base = prepare_base_model(model, Path(sys.argv[1]))
         answer = base.to_dict()
     except MentallamError as error:
         answer = {"error": error.message}
     print(json.dumps(answer), flush=True)
 """
-
-
-class Hub(ThreadingHTTPServer):
-    """As much of the Hugging Face hub as a download needs, for one repository."""
-
-    def __init__(self, repository: str, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), _HubHandler)
-        self.repository, self.folder = repository, folder
-        self.commit = "01" * 20
-        self.fault: int | str | None = None
-        self.requests: list[str] = []
-
-
-class _HubHandler(BaseHTTPRequestHandler):
-    server: Hub
-
-    def do_GET(self) -> None:
-        self.server.requests.append(f"{self.command} {self.path}")
-        name, commit = self.server.repository, self.server.commit
-        fault, path = self.server.fault, self.path.partition("?")[0]
-        if isinstance(fault, int):
-            self._reply(b"{}", fault, {"X-Error-Code": "RepoNotFound"} if fault == 404 else {})
-        elif fault == "captive portal":
-            self._reply(b"<html>Please log in to the hotel's network</html>")
-        elif path.startswith(f"/api/models/{name}/revision/"):
-            siblings = [{"rfilename": file.name} for file in self.server.folder.iterdir()]
-            self._reply(json.dumps({"id": name, "modelId": name, "sha": commit, "siblings": siblings}).encode())
-        elif path == f"/api/models/{name}/tree/{commit}":
-            self._reply(
-                json.dumps(
-                    [
-                        {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": file.name}
-                        for file in self.server.folder.iterdir()
-                    ]
-                ).encode()
-            )
-        elif path.startswith(f"/{name}/resolve/{commit}/"):
-            content = (self.server.folder / path.rpartition("/")[2]).read_bytes()
-            tag = hashlib.sha256(content).hexdigest()
-            if fault == "gated":
-                self._reply(b"", 403)
-            elif fault == "cut off" and self.command == "GET":
-                self._reply(content[:5], headers={"ETag": f'"{tag}"', "X-Repo-Commit": commit}, length=len(content))
-            else:
-                self._reply(content, headers={"ETag": f'"{tag}"', "X-Repo-Commit": commit})
-        else:
-            self._reply(b"{}", 404, {"X-Error-Code": "RepoNotFound"})
-
-    do_HEAD = do_GET
-
-    def _reply(
-        self, body: bytes, status: int = 200, headers: dict[str, str] | None = None, length: int | None = None
-    ) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 @contextmanager
@@ -306,7 +244,11 @@ def hub_user(hub: Hub, home: Path, python: str) -> Iterator[Any]:
         "NO_PROXY": "127.0.0.1",
     }
     process = subprocess.Popen(
-        [python, "-c", HUB_USER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [python, "-c", HUB_USER, str(home / "bases")],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -329,16 +271,12 @@ def hub_user(hub: Hub, home: Path, python: str) -> Iterator[Any]:
 
 
 def test_the_hub(tiny_base: BaseModel, tmp_path: Path, python: str) -> None:
-    hub = Hub("lab/tiny", Path(tiny_base.folder))
-    threading.Thread(target=hub.serve_forever, daemon=True).start()
-    with hub_user(hub, tmp_path / "home", python) as ask:
-        for hub.fault in (401, 403, 404, 500, 503, "captive portal", "gated", "cut off"):
-            message = ask("lab/tiny")["error"]
-            assert message.startswith("the weights of lab/tiny (revision main) can't be had"), hub.fault
-            assert "hf auth login" in message
-            assert "overrides=model.path=/path/to/folder" in message
-            assert "\n" not in message
-        hub.fault = None
+    """End to end with the variables that users set; test_hub.py has the faults one by one."""
+    with fake_hub("lab/tiny", Path(tiny_base.folder)) as hub, hub_user(hub, tmp_path / "home", python) as ask:
+        hub.faults.extend([503, "reset"])
+        message = ask("lab/tiny")["error"]
+        assert message.startswith("the weights of lab/tiny (revision main) can't be had")
+        assert "\n" not in message
         assert "lab/other" in ask("lab/other")["error"]
         assert "not a name" in ask("not a name")["error"]
 

@@ -11,7 +11,7 @@ import pandas as pd
 from plotly.graph_objects import Figure
 from torch import Tensor
 
-from mentallam import provenance, tracking
+from mentallam import provenance, retries, tracking
 from mentallam.classifier import frozen, learned_baselines
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_checkpoint
 from mentallam.classifier.fold import CorpusTables, deterministic_algorithms, fit_fold, learnt_from, score_fold
@@ -199,7 +199,7 @@ def run_fold(
         run.log_dict(split, f"fold_{fold}.json")
         with tracking.system_metrics(run.run_id, system_metrics_interval):
             trained, outcome, dev = fit_fold(
-                training_config, base, split, corpus, frozen_states, origin, run.log_metrics, attempts
+                training_config, base, split, corpus, frozen_states, origin, run.log_step, attempts
             )
         checkpoint = attempts / tracking.CHECKPOINT
         save_checkpoint(trained, checkpoint)
@@ -208,6 +208,7 @@ def run_fold(
         _log_scores(run, result, fold_figures(predictions, corpus.criteria, data_manifest["synthetic"]))
         results = FoldResults(checkpoint, dev, history, predictions, result)
         save_fold_results(run, results)
+        run.set_tags({"mentallam.retries": retries.count()})
         run.finish()
     clear(attempts)
     logged = tracking.download_checkpoint(run.run_id, attempts)
@@ -292,6 +293,7 @@ def keep_report_inputs(cv_run: dict[str, str], **report_inputs: pd.DataFrame | C
     tracking.keep_report_inputs(cv_run["run_id"], report_inputs)
     run = tracking.Run(cv_run["run_id"])
     run.log_dict(cast(dict[str, Any], report_inputs["data_statistics"]), "data_statistics.json")
+    run.set_tags({"mentallam.retries": retries.count()})
     run.finish()
 
 
