@@ -6,10 +6,7 @@ import os
 import random
 import re
 import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +21,7 @@ from mlflow import MlflowClient
 from mentallam.errors import MentallamError
 from mentallam.tracking_store import check_store
 from tests.faults.logging_fold import METRICS, PARAMS, expected_artifacts, expected_tags, log_until, waits
-from tests.samples import PROJECT
+from tests.servers import serving
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the writers are forked, so that they start at once")
 _FORK = multiprocessing.get_context("fork") if hasattr(os, "fork") else multiprocessing
@@ -80,34 +77,6 @@ class Store:
         assert sorted(points) == sorted((name, step) for name in METRICS for step in range(found))
         assert found in steps
         return found
-
-
-@contextmanager
-def kedro_mlflow_ui(store: Store) -> Iterator[str]:
-    """Open the project's page of runs on a free port, and yield its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "kedro", "mlflow", "ui", "--env", "test", "--port", str(port)]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": store.uri}
-    address, log = f"http://127.0.0.1:{port}", store.folder / "ui.txt"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command, cwd=PROJECT, env=environment, stdout=out, stderr=out, start_new_session=True
-        )
-    try:
-        for _ in range(240):
-            assert process.poll() is None, log.read_text()
-            try:
-                urlopen(f"{address}/health", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)  # `kedro mlflow ui` starts the server as a child
-        process.wait(60)
-    assert "locked" not in log.read_text()
 
 
 def page_of_runs(store: Store, address: str) -> None:
@@ -176,12 +145,17 @@ def test_five_folds_log_at_once_while_the_runs_are_read(tmp_path: Path, empty_da
 
 
 @pytest.mark.slow
-def test_five_folds_log_until_a_minute_while_kedro_mlflow_ui_is_read(tmp_path: Path) -> None:
+def test_five_folds_log_for_a_minute_while_kedro_mlflow_ui_is_read(tmp_path: Path) -> None:
     store = Store(tmp_path, _FOLDS)
-    with kedro_mlflow_ui(store) as address, reading(lambda: page_of_runs(store, address)) as failed:
+    log, command = tmp_path / "ui.txt", ("kedro", "mlflow", "ui", "--env", "test")
+    with (
+        serving(*command, log=log, MLFLOW_TRACKING_URI=store.uri) as address,
+        reading(lambda: page_of_runs(store, address)) as failed,
+    ):
         end = time.monotonic() + 60
         check_load(store, lambda step: time.monotonic() > end)
     assert failed == []
+    assert "locked" not in log.read_text(encoding="utf-8")
 
 
 def check_kills(store: Store, tries: int, seed: int) -> None:
