@@ -46,6 +46,7 @@ __all__ = [
     "TrainConfig",
     "compose_config",
     "compose_inference",
+    "deciding",
     "from_dict",
     "to_dict",
 ]
@@ -121,6 +122,11 @@ def compose_inference(config_dir: Path, experiment: str, overrides: str | None =
 def to_dict(config: Config) -> dict[str, Any]:
     """Return the configuration as a plain dict, for saving and logging."""
     return asdict(config)
+
+
+def deciding(config: Config) -> dict[str, Any]:
+    """Return the part of the configuration that decides the results, as a plain dict."""
+    return to_dict(config)
 
 
 def from_dict(saved: Any) -> Config:

@@ -11,7 +11,7 @@ from kedro_datasets.yaml import YAMLDataset
 
 from mentallam.config import Config, from_dict, to_dict
 from mentallam.corpus.readers import Corpus, read_corpus
-from mentallam.folders import find_folder
+from mentallam.folders import find_folder, replace_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,7 @@ class ConfigDataset(AbstractDataset[Config, Config]):
         return {"filepath": self._filepath}
 
 
-class CheckpointDataset(AbstractDataset["TrainedFold", "TrainedFold"]):
+class CheckpointDataset(AbstractDataset[Path, "TrainedFold"]):
     """A trained fold as a folder; see `classifier.checkpoint`.
 
     Args:
@@ -109,11 +109,14 @@ class CheckpointDataset(AbstractDataset["TrainedFold", "TrainedFold"]):
 
         return load_checkpoint(self._folder, self._base_models)
 
-    def save(self, data: TrainedFold) -> None:
-        """Write the whole checkpoint or nothing."""
-        from mentallam.classifier.checkpoint import save_checkpoint
+    def save(self, data: Path) -> None:
+        """Copy the folder of a checkpoint, the whole of it or nothing."""
+        import shutil
 
-        save_checkpoint(data, self._folder)
+        unfinished = self._folder.with_name(f".{self._folder.name}.new")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(data, unfinished)
+        replace_folder(unfinished, self._folder)
 
     def facts(self) -> dict[str, Any]:
         """Return the content of the checkpoint's mentallam.json."""
@@ -125,6 +128,32 @@ class CheckpointDataset(AbstractDataset["TrainedFold", "TrainedFold"]):
 
     def _describe(self) -> dict[str, Any]:
         return {"folder": str(self._folder), "base_models": str(self._base_models)}
+
+
+class FolderDataset(AbstractDataset[None, Path]):
+    """A folder that a node reads and writes by itself; nothing is saved to it by the catalog.
+
+    Args:
+        folder: The folder; it need not exist.
+        metadata: For plugins.
+    """
+
+    def __init__(self, *, folder: str, metadata: dict[str, Any] | None = None) -> None:
+        self._folder, self.metadata = Path(folder), metadata
+
+    def load(self) -> Path:
+        """Return the folder."""
+        return self._folder
+
+    def save(self, data: None) -> None:
+        """Refuse: the node writes into the folder."""
+        raise NotImplementedError("a folder is written by the node that takes it")
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"folder": str(self._folder)}
 
 
 class ReportInputDataset(AbstractDataset[None, "pd.DataFrame | Config | dict[str, Any]"]):

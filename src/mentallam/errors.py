@@ -1,5 +1,7 @@
 """The exception for every problem that a user can solve."""
 
+from collections.abc import Iterator
+
 import click
 
 
@@ -9,3 +11,10 @@ class MentallamError(click.ClickException):
     The message is one sentence that names the file, row or key and the way out; it never holds the text of a post. The
     class derives from click's exception, so `kedro run` and `mentallam` print the sentence and exit with code 1.
     """
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and those that led to it, the root last."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -15,19 +15,24 @@ from kedro.pipeline import Pipeline
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from mentallam import project, run_checks
+from mentallam import interruption, project, run_checks
 from mentallam.configuration_files import environment_folders, interpolated_names
-from mentallam.errors import MentallamError
-from mentallam.result_files import ResultFiles, causes
+from mentallam.data_lock import DataLock
+from mentallam.errors import MentallamError, causes
+from mentallam.result_files import ResultFiles
 from mentallam.runners import refuse_threads
-from mentallam.saved_inputs import SavedInputs, take_from_run
+from mentallam.saved_inputs import SavedInputs, folds_in, take_from_run
 from mentallam.tracking_hooks import connect
+
+# Pipelines whose results no other pipeline takes: each can run beside a study.
+_APART = ("inference", "compare", "memory_plan")
 
 
 class ProjectHooks:
     """The hooks of this project, in the order in which Kedro calls them."""
 
     _interpolated: frozenset[str] = frozenset()  # runtime parameters that the configuration files read
+    _lock = DataLock(Path())  # the locks of the session
     _dataset, _saving = "", False  # the dataset that the run last loaded or saved, and which of the two
 
     @hook_impl(tryfirst=True)
@@ -67,6 +72,27 @@ class ProjectHooks:
             MentallamError: The message names the input, the parameter or what has changed, and the way out.
         """
         refuse_threads(run_params, pipeline.all_outputs())
+        self._lock_data(pipeline)
+        try:
+            self._check_inputs(run_params, pipeline, catalog)
+        except BaseException:
+            self._lock.release()
+            raise
+        interruption.watch()
+
+    def _lock_data(self, pipeline: Pipeline) -> None:
+        """Lock what the pipeline makes; folds without the nodes around them share the study with other folds."""
+        self._lock.release()  # of a session that was stopped in this process
+        self._lock = DataLock(project.data_folder(self._context))
+        makes = pipeline.all_outputs()
+        if apart := next((name for name in _APART if makes & pipelines[name].all_outputs()), None):
+            self._lock.take(apart)
+            return
+        folds_alone = all(node.namespace for node in pipeline.nodes)
+        folds = folds_in(makes if folds_alone else pipelines["cv_training"].all_outputs())
+        self._lock.take("study", sorted(folds), shared=folds_alone)
+
+    def _check_inputs(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         given = run_params["runtime_params"] or {}
         saved = SavedInputs(pipeline, ResultFiles(catalog, pipelines, _env_option(run_params)))
         if cv_run_id := given.get("cv_run_id"):
@@ -75,10 +101,17 @@ class ProjectHooks:
             connect(self._context)
             take_from_run(str(cv_run_id), wanted, catalog)
             return
+        if given.get("partial"):
+            saved.take_finished_folds()
         saved.check_existence()
         running = saved.keep_outputs() if run_params["only_missing_outputs"] else pipeline
         compared = saved.check_changes(given)
         run_checks.check_read(given, running, pipelines, self._interpolated | compared)
+
+    @hook_impl
+    def before_node_run(self) -> None:
+        """Stop between two nodes if a library has swallowed the stop."""
+        interruption.stop_if_requested()
 
     @hook_impl
     def before_dataset_loaded(self, dataset_name: str) -> None:
@@ -92,8 +125,8 @@ class ProjectHooks:
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
-        """Free the base model."""
-        _release_base()
+        """Free the base model and the data folder."""
+        self._leave()
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self, error: Exception, run_params: dict[str, Any], catalog: DataCatalog) -> None:
@@ -102,7 +135,7 @@ class ProjectHooks:
         Raises:
             MentallamError: That sentence; `kedro run` prints it and exits with code 1.
         """
-        _release_base()
+        self._leave()
         chain = list(causes(error))
         for cause in chain:
             if isinstance(cause, MentallamError):
@@ -111,6 +144,11 @@ class ProjectHooks:
         for cause in chain:
             if isinstance(cause, DatasetError) and (sentence := files.explain(cause, self._dataset, self._saving)):
                 raise sentence from None
+
+    def _leave(self) -> None:
+        _release_base()
+        self._lock.release()
+        interruption.unwatch()
 
 
 def _env_option(run_params: dict[str, Any]) -> str:

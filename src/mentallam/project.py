@@ -32,3 +32,15 @@ def enter(context: KedroContext) -> None:
     if before != _session and isinstance(loader, OmegaConfigLoader):
         again = type(loader)(loader.conf_source, loader.env, loader.runtime_params, **settings.CONFIG_LOADER_ARGS)
         loader["globals"] = again["globals"]
+
+
+def in_project(folder: str) -> str:
+    """Return a configured folder as an absolute path; a relative one is below the project's folder."""
+    return str(project_path() / Path(folder).expanduser())
+
+
+def data_folder(context: KedroContext) -> Path:
+    """Return the folder of a session's data."""
+    loader = context.config_loader
+    assert isinstance(loader, OmegaConfigLoader)
+    return Path(in_project((loader.runtime_params or {}).get("data_dir") or loader["globals"]["data_dir"]))

@@ -1,7 +1,10 @@
-"""Facts about where a run ran: package versions and the machine."""
+"""Facts about where a run ran: the code, package versions and the machine."""
 
+import hashlib
 import importlib.metadata
 import platform
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -24,11 +27,36 @@ _PACKAGES = (
     "pandas",
     "pyarrow",
 )
+# The packages whose version can change what a fold learns; another one of them starts its training anew.
+DECIDING_PACKAGES = ("torch", "transformers", "tokenizers", "peft", "accelerate", "scikit-learn", "numpy", "pandas")
+
+_PACKAGE = Path(__file__).parent
+# The code that a fold's result depends on; nothing in it imports the rest of the package (docs/adr/0027).
+_DECIDING_CODE = (
+    *("classifier", "evaluation", "corpus", "pipelines/cv_training", "pipelines/data_processing"),
+    *("config.py", "config_schema.py", "device.py", "seeds.py"),
+)
 
 
 def package_versions() -> dict[str, str]:
     """Return the version of each package that results depend on."""
     return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def code_version() -> dict[str, Any]:
+    """Return the version of this package's code.
+
+    Returns:
+        version; source, the SHA-256 of the files that a fold's result depends on; and, in a git checkout of the
+        project, commit and dirty: whether tracked files differ from it.
+    """
+    version: dict[str, Any] = {
+        "version": importlib.metadata.version("mentallam"),
+        "source": _hash(_PACKAGE, _DECIDING_CODE),
+    }
+    if commit := _git("rev-parse", "HEAD"):
+        version |= {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+    return version
 
 
 def machine_facts() -> dict[str, Any]:
@@ -46,3 +74,24 @@ def machine_facts() -> dict[str, Any]:
             for gpu in map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
         ],
     }
+
+
+def _hash(folder: Path, parts: tuple[str, ...]) -> str:
+    files = sorted(file for part in parts for file in [folder / part, *(folder / part).rglob("*")] if file.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        if file.suffix != ".pyc":
+            digest.update(f"{file.relative_to(folder).as_posix()}\0".encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _git(*arguments: str) -> str:
+    """Return git's answer; empty without git, or if the package isn't tracked (a venv may lie in another checkout)."""
+    try:
+        for command in (("ls-files", "--error-unmatch", Path(__file__).name), arguments):
+            answer = subprocess.run(["git", "-C", _PACKAGE, *command], capture_output=True, text=True, timeout=10)
+            if answer.returncode:
+                return ""
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.strip()

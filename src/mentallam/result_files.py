@@ -1,6 +1,6 @@
 """One sentence about a result that can't be read or written, with the file and the way out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
 from safetensors import SafetensorError
 
-from mentallam.errors import MentallamError
+from mentallam.errors import MentallamError, causes
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,3 @@ class ResultFiles:
         return MentallamError(
             f"{path} can't be read ({reason}): remove it and rebuild it with `kedro run --pipeline {maker}{self.env}`"
         )
-
-
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and those that led to it, the root last."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

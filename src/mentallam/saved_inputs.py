@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 
 from mentallam.corpus.cleaning import CleaningOptions
@@ -13,6 +13,7 @@ from mentallam.corpus.folds import FoldOptions
 from mentallam.corpus.manifest import CorpusLabel, find_changed_file
 from mentallam.datasets import CheckpointDataset, CorpusDataset, ReportInputDataset
 from mentallam.errors import MentallamError
+from mentallam.evaluation.aggregate import outcome_of_folds
 from mentallam.result_files import ResultFiles
 from mentallam.saved_results import change_of_config, change_of_data, change_of_fold
 from mentallam.tracking import find_report_inputs
@@ -58,7 +59,32 @@ class SavedInputs:
             self._taken |= {_MANIFEST}
         if missing := sorted(name for name in self._taken if not self._files.exists(name)):
             maker = "data_processing" if self._prepared.issuperset(missing) else "cv_training"
-            raise MentallamError(f"{missing[0]} does not exist yet: run `{self._command(maker)}` first")
+            finished = any(self._files.exists(name) for name in self._taken if name.endswith("_predictions"))
+            partly = "; `--params partial=true` reports the folds that are finished" if finished else ""
+            raise MentallamError(f"{missing[0]} does not exist yet: run `{self._command(maker)}` first{partly}")
+
+    def take_finished_folds(self) -> None:
+        """Make the catalog show a cross-validation with its finished folds alone; the others' tables become None.
+
+        Raises:
+            MentallamError: The chosen nodes don't report, or no fold is finished.
+        """
+        catalog, outcome = self._files.catalog, "cv_outcome"
+        if outcome not in self._taken or self._trains:
+            raise MentallamError("partial=true reports finished folds: use it with `--pipeline reporting`")
+        cv_run = self._load("cv_run") if self._files.exists("cv_run") else {"run_id": ""}
+        names = sorted(name for name in self._trained if re.fullmatch(r"fold_\d+_result", name))
+        results = [self._load(name) for name in names if self._files.exists(name)]
+        finished = [result for result in results if result["cv_run_id"] == cv_run["run_id"]]
+        if not finished:
+            raise MentallamError(f"no fold is finished yet: run `{self._command('cv_training')}` first")
+        folds = {result["fold"] for result in finished}
+        for name in self._taken:
+            if folds_in([name]) - folds:
+                catalog[name] = MemoryDataset(None)
+        baselines = self._files.load("baseline_predictions")
+        catalog["baseline_predictions"] = MemoryDataset(baselines[baselines["fold"].isin(folds)])
+        catalog[outcome] = MemoryDataset(outcome_of_folds(cv_run, finished, len(names)))
 
     def keep_outputs(self) -> Pipeline:
         """Take the outputs that exist as they are, and return the nodes that remain to run.
@@ -141,7 +167,7 @@ class SavedInputs:
 
     def _check_folds(self) -> None:
         """Refuse a fold that was trained with other data, another split or another configuration."""
-        for fold in sorted(_folds(self._taken - self._prepared)):
+        for fold in sorted(folds_in(self._taken - self._prepared)):
             parts = {part: f"fold_{fold}_{part}" for part in ("split", "checkpoint", "dev_predictions", "predictions")}
             there = {part: name for part, name in parts.items() if self._files.exists(name)}
             if parts["predictions"] not in self._taken:  # this run makes them
@@ -186,7 +212,7 @@ def take_from_run(run_id: str, wanted: set[str], catalog: DataCatalog) -> None:
         MentallamError: There is no such run, it has another number of folds, or it lacks one of the datasets.
     """
     kept = find_report_inputs(run_id)
-    folds_kept, folds_wanted = _folds(kept), _folds(wanted)
+    folds_kept, folds_wanted = folds_in(kept), folds_in(wanted)
     if folds_wanted and folds_kept != folds_wanted:
         raise MentallamError(
             f"cv_run_id={run_id} has {len(folds_kept)} folds, and this project is set to {len(folds_wanted)}: set "
@@ -200,5 +226,6 @@ def take_from_run(run_id: str, wanted: set[str], catalog: DataCatalog) -> None:
         catalog[name] = ReportInputDataset(run_id=run_id, path=kept[name])
 
 
-def _folds(names: Iterable[str]) -> set[str]:
-    return {found[1] for name in names if (found := re.match(r"fold_(\d+)_", name))}
+def folds_in(names: Iterable[str]) -> set[int]:
+    """Return the numbers of the folds that datasets belong to."""
+    return {int(found[1]) for name in names if (found := re.match(r"fold_(\d+)_", name))}

@@ -7,6 +7,7 @@ from mentallam.config import Config, from_dict, to_dict
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions, FoldSplit
 from mentallam.corpus.manifest import TABLE_KEYS, CorpusLabel, Manifest, frame_hash, options
+from mentallam.resumption import changed, first_difference
 from mentallam.variables import CV_FOLDS
 
 Load = Callable[[str], Any]
@@ -50,8 +51,8 @@ def change_of_data(
         return "the content of data_manifest has changed"
     if label is not None and "data_manifest" in saved:
         before = {"name": manifest["corpus"], "synthetic": manifest["synthetic"]}
-        if difference := _first_difference(before, label.model_dump(), "corpus_label"):
-            return _changed(*difference)
+        if difference := first_difference(before, label.model_dump(), "corpus_label"):
+            return changed(*difference)
     chosen = options(cleaning, folds)
     for part, result in (("cleaning", "posts"), ("folds", "groups")):
         for name, value in chosen[part].items():
@@ -62,8 +63,8 @@ def change_of_data(
 
 def change_of_config(saved: Config, now: Config) -> str | None:
     """Return the first difference between a saved Hydra configuration and one that was composed now, or None."""
-    difference = _first_difference(to_dict(saved), to_dict(now))
-    return _changed(*difference) if difference else None
+    difference = first_difference(to_dict(saved), to_dict(now))
+    return changed(*difference) if difference else None
 
 
 def change_of_fold(
@@ -92,17 +93,3 @@ def change_of_fold(
     if facts is not None:
         return change_of_config(from_dict(facts["config"]), training_config)
     return None
-
-
-def _changed(key: str, before: Any, after: Any) -> str:
-    return f"{key} has changed from {before!r} to {after!r}"
-
-
-def _first_difference(saved: Any, now: Any, path: str = "") -> tuple[str, Any, Any] | None:
-    if isinstance(saved, Mapping) and isinstance(now, Mapping):
-        found = (
-            _first_difference(saved.get(key), now.get(key), f"{path}.{key}" if path else str(key))
-            for key in [*now, *(key for key in saved if key not in now)]
-        )
-        return next((difference for difference in found if difference), None)
-    return None if saved == now else (path, saved, now)

@@ -1,14 +1,13 @@
 """Settings of Kedro: hooks, resolvers of the configuration, and the number of folds."""
 
 import os
-from pathlib import Path
 
 from omegaconf.resolvers import oc
 
 from mentallam import tracking_store
 from mentallam.errors import MentallamError
 from mentallam.hooks import ProjectHooks
-from mentallam.project import project_path
+from mentallam.project import in_project, project_path
 from mentallam.tracking_hooks import TrackingHooks
 from mentallam.variables import CV_FOLDS
 
@@ -31,11 +30,6 @@ def cv_folds() -> int:
 HOOKS = (ProjectHooks(), TrackingHooks())
 # TrackingHooks replaces its hook. Kedro compares with the name in the package's metadata.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow")
-
-
-def in_project(folder: str) -> str:
-    """Return a configured folder as an absolute path; a relative one is below the project's folder."""
-    return str(project_path() / Path(folder).expanduser())
 
 
 CONFIG_LOADER_ARGS = {

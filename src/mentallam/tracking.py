@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
@@ -23,8 +22,11 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from mentallam import run_status
 from mentallam.config import Config, from_dict, to_dict
 from mentallam.errors import MentallamError
+from mentallam.interruption import RunStoppedError
+from mentallam.run_status import COMPLETE_TAG, PARENT_RUN_TAG
 from mentallam.tracking_store import local_path
 
 if TYPE_CHECKING:
@@ -37,15 +39,19 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 NEEDS_TRACKING = "tracking"
 
 # System tags, as MLflow documents them.
-PARENT_RUN_TAG = "mlflow.parentRunId"
 _NOTE_TAG = "mlflow.note.content"
 _DATASET_CONTEXT_TAG = "mlflow.data.context"
 
 BEST_RUN_TAG = "mentallam.best_run_id"
+# What an attempt at a cross-validation or a fold finds its run by; see `resumption`.
+_TOKEN_TAG = "mentallam.token"
 CHECKPOINT = "checkpoint"
 # Artifacts of a cross-validation's run: the inputs of its report, one file per dataset.
 REPORT_INPUTS = "report_inputs"
 MODEL_CARD = "reporting/model_card.md"
+
+# What MLflow raises for an artifact that is not there.
+UNREADABLE = (MlflowException,)
 
 # Limits of MLflow: parameters in one request, characters of a dataset's digest.
 _PARAMS_PER_REQUEST = 100
@@ -62,6 +68,7 @@ class Run:
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self._client = MlflowClient()
+        self._logged: dict[tuple[str, int], float] | None = None  # by metric and step; None: not looked up yet
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log a nested dict as parameters with dotted names."""
@@ -70,10 +77,27 @@ class Run:
             self._client.log_batch(self.run_id, params=flat[start : start + _PARAMS_PER_REQUEST])
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
-        """Log the metrics of one step, except undefined ones (None)."""
+        """Log the metrics of one step, except undefined ones (None), and those that this step already has.
+
+        A step that is trained again after an interruption, or a report that is made again, appears once; a figure
+        outside training that has changed is logged beside the old one.
+        """
         now = time.time_ns() // 1_000_000
-        defined = [Metric(name, value, now, step) for name, value in metrics.items() if value is not None]
-        self._client.log_batch(self.run_id, metrics=defined)
+        if self._logged is None:
+            self._logged = self._find_logged()
+        new = {
+            name: value
+            for name, value in metrics.items()
+            if value is not None and not _same(self._logged.get((name, step)), value, step)
+        }
+        self._logged.update(((name, step), value) for name, value in new.items())
+        self._client.log_batch(self.run_id, metrics=[Metric(name, value, now, step) for name, value in new.items()])
+
+    def _find_logged(self) -> dict[tuple[str, int], float]:
+        """Return the last value of each metric and step, without those of the machine."""
+        names = [name for name in self._client.get_run(self.run_id).data.metrics if not name.startswith("system/")]
+        found = (metric for name in names for metric in self._client.get_metric_history(self.run_id, name))
+        return {(metric.key, metric.step): metric.value for metric in found}
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags; values become strings."""
@@ -140,42 +164,54 @@ class Run:
         self._client.set_terminated(self.run_id, status)
 
 
-def open_cv_run(name: str, experiment: str) -> dict[str, str]:
-    """Return the run of a new cross-validation as data, by which folds in any process find it.
-
-    It is the run that kedro-mlflow has opened for the pipeline, or a new one if no run is active in this process.
+def open_cv_run(name: str, experiment: str, token: str) -> dict[str, str]:
+    """Return the run of a cross-validation as data, by which folds in any process find it.
 
     Args:
-        name: The run's name.
+        name: The name of a new run.
         experiment: The run's MLflow experiment.
+        token: Identifies the cross-validation: the run that has it goes on; where there is none, one is opened.
 
     Raises:
         MentallamError: There is no such experiment.
     """
-    client = MlflowClient()
-    if active := mlflow.active_run():  # kedro-mlflow opened it with the pipeline's name
-        client.update_run(active.info.run_id, name=name)
-        return {"run_id": active.info.run_id, "experiment_id": active.info.experiment_id}
-    found = client.get_experiment_by_name(experiment)
+    found = MlflowClient().get_experiment_by_name(experiment)
     if found is None:
         raise MentallamError(
             f"tracking_experiment={experiment} is no MLflow experiment: give tracking.experiment.name in mlflow.yml "
             f"the same value"
         )
-    run = client.create_run(found.experiment_id, run_name=name)
-    return {"run_id": run.info.run_id, "experiment_id": found.experiment_id}
+    return _open(found.experiment_id, token, name, {})
 
 
-def open_fold_run(cv_run: Mapping[str, str], fold: int) -> dict[str, str]:
-    """Open a new child of the cross-validation's run and return it as data.
+def open_fold_run(cv_run: Mapping[str, str], fold: int, token: str) -> dict[str, str]:
+    """Return the run of a fold, a child of the cross-validation's run, as data.
+
+    Args:
+        cv_run: The cross-validation's run, as `open_cv_run` returns it.
+        fold: The fold.
+        token: Identifies the fold's training, as in `open_cv_run`.
 
     Raises:
-        MentallamError: The cross-validation is finished, deleted or gone.
+        MentallamError: The cross-validation's run is deleted or gone.
     """
-    continue_run("cv_run.json", cv_run["run_id"])
+    writable_run("cv_run.json", cv_run["run_id"])
     tags = {PARENT_RUN_TAG: cv_run["run_id"], "mentallam.fold": str(fold)}
-    child = MlflowClient().create_run(cv_run["experiment_id"], tags=tags, run_name=f"fold_{fold}")
-    return {"run_id": child.info.run_id, "experiment_id": cv_run["experiment_id"]}
+    return _open(cv_run["experiment_id"], token, f"fold_{fold}", tags)
+
+
+def _open(experiment_id: str, token: str, name: str, tags: Mapping[str, str]) -> dict[str, str]:
+    client = MlflowClient()
+    found = client.search_runs([experiment_id], f"tags.`{_TOKEN_TAG}` = '{token}'", max_results=1)
+    run = found[0] if found else client.create_run(experiment_id, tags={_TOKEN_TAG: token, **tags}, run_name=name)
+    if not run_status.is_complete(run):
+        run_status.work_on(run.info.run_id)
+    return {"run_id": run.info.run_id, "experiment_id": experiment_id}
+
+
+def is_complete(run_id: str) -> bool:
+    """Return whether a fold is finished, or a cross-validation with all that its report needs."""
+    return run_status.is_complete(MlflowClient().get_run(run_id))
 
 
 @contextmanager
@@ -185,7 +221,7 @@ def failing(run_id: str) -> Iterator[Run]:
     try:
         yield run
     except BaseException as error:
-        run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        run.finish("FAILED" if isinstance(error, Exception) and not isinstance(error, RunStoppedError) else "KILLED")
         raise
 
 
@@ -202,7 +238,7 @@ def system_metrics(run_id: str, interval: float) -> Iterator[None]:
     """
     if not interval > 0:
         raise MentallamError(f"system_metrics_interval is {interval}; it must be above 0 seconds")
-    monitor = SystemMetricsMonitor(run_id, sampling_interval=interval)
+    monitor = SystemMetricsMonitor(run_id, sampling_interval=interval, resume_logging=True)
     monitor.start()
     try:
         yield
@@ -253,10 +289,22 @@ def _latest_cv_run(experiment: str) -> MlflowRun:
     return runs[0]
 
 
-def download_checkpoint(run_id: str) -> Path:
-    """Return the folder of a fold's checkpoint; download it if artifacts lie on a server."""
+def download_checkpoint(run_id: str, copies: Path | None = None) -> Path:
+    """Return the folder of a fold's checkpoint; download it if artifacts lie on a server.
+
+    Args:
+        run_id: The fold's run.
+        copies: The folder to download into; None for a temporary one.
+    """
     address = Run(run_id).artifact_address(CHECKPOINT)
-    return Path(download_artifacts(address) if urlsplit(address).scheme else address)
+    if not urlsplit(address).scheme:
+        return Path(address)
+    return Path(download_artifacts(address, dst_path=str(copies) if copies else None))
+
+
+def download_artifact(run_id: str, path: str, folder: Path) -> Path:
+    """Copy an artifact, a file or a folder, into a folder, and return its place."""
+    return Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=str(folder)))
 
 
 def keep_report_inputs(run_id: str, inputs: Mapping[str, pd.DataFrame | Config | Mapping[str, Any]]) -> None:
@@ -273,6 +321,7 @@ def keep_report_inputs(run_id: str, inputs: Mapping[str, pd.DataFrame | Config |
         else:
             plain = to_dict(content) if isinstance(content, Config) else content
             run.log_dict(plain, f"{REPORT_INPUTS}/{name}.json")
+    run.set_tags({COMPLETE_TAG: True})
 
 
 def find_report_inputs(run_id: str, option: str = "cv_run_id") -> dict[str, str]:
@@ -303,7 +352,7 @@ def find_report_inputs(run_id: str, option: str = "cv_run_id") -> dict[str, str]
 def load_report_input(run_id: str, path: str) -> Any:
     """Return an artifact that `find_report_inputs` found: a table or a dict."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder))
+        file = download_artifact(run_id, path, Path(folder))
         if file.suffix == ".parquet":
             return pd.read_parquet(file)
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -338,26 +387,9 @@ def writable_run(option: str, run_id: str) -> MlflowRun:
     return run
 
 
-def continue_run(option: str, run_id: str) -> None:
-    """Set a cross-validation that was opened before to running, unless it is finished.
-
-    Args:
-        option: The source of the id, for the message.
-        run_id: The run of the cross-validation, or of one of its folds.
-
-    Raises:
-        MentallamError: There is no such run, it is deleted, or its cross-validation is finished.
-    """
-    run = writable_run(option, run_id)
-    if parent := run.data.tags.get(PARENT_RUN_TAG):
-        run = writable_run(option, parent)
-    if run.info.status == "FINISHED" and BEST_RUN_TAG in run.data.tags:
-        raise MentallamError(
-            f"{option}={run_id} belongs to a finished cross-validation, which is not written to again: open a new one "
-            f"with `kedro run --pipeline cv_training --to-nodes open_cv_run`"
-        )
-    if run.info.status != "RUNNING":
-        MlflowClient().update_run(run.info.run_id, status="RUNNING")
+def _same(logged: float | None, value: float, step: int) -> bool:
+    """Return whether a figure need not be logged: steps above 0 are training's, whose speeds differ at each attempt."""
+    return logged is not None and (step > 0 or logged == value)
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,46 +1,46 @@
-"""What a session does with the tracking store: connect if a node needs it, open, continue, close and mark runs.
+"""What a session does with the tracking store: connect if a node needs it, and leave no run in a false state.
 
-kedro-mlflow's hook opens the run of a cross-validation and logs the nodes' parameters to it. Without this module it
+kedro-mlflow's hook logs the command and the nodes' parameters to the run of a cross-validation. Without this module it
 would connect to the store in every session and open a run for every pipeline.
 """
 
 import atexit
 import logging
 import os
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import click
 import mlflow
 from kedro.config import MissingConfigException
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, DatasetError
-from kedro.pipeline import Pipeline
+from kedro.pipeline import Node, Pipeline
 from kedro_mlflow.config.kedro_mlflow_config import KedroMlflowConfig
 from kedro_mlflow.framework.hooks import MlflowHook
 from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 
-from mentallam import tracking, tracking_store
-from mentallam.errors import MentallamError
+from mentallam import run_status, tracking, tracking_store
+from mentallam.errors import MentallamError, causes
+from mentallam.interruption import RunStoppedError
 
 logger = logging.getLogger(__name__)
 
 
-# Name of the node after which a cross-validation is finished.
-_CLOSES_CV_RUN = "keep_report_inputs"
 # Keys under `tracking` in mlflow.yml that would write to an old run, or to none.
 _REFUSED = ("disable_tracking", "run")
 
 
 class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untyped
-    """kedro-mlflow's hook, used only where a cross-validation's run is opened; it leaves no active run behind."""
+    """kedro-mlflow's hook, used for the run of a cross-validation once it is open; it leaves no active run behind."""
 
     run_id: str | None
-    _opened_before: dict[str, str] | None = None  # the cross-validation's run that was saved before this one
-    _unsettled: DataCatalog | None = None  # the catalog of a pipeline that opened a run and has not ended
+    _experiment: str | None = None  # the experiment whose runs this session may work on
+    _run_params: dict[str, Any]
+    _done: list[tuple[Node, DataCatalog, dict[str, Any]]]  # nodes that ran before the run was open
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -53,61 +53,91 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
         self.mlflow_config = _config(context)
         context.mlflow = self.mlflow_config  # type: ignore[attr-defined]  # `kedro mlflow ui` reads it
         self._already_active_mlflow = False
-        self._leave_run("FAILED")  # the run of a session that was stopped before its first node
+        self._end("KILLED")  # a session that was stopped in this process
         tracking_store.announce(self.mlflow_config.server.mlflow_tracking_uri)
+        if (command := click.get_current_context(silent=True)) and command.command_path.endswith("mlflow ui"):
+            connect(context)
+            self._settle_others()
 
-    @hook_impl(trylast=True)  # other hooks may still refuse the pipeline; then no run is opened
+    @hook_impl(trylast=True)  # other hooks may still refuse the pipeline; then nothing is touched
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Connect to the store if a node needs it, and open the run of a new cross-validation.
+        """Connect to the store if a node needs it, and settle the runs that killed processes left as running.
 
         Raises:
-            MentallamError: The store can't be used, or a run that the pipeline would write to is finished or gone.
+            MentallamError: The store can't be used, or a run that the pipeline would write to is deleted or gone.
         """
         if not pipeline.only_nodes_with_tags(tracking.NEEDS_TRACKING).nodes:
             return
         connect(self._context)
         if os.environ.pop("MLFLOW_RUN_ID", None):
             logger.warning("MLFLOW_RUN_ID is ignored: folds find their cross-validation in cv_run.json")
-        for name in sorted(pipeline.inputs()):
-            if re.fullmatch(r"cv_run|fold_\d+_run", name) and (saved := _saved(catalog, name)):
-                tracking.continue_run(f"{name}.json", saved["run_id"])
+        saved = _saved(catalog, "cv_run")
+        alone = "cv_run" in pipeline.all_outputs()  # then this process holds the lock of the whole study
+        self._settle_others(saved["run_id"] if saved and alone else None)
+        if "cv_run" in pipeline.inputs() and saved:
+            tracking.writable_run("cv_run.json", saved["run_id"])
+            if not tracking.is_complete(saved["run_id"]):
+                run_status.work_on(saved["run_id"])
         from_run = (run_params["runtime_params"] or {}).get("cv_run_id")
         if "cv_outcome" in pipeline.inputs() and not from_run and (outcome := _saved(catalog, "cv_outcome")):
             tracking.writable_run("cv_outcome.json", outcome["cv_run_id"])
-        if "cv_run" in pipeline.all_outputs():
-            self._opened_before, self._unsettled = _saved(catalog, "cv_run"), catalog
-            atexit.register(self._settle, "KILLED")
-            super().before_pipeline_run(run_params, pipeline, catalog)
+        self._experiment = self.mlflow_config.tracking.experiment._experiment.experiment_id
+        self._run_params, self._done = run_params, []
+        atexit.register(self._end, "KILLED")
 
     @hook_impl
-    def after_pipeline_run(self, pipeline: Pipeline) -> None:
-        """Close the cross-validation's run; if it was only opened, other processes continue it."""
-        self._unsettled = None
-        closed = any(node.name == _CLOSES_CV_RUN for node in pipeline.nodes)
-        self._leave_run("FINISHED" if closed else "RUNNING")
+    def before_node_run(self, node: Node, catalog: DataCatalog, inputs: dict[str, Any], is_async: bool) -> None:
+        """Log the node's parameters to the cross-validation's run; before it is open, remember them."""
+        if self.run_id:
+            super().before_node_run(node, catalog, inputs, is_async)
+        elif self._experiment:
+            given = {name: value for name, value in inputs.items() if name.startswith("params:")}
+            self._done.append((node, catalog, given))
+
+    @hook_impl
+    def after_node_run(self, node: Node, catalog: DataCatalog, outputs: dict[str, Any], is_async: bool) -> None:
+        """Hand the cross-validation's run to kedro-mlflow once it is open, unless it is finished."""
+        opened = outputs.get("cv_run")
+        if not (opened and self._experiment) or tracking.is_complete(opened["run_id"]):
+            return
+        run = self.mlflow_config.tracking.run
+        run.id, run.name = opened["run_id"], tracking.existing_run("cv_run.json", opened["run_id"]).info.run_name
+        super().before_pipeline_run(self._run_params, Pipeline([node]), catalog)
+        for done in self._done:
+            super().before_node_run(*done, is_async)
+
+    def _log_param(self, name: str, value: Any) -> None:
+        """Log a parameter, unless the run has it: what may change in a run that goes on decides no result."""
+        with suppress(MlflowException):
+            super()._log_param(name, value)
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        """Leave the cross-validation's run to others that continue it, unless it is finished."""
+        self._end(run_status.WAITING)
 
     @hook_impl(tryfirst=True)
-    def on_pipeline_error(self) -> None:
-        """Mark the cross-validation that this pipeline opened as failed."""
-        self._settle("FAILED")
+    def on_pipeline_error(self, error: Exception) -> None:
+        """Mark the runs that this session worked on as failed, or as killed if a signal stopped it."""
+        self._end("KILLED" if any(isinstance(cause, RunStoppedError) for cause in causes(error)) else "FAILED")
 
-    def _settle(self, status: str) -> None:
-        self._leave_run(status)
-        catalog, self._unsettled = self._unsettled, None
-        opened = _saved(catalog, "cv_run") if catalog else None
-        if opened and opened != self._opened_before:
-            with suppress(MlflowException):
-                tracking.Run(opened["run_id"]).finish(status)
-
-    def _leave_run(self, status: str) -> None:
-        """End the run that kedro-mlflow made active.
+    def _end(self, status: str) -> None:
+        """Settle the session's runs, and end the one that kedro-mlflow made active.
 
         kedro-mlflow makes it active once per node, and never forgets its id.
         """
-        while self.run_id and mlflow.active_run():
-            with suppress(MlflowException):  # a notebook may have switched to another store
-                mlflow.end_run(status)
+        experiment, self._experiment = self._experiment, None
+        with suppress(MlflowException, MentallamError):  # a notebook may have switched to another store
+            while self.run_id and mlflow.active_run():
+                mlflow.end_run("RUNNING")
+            if experiment:
+                run_status.settle(experiment, status)
         self.run_id, self._is_mlflow_enabled = None, False
+
+    def _settle_others(self, cv_run_id: str | None = None) -> None:
+        experiment = self.mlflow_config.tracking.experiment._experiment.experiment_id
+        if left := run_status.settle(experiment, run_status.WAITING, cv_run_id):
+            logger.info("%s runs that a process which is gone had left as running are marked as killed", len(left))
 
 
 def connect(context: KedroContext) -> None:

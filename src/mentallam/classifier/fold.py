@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -58,6 +59,7 @@ def fit_fold(
     frozen_states: Mapping[str, Tensor],
     origin: Mapping[str, Any],
     log_metrics: LogMetrics,
+    states_folder: Path,
 ) -> tuple[TrainedFold, TrainingOutcome, pd.DataFrame]:
     """Train one fold and fit its decision on the dev posts; the held-out posts are not looked at.
 

@@ -1,6 +1,6 @@
 """The cross-validation summary, from the out-of-fold table and the results of the folds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isclose
 from typing import Any
 
@@ -35,7 +35,7 @@ def aggregate_folds(fold_results: Sequence[dict[str, Any]]) -> dict[str, dict[st
     }
 
 
-def best_fold(fold_results: Sequence[dict[str, Any]]) -> int:
+def best_fold(fold_results: Sequence[Mapping[str, Any]]) -> int:
     """Return the fold with the best F1 on its inner dev split, the lowest of equals; held-out scores are not used.
 
     Args:
@@ -44,6 +44,40 @@ def best_fold(fold_results: Sequence[dict[str, Any]]) -> int:
     """
     results = [result for result in fold_results if result["dev_f1"] is not None] or fold_results
     return int(min(results, key=lambda result: (-(result["dev_f1"] or 0), result["fold"]))["fold"])
+
+
+def outcome_of_folds(
+    cv_run: Mapping[str, str], fold_results: Iterable[Mapping[str, Any]], n_folds: int
+) -> dict[str, Any]:
+    """Return the outcome of a cross-validation.
+
+    Args:
+        cv_run: Its run: run_id and experiment_id.
+        fold_results: The results of its finished folds.
+        n_folds: The number of its folds.
+
+    Returns:
+        cv_run_id, experiment_id, n_folds, best_fold, best_run_id, and folds: the results in the order of the folds.
+
+    Raises:
+        MentallamError: A result is of another cross-validation.
+    """
+    results = sorted(fold_results, key=lambda result: int(result["fold"]))
+    for result in results:
+        if result["cv_run_id"] != cv_run["run_id"]:
+            raise MentallamError(
+                f"the result of fold {result['fold']} belongs to the run {result['cv_run_id']}, not to "
+                f"{cv_run['run_id']} in cv_run.json: run `kedro run --pipeline cv_training` again"
+            )
+    best = next(result for result in results if result["fold"] == best_fold(results))
+    return {
+        "cv_run_id": cv_run["run_id"],
+        "experiment_id": cv_run["experiment_id"],
+        "n_folds": n_folds,
+        "best_fold": best["fold"],
+        "best_run_id": best["run_id"],
+        "folds": results,
+    }
 
 
 def fold_metrics(oof: pd.DataFrame) -> dict[int, PairMetrics]:
@@ -70,8 +104,8 @@ def summarise(
         criteria: Columns criterion_id, symptom, criterion.
 
     Returns:
-        A JSON-serialisable summary: counts, `metrics` (mean and std over folds), `pooled` (all pairs, each at
-        its fold's threshold), `protocols`, `selection_optimism` and `cross_fitted_difference` (mean F1 minus
+        A JSON-serialisable summary: counts (n_folds of the finished folds, planned_folds of all), `metrics` (mean and
+        std over folds), `pooled` (all pairs, each at its fold's threshold), `protocols`, `selection_optimism` and `cross_fitted_difference` (mean F1 minus
         that of honest), `baselines`, `per_criterion`, `macro_f1`, `slices`, `explicit_negatives`, `folds`, `best_fold`.
         Nothing is rounded; a metric that is not defined is None.
 
@@ -81,7 +115,10 @@ def summarise(
     metrics = fold_metrics(oof)
     results = {result["fold"]: result for result in cv_outcome["folds"]}
     _check_same_run(metrics, results)
-    _check_complete(oof, data_statistics)
+    partial = len(results) < cv_outcome["n_folds"]
+    _check_complete(
+        oof, sum(result["n_pairs"] for result in results.values()) if partial else data_statistics["n_pairs"]
+    )
     per_criterion = criterion_metrics(oof, criteria)
     protocols = protocol_metrics(oof)
     mean_f1 = {name: protocol["mean"]["f1"]["mean"] for name, protocol in protocols.items()}
@@ -90,6 +127,7 @@ def summarise(
         "data_hash": data_statistics["data_hash"],
         "synthetic": data_statistics["synthetic"],
         "n_folds": len(metrics),
+        "planned_folds": cv_outcome["n_folds"],
         "n_posts": oof["post_id"].nunique(),
         "n_groups": oof["group"].nunique(),
         "n_pairs": len(oof),
@@ -173,11 +211,11 @@ def _check_same_run(metrics: dict[int, PairMetrics], results: dict[int, dict[str
             )
 
 
-def _check_complete(oof: pd.DataFrame, data_statistics: dict[str, Any]) -> None:
-    """Refuse a table without every pair of the corpus; the table holds no pair twice, so each is there once."""
-    if len(oof) != data_statistics["n_pairs"]:
+def _check_complete(oof: pd.DataFrame, n_pairs: int) -> None:
+    """Refuse a table without every pair of its folds; the table holds no pair twice, so each is there once."""
+    if len(oof) != n_pairs:
         raise MentallamError(
-            f"the out-of-fold table holds {len(oof)} pairs, the data {data_statistics['n_pairs']}: "
+            f"the out-of-fold table holds {len(oof)} pairs, the data {n_pairs}: "
             "the data changed after the training; run cv_training again for all folds"
         )
 

@@ -36,11 +36,12 @@ OOF_SCHEMA = pa.DataFrameSchema(
 _WAY_OUT = "run cv_training again for all folds"
 
 
-def out_of_fold_table(*fold_predictions: pd.DataFrame) -> pd.DataFrame:
+def out_of_fold_table(*fold_predictions: pd.DataFrame | None) -> pd.DataFrame:
     """Put the folds' held-out predictions into one checked table.
 
     Args:
-        *fold_predictions: One table per fold, in the order of the folds, with the columns of `OOF_SCHEMA`.
+        *fold_predictions: One table per fold, in the order of the folds, with the columns of `OOF_SCHEMA`; None for a
+            fold that is not finished.
 
     Returns:
         All rows, in the order of the folds, with the schema's column order and types and a new index.
@@ -49,7 +50,8 @@ def out_of_fold_table(*fold_predictions: pd.DataFrame) -> pd.DataFrame:
         MentallamError: A fold that is empty or out of order, a column or value that breaks the schema,
             a pair that occurs twice, a group in more than one fold, or a prediction that contradicts its threshold.
     """
-    table = pd.concat([_checked_fold(fold, frame) for fold, frame in enumerate(fold_predictions)], ignore_index=True)
+    finished = [(fold, frame) for fold, frame in enumerate(fold_predictions) if frame is not None]
+    table = pd.concat([_checked_fold(fold, frame) for fold, frame in finished], ignore_index=True)
     twice = table.duplicated(["post_id", "criterion_id"])
     if twice.any():
         row = table[twice].iloc[0]

@@ -1,30 +1,39 @@
 """Nodes of cv_training: each calls the classifier or the evaluation, and logs the result to MLflow."""
 
+import logging
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
+from plotly.graph_objects import Figure
 from torch import Tensor
 
 from mentallam import provenance, tracking
 from mentallam.classifier import frozen, learned_baselines
-from mentallam.classifier.checkpoint import TrainedFold
+from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_checkpoint
 from mentallam.classifier.fold import CorpusTables, deterministic_algorithms, fit_fold, learnt_from, score_fold
 from mentallam.classifier.model import check_adapter
 from mentallam.classifier.sources import find_source
+from mentallam.classifier.training import TrainingOutcome
 from mentallam.classifier.weights import BaseModel
 from mentallam.classifier.weights import prepare_base_model as prepare
 from mentallam.config import Config, compose_config, to_dict
-from mentallam.evaluation.aggregate import aggregate_folds, best_fold
+from mentallam.evaluation.aggregate import aggregate_folds, outcome_of_folds
 from mentallam.evaluation.arrays import has_one_label
 from mentallam.evaluation.baseline_scores import baseline_fold_metrics
 from mentallam.evaluation.metrics import held_out_metrics, pair_metrics
+from mentallam.fold_results import FoldResults, load_fold_results, save_fold_results
 from mentallam.reports.figures import fold_figures
-from mentallam.seeds import training_seed
+from mentallam.resumption import Attempt, begin, clear, fingerprint, hash_of
+from mentallam.seeds import training_seed as derived_seed
+
+logger = logging.getLogger(__name__)
+
+# The seeds of a fold: the one it is trained with, and those of the training and of the folds.
+_SEEDS = ("seed", "training_seed", "folds_seed")
 
 
 def compose_training_config(hydra_configs: str, profile: str, overrides: str | None) -> Config:
@@ -82,9 +91,12 @@ def open_cv_run(
     data_manifest: dict[str, Any],
     frozen_states: dict[str, Tensor],
     experiment: str,
-    *_needed_later: pd.DataFrame,
+    fresh: bool,
+    attempts: Path,
+    _needed_later: pd.DataFrame,
+    *splits: dict[str, Any],
 ) -> dict[str, str]:
-    """Open the parent run of this cross-validation, and log what is known before the first fold.
+    """Open the parent run of this cross-validation and log what is known before the first fold, or go on with it.
 
     Args:
         training_config: The configuration.
@@ -92,9 +104,18 @@ def open_cv_run(
         data_manifest: The record of the data.
         frozen_states: As `compute_frozen_states` returns them.
         experiment: The MLflow experiment.
-        *_needed_later: What the run needs after its folds, so that `--to-nodes open_cv_run` makes that as well.
+        fresh: Open a new run even if an earlier one could go on.
+        attempts: The folder that records what this cross-validation was begun with.
+        _needed_later: What the run needs after its folds, so that `--to-nodes open_cv_run` makes that as well.
+        *splits: The folds.
     """
-    cv_run = tracking.open_cv_run(f"{base_model['name']} on {data_manifest['corpus']}", experiment)
+    folds = {f"fold_{split['fold']}": hash_of(split) for split in splits}
+    decided_by = fingerprint(training_config, base_model, data_manifest, splits=folds)
+    attempt = begin(attempts, decided_by, fresh)
+    cv_run = tracking.open_cv_run(f"{base_model['name']} on {data_manifest['corpus']}", experiment, attempt.token)
+    _announce(attempt, cv_run)
+    if tracking.is_complete(cv_run["run_id"]):
+        return cv_run
     with tracking.failing(cv_run["run_id"]) as run:
         _log_start(run, training_config, base_model, data_manifest)
         run.log_metrics({f"data_{name}": count for name, count in data_manifest["counts"].items()})
@@ -104,17 +125,40 @@ def open_cv_run(
     return cv_run
 
 
-def train_fold(
+def _announce(attempt: Attempt, cv_run: dict[str, str]) -> None:
+    """Log which cross-validation this is: a new one, one that goes on, or a finished one."""
+    begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(attempt.begun))
+    if not attempt.goes_on:
+        reason = f", since {attempt.change}" if attempt.change else ""
+        logger.info("a new cross-validation%s: run %s", reason, cv_run["run_id"])
+    elif tracking.is_complete(cv_run["run_id"]):
+        logger.info(
+            "the cross-validation of %s is finished and nothing has changed: its folds are kept (run %s); "
+            "--params fresh=true trains again",
+            begun,
+            cv_run["run_id"],
+        )
+    else:
+        logger.info("the cross-validation of %s goes on: run %s", begun, cv_run["run_id"])
+
+
+def run_fold(
     cv_run: dict[str, str],
     training_config: Config,
     base_model: dict[str, str],
     data_manifest: dict[str, Any],
     split: dict[str, Any],
     frozen_states: dict[str, Tensor],
+    base_models: str,
     system_metrics_interval: float,
+    fresh: bool,
+    attempts: Path,
     *tables: pd.DataFrame,
-) -> tuple[dict[str, str], TrainedFold, dict[str, Any], pd.DataFrame, pd.DataFrame]:
-    """Train one fold in a child run of the cross-validation's.
+) -> tuple[dict[str, str], Path, pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Train one fold, score its held-out pairs, and finish its run, a child of the cross-validation's.
+
+    A fold that is finished is kept, and one that was interrupted goes on, as long as all that decides its result is the
+    same.
 
     Args:
         cv_run: The parent run.
@@ -123,133 +167,128 @@ def train_fold(
         data_manifest: The record of the data.
         split: The fold: its number, seed and post ids.
         frozen_states: As `compute_frozen_states` returns them.
+        base_models: The folder of base weights that were converted or made on this machine.
         system_metrics_interval: Seconds between two looks at the machine.
+        fresh: Train anew in any case.
+        attempts: The folder that records what the fold was begun with, and holds its training states.
         *tables: posts, criteria, pairs and groups, as in `CorpusTables`.
 
     Returns:
-        The child run, the classifier, how the training went, the dev predictions, and the logged metrics.
+        The child run, the folder of the checkpoint, the dev predictions, the logged metrics, the held-out predictions
+        and the fold's result.
     """
-    fold_run = tracking.open_fold_run(cv_run, split["fold"])
-    seeds = {
-        "seed": training_seed(training_config.training.seed, split["fold"]),
-        "training_seed": training_config.training.seed,
-        "folds_seed": split["seed"],
-    }
-    origin = {
+    fold = split["fold"]
+    decided_by = fingerprint(
+        training_config, base_model, data_manifest, split=hash_of(split), cv_run_id=cv_run["run_id"]
+    )
+    attempt = begin(attempts, decided_by, fresh)
+    fold_run = tracking.open_fold_run(cv_run, fold, attempt.token)
+    if tracking.is_complete(fold_run["run_id"]):
+        if kept := load_fold_results(fold_run["run_id"], attempts):
+            logger.info("fold %s is finished: its results are kept", fold)
+            return fold_run, *kept.outputs()
+        attempt = begin(attempts, decided_by, fresh=True)
+        fold_run = tracking.open_fold_run(cv_run, fold, attempt.token)
+    if attempt.change and not attempt.change.startswith("cv_run_id"):  # that one has been named
+        logger.info("fold %s begins anew: %s", fold, attempt.change)
+    corpus, base = CorpusTables(*tables), BaseModel(**base_model)
+    origin = _origin(fold_run, cv_run, training_config, data_manifest, split)
+    with tracking.failing(fold_run["run_id"]) as run:
+        _log_start(run, training_config, base_model, data_manifest)
+        run.log_params({**{name: origin[name] for name in ("fold", *_SEEDS)}, "group_by": split["group_by"]})
+        run.log_dict(split, f"fold_{fold}.json")
+        with tracking.system_metrics(run.run_id, system_metrics_interval):
+            trained, outcome, dev = fit_fold(
+                training_config, base, split, corpus, frozen_states, origin, run.log_metrics, attempts
+            )
+        checkpoint = attempts / tracking.CHECKPOINT
+        save_checkpoint(trained, checkpoint)
+        predictions = score_fold(load_checkpoint(checkpoint, Path(base_models)), split, corpus)
+        history, result = _fold_result(run, trained, outcome, dev, predictions)
+        _log_scores(run, result, fold_figures(predictions, corpus.criteria, data_manifest["synthetic"]))
+        results = FoldResults(checkpoint, dev, history, predictions, result)
+        save_fold_results(run, results)
+        run.finish()
+    clear(attempts)
+    logged = tracking.download_checkpoint(run.run_id, attempts)
+    return fold_run, *replace(results, checkpoint=logged).outputs()
+
+
+def _origin(
+    fold_run: dict[str, str],
+    cv_run: dict[str, str],
+    training_config: Config,
+    data_manifest: dict[str, Any],
+    split: dict[str, Any],
+) -> dict[str, Any]:
+    """Return what a checkpoint says about where it comes from; see `TrainedFold`."""
+    training_seed = training_config.training.seed
+    seeds = (derived_seed(training_seed, split["fold"]), training_seed, split["seed"])
+    return {
         **{"run_id": fold_run["run_id"], "cv_run_id": cv_run["run_id"], "fold": split["fold"]},
-        **seeds,
+        **dict(zip(_SEEDS, seeds, strict=True)),
         "mask": data_manifest["options"]["cleaning"]["mask"],
         **{name: data_manifest[name] for name in ("data_hash", "corpus", "synthetic")},
     }
-    history: list[tuple[int, int, str, float]] = []
-    started = time.perf_counter()
-    with tracking.failing(fold_run["run_id"]) as run:
-
-        def log_metrics(metrics: Mapping[str, float], step: int) -> None:
-            history.extend((split["fold"], step, name, float(value)) for name, value in metrics.items())
-            run.log_metrics(metrics, step)
-
-        _log_start(run, training_config, base_model, data_manifest)
-        run.log_params({"fold": split["fold"], **seeds, "group_by": split["group_by"]})
-        run.log_dict(split, f"fold_{split['fold']}.json")
-        with tracking.system_metrics(run.run_id, system_metrics_interval):
-            trained, outcome, dev = fit_fold(
-                training_config,
-                BaseModel(**base_model),
-                split,
-                CorpusTables(*tables),
-                frozen_states,
-                origin,
-                log_metrics,
-            )
-    training = {
-        **asdict(outcome),
-        "decision": trained.decision.to_dict(),
-        # With one label F1 is 0 or, if every pair is predicted as matched, 1: no figure to compare folds by.
-        "dev_f1": None
-        if has_one_label(dev["label"])
-        else pair_metrics(dev["label"], dev["probability"], dev["prediction"])["f1"],
-        "seconds": time.perf_counter() - started,
-    }
-    run.set_tags({"mentallam.selected_by": outcome.selected_by})
-    if training["dev_f1"] is None:
-        run.set_tags({"mentallam.decision": "not fitted, since all dev pairs have the same label"})
-    return fold_run, trained, training, dev, pd.DataFrame(history, columns=["fold", "step", "metric", "value"])
 
 
-def evaluate_fold(
-    trained: TrainedFold,
-    training: dict[str, Any],
-    fold_run: dict[str, str],
-    split: dict[str, Any],
-    data_manifest: dict[str, Any],
-    *tables: pd.DataFrame,
+def _fold_result(
+    run: tracking.Run, trained: TrainedFold, outcome: TrainingOutcome, dev: pd.DataFrame, predictions: pd.DataFrame
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Score the held-out pairs with the saved checkpoint, and close the fold's run.
-
-    Args:
-        trained: The checkpoint.
-        training: How the training went.
-        fold_run: The fold's run.
-        split: The fold: its number and post ids.
-        data_manifest: The record of the data.
-        *tables: posts, criteria, pairs and groups, as in `CorpusTables`.
-
-    Returns:
-        The held-out predictions and the fold's result.
-    """
-    corpus = CorpusTables(*tables)
-    with tracking.failing(fold_run["run_id"]) as run:
-        predictions = score_fold(trained, split, corpus)
-        metrics = held_out_metrics(predictions)
-        threshold = trained.decision.thresholds.common
-        run.log_metrics(
-            {**cast(dict[str, float | None], metrics), "threshold": threshold, "dev_f1": training["dev_f1"]}
-        )
-        run.log_metrics({name: training[name] for name in ("best_epoch", "epochs", "seconds")})
-        for name, figure in fold_figures(predictions, corpus.criteria, data_manifest["synthetic"]).items():
-            run.log_figure(figure, f"{name}.html")
-        assert trained.folder is not None
-        run.log_folder(trained.folder, tracking.CHECKPOINT)
-        run.finish()
-    return predictions, {
-        "fold": split["fold"],
+    """Return the metrics that were logged in training as a table, and the fold's result."""
+    fold, training = trained.origin["fold"], asdict(outcome)
+    history = pd.DataFrame(training.pop("history"), columns=["step", "metric", "value"])
+    history.insert(0, "fold", fold)
+    # With one label F1 is 0 or, if every pair is predicted as matched, 1: no figure to compare folds by.
+    dev_f1 = (
+        None if has_one_label(dev["label"]) else pair_metrics(dev["label"], dev["probability"], dev["prediction"])["f1"]
+    )
+    return history, {
+        "fold": fold,
+        "cv_run_id": trained.origin["cv_run_id"],
         "run_id": run.run_id,
         "checkpoint": run.artifact_address(tracking.CHECKPOINT),
         **training,
-        "metrics": metrics,
+        "decision": trained.decision.to_dict(),
+        "dev_f1": dev_f1,
+        "metrics": held_out_metrics(predictions),
         "n_pairs": len(predictions),
     }
+
+
+def _log_scores(run: tracking.Run, result: dict[str, Any], figures: dict[str, Figure]) -> None:
+    run.set_tags({"mentallam.selected_by": result["selected_by"]})
+    if result["dev_f1"] is None:
+        run.set_tags({"mentallam.decision": "not fitted, since all dev pairs have the same label"})
+    threshold = result["decision"]["threshold"]
+    run.log_metrics({**result["metrics"], "threshold": threshold, "dev_f1": result["dev_f1"]})
+    run.log_metrics({name: result[name] for name in ("best_epoch", "epochs", "seconds")})
+    for name, figure in figures.items():
+        run.log_figure(figure, f"{name}.html")
 
 
 def close_cv_run(
     cv_run: dict[str, str], baseline_predictions: pd.DataFrame, *fold_results: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the outcome of all folds; log their means and deviations, the baselines' and the best fold."""
-    results = sorted(fold_results, key=lambda result: int(result["fold"]))
-    best = next(result for result in results if result["fold"] == best_fold(results))
-    tracking.continue_run("cv_run.json", cv_run["run_id"])
-    run = tracking.Run(cv_run["run_id"])
-    for metric, values in aggregate_folds(results).items():
-        run.log_metrics({f"{metric}_mean": values["mean"], f"{metric}_std": values["std"]})
-    for name, metrics in baseline_fold_metrics(baseline_predictions).items():
-        for metric, values in metrics.items():
-            run.log_metrics({f"baseline_{name}_{metric}_{part}": values[part] for part in ("mean", "std")})
-    run.link_folds(cv_run["experiment_id"], {result["fold"]: result["run_id"] for result in results})
-    run.set_tags({"mentallam.best_fold": best["fold"], tracking.BEST_RUN_TAG: best["run_id"]})
-    return {
-        "cv_run_id": cv_run["run_id"],
-        "experiment_id": cv_run["experiment_id"],
-        "n_folds": len(results),
-        "best_fold": best["fold"],
-        "best_run_id": best["run_id"],
-        "folds": results,
-    }
+    outcome = outcome_of_folds(cv_run, fold_results, len(fold_results))
+    results = outcome["folds"]
+    if not tracking.is_complete(cv_run["run_id"]):
+        run = tracking.Run(cv_run["run_id"])
+        for metric, values in aggregate_folds(results).items():
+            run.log_metrics({f"{metric}_mean": values["mean"], f"{metric}_std": values["std"]})
+        for name, metrics in baseline_fold_metrics(baseline_predictions).items():
+            for metric, values in metrics.items():
+                run.log_metrics({f"baseline_{name}_{metric}_{part}": values[part] for part in ("mean", "std")})
+        run.link_folds(cv_run["experiment_id"], {result["fold"]: result["run_id"] for result in results})
+        run.set_tags({"mentallam.best_fold": outcome["best_fold"], tracking.BEST_RUN_TAG: outcome["best_run_id"]})
+    return outcome
 
 
 def keep_report_inputs(cv_run: dict[str, str], **report_inputs: pd.DataFrame | Config | dict[str, Any]) -> None:
-    """Save the inputs of reporting to the parent run, and close it."""
-    tracking.continue_run("cv_run.json", cv_run["run_id"])
+    """Save the inputs of reporting to the parent run, and finish it."""
+    if tracking.is_complete(cv_run["run_id"]):
+        return
     tracking.keep_report_inputs(cv_run["run_id"], report_inputs)
     run = tracking.Run(cv_run["run_id"])
     run.log_dict(cast(dict[str, Any], report_inputs["data_statistics"]), "data_statistics.json")
@@ -267,6 +306,7 @@ def _log_start(
     run.log_params({**plain, "base_model": {**base_model, "folder": None}, **data_manifest["options"]})
     run.log_dict(plain, "training_config.yaml")
     run.log_dict(provenance.package_versions(), "package_versions.json")
+    run.set_tags({f"mentallam.code.{name}": value for name, value in provenance.code_version().items()})
     run.log_dict(provenance.machine_facts(), "machine.json")
     about = {name: data_manifest[name] for name in ("data_hash", "corpus", "synthetic")}
     run.set_tags({f"mentallam.{name}": value for name, value in about.items()})

@@ -7,6 +7,9 @@ from kedro.pipeline import Node, Pipeline
 from mentallam.pipelines.cv_training import nodes
 from mentallam.tracking import NEEDS_TRACKING
 
+# In this order Kedro saves them; the result, which the rest waits for, comes last.
+_FOLD_RESULTS = ("run", "checkpoint", "dev_predictions", "history", "predictions", "result")
+
 
 def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
     """Create the cv_training pipeline.
@@ -16,7 +19,6 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
         report_inputs: Datasets that reporting reads; the run keeps them, so that it can be reported again without the
             data folder. None may hold a post's text.
     """
-    folds = [fold_node for fold in range(n_folds) for fold_node in _fold(fold)]
     return Pipeline(
         [
             Node(
@@ -53,13 +55,14 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
                 nodes.open_cv_run,
                 [
                     *("training_config", "base_model", "data_manifest", "frozen_states"),
-                    *("params:tracking_experiment", "baseline_predictions"),
+                    *("params:tracking_experiment", "params:fresh", "cv_attempt", "baseline_predictions"),
+                    *(f"fold_{fold}_split" for fold in range(n_folds)),
                 ],
                 "cv_run",
                 name="open_cv_run",
                 tags=NEEDS_TRACKING,
             ),
-            *folds,
+            *map(_fold, range(n_folds)),
             Node(
                 nodes.close_cv_run,
                 ["cv_run", "baseline_predictions", *(f"fold_{fold}_result" for fold in range(n_folds))],
@@ -78,31 +81,18 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
     )
 
 
-def _fold(fold: int) -> list[Node]:
-    namespace = f"fold_{fold}"
-    split, run, checkpoint, training, dev_predictions, history, predictions, result = (
-        f"{namespace}_{part}"
-        for part in ("split", "run", "checkpoint", "training", "dev_predictions", "history", "predictions", "result")
+def _fold(fold: int) -> Node:
+    """Return the one node of a fold, so that a fold is trained, scored and logged before the next one begins."""
+    name = f"fold_{fold}"
+    return Node(
+        nodes.run_fold,
+        [
+            *("cv_run", "training_config", "base_model", "data_manifest", f"{name}_split", "frozen_states"),
+            *("params:base_models", "params:system_metrics_interval", "params:fresh", f"{name}_attempt"),
+            *("posts", "criteria", "pairs", "groups"),
+        ],
+        [f"{name}_{part}" for part in _FOLD_RESULTS],
+        name="train_and_score",
+        tags=NEEDS_TRACKING,
+        namespace=name,
     )
-    tables = ("posts", "criteria", "pairs", "groups")
-    return [
-        Node(
-            nodes.train_fold,
-            [
-                *("cv_run", "training_config", "base_model", "data_manifest", split, "frozen_states"),
-                *("params:system_metrics_interval", *tables),
-            ],
-            [run, checkpoint, training, dev_predictions, history],
-            name="train",
-            tags=NEEDS_TRACKING,
-            namespace=namespace,
-        ),
-        Node(
-            nodes.evaluate_fold,
-            [checkpoint, training, run, split, "data_manifest", *tables],
-            [predictions, result],
-            name="evaluate",
-            tags=NEEDS_TRACKING,
-            namespace=namespace,
-        ),
-    ]

@@ -56,7 +56,7 @@ def draw_figures(
     uncertainty: dict[str, Any],
     criteria: pd.DataFrame,
     data_statistics: dict[str, Any],
-    *fold_histories: pd.DataFrame,
+    *fold_histories: pd.DataFrame | None,
 ) -> dict[str, Figure]:
     """Draw the figures of the report, named figure_<name>."""
     figures = report_figures(
@@ -66,7 +66,7 @@ def draw_figures(
         baselines=baseline_predictions,
         f1_intervals=intervals.f1_intervals(uncertainty),
         confidence=uncertainty["method"]["confidence"],
-        history=pd.concat(fold_histories, ignore_index=True),
+        history=pd.concat([table for table in fold_histories if table is not None], ignore_index=True),
     )
     return {f"figure_{name}": figure for name, figure in figures.items()}
 
@@ -95,9 +95,18 @@ def attach_report(
     report: str,
     report_page: str,
     model_card: str,
+    partial: bool,
     *figures: Figure,
 ) -> None:
-    """Attach all outputs to the parent run; log the pooled metrics, the interval of F1 and the selection optimism."""
+    """Attach all outputs to the parent run; log the pooled metrics, the interval of F1 and the selection optimism.
+
+    A report of some folds stays in the data folder.
+    """
+    if partial:
+        logger.info(
+            "a report of %s of %s folds is not attached to the run", cv_summary["n_folds"], cv_summary["planned_folds"]
+        )
+        return
     run = tracking.Run(cv_summary["cv_run_id"])
     run.log_dict(cv_summary, "reporting/cv_summary.json")
     run.log_dict(thresholds, "reporting/thresholds.json")
@@ -119,9 +128,10 @@ def register_model(
     model_card: str,
     options: registry.RegistryOptions,
     base_models: str,
+    partial: bool,
 ) -> None:
-    """Offer the model of this cross-validation to the registry, unless the registry is off."""
-    if options.use == "none":
+    """Offer the model of this cross-validation to the registry, unless the registry is off or folds are missing."""
+    if options.use == "none" or partial:
         return
     folds = {fold["fold"]: fold for fold in cv_summary["folds"]}
     best = folds[cv_summary["best_fold"]]

@@ -77,6 +77,7 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 nodes.attach_report,
                 inputs=[
                     *("cv_summary", "thresholds", "uncertainty", "label_audit", "report", "report_page", "model_card"),
+                    "params:partial",
                     *figures,
                 ],
                 outputs=None,
@@ -85,7 +86,10 @@ def create_pipeline(n_folds: int) -> Pipeline:
             ),
             Node(
                 nodes.register_model,
-                inputs=["cv_summary", "training_config", "model_card", "params:registry", "params:base_models"],
+                inputs=[
+                    *("cv_summary", "training_config", "model_card", "params:registry", "params:base_models"),
+                    "params:partial",
+                ],
                 outputs=None,
                 name="register_model",
                 tags=NEEDS_TRACKING,

@@ -1,0 +1,86 @@
+"""One run at a time in a data folder; folds in processes of their own share it.
+
+A run of the whole study locks the study and every fold. A process that trains some folds locks these, and the study
+only while it starts. The system releases the locks of a process that ends, however it ends.
+"""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mentallam.errors import MentallamError
+
+_FOLDER = ".locks"
+
+
+class DataLock:
+    """The locks that a run holds; they are released by `release` or when the process ends.
+
+    Args:
+        data: The data folder.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self._data, self._held = data, list[FileLock]()
+
+    def take(self, work: str, folds: Iterable[int] = (), shared: bool = False) -> None:
+        """Lock some work.
+
+        Args:
+            work: What the run makes, such as `study`; other work in the same folder is not in its way.
+            folds: The folds that it trains.
+            shared: Other processes may train other folds of the same work.
+
+        Raises:
+            MentallamError: Another run holds one of the locks, or the folder can't be written.
+        """
+        try:
+            whole = self._lock(work)
+            for fold in folds:
+                self._lock(f"{work}_fold_{fold}")
+            if shared:
+                whole.release()
+                self._held.remove(whole)
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Release every lock."""
+        while self._held:
+            self._held.pop().release()
+
+    def _lock(self, name: str) -> FileLock:
+        path = self._data / _FOLDER / f"{name}.lock"
+        lock = FileLock(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+            owner = {
+                "pid": os.getpid(),
+                "host": platform.node(),
+                "since": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+            }
+            path.write_text(json.dumps(owner), encoding="utf-8")
+        except Timeout:
+            raise MentallamError(
+                f"another run works in {self._data}{_owner(path)}: wait for it, or use another folder with "
+                f"`--params data_dir=...`"
+            ) from None
+        except OSError as error:
+            raise MentallamError(f"{path} can't be written ({error.strerror}); check space and rights") from None
+        self._held.append(lock)
+        return lock
+
+
+def _owner(path: Path) -> str:
+    with suppress(OSError, ValueError, KeyError):  # it is being written, or Windows doesn't let it be read
+        owner = json.loads(path.read_text(encoding="utf-8"))
+        return f" (process {owner['pid']} on {owner['host']} since {owner['since']})"
+    return ""

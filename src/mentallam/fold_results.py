@@ -1,0 +1,92 @@
+"""What a finished fold leaves in its MLflow run, so that no later attempt has to train it again.
+
+The run's artifacts hold the checkpoint and, below `fold/`, tables and figures of the fold; `fold/sha256.json`, written
+last, has the hash of every file. None holds the text of a post.
+"""
+
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mentallam import tracking
+
+logger = logging.getLogger(__name__)
+
+_FOLDER, _HASHES = "fold", "sha256.json"
+
+
+@dataclass(frozen=True)
+class FoldResults:
+    """The results of a fold.
+
+    Attributes:
+        checkpoint: The folder of the checkpoint.
+        dev_predictions: The predictions that its decision was fitted on.
+        history: Columns fold, step, metric, value.
+        predictions: The fold's part of the out-of-fold table.
+        result: How it was trained, and its metrics on the held-out pairs.
+    """
+
+    checkpoint: Path
+    dev_predictions: pd.DataFrame
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+    result: dict[str, Any]
+
+    def outputs(self) -> tuple[Path, pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+        """Return the results in the order of the attributes, as a node returns them."""
+        return self.checkpoint, self.dev_predictions, self.history, self.predictions, self.result
+
+
+_TABLES = ("dev_predictions", "history", "predictions")
+
+
+def save_fold_results(run: tracking.Run, results: FoldResults) -> None:
+    """Save a fold's results to its run, the hashes last."""
+    run.log_folder(results.checkpoint, tracking.CHECKPOINT)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for table in _TABLES:
+            getattr(results, table).to_parquet(folder / f"{table}.parquet", index=False)
+        (folder / "result.json").write_text(json.dumps(results.result, indent=2), encoding="utf-8")
+        hashes = {f"{_FOLDER}/{path}": digest for path, digest in _hashes(folder).items()}
+        hashes |= {f"{tracking.CHECKPOINT}/{path}": digest for path, digest in _hashes(results.checkpoint).items()}
+        run.log_folder(folder, _FOLDER)
+        run.log_dict(hashes, f"{_FOLDER}/{_HASHES}")
+
+
+def load_fold_results(run_id: str, copies: Path) -> FoldResults | None:
+    """Return the results of a finished fold; None, with a warning, if an artifact is missing or damaged.
+
+    Args:
+        run_id: The fold's run.
+        copies: The folder that a checkpoint is copied into if the artifacts are not on this machine.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        try:
+            folder = tracking.download_artifact(run_id, _FOLDER, Path(name))
+            checkpoint = tracking.download_checkpoint(run_id, copies)
+            saved = json.loads((folder / _HASHES).read_text(encoding="utf-8"))
+            found = {f"{_FOLDER}/{path}": digest for path, digest in _hashes(folder).items()}
+            found |= {f"{tracking.CHECKPOINT}/{path}": digest for path, digest in _hashes(checkpoint).items()}
+            damaged = sorted(path for path, digest in saved.items() if found.get(path) != digest)
+        except (*tracking.UNREADABLE, OSError, ValueError, AttributeError) as error:
+            damaged = [f"{_FOLDER} ({type(error).__name__})"]
+        if damaged:
+            logger.warning("the artifact %s of run %s is missing or damaged, so it is trained anew", damaged[0], run_id)
+            return None
+        tables = {table: pd.read_parquet(folder / f"{table}.parquet") for table in _TABLES}
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        return FoldResults(checkpoint, result=result, **tables)
+
+
+def _hashes(folder: Path) -> Mapping[str, str]:
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != _HASHES)
+    return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

@@ -1,0 +1,106 @@
+"""Who works on an MLflow run: its status is RUNNING only while a process does.
+
+Each run carries a tag that identifies the process which works on it. A process that ends settles its runs; what a
+killed one left behind is settled by the next.
+"""
+
+import hashlib
+import os
+import platform
+import sys
+import uuid
+from pathlib import Path
+
+import psutil
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+WORKER_TAG = "mentallam.worker"
+# MLflow's documented tag.
+PARENT_RUN_TAG = "mlflow.parentRunId"
+# Tag of a cross-validation that has all that its report needs; reporting may still write to it.
+COMPLETE_TAG = "mentallam.complete"
+# The status of a cross-validation that is opened and waits for its folds.
+WAITING = "SCHEDULED"
+
+
+def worker() -> str:
+    """Return what identifies this process: a hash of the machine, the process id and when it was started."""
+    return f"{_machine()}:{os.getpid()}:{_started(os.getpid())}"
+
+
+def work_on(run_id: str) -> None:
+    """Mark a run as one that this process works on."""
+    client = MlflowClient()
+    client.set_tag(run_id, WORKER_TAG, worker())
+    if client.get_run(run_id).info.status != "RUNNING":
+        client.update_run(run_id, status="RUNNING")
+
+
+def is_complete(run: Run) -> bool:
+    """Return whether a run's work is done: a fold is finished, or a cross-validation has all that its report needs."""
+    return bool(run.info.status == "FINISHED" or COMPLETE_TAG in run.data.tags)
+
+
+def settle(experiment_id: str, status: str, cv_run_id: str | None = None) -> list[str]:
+    """Give each run that nobody works on any more the status that it deserves.
+
+    A cross-validation whose folds other processes still train stays as it is.
+
+    Args:
+        experiment_id: The experiment.
+        status: The status of the runs that this process worked on; those of a process that is gone become KILLED.
+        cv_run_id: A cross-validation that this process alone may work on, so that whoever else did is gone.
+
+    Returns:
+        The ids of the runs that a process which is gone had left as running.
+    """
+    client = MlflowClient()
+    found = client.search_runs([experiment_id], f"attributes.status = 'RUNNING' AND tags.`{WORKER_TAG}` LIKE '%'")
+    children = [run for run in found if PARENT_RUN_TAG in run.data.tags]
+    parents = [run for run in found if PARENT_RUN_TAG not in run.data.tags]
+    working: dict[str, str] = {}
+    left = []
+    for run in [*children, *parents]:
+        parent, by = run.data.tags.get(PARENT_RUN_TAG), run.data.tags[WORKER_TAG]
+        gone = _is_gone(by) or (cv_run_id in (run.info.run_id, parent) and by != worker())
+        if gone or by == worker():
+            if run.info.run_id in working:  # a fold of it is trained by another process
+                client.set_tag(run.info.run_id, WORKER_TAG, working[run.info.run_id])
+                continue
+            _set(client, run, "FINISHED" if is_complete(run) else "KILLED" if gone else status)
+            left += [run.info.run_id] if gone else []
+        elif parent:
+            working[parent] = by
+    return left
+
+
+def _set(client: MlflowClient, run: Run, status: str) -> None:
+    if status == WAITING:
+        client.update_run(run.info.run_id, status=status)  # without an end
+    else:
+        client.set_terminated(run.info.run_id, status)
+
+
+def _is_gone(by: str) -> bool:
+    """Return whether a process has ended; of another machine's processes nothing is known, so they have not."""
+    machine, pid, started = by.split(":")
+    return machine == _machine() and _started(int(pid)) != started
+
+
+def _machine() -> str:
+    """Return a hash by which this machine knows itself; it says nothing to others."""
+    return hashlib.sha256(f"{platform.node()}{uuid.getnode()}".encode()).hexdigest()[:12]
+
+
+def _started(pid: int) -> str:
+    """Return when a process was started, in a form that a jump of the clock leaves as it is; empty if it has ended."""
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return ""
+        if sys.platform == "linux":  # ticks since the machine was started, behind the name in brackets
+            return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        return str(int(process.create_time()))
+    except (psutil.NoSuchProcess, OSError):
+        return ""
