@@ -89,7 +89,7 @@ def postgres() -> Iterator[str]:
             )
         try:
             _wait_for(lambda: socket.create_connection(("127.0.0.1", port), timeout=5).close(), process, log)
-            yield f"postgresql://{_ADMINISTRATOR}@127.0.0.1:{port}/postgres"
+            yield f"postgresql+psycopg2://{_ADMINISTRATOR}@127.0.0.1:{port}/postgres"
         finally:
             process.terminate()  # runuser passes it on
             process.wait()

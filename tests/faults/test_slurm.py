@@ -3,13 +3,16 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from mentallam.tracking import PARENT_RUN_TAG
 from tests.faults import slurm
+from tests.integration.workspace import Workspace
 from tests.samples import PROJECT
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="the stand-in for SLURM needs Linux")
@@ -66,6 +69,10 @@ def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str]") 
         time.sleep(0.02)
 
 
+def wait_for_text(log: Path, text: str, process: "subprocess.Popen[str]") -> None:
+    wait_until(lambda: log.exists() and text in log.read_text(encoding="utf-8"), process)
+
+
 @pytest.fixture
 def cluster(tmp_path: Path) -> Cluster:
     """Make a project whose `kedro run` is the fake one."""
@@ -81,6 +88,10 @@ def starts(cluster: Cluster) -> list[str]:
     return log.read_text(encoding="ascii").splitlines() if log.exists() else []
 
 
+def wait_for_starts(cluster: Cluster, number: int, job: "subprocess.Popen[str]") -> None:
+    wait_until(lambda: len(starts(cluster)) == number, job)
+
+
 def end_with(cluster: Cluster, code: int) -> None:
     (cluster.project / "code.new").write_text(str(code), encoding="ascii")
     (cluster.project / "code.new").rename(cluster.project / "code")
@@ -88,10 +99,10 @@ def end_with(cluster: Cluster, code: int) -> None:
 
 def test_a_study_that_is_preempted_three_times_finishes(cluster: Cluster) -> None:
     job = cluster.sbatch(SCRIPT, "--env", "test")
-    for number, event in enumerate(("limit", "preempt", "limit"), start=1):
-        wait_until(lambda: len(starts(cluster)) == number, job)
+    wait_for_starts(cluster, 1, job)
+    for number, event in enumerate(("limit", "preempt", "limit"), start=2):
         cluster.happens(event)
-    wait_until(lambda: len(starts(cluster)) == 4, job)
+        wait_for_starts(cluster, number, job)
     end_with(cluster, 0)
     assert job.wait(60) == 0
     assert starts(cluster) == ["1 run --env test"] * 4
@@ -107,7 +118,7 @@ def test_a_study_that_ends_by_itself_ends_the_job_with_its_code(cluster: Cluster
 
 def test_a_cancelled_job_ends_at_once_and_stays_cancelled(cluster: Cluster) -> None:
     job = cluster.sbatch(SCRIPT)
-    wait_until(lambda: len(starts(cluster)) == 1, job)
+    wait_for_starts(cluster, 1, job)
     cluster.happens("cancel")
     assert job.wait(60) == 0
     assert cluster.ends() == [("-", 143)]
@@ -116,7 +127,7 @@ def test_a_cancelled_job_ends_at_once_and_stays_cancelled(cluster: Cluster) -> N
 def test_a_study_that_never_comes_further_is_not_started_for_ever(cluster: Cluster) -> None:
     cluster.environment["SLURM_RESTART_COUNT"] = "100"
     job = cluster.sbatch(SCRIPT)
-    wait_until(lambda: len(starts(cluster)) == 1, job)
+    wait_for_starts(cluster, 1, job)
     cluster.happens("limit")
     assert job.wait(60) == 0
     assert cluster.ends() == [("-", 138)]
@@ -124,12 +135,36 @@ def test_a_study_that_never_comes_further_is_not_started_for_ever(cluster: Clust
 
 def test_an_array_trains_a_fold_in_each_task_and_a_preempted_one_goes_on(cluster: Cluster) -> None:
     job = cluster.sbatch("--parsable", "--array=0-2", SCRIPT, "--env", "test")
-    wait_until(lambda: len(starts(cluster)) == 1, job)
+    wait_for_starts(cluster, 1, job)
     cluster.happens("limit")
-    wait_until(lambda: len(starts(cluster)) == 2, job)
+    wait_for_starts(cluster, 2, job)
     end_with(cluster, 0)
     assert job.communicate(timeout=60)[0] == "1000\n"
     assert starts(cluster) == [
         f"1 run --env test --pipelines cv_training --namespaces fold_{fold}" for fold in (0, 0, 1, 2)
     ]
     assert cluster.ends() == [("0", 138), ("0", 0), ("1", 0), ("2", 0)]
+
+
+@pytest.mark.slow
+def test_the_project_finishes_after_three_preemptions(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "study")
+    workspace.folder.mkdir()
+    cluster = Cluster(tmp_path / "slurm", PROJECT)
+    commands = f"{cluster.environment['PATH']}{os.pathsep}{Path(sys.executable).parent}"
+    cluster.environment = {**cluster.environment, **workspace.environment, "PATH": commands}
+    job = cluster.sbatch(SCRIPT, "--env", "test", "--params", f"data_dir={workspace.data}")
+    log = cluster.spool / "job-1000" / "task-0.txt"
+    for fold, event in ((0, "limit"), (2, "preempt"), (4, "limit")):
+        wait_for_text(log, f"Running node: fold_{fold}", job)
+        cluster.happens(event)
+    assert job.wait(1200) == 0
+    assert [code for _, code in cluster.ends()] == [138, -signal.SIGKILL, 138, 0], log.read_text(encoding="utf-8")[
+        -5000:
+    ]
+    client = workspace.client()
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    names = sorted(str(run.info.run_name) for run in runs if PARENT_RUN_TAG in run.data.tags)
+    assert (len(runs), names) == (6, [f"fold_{fold}" for fold in range(5)])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert (workspace.data / "08_reporting" / "report.html").exists()
