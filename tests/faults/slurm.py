@@ -85,6 +85,7 @@ def _task(spool: Path, job: int, task: int | None, script: str, rest: list[str],
 def _watch(spool: Path, shell: "subprocess.Popen[bytes]", options: dict[str, str]) -> bool:
     """Wait for the end of the batch shell, let happen what is asked for, and return whether it is to start again."""
     preempted = False
+    signal.signal(signal.SIGTERM, lambda *_: (spool / "cancel").touch())  # a failed test ends
     while shell.poll() is None:
         for event in ("limit", "preempt", "cancel"):
             if (spool / event).exists() and (spool / "step").exists():
