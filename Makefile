@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --con
 PROSE  := src tests benchmarks studies docs conf hydra_configs Makefile pyproject.toml CITATION.cff $(wildcard *.md)
 
 .DEFAULT_GOAL := help
-.PHONY: help install weights run test lint format memory-plan bench-training test-7b test-memory test-gpu test-mutation viz mlflow lab sample twin clean
+.PHONY: help install weights run test lint format memory-plan bench-training test-7b test-memory test-gpu test-postgres test-mutation viz mlflow lab sample twin clean
 
 help:  ## List these targets.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,10 @@ test-memory: $(VENV)/.installed-dev weights  ## Compare memory_plan with the mem
 
 test-7b: $(VENV)/.installed-dev  ## Train and reload a model of Llama 2 7B's shape: 15 GB of disk, 16 GB of memory, 15 minutes.
 	$(BIN)/python -m pytest -m slow -s tests/slow/test_7b.py
+
+test-postgres: $(VENV)/.installed-dev  ## Run a study through an MLflow server with PostgreSQL behind it (Debian: postgresql).
+	$(PIP) --editable '.[postgres]'
+	$(BIN)/python -m pytest -m slow tests/slow/test_postgres.py
 
 test-mutation: $(VENV)/.installed-dev  ## Count the deliberate faults that the unit tests catch, in about 20 minutes.
 	$(PIP) --editable '.[mutation]'

@@ -19,6 +19,7 @@ class Workspace:
     """A separate place for results and runs; `kedro` and `command` start a process, as a user does."""
 
     folder: Path
+    server: str | None = None  # the address of a tracking server; without one the folder holds runs and artifacts
 
     @property
     def data(self) -> Path:
@@ -28,8 +29,8 @@ class Workspace:
     def environment(self) -> dict[str, str]:
         return {
             **os.environ,
-            "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db",
-            "MENTALLAM_ARTIFACTS": str(self.folder / "mlruns"),
+            "MLFLOW_TRACKING_URI": self.server or f"sqlite:///{self.folder}/mlflow.db",
+            "MENTALLAM_ARTIFACTS": "" if self.server else str(self.folder / "mlruns"),  # empty counts as unset
             "COLUMNS": "300",  # Kedro's log wraps lines at the terminal's width
         }
 
