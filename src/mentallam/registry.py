@@ -15,6 +15,7 @@ from mlflow.models import Model
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from mentallam.errors import MentallamError
+from mentallam.files import writing
 from mentallam.tracking import MODEL_CARD, download_checkpoint, existing_run, find_fold_run
 
 CHAMPION = "champion"
@@ -167,7 +168,7 @@ def _register(
     client, description = MlflowClient(), _shortened(card)
     run = existing_run("cv_run_id", candidate.cv_run_id)
     model = client.create_logged_model(run.info.experiment_id, options.use, source_run_id=candidate.cv_run_id)
-    with tempfile.TemporaryDirectory() as folder:
+    with writing(f"the model of run {candidate.cv_run_id}"), tempfile.TemporaryDirectory() as folder:
         try:
             save_model(Path(folder) / "model", model.model_id)
             client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
