@@ -37,7 +37,7 @@ class AtomicFile:
 
     def __init_subclass__(cls) -> None:
         """Let Kedro wrap `__init__` itself, not its wrapper again: it keeps the arguments by name for `to_config`."""
-        cls.__init__ = cls.__init__.__wrapped__  # type: ignore[method-assign]
+        cls.__init__ = cls.__init__.__wrapped__  # type: ignore[attr-defined, method-assign]
         super().__init_subclass__()
 
     def save(self, data: Any) -> None:
