@@ -36,6 +36,11 @@ class AtomicFile:
     _protocol: str
     _unfinished: PurePosixPath
 
+    def __init_subclass__(cls) -> None:
+        """Let Kedro wrap `__init__` itself, not its wrapper again: it keeps the arguments by name for `to_config`."""
+        cls.__init__ = cls.__init__.__wrapped__  # type: ignore[attr-defined, method-assign]
+        super().__init_subclass__()
+
     def save(self, data: Any) -> None:
         """Save the data as Kedro's type does, but beside the file's place, and then replace the file."""
         path = super()._get_save_path()  # type: ignore[misc]

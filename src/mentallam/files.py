@@ -96,13 +96,14 @@ def writing(target: Path | str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        chain = list(causes(error))
-        numbers = [number for cause in chain if (number := _system_error(cause)) is not None]
-        if numbers and not any(isinstance(cause, MentallamError) for cause in chain):
-            # The system's words for the number, since a library's may quote what was written: the text of a post.
-            raise MentallamError(
-                f"{target} can't be written ({os.strerror(numbers[0])}): check space and rights, then run this again"
-            ) from None
+        for cause in causes(error):
+            if isinstance(cause, MentallamError):
+                break
+            if (number := _system_error(cause)) is not None:
+                # The system's words, since a library's may quote what was written: the text of a post.
+                raise MentallamError(
+                    f"{target} can't be written ({os.strerror(number)}): check space and rights, then run this again"
+                ) from None
         raise
 
 

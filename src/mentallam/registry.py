@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from yaml import YAMLError
 
 from mentallam.errors import MentallamError
+from mentallam.files import writing
 from mentallam.names import check_name, check_path_within
 from mentallam.tracking import MODEL_CARD, download_checkpoint, existing_run, find_fold_run
 from mentallam.tracking_client import download_artifacts, retrying_client
@@ -172,7 +173,7 @@ def _register(
     client, description = retrying_client(), _shortened(card)
     run = existing_run("cv_run_id", candidate.cv_run_id)
     model = client.create_logged_model(run.info.experiment_id, options.use, source_run_id=candidate.cv_run_id)
-    with tempfile.TemporaryDirectory() as folder:
+    with writing(f"the model of run {candidate.cv_run_id}"), tempfile.TemporaryDirectory() as folder:
         try:
             save_model(Path(folder) / "model", model.model_id)
             client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))

@@ -233,6 +233,14 @@ def test_an_object_store_is_written_as_kedro_does(tmp_path: Path, monkeypatch: p
     assert not list(tmp_path.iterdir())
 
 
+def test_kedro_writes_down_how_they_were_made() -> None:
+    entry = {"type": "mentallam.datasets.CSVDataset", "filepath": "/x.csv", "save_args": {"index": False}}
+    catalog = DataCatalog.from_config({"x": entry})
+    assert catalog["x"].exists() is False  # makes the dataset
+    kept = catalog.to_config()[0]["x"]
+    assert {key: value for key, value in kept.items() if value is not None} == entry
+
+
 def test_kedro_viz_shows_them_as_it_shows_kedros_own(tmp_path: Path) -> None:
     for name, type_ in vars(datasets).items():
         if isinstance(type_, type) and issubclass(type_, AtomicFile) and type_ is not AtomicFile:

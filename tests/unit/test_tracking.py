@@ -37,6 +37,7 @@ from mentallam.tracking import (
     system_metrics,
     writable_run,
 )
+from tests.unit.disks import full, small_disk
 
 
 @pytest.fixture
@@ -433,3 +434,37 @@ def test_a_run_id_that_is_no_name_is_refused_before_the_store_is_asked(
     for look_up in (find_report_inputs, partial(find_fold_run, "experiment"), partial(writable_run, "first")):
         with pytest.raises(MentallamError, match="(cv_run_id|checkpoint_run|first)=.* can't be part of a path"):
             look_up(run_id)
+
+
+def test_a_full_disk_under_the_artifacts_fails_the_run_which_goes_on_when_there_is_space(
+    cv_run: dict[str, str], tmp_path: Path
+) -> None:
+    run_id, checkpoint = cv_run["run_id"], tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    (checkpoint / "weights").write_bytes(b"x" * 50_000)
+    logged: dict[str, Callable[[Run, str], None]] = {
+        "a.json": lambda run, path: run.log_dict({"a": list(range(20_000))}, path),
+        "a.md": lambda run, path: run.log_text("x" * 50_000, path),
+        "tables/a.parquet": lambda run, path: run.log_table(pd.DataFrame({"a": range(20_000)}), path),
+        "a.html": lambda run, path: run.log_figure(Figure(), path),
+        "a": lambda run, path: run.log_folder(checkpoint, path),
+    }
+    with small_disk(tmp_path / "mlruns", 1024) as disk:
+        for path, log in logged.items():
+            with (
+                full(disk),
+                pytest.raises(MentallamError) as caught,
+                failing(run_id) as run,
+            ):
+                log(run, path)
+            assert caught.value.message == (
+                f"the artifact {path} of run {run_id} can't be written (No space left on device): check space and "
+                f"rights, then run this again"
+            )
+            assert MlflowClient().get_run(run_id).info.status == "FAILED"
+            continue_run("cv_run.json", run_id)
+            log(run, path)
+        assert (disk / run_id / "artifacts" / "a" / "weights").read_bytes() == b"x" * 50_000
+        assert len(pd.read_parquet(disk / run_id / "artifacts" / "tables" / "a.parquet")) == 20_000
+        run.finish()
+        assert MlflowClient().get_run(run_id).info.status == "FINISHED"

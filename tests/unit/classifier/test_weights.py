@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
 
+from mentallam.classifier import sources
 from mentallam.classifier.weights import BaseModel, load_tokenizer, locate_base_model, prepare_base_model
 from mentallam.config import Config, ModelConfig, compose_config
 from mentallam.errors import MentallamError
 from tests.samples import PROJECT
 from tests.unit.classifier.fake_hub import Hub, fake_hub
+from tests.unit.disks import full, small_disk
 
 
 def files_of(folder: str | Path) -> dict[str, str]:
@@ -34,7 +37,44 @@ def test_a_random_base_is_made_once_and_found_again(tiny_config: Config, tmp_pat
     (Path(first.folder) / "mark").touch()
     assert prepare_base_model(tiny_config.model, tmp_path) == first
     assert (Path(first.folder) / "mark").exists()
-    assert len(list(tmp_path.iterdir())) == 1
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == [Path(first.folder)]
+
+
+def test_one_process_at_a_time_makes_a_base(tmp_path: Path) -> None:
+    made: list[Path] = []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        (lock,) = tmp_path.glob(".*.lock")
+        with pytest.raises(Timeout):
+            FileLock(lock).acquire(blocking=False)
+
+    folder = sources._once(tmp_path, "tiny", "feed" * 4, make)
+    assert folder.is_dir()
+    assert len(made) == 1
+
+
+def test_what_another_process_has_made_meanwhile_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = sources.cached_folder(tmp_path, "tiny", "feed" * 4)
+
+    @contextmanager
+    def waited(_: Path) -> Iterator[None]:
+        folder.mkdir()
+        yield
+
+    monkeypatch.setattr(sources, "FileLock", waited)
+    assert sources._once(tmp_path, "tiny", "feed" * 4, lambda _: pytest.fail("made twice")) == folder
+
+
+def test_a_base_on_a_full_disk_is_made_when_there_is_space(tiny_config: Config, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 8192) as disk:
+        with (
+            full(disk),
+            pytest.raises(MentallamError, match=r"disk/tiny-\w+ can't be written \(No space left on device"),
+        ):
+            prepare_base_model(tiny_config.model, disk)
+        assert not [path for path in disk.iterdir() if path.is_dir()]
+        assert prepare_base_model(tiny_config.model, disk).architecture().model_type == "llama"
 
 
 def test_a_random_base_depends_on_the_configuration_alone(tiny_config: Config, tmp_path: Path) -> None:

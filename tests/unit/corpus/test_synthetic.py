@@ -18,6 +18,7 @@ from mentallam.errors import MentallamError
 from tests.samples import SAMPLE as SAMPLE_FOLDER
 from tests.unit.corpus.files import CRITERIA_FILE
 from tests.unit.corpus.marginals import assert_meets, plain
+from tests.unit.disks import files_end_at
 
 
 def test_committed_files_are_what_the_generator_writes(tmp_path: Path) -> None:
@@ -26,6 +27,16 @@ def test_committed_files_are_what_the_generator_writes(tmp_path: Path) -> None:
     for name in ("redsm5_posts.csv", "redsm5_annotations.csv", "README.md"):
         assert (SAMPLE_FOLDER / name).read_bytes() == (tmp_path / name).read_bytes(), name
     assert {path.name for path in SAMPLE_FOLDER.iterdir()} == {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_corpus_that_cannot_be_written_leaves_the_old_files_whole(tmp_path: Path) -> None:
+    write([generate(SAMPLE, 42)], tmp_path, SAMPLE, "command")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with files_end_at(8192), pytest.raises(MentallamError, match=r"\.csv can't be written \(File too large\)"):
+        write([generate(SAMPLE, 43)], tmp_path, SAMPLE, "command")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    write([generate(SAMPLE, 43)], tmp_path, SAMPLE, "command")
+    assert {path.name for path in tmp_path.iterdir()} == before.keys()
 
 
 def test_readme_is_labelled_in_its_first_line() -> None:
