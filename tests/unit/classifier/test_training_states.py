@@ -80,7 +80,7 @@ def toy(prompter: Prompter, numbers: range) -> list[PostExample]:
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy disk takes a second to write everything out."""
+    """Skip what takes a second on a busy disk."""
     monkeypatch.setattr(training_states.os, "fsync", lambda descriptor: None)
 
 
@@ -122,7 +122,7 @@ def assert_equal(
     assert [name for name, weight in found[1].items() if not torch.equal(weight, expected[1][name])] == []
 
 
-# Of four steps, two an epoch: in the first epoch; after its dev posts were scored; in the second epoch, and there again.
+# Of four steps, two an epoch: in the first epoch; after its dev posts were scored; in the second epoch, twice.
 @pytest.mark.parametrize(
     ("kills", "resumed_at"),
     [
@@ -254,8 +254,8 @@ def test_a_training_that_diverged_can_end_with_its_best_epoch(
         with pytest.raises(
             MentallamError,
             match=r"^fold 2: the gradient's norm of step 4 is inf \(posts p\d, p\d\), so the training has diverged: "
-            r"run this again with training.on_divergence=keep_best to keep epoch 1, its best so far \(it is saved in .*\), "
-            r"or start the fold anew with other settings: lower training.learning_rate",
+            r"run this again with training.on_divergence=keep_best to keep epoch 1, its best so far \(it is saved in "
+            r".*\), or start the fold anew with other settings: lower training.learning_rate",
         ):
             plain.run(tmp_path / "spoilt", **options)
     spoil(plain, monkeypatch, 2)  # the second step from the saved state on
