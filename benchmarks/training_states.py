@@ -32,7 +32,8 @@ def shape_7b(folder: Path) -> None:
         for number, (inputs, outputs) in enumerate(PROJECTIONS):
             shapes = {"lora_A": (RANK, inputs), "lora_B": (outputs, RANK), "magnitude": (outputs,)}
             weights |= {f"{layer}.{number}.{name}": torch.randn(shape) for name, shape in shapes.items()}
-    moments = {f"{number}/{name}": w for number, w in enumerate(weights.values()) for name in ("exp_avg", "exp_avg_sq")}
+    names = ("exp_avg", "exp_avg_sq")
+    moments = {f"{number}/{name}": w.clone() for number, w in enumerate(weights.values()) for name in names}
     tensors = {"weights": weights, "best": weights, "optimizer": moments, "rng": {"cpu": torch.get_rng_state()}}
     parameters = sum(weight.numel() for weight in weights.values())
     writing, reading = [], []
