@@ -86,7 +86,8 @@ if __name__ == "__main__":
     parser.add_argument("--posts", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=2)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=".") as temporary:  # the project's disk: /tmp may be in memory
+    BASE_MODELS.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=BASE_MODELS) as temporary:  # the project's disk: /tmp may be in memory
         if options.shape_7b:
             shape_7b(Path(temporary))
         else:
