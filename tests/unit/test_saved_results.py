@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mentallam.config import Config, to_dict
+from mentallam.config import Config, deciding, to_dict
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
 from mentallam.corpus.manifest import CorpusLabel, build_manifest
@@ -93,6 +93,15 @@ def test_a_configuration_that_has_changed(tiny_config: Config) -> None:
     saved = replace(tiny_config, training=replace(tiny_config.training, max_epochs=77))
     expected = f"training.max_epochs has changed from 77 to {tiny_config.training.max_epochs}"
     assert change_of_config(saved, tiny_config) == expected
+
+
+def test_a_key_that_changes_no_result_makes_no_configuration_stale(tiny_config: Config) -> None:
+    others = replace(tiny_config.training, save_minutes=1.0, on_divergence="keep_best")
+    changed = replace(tiny_config, training=others)
+    assert change_of_config(tiny_config, changed) is None
+    left_out = {"save_minutes", "on_divergence"}
+    assert to_dict(changed)["training"].keys() - deciding(changed)["training"].keys() == left_out
+    assert deciding(changed) == deciding(tiny_config)
 
 
 @pytest.fixture

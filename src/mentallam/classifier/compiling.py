@@ -19,6 +19,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
+from mentallam import interruption
 from mentallam.classifier.dora import FastLoraLinear, refresh_norms, weight_norms
 from mentallam.errors import MentallamError
 
@@ -89,10 +90,12 @@ def compiler_errors() -> Iterator[None]:
 
     Raises:
         MentallamError: The layers can't be compiled; the message says how to train without the compiler.
+        RunStoppedError: A signal has stopped the compiler.
     """
     try:
         yield
     except TorchDynamoException as error:
+        interruption.stop_if_requested()  # a signal that arrives in the compiler comes out as its error
         raise MentallamError(
             f"the layers can't be compiled here ({_first_line(error)}): set model.compile_on_gpu=false and "
             f"model.compile_on_cpu=false"
