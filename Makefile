@@ -69,10 +69,12 @@ $(TOOLS)/.installed: locks/tools.txt
 	@touch $@
 
 audit: $(TOOLS)/.installed  ## Ask for known vulnerabilities of the locked packages; locks/findings.txt explains those that stay.
-	for lock in requirements torch tools; do $(TOOL)/pip-audit --require-hashes --disable-pip --requirement locks/$$lock.txt $(addprefix --ignore-vuln ,$(FINDINGS)) || exit 1; done
+	for lock in requirements torch tools; do $(TOOL)/pip-audit --strict --require-hashes --disable-pip --requirement locks/$$lock.txt $(addprefix --ignore-vuln ,$(FINDINGS)) || exit 1; done
 
 licences: install weights $(TOOLS)/.installed  ## List the licences of packages and weights; fail on one that pyproject.toml does not allow.
-	$(TOOL)/pip-licenses --python $(BIN)/python
+	mkdir -p build
+	cd build && ../$(TOOL)/pip-licenses --python ../$(BIN)/python --format markdown --output-file licences.md
+	$(TOOL)/pip-licenses --python $(BIN)/python --summary --order count
 
 sbom: install $(TOOLS)/.installed  ## Write the bill of materials of .venv to build/sbom.cdx.json (CycloneDX).
 	mkdir -p build
@@ -119,4 +121,4 @@ twin: install  ## Write a synthetic corpus of ReDSM5's size, for `kedro run --en
 clean:  ## Remove results and runs; keep .venv and converted weights.
 	find data -mindepth 1 -maxdepth 1 ! -name 01_raw ! -name 06_models -exec rm -rf {} +
 	find data/06_models -mindepth 1 -maxdepth 1 ! -name base -exec rm -rf {} + 2>/dev/null || true
-	rm -rf mlruns mlflow.db mutants
+	rm -rf build mlruns mlflow.db mutants
