@@ -12,7 +12,7 @@ LOCK   := $(TOOL)/uv pip compile --quiet --universal --python-version 3.10 --gen
 FINDINGS = $(shell sed -n 's/^\([A-Z]*-[^ ]*\) .*/\1/p' locks/findings.txt)
 TORCH  := $(shell sed -n 's/^torch==\([0-9.]*\).*/\1/p' locks/torch.txt)
 # codespell reads these; results and the corpus stay out.
-PROSE  := src tests benchmarks studies docs conf hydra_configs Makefile pyproject.toml CITATION.cff $(wildcard *.md)
+PROSE  := src tests benchmarks studies docs conf hydra_configs Makefile pyproject.toml noxfile.py CITATION.cff $(wildcard *.md locks/*.t*)
 
 .DEFAULT_GOAL := help
 .PHONY: help install weights run test lint format lock audit licences sbom test-all memory-plan bench-training test-7b test-memory test-gpu test-mutation viz mlflow lab sample twin clean

@@ -2,6 +2,7 @@
 
 import re
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,7 +75,9 @@ def test_every_direct_dependency_is_locked_within_its_range(python: str) -> None
 
 
 def test_only_the_lock_of_torch_names_torch_and_its_cuda_libraries() -> None:
-    assert [pin.name for pin in pins("requirements") if re.match("torch$|triton|cuda-|nvidia-(?!ml-py)", pin.name)] == []
+    assert [
+        pin.name for pin in pins("requirements") if re.match("torch$|triton|cuda-|nvidia-(?!ml-py)", pin.name)
+    ] == []
     (release,) = [version(pin) for pin in pins("torch") if pin.name == "torch"]
     (cpu,) = [version(pin) for pin in pins("torch-cpu")]
     assert cpu == f"{release}+cpu"
@@ -111,13 +114,13 @@ def test_every_finding_that_stays_has_a_date_and_a_reason() -> None:
         assert re.fullmatch(r"#.*|[A-Z]+-\S+ \d{4}-\d\d-\d\d [\w.-]+: \S.{20,}", line), line
 
 
-def workflow(path: Any) -> dict[Any, Any]:
+def workflow(path: Path) -> dict[Any, Any]:
     loaded: dict[Any, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return loaded
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_a_workflow_may_only_read_and_ends(path: Any) -> None:
+def test_a_workflow_may_only_read_and_ends(path: Path) -> None:
     assert workflow(path)["permissions"] == {"contents": "read"}
     assert workflow(path)["concurrency"]
     assert "pull_request_target" not in workflow(path)[True]  # YAML reads the key `on` as true
@@ -127,7 +130,7 @@ def test_a_workflow_may_only_read_and_ends(path: Any) -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_an_action_is_named_by_its_commit_and_keeps_no_credentials(path: Any) -> None:
+def test_an_action_is_named_by_its_commit_and_keeps_no_credentials(path: Path) -> None:
     steps = [step for job in workflow(path)["jobs"].values() for step in job["steps"]]
     actions = [step for step in steps if "uses" in step]
     assert actions
@@ -138,7 +141,9 @@ def test_an_action_is_named_by_its_commit_and_keeps_no_credentials(path: Any) ->
 
 
 def test_the_workflow_runs_the_command_of_the_readme_and_of_ci() -> None:
-    commands = [step.get("run") for path in WORKFLOWS for job in workflow(path)["jobs"].values() for step in job["steps"]]
+    commands = [
+        step.get("run") for path in WORKFLOWS for job in workflow(path)["jobs"].values() for step in job["steps"]
+    ]
     assert "make test" in commands
     assert (PROJECT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1] == "make test"
     assert "make test    #" in (PROJECT / "README.md").read_text(encoding="utf-8")
