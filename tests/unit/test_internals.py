@@ -68,7 +68,7 @@ def test_it_exists(name: str) -> None:
     except (ModuleNotFoundError, AttributeError) as error:
         pytest.fail(
             f"{name} is missing in the installed release ({error}), and {', '.join(LISTED[name])} need it: pin an "
-            "older release in constraints.txt and pyproject.toml, or replace it (docs/internals.md)"
+            "older release in pyproject.toml, run `make lock`, or replace it (docs/internals.md)"
         )
 
 

@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.utils import mlflow_tags
 from plotly.graph_objects import Figure
 
+from mentallam import run_status
 from mentallam.errors import MentallamError
 from mentallam.interruption import RunStoppedError
 from mentallam.tracking import (
@@ -462,7 +463,7 @@ def test_a_full_disk_under_the_artifacts_fails_the_run_which_goes_on_when_there_
                 f"rights, then run this again"
             )
             assert MlflowClient().get_run(run_id).info.status == "FAILED"
-            continue_run("cv_run.json", run_id)
+            run_status.work_on(run_id)
             log(run, path)
         assert (disk / run_id / "artifacts" / "a" / "weights").read_bytes() == b"x" * 50_000
         assert len(pd.read_parquet(disk / run_id / "artifacts" / "tables" / "a.parquet")) == 20_000

