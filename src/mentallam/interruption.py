@@ -1,13 +1,15 @@
 """Signals that end a run: Ctrl-C, and what a scheduler, a closed terminal or a preempted machine sends.
 
 A signal stops the run at once, except while work is in hand that must come to a safe point first: there it is noted,
-and the work looks for it. A second signal stops at once wherever it arrives.
+and the work looks for it. A second signal stops at once wherever it arrives, unless it is an echo of the first: a
+scheduler may send one to the script and, through it, to the run.
 """
 
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -35,8 +37,12 @@ class RunStoppedError(MentallamError):
         return type(self), (self.number,)
 
 
+_ECHO_S = 1.0  # the same signal within this time is the same request
+
+
 class _State:
     noted: int | None = None
+    noted_at = 0.0  # of the monotonic clock
     deferring = 0
     handlers: dict[int, Any] | None = None
 
@@ -84,7 +90,10 @@ def deferred() -> Iterator[None]:
 
 
 def _note(number: int, frame: Any) -> None:
-    again, _State.noted = _State.noted is not None, number
+    now = time.monotonic()
+    if number == _State.noted and now - _State.noted_at < _ECHO_S:
+        return
+    again, _State.noted, _State.noted_at = _State.noted is not None, number, now
     if number != signal.SIGINT:  # a terminal sends that to every process by itself
         for process in multiprocessing.active_children():
             with suppress(OSError, TypeError):  # it has just ended

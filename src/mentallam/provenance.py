@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,9 @@ def package_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
+@cache
 def code_version() -> dict[str, Any]:
-    """Return the version of this package's code.
+    """Return the version of this package's code, as it was when this process first asked.
 
     Returns:
         version; source, the SHA-256 of the files that a fold's result depends on; and, in a git checkout of the

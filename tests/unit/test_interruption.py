@@ -40,11 +40,14 @@ def test_work_in_hand_comes_to_a_safe_point_first() -> None:
     assert done
 
 
-def test_a_second_signal_does_not_wait() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_does_not_wait(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
     with interruption.deferred():
         os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)  # an echo
+        monkeypatch.setattr(interruption, "_ECHO_S", 0.0)
         with pytest.raises(RunStoppedError):
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         interruption.watch()  # a new run
 
 

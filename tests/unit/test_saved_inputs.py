@@ -118,6 +118,50 @@ def test_what_does_not_exist_names_the_command_that_makes_it(project: Project, n
         project.inputs_of(project.pipelines["reporting"]).check_existence()
 
 
+@pytest.fixture
+def unfinished() -> SavedInputs:
+    """Return the inputs of a report of which the first fold alone is finished, and the second of an earlier run."""
+    names = [name for fold in FOLD_NAMES for name in (f"{fold}_predictions", f"{fold}_history")]
+    report = Pipeline([node("report", ["cv_outcome", "baseline_predictions", *names], ["r"])])
+    results = [f"{fold}_result" for fold in FOLD_NAMES]
+    folds = [
+        node(fold, ["cv_run"], [f"{fold}_{part}" for part in ("predictions", "history", "result")])
+        for fold in FOLD_NAMES
+    ]
+    opening = node("open", ["x"], ["cv_run", "baseline_predictions"])
+    training = Pipeline([opening, *folds, node("close", results, ["cv_outcome"])])
+    result = {"fold": 0, "cv_run_id": "now", "run_id": "child", "dev_f1": 0.5}
+    contents: dict[str, Any] = {
+        "cv_run": {"run_id": "now", "experiment_id": "1"},
+        "baseline_predictions": pd.DataFrame({"fold": [0, 1, 1]}),
+        "fold_0_result": result,
+        "fold_1_result": {**result, "fold": 1, "cv_run_id": "earlier"},
+        **dict.fromkeys(names, "a table"),
+    }
+    catalog = DataCatalog({name: MemoryDataset(content) for name, content in contents.items()})
+    known = {"data_processing": Pipeline([]), "cv_training": training, "reporting": report}
+    return SavedInputs(report, ResultFiles(catalog, known, ""))
+
+
+def test_finished_folds_of_this_run_are_taken_for_a_partial_report(unfinished: SavedInputs) -> None:
+    with pytest.raises(MentallamError, match="cv_outcome does not exist yet: .*; `--params partial=true` reports the"):
+        unfinished.check_existence()
+    unfinished.take_finished_folds()
+    load = unfinished._files.catalog.load
+    assert (load("fold_0_predictions"), load("fold_1_predictions"), load("fold_1_history")) == ("a table", None, None)
+    assert load("baseline_predictions")["fold"].tolist() == [0]
+    outcome = load("cv_outcome")
+    assert (outcome["n_folds"], [fold["fold"] for fold in outcome["folds"]]) == (2, [0])
+
+
+def test_without_a_finished_fold_there_is_no_partial_report(unfinished: SavedInputs, project: Project) -> None:
+    unfinished._files.catalog["cv_run"] = MemoryDataset({"run_id": "newer", "experiment_id": "1"})
+    with pytest.raises(MentallamError, match="no fold is finished yet: run `kedro run --pipeline cv_training` first"):
+        unfinished.take_finished_folds()
+    with pytest.raises(MentallamError, match="partial=true reports finished folds: use it with `--pipeline reporting`"):
+        project.inputs_of(project.pipelines["cv_training"]).take_finished_folds()
+
+
 def test_outputs_that_exist_are_kept_and_the_others_made(project: Project) -> None:
     project.catalog["fold_1_predictions"] = MemoryDataset()
     saved = project.inputs_of(project.pipelines["cv_training"])

@@ -13,6 +13,7 @@ from mentallam.evaluation.aggregate import (
     aggregate_folds,
     best_fold,
     fold_metrics,
+    outcome_of_folds,
     protocol_metrics,
     summarise,
     threshold_summary,
@@ -155,6 +156,26 @@ def test_a_missing_fold_is_an_error(
 ) -> None:
     with pytest.raises(MentallamError, match=r"folds \[0, 1, 2, 3\], the training reports \[0, 1, 2, 3, 4\]"):
         summarise(oof[oof["fold"] < 4], cv_outcome, data_statistics, criteria)
+
+
+def test_finished_folds_are_summarised_alone(
+    oof: pd.DataFrame, cv_outcome: dict[str, Any], data_statistics: dict[str, Any], criteria: pd.DataFrame
+) -> None:
+    cv_run = {"run_id": "parent", "experiment_id": "1"}
+    partial = outcome_of_folds(cv_run, [cv_outcome["folds"][fold] for fold in (2, 0)], 5)
+    table = oof[oof["fold"].isin([0, 2])]
+    summary = summarise(table, partial, data_statistics, criteria)
+    assert (summary["n_folds"], summary["planned_folds"], summary["n_pairs"]) == (2, 5, len(table))
+    assert [fold["fold"] for fold in summary["folds"]] == [0, 2]
+    with pytest.raises(MentallamError, match=f"holds {len(table) - 1} pairs, the data {len(table)}"):
+        summarise(table[1:], partial, data_statistics, criteria)
+
+
+def test_the_outcome_of_all_folds_is_that_of_training(cv_outcome: dict[str, Any]) -> None:
+    cv_run = {"run_id": "parent", "experiment_id": "1"}
+    assert outcome_of_folds(cv_run, cv_outcome["folds"][::-1], 5) == cv_outcome
+    with pytest.raises(MentallamError, match=r"the result of fold 0 belongs to the run parent, not to other in cv_run"):
+        outcome_of_folds({**cv_run, "run_id": "other"}, cv_outcome["folds"], 5)
 
 
 def test_a_missing_pair_is_an_error(folds: Folds, summarised: Summarised) -> None:

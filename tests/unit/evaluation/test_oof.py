@@ -54,6 +54,12 @@ def test_folds_out_of_place_or_empty_are_errors(folds: Folds) -> None:
         out_of_fold_table(folds[0], folds[1][:0])
 
 
+def test_a_fold_that_is_not_finished_is_left_out(folds: Folds) -> None:
+    table = out_of_fold_table(folds[0], None, folds[2], None, None)
+    assert table["fold"].unique().tolist() == [0, 2]
+    assert len(table) == len(folds[0]) + len(folds[2])
+
+
 def test_a_prediction_that_contradicts_its_threshold_is_an_error(folds: Folds) -> None:
     folds[3].loc[5, "prediction"] = 1 - folds[3].loc[5, "prediction"]
     with pytest.raises(MentallamError, match="fold 3 contradict their threshold"):
