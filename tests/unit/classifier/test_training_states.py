@@ -17,8 +17,8 @@ import torch
 from peft import PeftModel
 from transformers import set_seed
 
-from mentallam import interruption
-from mentallam.classifier import training, training_states
+from mentallam import files, interruption
+from mentallam.classifier import training
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.training import TrainingOutcome, train
 from mentallam.classifier.training_states import newest_state, save_state, set_weights, trained_weights
@@ -82,7 +82,7 @@ def toy(prompter: Prompter, numbers: range) -> list[PostExample]:
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip what takes a second on a busy disk."""
-    monkeypatch.setattr(training_states.os, "fsync", lambda descriptor: None)
+    monkeypatch.setattr(files.os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +127,8 @@ def assert_equal(
 @pytest.mark.parametrize(
     ("kills", "resumed_at"),
     [
-        ([("loss", 2)], [1]),
-        ([("dev_loss", 2)], [2]),
+        pytest.param([("loss", 2)], [1], marks=pytest.mark.slow),
+        pytest.param([("dev_loss", 2)], [2], marks=pytest.mark.slow),
         ([("loss", 3), ("loss", 4)], [2, 3]),
     ],
 )
@@ -154,6 +154,7 @@ def test_a_training_that_was_killed_ends_as_if_it_had_not_been(
     assert found[0].seconds > 0
 
 
+@pytest.mark.slow
 def test_dropout_goes_on_with_its_random_numbers(tiny_base: BaseModel, tiny_config: Config, tmp_path: Path) -> None:
     dropped = setting(tiny_base, tiny_config, dropout=0.3)
     expected = dropped.run(tmp_path / "uninterrupted", save_minutes=NEVER)
@@ -163,6 +164,7 @@ def test_dropout_goes_on_with_its_random_numbers(tiny_base: BaseModel, tiny_conf
     assert_equal(dropped.run(tmp_path / "killed"), expected)
 
 
+@pytest.mark.slow
 def test_what_had_ended_is_only_restored(
     plain: Setting,
     uninterrupted: tuple[TrainingOutcome, dict[str, torch.Tensor], Log],
@@ -179,6 +181,7 @@ def test_what_had_ended_is_only_restored(
     assert again[0].seconds >= state.facts["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_early_stopping_counts_the_epochs_before_the_kill(plain: Setting, tmp_path: Path) -> None:
     """What is learned makes the turned dev labels ever more wrong, so the first epoch stays the best."""
     turned = replace(
@@ -200,7 +203,7 @@ def watched() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("watched")
-@pytest.mark.parametrize(("at", "saved"), [(1, (1, False)), (2, (2, True))])
+@pytest.mark.parametrize(("at", "saved"), [(1, (1, False)), pytest.param(2, (2, True), marks=pytest.mark.slow)])
 def test_a_signal_stops_the_training_with_its_state_saved(
     plain: Setting,
     uninterrupted: tuple[TrainingOutcome, dict[str, torch.Tensor], Log],
@@ -277,6 +280,7 @@ def test_a_training_that_diverges_before_an_epoch_ends_has_nothing_to_keep(
         plain.run(tmp_path, on_divergence="keep_best")
 
 
+@pytest.mark.slow
 def test_a_budget_that_was_halved_stays_so(
     plain: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -379,9 +383,9 @@ def test_a_kill_while_a_state_is_saved_leaves_the_old_or_the_new_one(
 
         with monkeypatch.context() as patch:
             for place, name in (
-                (training_states.os, "fsync"),
-                (training_states.tempfile, "mkdtemp"),
-                (training_states.shutil, "rmtree"),
+                (files.os, "fsync"),
+                (files.shutil, "rmtree"),
+                (Path, "mkdir"),
                 (Path, "replace"),
             ):
                 patch.setattr(place, name, mortal(getattr(place, name)))
@@ -412,11 +416,10 @@ def test_a_disk_that_takes_no_more_is_one_sentence_and_the_earlier_state_stays(
         raise OSError(code, "the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_states.os, "fsync", full)
+        patch.setattr(files.os, "fsync", full)
         with pytest.raises(
             MentallamError,
-            match=r"^the training state .*step_00000004 can't be written \(the disk is full\); check space and rights, "
-            r"then run this again$",
+            match=r"^.*step_00000004 can't be written \(.*\): check space and rights, then run this again$",
         ):
             write(tmp_path, 4)
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000003"]
@@ -427,7 +430,7 @@ def test_a_disk_that_takes_no_more_is_one_sentence_and_the_earlier_state_stays(
 
 def test_a_folder_that_cannot_be_made_is_named_before_the_training(plain: Setting, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(MentallamError, match=r"file/states can't be written \(Not a directory\); check space"):
+    with pytest.raises(MentallamError, match=r"file/states can't be written \(Not a directory\): check space"):
         plain.run(tmp_path / "file" / "states")
 
 
