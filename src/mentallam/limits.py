@@ -1,6 +1,6 @@
 """Limits on what is read: sizes and depths that no honest file reaches, so that a hostile or damaged one costs little.
 
-docs/reliability.md lists them with the files that each is for.
+docs/security.md lists them with the files that each is for.
 """
 
 import json

@@ -79,9 +79,10 @@ class SavedInputs:
         if not finished:
             raise MentallamError(f"no fold is finished yet: run `{self._command('cv_training')}` first")
         folds = {result["fold"] for result in finished}
-        for name in self._taken:
-            if folds_in([name]) - folds:
-                catalog[name] = MemoryDataset(None)
+        unfinished = {name for name in self._taken if folds_in([name]) - folds}
+        self._taken -= unfinished
+        for name in unfinished:
+            catalog[name] = MemoryDataset(None)
         baselines = self._files.load("baseline_predictions")
         catalog["baseline_predictions"] = MemoryDataset(baselines[baselines["fold"].isin(folds)])
         catalog[outcome] = MemoryDataset(outcome_of_folds(cv_run, finished, len(names)))

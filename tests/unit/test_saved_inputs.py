@@ -152,6 +152,9 @@ def test_finished_folds_of_this_run_are_taken_for_a_partial_report(unfinished: S
     assert load("baseline_predictions")["fold"].tolist() == [0]
     outcome = load("cv_outcome")
     assert (outcome["n_folds"], [fold["fold"] for fold in outcome["folds"]]) == (2, [0])
+    # Of a fold that is not finished, only what other folds need is there: it has nothing to compare.
+    assert saved_inputs.folds_in(unfinished._taken) == {0}
+    unfinished.check_existence()
 
 
 def test_without_a_finished_fold_there_is_no_partial_report(unfinished: SavedInputs, project: Project) -> None:

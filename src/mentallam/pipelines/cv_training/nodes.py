@@ -93,7 +93,8 @@ def open_cv_run(
     experiment: str,
     fresh: bool,
     attempts: Path,
-    _needed_later: pd.DataFrame,
+    _baselines: pd.DataFrame,
+    _statistics: dict[str, Any],
     *splits: dict[str, Any],
 ) -> dict[str, str]:
     """Open the parent run of this cross-validation and log what is known before the first fold, or go on with it.
@@ -106,7 +107,9 @@ def open_cv_run(
         experiment: The MLflow experiment.
         fresh: Open a new run even if an earlier one could go on.
         attempts: The folder that records what this cross-validation was begun with.
-        _needed_later: What the run needs after its folds, so that `--to-nodes open_cv_run` makes that as well.
+        _baselines: Predictions of the baselines. Like the statistics they are needed after the folds, and named here so
+            that `--to-nodes open_cv_run` makes them as well.
+        _statistics: The statistics of the data.
         *splits: The folds.
     """
     folds = {f"fold_{split['fold']}": hash_of(split) for split in splits}
