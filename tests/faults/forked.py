@@ -243,9 +243,9 @@ def _run(study: Study, faults: tuple[Fault, ...], command: list[str]) -> int:
 
     from mentallam.cli import run
 
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # the warm-up has set it; this removes the variable
     os.environ |= study.variables
     tempfile.tempdir = None
-    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
     sys.argv = ["kedro", "run", *command]
     for fault in faults:
         fault()

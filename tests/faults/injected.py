@@ -54,7 +54,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         f"mlflow:MlflowClient.{name}"
         for name in (
             *("create_run", "log_batch", "log_artifacts", "log_artifact", "log_dict", "log_text", "log_figure"),
-            *("log_inputs", "set_terminated", "set_tag", "update_run", "create_experiment"),
+            *("log_inputs", "set_terminated", "set_tag", "create_experiment"),
         )
     ),
     "between nodes": (

@@ -22,8 +22,11 @@ from tests.faults.forked import FOLDS, Study, tree
 # Figures and facts of the machine and the moment.
 _OF_THE_MACHINE = re.compile(r"system/.*|pairs_per_second|seconds|memory.*|peak_.*|begun|token|frozen_states_gb")
 _TAGS_OF_THE_MACHINE = re.compile(
-    r"mentallam\.(token|worker|retries)|mlflow\.(runName|source\.name|user|modelPath|log-model\.history)"
+    r"mentallam\.(token|worker|retries)|mlflow\.(source\.name|user)"
+    r"|run_id|runner|runtime_params|kedro_command|pipeline_names?|from_\w+|to_\w+|node_names"  # of Kedro's session
 )
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # plotly gives each figure one
+_DURATION = re.compile(r"\b\d+:\d\d:\d\d\b")
 _HIDDEN = re.compile(r"(^|/)\.(?!locks/)")
 _ATTEMPT = re.compile(r"06_models/\w+_attempt/")
 
@@ -106,7 +109,7 @@ def _finished_runs(database: sqlite3.Connection) -> Mapping[str, str]:
     """
     roles = {}
     for row in database.execute(
-        "SELECT run_uuid, status, p.value AS parent, f.value AS fold FROM runs "
+        "SELECT runs.run_uuid, status, p.value AS parent, f.value AS fold FROM runs "
         "LEFT JOIN tags p ON p.run_uuid = runs.run_uuid AND p.key = 'mlflow.parentRunId' "
         "LEFT JOIN tags f ON f.run_uuid = runs.run_uuid AND f.key = 'mentallam.fold' "
         "WHERE lifecycle_stage = 'active'"
@@ -192,4 +195,4 @@ def _without_moment(value: Any) -> Any:
 def _neutral(text: str, roles: Mapping[str, str]) -> str:
     for given, role in roles.items():
         text = text.replace(given, role)
-    return text
+    return _DURATION.sub("<duration>", _UUID.sub("<uuid>", text))
