@@ -143,6 +143,30 @@ def test_a_model_that_cannot_be_written_leaves_the_registry_as_it_was(
     assert "version 1 is the champion now" in offer(first, options, CARD, save_model)
 
 
+class _Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    "call", ["log_model_artifacts", "finalize_logged_model", "create_model_version", "set_registered_model_alias"]
+)
+def test_a_registration_that_was_interrupted_leaves_no_second_model(
+    options: RegistryOptions, candidate: Callable[..., Candidate], monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise _Killed
+
+    first = candidate(0.4)
+    with monkeypatch.context() as patch, pytest.raises(_Killed):
+        patch.setattr(MlflowClient, call, die)
+        offer(first, options, CARD, save_model)
+    assert "version 1 is the champion now" in offer(first, options, CARD, save_model)
+    experiment_id = MlflowClient().get_run(first.cv_run_id).info.experiment_id
+    (model,) = MlflowClient().search_logged_models([experiment_id], f"source_run_id = '{first.cv_run_id}'")
+    assert model.status.name == "READY"
+    assert versions(options) == 1
+
+
 def save_pyfunc(folder: Path, model_id: str, folds: tuple[int, ...] = (2,)) -> None:
     """Write what MLflow writes for a model with the checkpoints of these folds."""
     for fold in folds:

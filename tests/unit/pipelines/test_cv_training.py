@@ -1,6 +1,8 @@
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
+from mentallam import tracking
 from mentallam.classifier.fold import learnt_from
 from mentallam.config import compose_config
 from mentallam.errors import MentallamError
@@ -56,3 +58,16 @@ def test_states_are_computed_of_the_posts_that_some_fold_learns_from(
     assert set(asked) == wanted
     assert len(wanted) <= (50 if fraction == 1 else 2 * (4 + 1))
     assert fraction < 1 or len(wanted) == 50
+
+
+def test_a_cross_validation_is_complete_after_its_last_artifact(
+    experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is killed before may not leave a run that the next attempt takes for complete."""
+    cv_run = tracking.open_cv_run("a study", experiment, "study")
+    monkeypatch.setattr(tracking, "keep_report_inputs", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        nodes.keep_report_inputs(cv_run, data_statistics={"posts": 1})
+    assert [file.path for file in MlflowClient().list_artifacts(cv_run["run_id"])] == ["data_statistics.json"]
+    assert "mentallam.retries" in MlflowClient().get_run(cv_run["run_id"]).data.tags
+    assert not tracking.is_complete(cv_run["run_id"])

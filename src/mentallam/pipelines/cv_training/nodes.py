@@ -293,10 +293,10 @@ def keep_report_inputs(cv_run: dict[str, str], **report_inputs: pd.DataFrame | C
     """Save the inputs of reporting to the parent run, and finish it."""
     if tracking.is_complete(cv_run["run_id"]):
         return
-    tracking.keep_report_inputs(cv_run["run_id"], report_inputs)
     run = tracking.Run(cv_run["run_id"])
     run.log_dict(cast(dict[str, Any], report_inputs["data_statistics"]), "data_statistics.json")
     run.set_tags({"mentallam.retries": retries.count()})
+    tracking.keep_report_inputs(cv_run["run_id"], report_inputs)  # last, since the run is complete with them
     run.finish()
 
 
