@@ -249,7 +249,9 @@ def report(case: Case) -> str:
     injected.DAMAGES[how](path, case.random)
     done = case.attempt(command=case.study.command("--pipelines", "reporting", without=("folds", "system")))
     if done.exit_code == 0:
-        case.compare("data/08_reporting", "data/07_model_output/oof", "artifacts of parent/reporting", "metric", "alias")
+        case.compare(
+            "data/08_reporting", "data/07_model_output/oof", "artifacts of parent/reporting", "metric", "alias"
+        )
         return case.finish()
     case.follow(done)
     case.finish()
@@ -260,7 +262,13 @@ def errnos(case: Case) -> str:
     """Let the system refuse to force something to the disk, to write or to rename it, once or from then on."""
     name = list(injected.ERRORS)[case.number % 4]
     place = case.random.choice(
-        ["mentallam.files:_force_to_disk", "pathlib:Path.replace", "shutil:copyfile", "shutil:copy2", "pathlib:Path.mkdir"]
+        [
+            "mentallam.files:_force_to_disk",
+            "pathlib:Path.replace",
+            "shutil:copyfile",
+            "shutil:copy2",
+            "pathlib:Path.mkdir",
+        ]
     )
     calls = case.around.calls[place]
     n, times = case.random.randint(1, calls), case.random.choice([1, 10**9])
@@ -327,7 +335,10 @@ def _prepare(root: Path) -> Surroundings:
     shutil.copytree(done.folder, warm.folder)
     forked.warm_up(warm)
     counted = new_study(root / "counted", shared)
-    places = sorted({place for places in injected.PLACES.values() for place in places} | {"shutil:copyfile", "shutil:copy2", "pathlib:Path.mkdir"})
+    places = sorted(
+        {place for places in injected.PLACES.values() for place in places}
+        | {"shutil:copyfile", "shutil:copy2", "pathlib:Path.mkdir"}
+    )
     _succeed(counted, injected.counting(places, root / "calls.json"))
     calls = json.loads((root / "calls.json").read_text())
     if idle := [place for place in places if not calls.get(place)]:
@@ -403,8 +414,11 @@ def run(scale: str, seed: int, root: Path, workers: int, only: str = "") -> tupl
     forked.preload()
     began = time.monotonic()
     _around = _prepare(root)
-    print(f"seed {seed}, folder {root}; prepared in {time.monotonic() - began:.0f} s, a study takes "
-          f"{_around.cpu_seconds:.1f} s of a processor", flush=True)
+    print(
+        f"seed {seed}, folder {root}; prepared in {time.monotonic() - began:.0f} s, a study takes "
+        f"{_around.cpu_seconds:.1f} s of a processor",
+        flush=True,
+    )
     trials = [Trial(kind, n, seed) for kind, count in SCALES[scale].items() if only in kind for n in range(count)]
     random.Random(seed).shuffle(trials)
     counts: Counter[tuple[str, str]] = Counter()
@@ -413,7 +427,10 @@ def run(scale: str, seed: int, root: Path, workers: int, only: str = "") -> tupl
         counts[label, ended if ended in (EQUAL, SENTENCE) else "failure"] += 1
         if ended not in (EQUAL, SENTENCE):
             failures += 1
-            print(f"\n{trial.name} ({label}, seed {seed}) in {root / trial.name}\n  " + "\n  ".join([*story, ended]), flush=True)
+            print(
+                f"\n{trial.name} ({label}, seed {seed}) in {root / trial.name}\n  " + "\n  ".join([*story, ended]),
+                flush=True,
+            )
     print(f"\n{len(trials)} tries with seed {seed} in {time.monotonic() - began:.0f} s\n")
     print(_table(counts), flush=True)
     return counts, failures
@@ -423,7 +440,10 @@ def _table(counts: Counter[tuple[str, str]]) -> str:
     columns = ("tries", EQUAL, SENTENCE, "failure")
     lines = [f"| kind | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
     for label in [*sorted({label for label, _ in counts}), "all"]:
-        numbers = [sum(n for (of, ended), n in counts.items() if label in (of, "all") and ended == column) for column in columns[1:]]
+        numbers = [
+            sum(n for (of, ended), n in counts.items() if label in (of, "all") and ended == column)
+            for column in columns[1:]
+        ]
         lines.append(f"| {label} | {sum(numbers)} | {' | '.join(map(str, numbers))} |")
     return "\n".join(lines)
 

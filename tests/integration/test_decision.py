@@ -56,7 +56,7 @@ def test_the_history_has_the_loss_of_every_step(trained: Workspace, fold: int) -
     history = output(trained, f"fold_{fold}_history")
     assert history.columns.tolist() == ["fold", "step", "metric", "value"]
     assert set(history["fold"]) == {fold}
-    steps = json.loads((trained.data / "06_models" / f"fold_{fold}_training.json").read_text())["steps"]
+    steps = json.loads((trained.data / "07_model_output" / "folds" / f"fold_{fold}_result.json").read_text())["steps"]
     assert history.loc[history["metric"] == "loss", "step"].tolist() == list(range(1, steps + 1))
     assert "dev_f1" in set(history["metric"])
 

@@ -35,7 +35,9 @@ ENTRIES: dict[str, dict[str, Any]] = {
     for name, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items()
     if not name.startswith("_") and "type" in entry
 }
-WRITTEN = sorted(set(ENTRIES) - {"corpus"})
+# Not by the catalog: a corpus is only read, and a folder is written by the node that takes it.
+NOT_WRITTEN = {f"mentallam.datasets.{type_}" for type_ in ("CorpusDataset", "FolderDataset")}
+WRITTEN = sorted(name for name, entry in ENTRIES.items() if entry["type"] not in NOT_WRITTEN)
 TYPES = sorted({ENTRIES[name]["type"] for name in WRITTEN})
 # Entries that differ in their place alone are written by the same code, so one of each kind is tried.
 KINDS = [*{repr({**ENTRIES[name], "filepath": "", "metadata": {}}): name for name in WRITTEN}.values()]
@@ -53,7 +55,7 @@ def contents(request: pytest.FixtureRequest) -> Contents:
         datasets.JSONDataset: ({"old": [1.5] * 2000}, {"new": [2.5] * 3000}),
         datasets.TextDataset: ("old" * 3000, "new" * 4000),
         datasets.ParquetDataset: tables,
-        datasets.CSVDataset: tables,
+        datasets.SpreadsheetDataset: tables,
         datasets.PandasJSONDataset: tables,
         datasets.PlotlyJSONDataset: (go.Figure(), go.Figure(go.Scatter(y=list(range(3000))))),
         datasets.SafetensorsDataset: ({"old": torch.zeros(2000)}, {"new": torch.ones(3000)}),
@@ -113,7 +115,7 @@ def test_no_entry_of_the_catalog_escapes() -> None:
         for name, type_ in vars(datasets).items()
         if isinstance(type_, type)
         and (issubclass(type_, AtomicFile) or type_ in (ConfigDataset, CheckpointDataset))
-        and name not in ("AtomicFile", "YAMLDataset")
+        and name not in ("AtomicFile", "YAMLDataset", "CSVDataset")
     }
 
 
@@ -244,7 +246,7 @@ def test_kedro_writes_down_how_they_were_made() -> None:
 def test_kedro_viz_shows_them_as_it_shows_kedros_own(tmp_path: Path) -> None:
     for name, type_ in vars(datasets).items():
         if isinstance(type_, type) and issubclass(type_, AtomicFile) and type_ is not AtomicFile:
-            kedros = type_.__mro__[2]
+            kedros = next(base for base in type_.__mro__ if base.__module__.startswith("kedro_datasets"))
             assert hasattr(type_, "preview") == hasattr(kedros, "preview"), name
     figure = datasets.PlotlyJSONDataset(filepath=str(tmp_path / "figure.json"))
     figure.save(go.Figure(go.Scatter(y=[1])))

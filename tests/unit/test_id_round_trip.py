@@ -17,6 +17,7 @@ from kedro.io import CatalogProtocol
 from mentallam.corpus.readers import read_corpus
 from mentallam.evaluation.label_audit import audit_labels
 from mentallam.serving.inputs import read_posts
+from mentallam.spreadsheets import marked
 from mentallam.tracking import find_report_inputs, keep_report_inputs, load_report_input
 from tests.samples import PROJECT
 from tests.unit.corpus.files import write_table
@@ -116,7 +117,7 @@ def test_the_label_audit_keeps_its_ids(catalog: CatalogProtocol) -> None:
     pd.testing.assert_frame_equal(loaded, doubtful, check_dtype=False, rtol=1e-12)
     assert [loaded[name].dtype.kind for name in ("fold", "label", "probability", "quality")] == list("iiff")
     with Path(catalog["label_audit"]._filepath).open(encoding="utf-8", newline="") as file:
-        assert [row["post_id"] for row in csv.DictReader(file)] == doubtful["post_id"].tolist()
+        assert [row["post_id"] for row in csv.DictReader(file)] == marked(doubtful)["post_id"].tolist()
 
 
 def test_predictions_keep_their_ids(catalog: CatalogProtocol) -> None:

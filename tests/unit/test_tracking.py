@@ -279,13 +279,13 @@ def test_the_default_is_the_best_fold_of_the_latest_finished_cross_validation(
     second = finish(open_cv_run("a study", experiment, uuid.uuid4().hex))
     assert find_fold_run(experiment) == second
 
-    unfinished = open_cv_run("a study", experiment)  # newer, and interrupted after its first fold
+    unfinished = open_cv_run("a study", experiment, "unfinished")  # newer, and interrupted after its first fold
     Run(open_fold(unfinished)).finish()
     assert find_fold_run(experiment) == second
 
 
 def test_a_run_can_be_named_by_parent_or_child(experiment: str, finish: Callable[[dict[str, str]], str]) -> None:
-    old = open_cv_run("a study", experiment)
+    old = open_cv_run("a study", experiment, "old")
     old_fold = finish(old)
     new_fold = finish(open_cv_run("a study", experiment, uuid.uuid4().hex))
     assert find_fold_run(experiment, old["run_id"]) == old_fold
