@@ -18,6 +18,7 @@ from mentallam.errors import MentallamError
 from mentallam.files import writing
 
 _FOLDER = ".locks"
+_START_S = 5.0  # how long to wait for a process of a fold that has just locked the study to start
 
 
 class DataLock:
@@ -42,7 +43,7 @@ class DataLock:
             MentallamError: Another run holds one of the locks, or the folder can't be written.
         """
         try:
-            whole = self._lock(work)
+            whole = self._lock(work, _START_S)
             for fold in folds:
                 self._lock(f"{work}_fold_{fold}")
             if shared:
@@ -57,14 +58,14 @@ class DataLock:
         while self._held:
             self._held.pop().release()
 
-    def _lock(self, name: str) -> FileLock:
+    def _lock(self, name: str, timeout: float = 0.0) -> FileLock:
         path = self._data / _FOLDER / f"{name}.lock"
         lock = FileLock(path)
         owner = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
         try:
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                lock.acquire(timeout=0)
+                lock.acquire(timeout=timeout)
                 path.write_text(json.dumps(owner), encoding="utf-8")
         except Timeout:
             raise MentallamError(

@@ -57,7 +57,7 @@ class ResultFiles:
         *_, root = causes(error)
         if path is None or isinstance(root, ImportError | MemoryError):
             return None
-        reason = str(root).partition("\n")[0]
+        reason = "it is missing" if isinstance(root, FileNotFoundError) else str(root).partition("\n")[0]
         return MentallamError(
             f"{path} can't be read ({reason}): remove it and rebuild it with `kedro run --pipeline {maker}{self.env}`"
         )

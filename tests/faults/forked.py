@@ -129,7 +129,7 @@ def preload() -> None:
 
 
 def prepare(shared: Path) -> None:
-    """Write the corpus and an empty tracking database, of which each study gets a copy: MLflow needs seconds for one."""
+    """Write the corpus and an empty tracking database, which each study gets a copy of: one takes seconds."""
     write_corpus(shared / "corpus", lambda p, c: (p + c) % 3 == 0, n_posts=12, n_criteria=2)
     if child := os.fork():
         assert os.waitpid(child, 0)[1] == 0
@@ -217,7 +217,7 @@ def attempt(
     Args:
         study: The study.
         *faults: Run in the child first.
-        kill_at_cpu: Seconds of the processor after which it gets a signal: a measure that a busy machine leaves as it is.
+        kill_at_cpu: Seconds of the processor after which it gets a signal: what a busy machine leaves as it is.
         sent: That signal.
         command: The arguments of `kedro run`; None for the study's own.
     """

@@ -2,12 +2,31 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from mentallam import data_lock
 from mentallam.data_lock import DataLock
 from mentallam.errors import MentallamError
+
+
+@pytest.fixture(autouse=True)
+def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_lock, "_START_S", 0.0)
+
+
+def test_folds_that_start_at_the_same_moment_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_lock, "_START_S", 30.0)
+    one, starting = DataLock(tmp_path), FileLock(tmp_path / ".locks" / "study.lock", thread_local=False)
+    DataLock(tmp_path).take("other")  # makes the folder
+    starting.acquire()
+    threading.Timer(0.2, starting.release).start()
+    one.take("study", [1], shared=True)
 
 
 def test_a_second_run_is_refused_with_who_works_there(tmp_path: Path) -> None:

@@ -277,15 +277,14 @@ def close_cv_run(
     """Return the outcome of all folds; log their means and deviations, the baselines' and the best fold."""
     outcome = outcome_of_folds(cv_run, fold_results, len(fold_results))
     results = outcome["folds"]
-    if not tracking.is_complete(cv_run["run_id"]):
-        run = tracking.Run(cv_run["run_id"])
-        for metric, values in aggregate_folds(results).items():
-            run.log_metrics({f"{metric}_mean": values["mean"], f"{metric}_std": values["std"]})
-        for name, metrics in baseline_fold_metrics(baseline_predictions).items():
-            for metric, values in metrics.items():
-                run.log_metrics({f"baseline_{name}_{metric}_{part}": values[part] for part in ("mean", "std")})
-        run.link_folds(cv_run["experiment_id"], {result["fold"]: result["run_id"] for result in results})
-        run.set_tags({"mentallam.best_fold": outcome["best_fold"], tracking.BEST_RUN_TAG: outcome["best_run_id"]})
+    run = tracking.Run(cv_run["run_id"])
+    for metric, values in aggregate_folds(results).items():
+        run.log_metrics({f"{metric}_mean": values["mean"], f"{metric}_std": values["std"]})
+    for name, metrics in baseline_fold_metrics(baseline_predictions).items():
+        for metric, values in metrics.items():
+            run.log_metrics({f"baseline_{name}_{metric}_{part}": values[part] for part in ("mean", "std")})
+    run.link_folds(cv_run["experiment_id"], {result["fold"]: result["run_id"] for result in results})
+    run.set_tags({"mentallam.best_fold": outcome["best_fold"], tracking.BEST_RUN_TAG: outcome["best_run_id"]})
     return outcome
 
 
