@@ -18,7 +18,7 @@ TORCH  := $(shell sed -n 's/^torch==\([0-9.]*\).*/\1/p' locks/torch.txt)
 PROSE  := src tests benchmarks studies docs conf hydra_configs Makefile pyproject.toml noxfile.py CITATION.cff $(wildcard *.md locks/*.t*)
 
 .DEFAULT_GOAL := help
-.PHONY: help install weights run test lint format lock audit licences sbom test-all memory-plan bench-training test-7b test-memory test-gpu test-postgres test-faults test-mutation viz mlflow lab sample twin clean
+.PHONY: help install weights run test lint format lock audit licences sbom test-all memory-plan bench-training test-7b test-memory test-gpu test-postgres test-faults test-slow test-mutation viz mlflow lab sample twin clean
 
 help:  ## List these targets.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -100,7 +100,10 @@ test-postgres: $(VENV)/.installed  ## Run a study through an MLflow server with 
 
 test-faults: $(VENV)/.installed  ## Kill, stop and damage 130 small studies, which must end in the same bits; LONG=1 takes an hour.
 	$(BIN)/python -m tests.faults.campaign $(if $(LONG),--scale long)
-	$(if $(LONG),$(BIN)/python -m pytest -m slow tests/faults)
+	$(if $(LONG),$(BIN)/python -m pytest -m slow tests/faults tests/slow/test_resume.py)
+
+test-slow: $(VENV)/.installed weights  ## Run the unit tests that are too slow for `make test`: compiled layers of each family, longer resumptions.
+	$(BIN)/python -m pytest -m slow tests/unit
 
 test-mutation: $(VENV)/.installed  ## Count the deliberate faults that the unit tests catch, in about 20 minutes.
 	rm -rf mutants
