@@ -82,7 +82,11 @@ class Study:
 
     def command(self, *options: str, without: tuple[str, ...] = (), **params: str) -> list[str]:
         """Return the arguments of `kedro run`, without parameters whose names begin with some words."""
-        kept = {name: value for name, value in self.params.items() if not name.startswith(without)} if without else self.params
+        kept = (
+            {name: value for name, value in self.params.items() if not name.startswith(without)}
+            if without
+            else self.params
+        )
         given = ",".join(f"{name}={value}" for name, value in {**kept, **params}.items())
         return ["--env", "pairs", *options, "--params", given]
 
@@ -121,6 +125,7 @@ def preload() -> None:
     dict(pipelines)
     import mlflow.pyfunc
     import mlflow.store.tracking.sqlalchemy_store
+    import sklearn
     import sklearn.feature_extraction.text
     import sklearn.linear_model
     import torch
@@ -131,6 +136,7 @@ def preload() -> None:
     import mentallam.serving.pyfunc
 
     torch.set_num_threads(1)
+    sklearn.set_config(skip_parameter_validation=True)
 
 
 def prepare(shared: Path) -> None:
@@ -191,7 +197,9 @@ def start(study: Study, *faults: Fault, command: list[str] | None = None) -> int
     os._exit(code)
 
 
-def wait(study: Study, child: int, began: float, kill_at_cpu: float | None = None, sent: int = signal.SIGKILL) -> Attempt:
+def wait(
+    study: Study, child: int, began: float, kill_at_cpu: float | None = None, sent: int = signal.SIGKILL
+) -> Attempt:
     """Wait for an attempt, and send it a signal when it has used some seconds of the processor."""
     process = psutil.Process(child)
     while True:

@@ -60,9 +60,7 @@ def facts(study: Study) -> Facts:
     return found
 
 
-def difference(
-    reference: Facts, study: Study, fresh_runs: bool = False, parts: tuple[str, ...] = ()
-) -> str | None:
+def difference(reference: Facts, study: Study, fresh_runs: bool = False, parts: tuple[str, ...] = ()) -> str | None:
     """Return the first difference of a finished study from the reference, or None.
 
     Args:
