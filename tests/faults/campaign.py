@@ -1,6 +1,6 @@
 """The fault campaign: kill, stop, damage and refuse in many ways, and compare with a study that nothing happened to.
 
-Usage: python -m tests.faults.campaign [--scale short|full|long] [--seed N] [--workers N] [--folder F] [--only WORDS]
+Usage: python -m tests.faults.campaign [--scale full|long] [--seed N] [--workers N] [--folder F] [--only KINDS]
 
 Each try has a folder of its own. It ends well if the study ends equal to the reference, to the last bit, or if an
 attempt ends with one sentence that names a way out and the study ends equal once that was followed. Anything else is a
@@ -34,7 +34,6 @@ from tests.faults.oracle import Facts, difference, facts, statuses
 
 # How often each kind is tried.
 SCALES = {
-    "short": {"SIGKILL": 2, "directed": 3, "signal": 1, "damage": 1},
     "full": {
         "SIGKILL": 20,
         "twice": 20,
@@ -456,7 +455,7 @@ def main() -> None:
     parser.add_argument("--scale", choices=SCALES, default="full")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--only", default="", help="part of a kind's name")
+    parser.add_argument("--only", default="", help="kinds, separated by commas")
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     root = given.folder or Path(tempfile.mkdtemp(prefix="faults-"))
