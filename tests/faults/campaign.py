@@ -418,9 +418,8 @@ def run(scale: str, seed: int, root: Path, workers: int, only: str = "") -> tupl
         f"{_around.cpu_seconds:.1f} s of a processor",
         flush=True,
     )
-    trials = [
-        Trial(kind, n, seed) for kind, count in SCALES[scale].items() if kind in (only or kind) for n in range(count)
-    ]
+    chosen = {kind: count for kind, count in SCALES[scale].items() if not only or kind in only.split(",")}
+    trials = [Trial(kind, n, seed) for kind, count in chosen.items() for n in range(count)]
     random.Random(seed).shuffle(trials)
     counts: Counter[tuple[str, str]] = Counter()
     failures = 0
