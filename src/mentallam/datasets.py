@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import kedro_datasets.json
 import kedro_datasets.pandas
@@ -68,7 +68,10 @@ class YAMLDataset(AtomicFile, kedro_datasets.yaml.YAMLDataset):
 
 
 class ParquetDataset(AtomicFile, kedro_datasets.pandas.ParquetDataset):
-    """A table as a Parquet file."""
+    """A table as a Parquet file with the checksum of each page, which is compared when the file is loaded."""
+
+    DEFAULT_LOAD_ARGS: ClassVar[dict[str, Any]] = {"page_checksum_verification": True}
+    DEFAULT_SAVE_ARGS: ClassVar[dict[str, Any]] = {"write_page_checksum": True}
 
 
 class CSVDataset(AtomicFile, kedro_datasets.pandas.CSVDataset):

@@ -40,7 +40,7 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
     run_id: str | None
     _experiment: str | None = None  # the experiment whose runs this session may work on
     _run_params: dict[str, Any]
-    _done: list[tuple[Node, DataCatalog, dict[str, Any]]]  # nodes that ran before the run was open
+    _pipeline: Pipeline
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -82,29 +82,29 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
         if "cv_outcome" in pipeline.inputs() and not from_run and (outcome := _saved(catalog, "cv_outcome")):
             tracking.writable_run("cv_outcome.json", outcome["cv_run_id"])
         self._experiment = self.mlflow_config.tracking.experiment._experiment.experiment_id
-        self._run_params, self._done = run_params, []
+        self._run_params, self._pipeline = run_params, pipeline
         atexit.register(self._end, "KILLED")
 
     @hook_impl
     def before_node_run(self, node: Node, catalog: DataCatalog, inputs: dict[str, Any], is_async: bool) -> None:
-        """Log the node's parameters to the cross-validation's run; before it is open, remember them."""
+        """Log the node's parameters to the cross-validation's run once it is open."""
         if self.run_id:
             super().before_node_run(node, catalog, inputs, is_async)
-        elif self._experiment:
-            given = {name: value for name, value in inputs.items() if name.startswith("params:")}
-            self._done.append((node, catalog, given))
 
     @hook_impl
     def after_node_run(self, node: Node, catalog: DataCatalog, outputs: dict[str, Any], is_async: bool) -> None:
-        """Hand the cross-validation's run to kedro-mlflow once it is open, unless it is finished."""
+        """Hand the cross-validation's run to kedro-mlflow once it is open, unless it is finished.
+
+        The parameters of all nodes are logged at once: a run that is killed in reporting is finished already.
+        """
         opened = outputs.get("cv_run")
         if not (opened and self._experiment) or tracking.is_complete(opened["run_id"]):
             return
         run = self.mlflow_config.tracking.run
         run.id, run.name = opened["run_id"], tracking.existing_run("cv_run.json", opened["run_id"]).info.run_name
         super().before_pipeline_run(self._run_params, Pipeline([node]), catalog)
-        for done in self._done:
-            super().before_node_run(*done, is_async)
+        given = {name: catalog.load(name) for name in self._pipeline.inputs() if name.startswith("params:")}
+        super().before_node_run(node, catalog, given, is_async)
 
     def _log_param(self, name: str, value: Any) -> None:
         """Log a parameter, unless the run has it: what may change in a run that goes on decides no result."""

@@ -114,8 +114,8 @@ class Attempt:
         return lines[0].removeprefix("Error: ") if len(lines) == 1 else None
 
 
-def preload() -> None:
-    """Import all that a run needs, and make the pipelines."""
+def make_pipelines() -> None:
+    """Make the project's pipelines, for the studies' folds."""
     os.environ |= {"MENTALLAM_CV_FOLDS": str(FOLDS), "COLUMNS": "300", "HF_HUB_OFFLINE": "1"}
     os.chdir(PROJECT)
     from kedro.framework.project import pipelines
@@ -123,13 +123,22 @@ def preload() -> None:
 
     bootstrap_project(PROJECT)
     dict(pipelines)
+
+
+def preload() -> None:
+    """Import all that a run needs, and make the pipelines."""
+    make_pipelines()
+    import sklearn
+    import sklearn.feature_extraction.text
+    import sklearn.linear_model
     import torch
 
     torch.set_num_threads(1)
+    sklearn.set_config(skip_parameter_validation=True)
 
 
 def prepare(shared: Path) -> None:
-    """Write the corpus and an empty tracking database, which each study gets a copy of: one takes seconds."""
+    """Write the corpus and an empty tracking database, of which each study gets a copy: a new one takes seconds."""
     write_corpus(shared / "corpus", lambda p, c: (p + c) % 3 == 0, n_posts=12, n_criteria=2)
     if child := os.fork():
         assert os.waitpid(child, 0)[1] == 0
@@ -173,6 +182,7 @@ def start(study: Study, *faults: Fault, command: list[str] | None = None) -> int
     if child := os.fork():
         return child
     try:
+        atexit._clear()  # what the parent has registered would remove its temporary folders
         log = os.open(study.folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream in (1, 2):
             os.dup2(log, stream)
@@ -217,7 +227,7 @@ def attempt(
     Args:
         study: The study.
         *faults: Run in the child first.
-        kill_at_cpu: Seconds of the processor after which it gets a signal: what a busy machine leaves as it is.
+        kill_at_cpu: Seconds of the processor after which it gets a signal; how busy the machine is doesn't matter.
         sent: That signal.
         command: The arguments of `kedro run`; None for the study's own.
     """

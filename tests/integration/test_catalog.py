@@ -39,8 +39,8 @@ def test_every_entry_that_a_run_writes_loads_again(catalog: DataCatalog, trained
         assert catalog.load(name) is not None, name
     files = {path for path in trained.data.rglob("*") if path.is_file()}
     described = [Path(str(catalog[name]._describe().get("filepath", "?"))) for name in written]
-    checkpoints = trained.data / "06_models"
-    forgotten = {path for path in files - set(described) if not path.is_relative_to(checkpoints)}
+    apart = (trained.data / "06_models", trained.data / ".locks")  # checkpoints and attempts; nobody reads the locks
+    forgotten = {path for path in files - set(described) if not any(map(path.is_relative_to, apart))}
     assert not forgotten
 
 

@@ -2,6 +2,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from kedro.io import DataCatalog, DatasetError
@@ -9,7 +10,7 @@ from kedro.io import DataCatalog, DatasetError
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.scoring import score_pairs
 from mentallam.config import Config, to_dict
-from mentallam.datasets import CheckpointDataset, CorpusDataset
+from mentallam.datasets import CheckpointDataset, CorpusDataset, ParquetDataset
 from mentallam.errors import MentallamError
 from tests.samples import PROJECT, SAMPLE
 from tests.unit.classifier.builders import make_examples
@@ -129,3 +130,13 @@ def test_datasets_say_what_they_are(tmp_path: Path) -> None:
     corpus = CorpusDataset(format="redsm5", folder="folder", criteria="file", metadata={"layer": "raw"})
     assert corpus.metadata == {"layer": "raw"}
     assert "redsm5" in repr(corpus)
+
+
+def test_a_flipped_bit_in_the_values_of_a_table_is_noticed(tmp_path: Path) -> None:
+    """Without a checksum of the page the table is loaded with another value."""
+    dataset = ParquetDataset(filepath=str(tmp_path / "table.parquet"), save_args={"compression": None})
+    dataset.save(pd.DataFrame({"post_id": ["marked", "other"]}))
+    content = (tmp_path / "table.parquet").read_bytes()
+    (tmp_path / "table.parquet").write_bytes(content.replace(b"marked", b"masked", 1))
+    with pytest.raises(DatasetError, match="CRC checksum verification failed"):
+        dataset.load()

@@ -73,14 +73,11 @@ def begin(hooks: TrackingHooks, pipeline: Pipeline, catalog: DataCatalog, **runt
 
 
 def opened_by(hooks: TrackingHooks, run: dict[str, str], **params: Any) -> None:
-    """Call the hooks as a session does that opens a cross-validation after a node with parameters."""
-    catalog = DataCatalog()
-    before, opening = (
-        Node(nothing, "params:a", "posts", name="prepares"),
-        Node(nothing, "posts", "cv_run", name="opens"),
-    )
+    """Call the hooks as a session does that opens a cross-validation, and other nodes of which take parameters."""
     given = {f"params:{name}": value for name, value in params.items()}
-    hooks.before_node_run(before, catalog, given, is_async=False)
+    catalog = saved(**given)
+    opening = Node(nothing, "posts", "cv_run", name="opens")
+    hooks._pipeline = Pipeline([opening, Node(nothing, [*given, "cv_run"], None, name="later")])
     hooks.before_node_run(opening, catalog, {}, is_async=False)
     hooks.after_node_run(opening, catalog, {"cv_run": run}, is_async=False)
 

@@ -343,6 +343,7 @@ class _PackedTrainer(Trainer):
         self.diverged_at_step: int | None = None
         self._step_began, self._step_pairs = 0.0, 0
         self._seconds_before, self._began, self._saved_at = 0.0, time.monotonic(), time.monotonic()
+        self._ended_after: float | None = None
 
     def train_or_go_on(self) -> None:
         """Train from the start or the saved state to the end, and set the model to its best epoch.
@@ -391,7 +392,9 @@ class _PackedTrainer(Trainer):
 
     @property
     def seconds(self) -> float:
-        """The seconds that this and earlier processes have trained."""
+        """The seconds that this and earlier processes have trained; those after the end do not count."""
+        if self._ended_after is not None:
+            return self._ended_after
         return self._seconds_before + time.monotonic() - self._began
 
     def mean_loss(self) -> float:
@@ -418,6 +421,7 @@ class _PackedTrainer(Trainer):
             finished: Nothing is left to train.
             owes_evaluation: The epoch has ended, and the dev posts have not been scored.
         """
+        self._ended_after = self.seconds if finished else None
         generators, generator_tensors = rng_state()
         optimizer, optimizer_tensors = optimizer_state(self.optimizer)
         weights = trained_weights(cast(nn.Module, self.model))
@@ -451,6 +455,7 @@ class _PackedTrainer(Trainer):
         self._early_stopping.early_stopping_patience_counter = facts["epochs_without_gain"]
         self._tokens_per_pass, self.diverged_at_step = facts["tokens_per_pass"], facts["diverged_at_step"]
         self._seconds_before, self._began = facts["seconds"], time.monotonic()
+        self._ended_after = facts["seconds"] if facts["finished"] else None
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if self._saved is not None:

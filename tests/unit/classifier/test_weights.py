@@ -166,7 +166,7 @@ def test_the_wheel_becomes_an_ordinary_llama(smollm2: ModelConfig) -> None:
 def test_the_tokenizer_of_the_wheel_comes_without_weights(smollm2: ModelConfig, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(smollm2, tmp_path)
     base = prepare_base_model(smollm2, PROJECT / "data" / "06_models" / "base")
-    (made,) = tmp_path.iterdir()
+    (made,) = (path for path in tmp_path.iterdir() if path.is_dir())
     assert made.name == f"smollm2-135m-instruct-tokenizer-{base.fingerprint[:12]}"
     assert not list(made.glob("*.safetensors"))
     text = "I can't sleep \u2014 at all. \U0001f634"
