@@ -20,6 +20,7 @@ from kedro.io import AbstractDataset
 
 from mentallam.config import Config, from_dict, to_dict
 from mentallam.corpus.readers import Corpus, read_corpus
+from mentallam.errors import MentallamError
 from mentallam.files import find_folder, replacing_file, replacing_folder
 from mentallam.limits import read_json, read_yaml
 from mentallam.spreadsheets import marked, unmarked
@@ -146,9 +147,15 @@ class ConfigDataset(AbstractDataset[Config, Config]):
         """Load the configuration.
 
         Raises:
-            MentallamError: It does not fit this version's schema.
+            MentallamError: It does not fit this version's schema, or is damaged.
         """
-        return from_dict(read_yaml(Path(self._filepath)))
+        try:
+            return from_dict(read_yaml(Path(self._filepath)))
+        except MentallamError as error:
+            raise MentallamError(
+                f"{self._filepath} can't be used ({error.message}): remove it and run `kedro run --pipeline "
+                f"cv_training` again"
+            ) from None
 
     def save(self, data: Config) -> None:
         """Write the configuration as plain values."""
