@@ -71,16 +71,16 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
         connect(self._context)
         if os.environ.pop("MLFLOW_RUN_ID", None):
             logger.warning("MLFLOW_RUN_ID is ignored: folds find their cross-validation in cv_run.json")
-        saved = _saved(catalog, "cv_run")
+        cv_run_id = _saved_id(catalog, "cv_run", "run_id")
         alone = "cv_run" in pipeline.all_outputs()  # then this process holds the lock of the whole study
-        self._settle_others(saved["run_id"] if saved and alone else None)
-        if "cv_run" in pipeline.inputs() and saved:
-            tracking.writable_run("cv_run.json", saved["run_id"])
-            if not tracking.is_complete(saved["run_id"]):
-                run_status.work_on(saved["run_id"])
+        self._settle_others(cv_run_id if alone else None)
+        if "cv_run" in pipeline.inputs() and cv_run_id:
+            tracking.writable_run("cv_run.json", cv_run_id)
+            if not tracking.is_complete(cv_run_id):
+                run_status.work_on(cv_run_id)
         from_run = (run_params["runtime_params"] or {}).get("cv_run_id")
-        if "cv_outcome" in pipeline.inputs() and not from_run and (outcome := _saved(catalog, "cv_outcome")):
-            tracking.writable_run("cv_outcome.json", outcome["cv_run_id"])
+        if "cv_outcome" in pipeline.inputs() and not from_run and (of := _saved_id(catalog, "cv_outcome", "cv_run_id")):
+            tracking.writable_run("cv_outcome.json", of)
         self._experiment = self.mlflow_config.tracking.experiment._experiment.experiment_id
         self._run_params, self._pipeline = run_params, pipeline
         atexit.register(self._end, "KILLED")
@@ -183,9 +183,10 @@ def _config(context: KedroContext) -> KedroMlflowConfig:
     return config
 
 
-def _saved(catalog: DataCatalog, name: str) -> Any:
-    """Return a saved result; None if there is none, or if it can't be read, which other hooks report."""
+def _saved_id(catalog: DataCatalog, name: str, key: str) -> str | None:
+    """Return the run's id in a saved result; None if there is none, or it can't be read, which other hooks report."""
     try:
-        return catalog.load(name) if catalog.exists(name) else None
+        content = catalog.load(name) if catalog.exists(name) else None
     except DatasetError:
         return None
+    return content.get(key) if isinstance(content, dict) else None

@@ -93,6 +93,14 @@ def test_what_tracks_nothing_leaves_the_store_alone(hooks: TrackingHooks, connec
     assert len(connected) == 1
 
 
+@pytest.mark.parametrize("damaged", [{"ran_id": "feed"}, [], "feed"])
+def test_a_record_of_the_run_that_is_damaged_is_made_anew(
+    hooks: TrackingHooks, connected: list[Any], damaged: Any
+) -> None:
+    begin(hooks, needing(["posts"], "cv_run"), saved(cv_run=damaged))
+    assert len(connected) == 1
+
+
 def test_kedro_mlflow_logs_to_the_cross_validation_once_it_is_open(
     hooks: TrackingHooks, connected: list[Any], cv_run: dict[str, str]
 ) -> None:
