@@ -20,6 +20,7 @@ from kedro.io import AbstractDataset
 
 from mentallam.config import Config, from_dict, to_dict
 from mentallam.corpus.readers import Corpus, read_corpus
+from mentallam.errors import MentallamError
 from mentallam.files import find_folder, replacing_file, replacing_folder
 from mentallam.limits import read_json, read_yaml
 from mentallam.spreadsheets import marked, unmarked
@@ -148,7 +149,13 @@ class ConfigDataset(AbstractDataset[Config, Config]):
         Raises:
             MentallamError: It does not fit this version's schema.
         """
-        return from_dict(read_yaml(Path(self._filepath)))
+        content = read_yaml(Path(self._filepath))
+        try:
+            return from_dict(content)
+        except MentallamError as error:
+            raise MentallamError(
+                f"{self._filepath}: {error.message}: remove it and rebuild it with `kedro run --pipeline cv_training`"
+            ) from None
 
     def save(self, data: Config) -> None:
         """Write the configuration as plain values."""
