@@ -149,12 +149,12 @@ class ConfigDataset(AbstractDataset[Config, Config]):
         Raises:
             MentallamError: It does not fit this version's schema, or is damaged.
         """
+        content = read_yaml(Path(self._filepath))
         try:
-            return from_dict(read_yaml(Path(self._filepath)))
+            return from_dict(content)
         except MentallamError as error:
             raise MentallamError(
-                f"{self._filepath} can't be used ({error.message}): remove it and run `kedro run --pipeline "
-                f"cv_training` again"
+                f"{self._filepath}: {error.message}: remove it and rebuild it with `kedro run --pipeline cv_training`"
             ) from None
 
     def save(self, data: Config) -> None:

@@ -96,7 +96,12 @@ def _check_database(path: str) -> None:
     # check, 3 s for a million points, also compares tables with their indexes; the short one takes a tenth of that.
     check = "integrity_check" if Path(f"{path}-journal").exists() else "quick_check"
     with closing(sqlite3.connect(path, timeout=30)) as connection:
-        damage = connection.execute(f"PRAGMA {check}(1)").fetchone()[0]
+        try:
+            damage = connection.execute(f"PRAGMA {check}(1)").fetchone()[0]
+        except sqlite3.OperationalError:  # it is locked, or can't be opened
+            raise
+        except sqlite3.DatabaseError as error:
+            damage = str(error)
     if damage != "ok":
         raise MentallamError(
             f"{path} is damaged ({damage.splitlines()[-1]}), as after a crash whose journal was lost: put a copy of it "

@@ -22,7 +22,7 @@ from tests.faults.forked import FOLDS, Study, tree
 # Figures and facts of the machine and the moment.
 _OF_THE_MACHINE = re.compile(r"system/.*|pairs_per_second|seconds|memory.*|peak_.*|begun|token|frozen_states_gb")
 _TAGS_OF_THE_MACHINE = re.compile(
-    r"mentallam\.(token|worker|retries)|mlflow\.(source\.name|user)"
+    r"mentallam\.(token|worker|retries|code\.commit|code\.dirty)|mlflow\.(source\.name|user)"
     r"|run_id|runner|runtime_params|kedro_command|pipeline_names?|from_\w+|to_\w+|node_names"  # of Kedro's session
 )
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # plotly gives each figure one

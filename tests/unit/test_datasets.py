@@ -92,7 +92,10 @@ def test_a_configuration_is_the_yaml_of_its_values_and_comes_back_as_its_type(
     assert saved == yaml.dump(to_dict(tiny_config), default_flow_style=False)
     assert catalog.load("training_config") == tiny_config
     assert catalog["training_config"].metadata == {"a": 1}
-    for content, reason in (("training: {epochs: 3}", "epochs"), ("", "doesn't fit this version")):
+    for content, reason in (
+        ("training: {epochs: 3}", "epochs"),
+        ("", "remove it and rebuild it with"),
+    ):
         (tmp_path / "config.yml").write_text(content)
         with pytest.raises(DatasetError) as error:
             catalog.load("training_config")
