@@ -81,7 +81,7 @@ def default_profile(folder: Path, n_posts: int, epochs: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape-7b", action="store_true")
     parser.add_argument("--posts", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=2)

@@ -53,7 +53,7 @@ def test_no_file_of_a_run_is_unpickled(trained: Workspace, tmp_path: Path) -> No
         catalog = session.load_context().catalog  # type: ignore[attr-defined]
     files = {path for path in data.rglob("*") if path.is_file()}
     names = {name for name in catalog.filter() if not name.startswith(("params:", "parameters"))}
-    names |= {f"fold_0_{part}" for part in ("split", "run", "checkpoint", "training", "history", "result")}
+    names |= {f"fold_0_{part}" for part in ("split", "run", "checkpoint", "history", "result")}
     names |= {"fold_0_predictions", "fold_0_dev_predictions", "figure_roc", "audit_lengths"}
     tried = 0
     for name in sorted(names):

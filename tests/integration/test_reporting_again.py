@@ -70,4 +70,4 @@ def test_wrong_runs_and_wrong_uses_are_one_sentence(
     for pipeline in ("cv_training", "inference", "__default__"):
         with pytest.raises(MentallamError, match="use it with `--pipeline reporting`"):
             trained.run(pipeline, **elsewhere, cv_run_id=cv_run_id)
-    assert not Path(elsewhere["data_dir"]).exists()
+    assert [path.name for path in Path(elsewhere["data_dir"]).iterdir()] == [".locks"]

@@ -17,7 +17,8 @@ from mentallam.errors import MentallamError
 
 def test_the_loaders_report_is_checked() -> None:
     def load(folder: str, **options: Any) -> Any:
-        assert options == {"output_loading_info": True, "ignore_mismatched_sizes": True, "dtype": 1}
+        safe = {"trust_remote_code": False, "weights_only": True}
+        assert options == {"output_loading_info": True, "ignore_mismatched_sizes": True, "dtype": 1, **safe}
         return "model", {"missing_keys": {"score.weight"}, "mismatched_keys": set(), "unexpected_keys": set()}
 
     assert load_whole(load, "folder", "do this", ["score.weight"], dtype=1) == "model"

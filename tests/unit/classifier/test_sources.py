@@ -1,3 +1,6 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,13 +77,19 @@ def test_the_tokenizer_is_a_part_of_the_package() -> None:
     assert '"**/*.json"' in (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
 
 
-def test_of_two_that_make_a_folder_at_once_the_first_stays(tmp_path: Path) -> None:
-    def make(folder: Path) -> None:
-        (folder / "weights").write_text("ours")
-        other = tmp_path / f"m-{'f' * 12}"
-        other.mkdir()
-        (other / "weights").write_text("theirs")
+def test_of_two_that_want_a_folder_at_once_one_makes_it(tmp_path: Path) -> None:
+    begun, made_again = threading.Event(), list[Path]()
 
-    folder = sources._once(tmp_path, "m", "f" * 64, make)
-    assert (folder / "weights").read_text() == "theirs"
-    assert list(tmp_path.iterdir()) == [folder]
+    def make(folder: Path) -> None:
+        begun.set()
+        time.sleep(0.2)
+        (folder / "weights").write_text("ours")
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(sources._once, tmp_path, "m", "f" * 64, make)
+        begun.wait()
+        second = sources._once(tmp_path, "m", "f" * 64, made_again.append)
+    assert first.result() == second
+    assert (second / "weights").read_text() == "ours"
+    assert made_again == []
+    assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == [second]

@@ -143,6 +143,7 @@ def test_a_training_that_was_killed_ends_as_if_it_had_not_been(
     for kind, step in kills:
         with pytest.raises(Killed):
             plain.run(tmp_path, killing(kind, step))
+    caplog.clear()
     with caplog.at_level(logging.INFO):
         found = plain.run(tmp_path)
     assert_equal(found, uninterrupted)
