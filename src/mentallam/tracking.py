@@ -413,9 +413,12 @@ def existing_run(option: str, run_id: str) -> MlflowRun:
     try:
         return retrying_client().get_run(run_id)
     except MlflowException:
-        raise MentallamError(
-            f"{option}={run_id} is no run in this tracking database; its runs are listed by `kedro mlflow ui`"
-        ) from None
+        way_out = (
+            "open a new one with `kedro run --pipeline cv_training`"
+            if option.endswith(".json")  # a record in the data folder, not what a user has given
+            else "its runs are listed by `kedro mlflow ui`"
+        )
+        raise MentallamError(f"{option}={run_id} is no run in this tracking database; {way_out}") from None
 
 
 def writable_run(option: str, run_id: str) -> MlflowRun:
