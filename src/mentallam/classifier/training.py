@@ -165,6 +165,7 @@ def train(
             trainer.remove_callback(noisy)
         with interruption.deferred():
             trainer.train_or_go_on()
+    trainer.remove_callback(_SaveWhenDue)  # it holds the trainer, and with it the model, in a circle
     state = trainer.state
     last_figures = {"train_loss": trainer.mean_loss(), **peak_memory()}
     log_metrics(last_figures, state.global_step)
