@@ -142,6 +142,7 @@ class ProjectHooks:
             MentallamError: That sentence; `kedro run` prints it and exits with code 1.
         """
         self._leave()
+        interruption.stop_if_requested()  # a library may have put an error of its own in the place of the stop
         chain = list(causes(error))
         for cause in chain:
             if isinstance(cause, MentallamError):

@@ -23,7 +23,7 @@ from kedro_mlflow.framework.hooks import MlflowHook
 from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 
-from mentallam import run_status, tracking, tracking_store
+from mentallam import interruption, run_status, tracking, tracking_store
 from mentallam.errors import MentallamError, causes
 from mentallam.interruption import RunStoppedError
 
@@ -119,7 +119,8 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
     @hook_impl(tryfirst=True)
     def on_pipeline_error(self, error: Exception) -> None:
         """Mark the runs that this session worked on as failed, or as killed if a signal stopped it."""
-        self._end("KILLED" if any(isinstance(cause, RunStoppedError) for cause in causes(error)) else "FAILED")
+        stopped = interruption.requested() or any(isinstance(cause, RunStoppedError) for cause in causes(error))
+        self._end("KILLED" if stopped else "FAILED")
 
     def _end(self, status: str) -> None:
         """Settle the session's runs, and end the one that kedro-mlflow made active.

@@ -1,9 +1,12 @@
+import signal
+from contextlib import suppress
+
 import pytest
 from kedro.framework.project import configure_project
 from kedro.io import AbstractDataset, DataCatalog, DatasetError, MemoryDataset
 from kedro_datasets.pandas import ParquetDataset
 
-from mentallam import hooks
+from mentallam import hooks, interruption
 from mentallam.errors import MentallamError
 
 
@@ -44,3 +47,16 @@ def test_a_file_is_not_called_damaged_where_something_else_is_missing(cause: Exc
     project.on_pipeline_error(
         error, {"env": "test"}, DataCatalog({"frozen_states": ParquetDataset(filepath="data/states")})
     )
+
+
+def test_a_stop_that_a_library_has_turned_into_its_own_error_is_still_a_stop() -> None:
+    interruption.watch()
+    with suppress(interruption.RunStoppedError):
+        signal.raise_signal(signal.SIGINT)
+    try:
+        sentence = raised(hooks.ProjectHooks(), MemoryDataset(), TypeError("unsupported operand"))
+    finally:
+        interruption.unwatch()
+        interruption._State.noted = None
+    assert isinstance(sentence, interruption.RunStoppedError)
+    assert sentence.exit_code == 130
