@@ -58,7 +58,10 @@ def verify_checksums(folder: Path, way_out: str) -> None:
 def _recorded(folder: Path, way_out: str) -> dict[str, str]:
     recorded = {}
     try:
-        for line in (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines():
+        text = (folder / CHECKSUMS).read_text(encoding="utf-8")
+        if not text.endswith("\n"):  # it was cut off
+            raise ValueError
+        for line in text.splitlines():
             sha256, separator, name = line[:_DIGITS], line[_DIGITS : _DIGITS + 2], line[_DIGITS + 2 :]
             if separator != "  " or not name or set(sha256) - set("0123456789abcdef"):
                 raise ValueError

@@ -1,14 +1,12 @@
 """What a finished fold leaves in its MLflow run, so that no later attempt has to train it again.
 
-The run's artifacts hold the checkpoint and, below `fold/`, tables and figures of the fold; `fold/sha256.json`, written
-last, has the hash of every file. None holds the text of a post.
+The run's artifacts hold the checkpoint and, below `fold/`, tables and figures of the fold; both folders have checksums.
+None holds the text of a post.
 """
 
-import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,12 @@ from typing import Any
 import pandas as pd
 
 from mentallam import tracking
+from mentallam.checksums import verify_checksums, write_checksums
 from mentallam.errors import MentallamError
 
 logger = logging.getLogger(__name__)
 
-_FOLDER, _HASHES = "fold", "sha256.json"
+_FOLDER = "fold"
 
 
 @dataclass(frozen=True)
@@ -50,17 +49,15 @@ _TABLES = ("dev_predictions", "history", "predictions")
 
 
 def save_fold_results(run: tracking.Run, results: FoldResults) -> None:
-    """Save a fold's results to its run, the hashes last."""
+    """Save a fold's results to its run."""
     run.log_folder(results.checkpoint, tracking.CHECKPOINT)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for table in _TABLES:
             getattr(results, table).to_parquet(folder / f"{table}.parquet", index=False)
         (folder / "result.json").write_text(json.dumps(results.result, indent=2), encoding="utf-8")
-        hashes = {f"{_FOLDER}/{path}": digest for path, digest in _hashes(folder).items()}
-        hashes |= {f"{tracking.CHECKPOINT}/{path}": digest for path, digest in _hashes(results.checkpoint).items()}
+        write_checksums(folder)
         run.log_folder(folder, _FOLDER)
-        run.log_dict(hashes, f"{_FOLDER}/{_HASHES}")
 
 
 def load_fold_results(run_id: str, copies: Path) -> FoldResults | None:
@@ -74,20 +71,14 @@ def load_fold_results(run_id: str, copies: Path) -> FoldResults | None:
         try:
             folder = tracking.download_artifact(run_id, _FOLDER, Path(name))
             checkpoint = tracking.download_checkpoint(run_id, copies)
-            saved = json.loads((folder / _HASHES).read_text(encoding="utf-8"))
-            found = {f"{_FOLDER}/{path}": digest for path, digest in _hashes(folder).items()}
-            found |= {f"{tracking.CHECKPOINT}/{path}": digest for path, digest in _hashes(checkpoint).items()}
-            damaged = sorted(path for path, digest in saved.items() if found.get(path) != digest)
-        except (MentallamError, OSError, ValueError, AttributeError) as error:
-            damaged = [f"{_FOLDER} ({type(error).__name__})"]
-        if damaged:
-            logger.warning("the artifact %s of run %s is missing or damaged, so it is trained anew", damaged[0], run_id)
+            for part in (folder, checkpoint):
+                verify_checksums(part, "it is trained anew")
+        except MentallamError as error:
+            logger.warning("the results of run %s are not kept: %s", run_id, error.message)
+            return None
+        except OSError as error:
+            logger.warning("the results of run %s are not kept (%s): it is trained anew", run_id, type(error).__name__)
             return None
         tables = {table: pd.read_parquet(folder / f"{table}.parquet") for table in _TABLES}
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         return FoldResults(checkpoint, result=result, **tables)
-
-
-def _hashes(folder: Path) -> Mapping[str, str]:
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != _HASHES)
-    return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -66,7 +67,6 @@ class Run:
         self.run_id = run_id
         self._client = retrying_client()
         self._steps = MetricQueue(run_id)
-        self._logged: dict[tuple[str, int], float] | None = None  # by metric and step; None: not looked up yet
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log a nested dict as parameters with dotted names."""
@@ -75,35 +75,34 @@ class Run:
             self._client.log_batch(self.run_id, params=flat[start : start + _PARAMS_PER_REQUEST])
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
-        """Log the metrics of one step, except undefined ones (None), and those that this step already has.
+        """Log metrics, except undefined ones (None) and those that the step already has with the same value.
 
-        A step that is trained again after an interruption, or a report that is made again, appears once; a figure
-        outside training that has changed is logged beside the old one.
+        So what is computed again after an interruption appears once, and a figure that has changed beside the old one.
         """
-        self._client.log_batch(self.run_id, metrics=self._new(metrics, step))
+        new = {name: value for name, value in metrics.items() if self._last.get((name, step)) != value}
+        self._client.log_batch(self.run_id, metrics=self._points(new, step))
 
     def log_step(self, metrics: Mapping[str, float | None], step: int) -> None:
-        """Log like `log_metrics`, without waiting for a store that is away; `flush` does."""
-        self._steps.log(self._new(metrics, step))
+        """Log metrics of a training step, except undefined ones and those that the step has, with whatever value.
+
+        A step that is trained again appears once, although its speed differs. A store that is away is not waited for;
+        `flush` does.
+        """
+        self._steps.log(self._points({name: metrics[name] for name in metrics if (name, step) not in self._last}, step))
 
     def flush(self) -> None:
         """Log what `log_step` had to keep."""
         self._steps.flush()
 
-    def _new(self, metrics: Mapping[str, float | None], step: int) -> list[Metric]:
+    def _points(self, metrics: Mapping[str, float | None], step: int) -> list[Metric]:
         now = time.time_ns() // 1_000_000
-        if self._logged is None:
-            self._logged = self._find_logged()
-        new = {
-            name: value
-            for name, value in metrics.items()
-            if value is not None and not _same(self._logged.get((name, step)), value, step)
-        }
-        self._logged.update(((name, step), value) for name, value in new.items())
-        return [Metric(name, value, now, step) for name, value in new.items()]
+        defined = {name: value for name, value in metrics.items() if value is not None}
+        self._last.update({(name, step): value for name, value in defined.items()})
+        return [Metric(name, value, now, step) for name, value in defined.items()]
 
-    def _find_logged(self) -> dict[tuple[str, int], float]:
-        """Return the last value of each metric and step, without those of the machine."""
+    @cached_property
+    def _last(self) -> dict[tuple[str, int], float]:
+        """The last value of each metric and step, without those of the machine; looked up once."""
         names = [name for name in self._client.get_run(self.run_id).data.metrics if not name.startswith("system/")]
         found = (metric for name in names for metric in self._client.get_metric_history(self.run_id, name))
         return {(metric.key, metric.step): metric.value for metric in found}
@@ -433,11 +432,6 @@ def writable_run(option: str, run_id: str) -> MlflowRun:
             f"{option}={run_id} is deleted: restore it with `mlflow runs restore --run-id {run_id}`, or train again"
         )
     return run
-
-
-def _same(logged: float | None, value: float, step: int) -> bool:
-    """Return whether a figure need not be logged: steps above 0 are training's, whose speeds differ at each attempt."""
-    return logged is not None and (step > 0 or logged == value)
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

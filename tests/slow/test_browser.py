@@ -6,13 +6,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from plotly.offline import get_plotlyjs
 
-from mentallam.config import Config
 from tests.unit.conftest import *  # noqa: F403
-from tests.unit.reports.hostile_pages import OWNED, PAYLOAD, hostile_audit, hostile_report
+from tests.unit.reports.hostile_pages import OWNED, PAYLOAD, REPORT_INPUTS, hostile_audit, hostile_report
 from tests.unit.seen import Page
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -44,16 +42,8 @@ def check(html: str, folder: Path, figures: int) -> None:
 
 
 @pytest.fixture
-def rendered(
-    summary: dict[str, Any],
-    uncertainty: dict[str, Any],
-    data_statistics: dict[str, Any],
-    training_config: Config,
-    criteria: pd.DataFrame,
-    oof: pd.DataFrame,
-    baselines: pd.DataFrame,
-) -> Any:
-    return hostile_report(summary, uncertainty, data_statistics, training_config, criteria, oof, baselines)
+def rendered(request: pytest.FixtureRequest) -> Any:
+    return hostile_report(*map(request.getfixturevalue, REPORT_INPUTS))
 
 
 def test_an_unescaped_payload_does_run(tmp_path: Path) -> None:

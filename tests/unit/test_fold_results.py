@@ -4,6 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mentallam.checksums import write_checksums
 from mentallam.fold_results import FoldResults, load_fold_results, save_fold_results
 from mentallam.tracking import Run, open_cv_run
 
@@ -13,6 +14,7 @@ def results(tmp_path: Path) -> FoldResults:
     checkpoint = tmp_path / "attempt" / "checkpoint"
     checkpoint.mkdir(parents=True)
     (checkpoint / "adapter_model.safetensors").write_bytes(b"weights")
+    write_checksums(checkpoint)
     tables = [pd.DataFrame({"post_id": ["p1", "007"], "logit": [0.1, value]}) for value in (1 / 3, 2.0, 3.0)]
     return FoldResults(checkpoint, *tables, {"fold": 1, "metrics": {"f1": 1 / 3, "roc_auc": None}})
 
@@ -53,12 +55,14 @@ def test_damage_is_named_and_nothing_is_taken(
 ) -> None:
     artifacts = tmp_path / "mlruns" / run.run_id / "artifacts"
     files = [path for path in artifacts.rglob("*") if path.is_file()]
-    assert len(files) == 1 + 3 + 1 + 1
+    assert len(files) == (1 + 1) + (3 + 1 + 1)  # each folder with its checksums
     for path in files:
         before = path.read_bytes()
         damage(path)
         assert load_fold_results(run.run_id, tmp_path) is None, path
-        assert f"of run {run.run_id} is missing or damaged, so it is trained anew" in caplog.text
+        [message] = caplog.messages
+        assert message.startswith(f"the results of run {run.run_id} are not kept")
+        assert message.endswith("it is trained anew")
         caplog.clear()
         path.write_bytes(before)
     assert load_fold_results(run.run_id, tmp_path) is not None

@@ -201,11 +201,11 @@ def test_undefined_metrics_are_left_out(cv_run: dict[str, str]) -> None:
 
 
 def test_a_step_that_is_trained_again_appears_once(cv_run: dict[str, str]) -> None:
-    Run(cv_run["run_id"]).log_metrics({"loss": 0.5, "pairs_per_second": 7.0}, 1)
+    Run(cv_run["run_id"]).log_step({"loss": 0.5, "pairs_per_second": 7.0}, 1)
     again = Run(cv_run["run_id"])
-    again.log_metrics({"loss": 0.5, "pairs_per_second": 8.0}, 1)
-    again.log_metrics({"loss": 0.25, "pairs_per_second": 8.0}, 2)
-    again.log_metrics({"loss": 0.25, "pairs_per_second": 9.0}, 2)
+    again.log_step({"loss": 0.5, "pairs_per_second": 8.0}, 1)
+    again.log_step({"loss": 0.25, "pairs_per_second": 8.0}, 2)
+    again.log_step({"loss": 0.25, "pairs_per_second": 9.0}, 2)
     history = {name: MlflowClient().get_metric_history(again.run_id, name) for name in ("loss", "pairs_per_second")}
     assert [(point.step, point.value) for point in history["loss"]] == [(1, 0.5), (2, 0.25)]
     assert [(point.step, point.value) for point in history["pairs_per_second"]] == [(1, 7.0), (2, 8.0)]

@@ -16,12 +16,14 @@ from mentallam.config import RetriesConfig
 from mentallam.errors import MentallamError
 from mentallam.tracking_client import MetricQueue, download_artifacts, retrying_client
 from mentallam.tracking_store import check_store
-from tests.tracking_server import Proxy, faulty_proxy, tracking_server
+from tests.faulty_proxy import Proxy, faulty_proxy
+from tests.servers import mlflow_server
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with tracking_server(tmp_path_factory.mktemp("server")) as address:
+    folder = tmp_path_factory.mktemp("server")
+    with mlflow_server(folder, f"sqlite:///{folder}/mlflow.db") as address:
         yield address
 
 

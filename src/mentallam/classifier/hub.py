@@ -14,6 +14,7 @@ from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
 from mentallam import retries
 from mentallam.errors import MentallamError
+from mentallam.files import replacing_file
 
 logger = logging.getLogger(__name__)
 
@@ -128,11 +129,9 @@ def _compare(folder: Path, record: Path, offline: bool) -> None:
         file.unlink(missing_ok=True)
         raise retries.TransientError(f"{name} differs from the hub's hash")
     if found != known:
-        with suppress(OSError):  # without the record the files are compared again next time
-            record.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = record.with_suffix(".unfinished")
+        # Without the record the files are compared again next time.
+        with suppress(MentallamError), replacing_file(record) as unfinished:
             unfinished.write_text(json.dumps(found), encoding="utf-8")
-            unfinished.replace(record)
 
 
 def _is_sound(file: Path) -> bool:

@@ -25,6 +25,9 @@ PAYLOAD = (
     f"`|</style></title>${{{_RUN}}}{{{{ 7*7 }}}}\u2028&lt;b&gt;<!--<script>"
 )
 
+# The fixtures that `hostile_report` takes, in its order.
+REPORT_INPUTS = ("summary", "uncertainty", "data_statistics", "training_config", "criteria", "oof", "baselines")
+
 
 def hostile(value: Any, texts: Mapping[str, str]) -> Any:
     """Return a value with every text in it replaced, also keys, cells and the texts of a table."""

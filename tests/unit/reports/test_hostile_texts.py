@@ -5,32 +5,21 @@ from base64 import b64encode
 from collections.abc import Callable
 from hashlib import sha256
 from html.parser import HTMLParser
-from typing import Any
 
-import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 from plotly.graph_objects import Figure
 
 from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
-from mentallam.config import Config
-from tests.unit.reports.hostile_pages import OWNED, PAYLOAD, hostile_audit, hostile_report
+from tests.unit.reports.hostile_pages import OWNED, PAYLOAD, REPORT_INPUTS, hostile_audit, hostile_report
 from tests.unit.seen import Page
 
 Rendered = tuple[str, str, str, dict[str, Figure]]
 
 
 @pytest.fixture
-def rendered(
-    summary: dict[str, Any],
-    uncertainty: dict[str, Any],
-    data_statistics: dict[str, Any],
-    training_config: Config,
-    criteria: pd.DataFrame,
-    oof: pd.DataFrame,
-    baselines: pd.DataFrame,
-) -> Rendered:
-    return hostile_report(summary, uncertainty, data_statistics, training_config, criteria, oof, baselines)
+def rendered(request: pytest.FixtureRequest) -> Rendered:
+    return hostile_report(*map(request.getfixturevalue, REPORT_INPUTS))
 
 
 class Scripts(HTMLParser):

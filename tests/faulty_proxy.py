@@ -1,56 +1,15 @@
-"""MLflow's server for tests, and a proxy in front of it that injects faults."""
+"""A proxy in front of a tracking server that injects faults."""
 
 import http.client
-import os
 import socket
 import struct
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
-
-import pytest
 
 Fault = int | str
-
-
-@contextmanager
-def tracking_server(folder: Path) -> Iterator[str]:
-    """Start MLflow's server on a free port, with a separate database and artifacts, and yield its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder.mkdir(parents=True, exist_ok=True)
-    address = f"http://127.0.0.1:{port}"
-    command = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "kept")]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    with (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *command],
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # jobs of prompts and judges
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        for _ in range(1500):
-            assert process.poll() is None, (folder / "log.txt").read_text()
-            try:
-                urlopen(f"{address}/health", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.2)
-        else:
-            pytest.fail(f"the server did not start: {(folder / 'log.txt').read_text()}")
-        yield address
-    finally:
-        process.terminate()
-        process.wait()
 
 
 class Proxy(ThreadingHTTPServer):
