@@ -252,6 +252,41 @@ class FolderDataset(AbstractDataset[None, Path]):
         return {"folder": str(self._folder)}
 
 
+class WrittenFileDataset(AbstractDataset[Path, "pd.DataFrame"]):
+    """A table in a file that a node has written by itself, since it may be larger than the memory.
+
+    Args:
+        filepath: The file, .jsonl or .parquet.
+        metadata: For plugins.
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath, self.metadata = Path(filepath), metadata
+
+    def load(self) -> pd.DataFrame:
+        """Read the whole table."""
+        import pandas as pd
+
+        if self._filepath.suffix == ".parquet":
+            return pd.read_parquet(self._filepath)
+        return pd.read_json(self._filepath, lines=True, dtype=False)  # ids are strings, whatever they look like
+
+    def save(self, data: Path) -> None:
+        """Check that the node has written the file.
+
+        Args:
+            data: What it has written.
+        """
+        if not data.is_file() or data.resolve() != self._filepath.resolve():
+            raise FileNotFoundError(f"{self._filepath} has not been written")
+
+    def _exists(self) -> bool:
+        return self._filepath.is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
+
+
 class ReportInputDataset(AbstractDataset[None, "pd.DataFrame | Config | dict[str, Any]"]):
     """An input of a report, from the artifacts of a cross-validation's MLflow run; read-only.
 

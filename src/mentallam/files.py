@@ -45,9 +45,9 @@ def replacing_file(file: Path) -> Iterator[Path]:
     with _beside(file) as folder:
         unfinished = folder / file.name
         yield unfinished
-        _force_to_disk(unfinished)
+        force_to_disk(unfinished)
         unfinished.replace(file)
-        _force_to_disk(file.parent)
+        force_to_disk(file.parent)
 
 
 @contextmanager
@@ -63,13 +63,13 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     with _beside(folder) as unfinished:
         yield unfinished
         for path in (*unfinished.rglob("*"), unfinished):
-            _force_to_disk(path)
+            force_to_disk(path)
         aside = _aside(folder)
         if folder.exists():
             shutil.rmtree(aside, ignore_errors=True)  # left by a process that was killed after the replacement
             folder.replace(aside)
         unfinished.replace(folder)
-        _force_to_disk(folder.parent)
+        force_to_disk(folder.parent)
         shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -137,7 +137,7 @@ def _aside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.replaced")
 
 
-def _force_to_disk(path: Path) -> None:
+def force_to_disk(path: Path) -> None:
     """Wait until the disk has a file's content, or a folder's names."""
     if os.name == "nt" and path.is_dir():
         return  # Windows opens no folder

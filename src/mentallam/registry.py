@@ -17,10 +17,11 @@ from yaml import YAMLError
 from mentallam.errors import MentallamError
 from mentallam.files import writing
 from mentallam.names import check_name, check_path_within
-from mentallam.tracking import MODEL_CARD, download_checkpoint, existing_run, find_fold_run
+from mentallam.tracking import MODEL_CARD, download_checkpoint, existing_run, find_fold_run, find_fold_runs
 from mentallam.tracking_client import TOKEN_TAG, download_artifacts, retrying_client
 
-CHAMPION = "champion"
+CHAMPION, LATEST, ENSEMBLE = "champion", "latest", "ensemble"
+_MODELS = "name champion, latest, ensemble, a run's id, or such a folder"
 # The longest description, in characters, that MLflow's database accepts.
 _DESCRIPTION_LENGTH = 5000
 
@@ -110,20 +111,27 @@ def find_champion(name: str) -> ModelVersion | None:
         return None
 
 
-def find_checkpoints(experiment: str, checkpoint_run: str | None, name: str) -> list[Path]:
+def find_checkpoints(experiment: str, model: str, name: str) -> list[Path]:
     """Return the folders of the checkpoints that answer together; download those that lie on a server.
 
     Args:
-        experiment: MLflow experiment, see `tracking.find_fold_run`.
-        checkpoint_run: A run, see `tracking.find_fold_run`, or `champion`.
+        experiment: The MLflow experiment of `latest` and `ensemble`.
+        model: `champion`; `latest`, the best fold of the latest finished cross-validation; `ensemble`, all its folds;
+            the folder of a checkpoint or an exported model; or a run's id, see `tracking.find_fold_run`.
         name: Name of the registered model, for `champion`.
 
     Raises:
-        MentallamError: See `tracking.find_fold_run` and `champion_checkpoints`.
+        MentallamError: There is no such model, or its files are gone or damaged.
     """
-    if checkpoint_run == CHAMPION:
+    if model == CHAMPION:
         return champion_checkpoints(name)
-    return [download_checkpoint(find_fold_run(experiment, checkpoint_run))]
+    if model == ENSEMBLE:
+        return [download_checkpoint(run_id) for run_id in find_fold_runs(experiment)]
+    if (Path(model) / "mentallam.json").is_file():
+        return [Path(model)]
+    if Path(model).is_dir() or Path(model).name != model:
+        raise MentallamError(f"model={model} is no folder of a checkpoint or of an exported model; {_MODELS}")
+    return [download_checkpoint(find_fold_run(experiment, None if model == LATEST else model))]
 
 
 def champion_checkpoints(name: str) -> list[Path]:
@@ -139,7 +147,7 @@ def champion_checkpoints(name: str) -> list[Path]:
     if champion is None:
         raise MentallamError(
             f"there is no champion yet of the registered model {name!r}: run `kedro run --pipeline reporting` first, "
-            f"with the same --env"
+            f"with the same --env, or take model=latest"
         )
     try:
         folder = Path(download_artifacts(f"models:/{name}/{champion.version}"))

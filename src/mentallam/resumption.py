@@ -19,7 +19,7 @@ from mentallam.config import Config, deciding
 from mentallam.files import replacing_file, writing
 from mentallam.provenance import DECIDING_PACKAGES, code_version, package_versions
 
-_RECORD = "record.json"
+RECORD = "record.json"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def begin(folder: Path, fingerprint: Mapping[str, Any], fresh: bool = False) -> 
     """
     change = None
     try:
-        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         found = first_difference(record["fingerprint"], fingerprint)
         change = "fresh=true" if fresh else changed(*found) if found else None
         if change is None:
@@ -84,13 +84,13 @@ def begin(folder: Path, fingerprint: Mapping[str, Any], fresh: bool = False) -> 
     except FileNotFoundError:
         pass
     except (OSError, ValueError, KeyError, TypeError) as error:
-        change = f"{folder / _RECORD} can't be read ({type(error).__name__})"
+        change = f"{folder / RECORD} can't be read ({type(error).__name__})"
     attempt = Attempt(uuid.uuid4().hex, time.time(), goes_on=False, change=change)
     record = {"token": attempt.token, "begun": attempt.begun, "fingerprint": fingerprint}
     with writing(folder):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    with replacing_file(folder / _RECORD) as unfinished:
+    with replacing_file(folder / RECORD) as unfinished:
         unfinished.write_text(json.dumps(record, indent=2), encoding="utf-8")
     return attempt
 
@@ -98,7 +98,7 @@ def begin(folder: Path, fingerprint: Mapping[str, Any], fresh: bool = False) -> 
 def clear(folder: Path) -> None:
     """Remove what lies in a work's folder when it is done, except its record."""
     for path in folder.iterdir():
-        if path.name != _RECORD:
+        if path.name != RECORD:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

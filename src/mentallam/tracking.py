@@ -6,6 +6,7 @@ thread or process.
 
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -46,6 +47,7 @@ _NOTE_TAG = "mlflow.note.content"
 _DATASET_CONTEXT_TAG = "mlflow.data.context"
 
 BEST_RUN_TAG = "mentallam.best_run_id"
+_FOLD_RUN_TAG = re.compile(r"mentallam\.fold_(\d+)_run_id")
 CHECKPOINT = "checkpoint"
 # Artifacts of a cross-validation's run: the inputs of its report, one file per dataset.
 REPORT_INPUTS = "report_inputs"
@@ -277,15 +279,15 @@ def find_fold_run(experiment: str, run_id: str | None = None) -> str:
         MentallamError: There is no such run, or it holds no checkpoint.
     """
     client = retrying_client()
-    named = _latest_cv_run(experiment) if run_id is None else existing_run("checkpoint_run", run_id)
-    option = f"checkpoint_run={named.info.run_id}"
+    named = _latest_cv_run(experiment) if run_id is None else existing_run("model", run_id)
+    option = f"model={named.info.run_id}"
     chosen = str(named.data.tags.get(BEST_RUN_TAG, named.info.run_id))
     try:
         status = client.get_run(chosen).info.status
         found = client.list_artifacts(chosen, CHECKPOINT)
     except MlflowException:
         raise MentallamError(
-            f"the run {chosen} of the best fold of {option} is gone: name another run as checkpoint_run, or champion "
+            f"the run {chosen} of the best fold of {option} is gone: name another run as model, or champion "
             f"for the registered model, which keeps its checkpoint itself"
         ) from None
     if not found:
@@ -293,6 +295,17 @@ def find_fold_run(experiment: str, run_id: str | None = None) -> str:
             f"{option} (status {status}) holds no checkpoint; name a fold's run or a finished cross-validation"
         )
     return chosen
+
+
+def find_fold_runs(experiment: str) -> list[str]:
+    """Return the runs of all folds of the latest cross-validation whose folds have all finished.
+
+    Raises:
+        MentallamError: There is none.
+    """
+    tags = _latest_cv_run(experiment).data.tags
+    numbered = ((_FOLD_RUN_TAG.fullmatch(tag), run_id) for tag, run_id in tags.items())
+    return [run_id for _, run_id in sorted((int(found[1]), run_id) for found, run_id in numbered if found)]
 
 
 def _latest_cv_run(experiment: str) -> MlflowRun:

@@ -169,6 +169,18 @@ def warm_up(study: Study) -> None:
             session.run(node_names=nodes)
 
 
+def report_inputs(study: Study) -> list[str]:
+    """Return the paths, within a study's data folder, of the files that the reporting pipeline reads."""
+    from kedro.framework.project import pipelines
+    from kedro.framework.session import KedroSession
+
+    with KedroSession.create(PROJECT, env="pairs", runtime_params=study.nested_params) as session:
+        catalog = session.load_context().catalog
+        datasets = [catalog.get(name) for name in sorted(pipelines["reporting"].inputs())]
+    paths = [Path(str(dataset._filepath)) for dataset in datasets if hasattr(dataset, "_filepath")]
+    return [path.relative_to(study.data).as_posix() for path in paths if path.is_relative_to(study.data)]
+
+
 def new_study(folder: Path, shared: Path) -> Study:
     """Create the folder of a study."""
     folder.mkdir(parents=True)

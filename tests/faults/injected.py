@@ -22,7 +22,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         "mentallam.classifier.training_states:_contents",
     ),
     "replacing a file or folder": (
-        "mentallam.files:_force_to_disk",
+        "mentallam.files:force_to_disk",
         "mentallam.files:_aside",
         "pathlib:Path.replace",
         "shutil:rmtree",

@@ -9,7 +9,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -68,6 +68,9 @@ class TrainedFold:
         origin: Where it comes from: run_id, cv_run_id, fold, seed (of this fold, derived from training_seed),
             training_seed, folds_seed, mask, corpus, synthetic, data_hash. Older checkpoints have `seed` alone.
         folder: The folder it was loaded from.
+        reference: What its posts were like, to compare others with: positive_rate, the share of matched pairs by
+            criterion in the posts that it learnt from; dev, the counts of its dev predictions (`Tally`). Empty in
+            older checkpoints.
     """
 
     model: PeftModel
@@ -77,6 +80,7 @@ class TrainedFold:
     decision: Decision
     origin: Mapping[str, Any]
     folder: Path | None = None
+    reference: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(trained: TrainedFold, folder: Path) -> None:
@@ -143,7 +147,7 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
         _merge(adapted)
     adapted.eval()
     prompter = Prompter(tokenizer, config.model.prompt, criteria, config.model.max_length)
-    return TrainedFold(adapted, prompter, config, base, decision, origin, folder)
+    return TrainedFold(adapted, prompter, config, base, decision, origin, folder, facts.get("reference", {}))
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -199,6 +203,7 @@ def _facts(trained: TrainedFold) -> dict[str, Any]:
         "decision": trained.decision.to_dict(),
         "criteria": trained.prompter.criteria,
         "origin": dict(trained.origin),
+        "reference": dict(trained.reference),
         "base_model": replace(trained.base, folder="").to_dict(),  # the folder means nothing on another machine
         "config": to_dict(trained.config),
         "checksums": CHECKSUMS,  # tells a checkpoint that lost this file from one of an older version

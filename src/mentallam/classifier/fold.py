@@ -28,6 +28,7 @@ from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
 from mentallam.corpus.schemas import wording_by_id
 from mentallam.evaluation.decision import fit_decision
+from mentallam.evaluation.tallies import Tally
 from mentallam.runners import training_alone
 from mentallam.seeds import sample_seed, training_seed
 
@@ -100,7 +101,19 @@ def fit_fold(
         budget = config.inference.tokens_per_pass
         scored = _score_posts(model, prompter, fold, parts["dev"], tables, budget, "dev")
     decision = fit_decision(scored, config.decision, f"the dev pairs of fold {fold}")
-    return TrainedFold(model, prompter, config, base, decision, origin), outcome, decision.decide(scored)
+    dev = decision.decide(scored)
+    reference = _reference(dev, tables.pairs[tables.pairs["post_id"].isin({*parts["train"], *parts["dev"]})])
+    trained = TrainedFold(model, prompter, config, base, decision, origin, reference=reference)
+    return trained, outcome, dev
+
+
+def _reference(dev: pd.DataFrame, learnt: pd.DataFrame) -> dict[str, Any]:
+    """Return what the posts of a fold were like; see `TrainedFold`."""
+    tally, posts = Tally(), dev.drop_duplicates("post_id")
+    tally.add_posts(posts["post_tokens"].tolist(), int(posts["truncated"].sum()))
+    tally.add_pairs(dev["criterion_id"], dev["probability"].tolist(), dev["prediction"] == 1)
+    rates = (learnt["label"] == 1).groupby(learnt["criterion_id"], sort=False).mean()
+    return {"positive_rate": rates.to_dict(), "dev": tally.to_dict()}
 
 
 def score_fold(trained: TrainedFold, split: Mapping[str, Any], tables: CorpusTables) -> pd.DataFrame:

@@ -21,11 +21,11 @@ _SECONDS_PER_LINE = 30.0
 _LINE = "{desc}: {n_fmt}/{total_fmt} {unit}, {elapsed} so far, {remaining} left{postfix}"
 
 
-def progress_bar(total: int, title: str | None, unit: str, done: int = 0) -> "tqdm[Any]":
+def progress_bar(total: int | None, title: str | None, unit: str, done: int = 0) -> "tqdm[Any]":
     """Return a progress bar for a terminal; elsewhere, such as in a log file, one that logs a line every half minute.
 
     Args:
-        total: Number of units to do.
+        total: Number of units to do; None if it is not known.
         title: Title of the bar; None shows neither bar nor lines.
         unit: Name of the unit, in the plural.
         done: Units that an earlier process has done.

@@ -25,7 +25,7 @@ from mentallam.limits import LARGEST_TABLE, LONGEST_VALUE, MOST_COLUMNS, MOST_RO
 # Rows held as Python objects at a time; earlier rows are already packed in Arrow.
 CHUNK = 10_000
 # The comma before the value belongs to the match, so that text after a closing quote is not taken for another value.
-_QUOTED_VALUE = re.compile(r'(?:^|,)"[^"]*(?:""[^"]*)*"')
+QUOTED_VALUE = re.compile(r'(?:^|,)"[^"]*(?:""[^"]*)*"')
 
 _TOO_LONG = f"a value of more than {LONGEST_VALUE} characters"
 
@@ -100,7 +100,7 @@ def _well_quoted(file: IO[str]) -> Iterator[list[str]]:
 
     for row in csv.reader(remembered(), strict=True):
         written = "".join(lines)
-        if '"' in written and '"' in _QUOTED_VALUE.sub("", written):
+        if '"' in written and '"' in QUOTED_VALUE.sub("", written):
             raise csv.Error("a quote within a value that is not quoted")
         lines.clear()
         yield row

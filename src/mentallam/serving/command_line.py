@@ -4,18 +4,21 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from mentallam.config import compose_inference
 from mentallam.corpus.cleaning import clean_text
+from mentallam.corpus.refusals import is_identifier
 from mentallam.errors import MentallamError
+from mentallam.serving.notices import SCREENING, notice
 
-NOTICE = "Research screening, never a diagnosis."
+if TYPE_CHECKING:
+    from mentallam.serving.output_fields import Answers
+    from mentallam.serving.predictor import Predictor
 
 
 class _TextCommand(click.Command):
@@ -33,7 +36,7 @@ class _TextCommand(click.Command):
             raise click.NoSuchOption(error.option_name, f"{error.message}{hint}", ctx=ctx) from None
 
 
-@click.group(help=f"Decide whether a post matches a criterion, such as one of DSM-5 depression. {NOTICE}")
+@click.group(help=f"Decide whether a post matches a criterion, such as one of DSM-5 depression. {SCREENING}")
 def main() -> None:
     """Run a command of `mentallam`."""
 
@@ -44,22 +47,23 @@ def main() -> None:
     "--criterion",
     "criteria",
     multiple=True,
-    metavar="ID",
-    help="Compare with this criterion only, such as A.4; repeatable.",
+    metavar="ID|TEXT",
+    help="Compare with this criterion only, such as A.4, or with a wording of several words that the model need not "
+    "have been trained on; repeatable.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per criterion, instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object in place of a table.")
 @click.option(
-    "--checkpoint-run",
-    metavar="RUN_ID",
-    help="MLflow run of a fold or of a cross-validation (its best fold), or champion; default: the latest "
-    "cross-validation of the environment.",
+    "--model",
+    metavar="MODEL",
+    help="champion, latest (the best fold of the latest cross-validation), ensemble (all its folds), an MLflow run's "
+    "id, or the folder of a checkpoint or an exported model; default: champion.",
 )
 @click.option(
     "--env",
     metavar="ENVIRONMENT",
     help="Kedro environment: mentallam, pairs, test or twin; default: local, with the embedded model.",
 )
-def predict(text: str, criteria: tuple[str, ...], as_json: bool, checkpoint_run: str | None, env: str | None) -> None:
+def predict(text: str, criteria: tuple[str, ...], as_json: bool, model: str | None, env: str | None) -> None:
     """Compare TEXT with each criterion; `-` reads the text from standard input.
 
     The command neither saves nor logs anything.
@@ -80,11 +84,15 @@ def predict(text: str, criteria: tuple[str, ...], as_json: bool, checkpoint_run:
         context = cast("KedroSession", session).load_context()
         connect(context)
         parameters = context.params
-        predictions, wording = _answer(text, criteria, checkpoint_run, parameters)
+        predictor, answers = _answer(text, criteria, model or parameters["model"], parameters)
+    shown = notice(parameters["notice"])
     if as_json:
-        click.echo(json.dumps(predictions.drop(columns="post_id").to_dict("records"), indent=2))
+        fields = [name for name in answers if name not in ("post_id", "run_id")]
+        rows = zip(*(answers[name] for name in fields), strict=True)
+        content = [dict(zip(fields, row, strict=True)) for row in rows]
+        click.echo(json.dumps({"notice": shown, "model": predictor.facts, "answers": content}, indent=2))
     else:
-        _print_table(predictions, wording)
+        _print_table(answers, predictor, shown)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -117,36 +125,39 @@ def _enter_project() -> Path:
 
 
 def _answer(
-    text: str, criteria: tuple[str, ...], checkpoint_run: str | None, parameters: dict[str, Any]
-) -> tuple[pd.DataFrame, dict[str, str]]:
+    text: str, criteria: tuple[str, ...], model: str, parameters: dict[str, Any]
+) -> "tuple[Predictor, Answers]":
     # torch takes seconds to import, and a wrong option should be refused without that wait.
     from mentallam.registry import RegistryOptions, find_checkpoints
+    from mentallam.serving.posts import Post
     from mentallam.serving.predictor import Predictor
 
     # Kedro has built the model that the pipelines' nodes declare, or left the dict.
     registry = RegistryOptions.model_validate(parameters["registry"])
-    checkpoints = find_checkpoints(parameters["tracking_experiment"], checkpoint_run, registry.model)
+    checkpoints = find_checkpoints(parameters["tracking_experiment"], model, registry.model)
     config = compose_inference(Path(parameters["hydra_configs"]), parameters["profile"])
-    predictor = Predictor.load(checkpoints, Path(parameters["base_models"]), config)
-    asked: list[str | None] = [*dict.fromkeys(criteria)] or [None]
-    posts = pd.DataFrame({"post_id": "text", "text": text, "criterion_id": asked}, dtype=object)
-    return predictor.predict(posts), predictor.criteria
+    # A word alone is an id, so a misspelt one is refused; the model may know a wording.
+    wordings = [criterion for criterion in dict.fromkeys(criteria) if not is_identifier(criterion)]
+    own = {f"own_{number}": wording for number, wording in enumerate(wordings, 1)}
+    predictor = Predictor.load(checkpoints, Path(parameters["base_models"]), config, own)
+    return predictor, predictor.predict([Post("text", text, tuple(criteria) or None)])
 
 
-def _print_table(predictions: pd.DataFrame, wording: dict[str, str]) -> None:
-    from mentallam.serving.output_fields import ANSWERS, OUTPUT_FIELDS  # imports scikit-learn, which takes a second
+def _print_table(answers: "Answers", predictor: "Predictor", shown: str) -> None:
+    from mentallam.serving.output_fields import ANSWERS, OUTPUT_FIELDS, UNTRAINED
 
-    table = Table(caption=f"{NOTICE} Model: run {predictions['run_id'].iloc[0]}")
+    table = Table(caption=f"{shown} Model: run {predictor.run_id}")
     fields = [field for field in OUTPUT_FIELDS if field.heading]
     for field in fields:
         table.add_column(field.heading, justify="right" if field.type == "double" else "left")
         if field.name == "criterion_id":
             table.add_column("")  # the criterion's wording
-    for prediction in predictions.to_dict("records"):
+    for position, criterion_id in enumerate(answers["criterion_id"]):
         cells = []
         for field in fields:
-            cells.append(field.format.format(prediction[field.name]))
+            cells.append(field.format.format(answers[field.name][position]))
             if field.name == "criterion_id":
-                cells.append(wording[prediction[field.name]])
-        table.add_row(*cells, style="bold" if prediction["label"] == ANSWERS[1] else None)
+                mark = f" ({UNTRAINED})" if answers["wording"][position] == UNTRAINED else ""
+                cells.append(predictor.wording_of(criterion_id) + mark)
+        table.add_row(*cells, style="bold" if answers["label"][position] == ANSWERS[1] else None)
     Console().print(table)

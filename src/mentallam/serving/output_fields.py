@@ -2,37 +2,66 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import pandas as pd
-
-from mentallam.evaluation.thresholds import predict_labels
+import numpy as np
+from numpy.typing import NDArray
 
 ANSWERS = {1: "yes", 0: "no"}
+
+TRAINED, UNTRAINED = "trained", "untrained wording, uncalibrated"
+"""What an answer says about the wording of its criterion: whether the model was trained on it."""
+
+Answers = dict[str, list[Any]]
+"""Answers by field, in the order of `OUTPUT_FIELDS`; one value per pair."""
+
+
+class Pair(NamedTuple):
+    """A pair that was asked.
+
+    Attributes:
+        post_id: The post.
+        criterion_id: The criterion.
+        truncated: Whether the post was cut to fit.
+        wording: `TRAINED` or `UNTRAINED`.
+    """
+
+    post_id: str
+    criterion_id: str
+    truncated: bool
+    wording: str
 
 
 @dataclass(frozen=True)
 class FoldDecisions:
-    """What one or several folds decided about the same pairs.
+    """What F folds decided about the same n pairs.
 
     Attributes:
-        pairs: Columns post_id and criterion_id, one row per pair.
-        by_fold: A table per fold, as `Decision.decide` returns it for these pairs.
+        pairs: The pairs.
+        probabilities: (F, n) float64, calibrated.
+        thresholds: (F, n) float64.
         run_id: MLflow run of the fold, or of the cross-validation if there are several folds.
     """
 
-    pairs: pd.DataFrame
-    by_fold: Sequence[pd.DataFrame]
+    pairs: Sequence[Pair]
+    probabilities: NDArray[np.float64]
+    thresholds: NDArray[np.float64]
     run_id: str
 
-    def mean(self, column: str) -> Any:
-        """Return the mean of a column over the folds, one value per pair."""
-        return sum(table[column] for table in self.by_fold) / len(self.by_fold)
+    @property
+    def probability(self) -> NDArray[np.float64]:
+        """The mean over the folds, (n,)."""
+        return np.asarray(self.probabilities.mean(axis=0))
+
+    @property
+    def threshold(self) -> NDArray[np.float64]:
+        """The mean over the folds, (n,)."""
+        return np.asarray(self.thresholds.mean(axis=0))
 
     @property
     def labels(self) -> list[str]:
         """The answer per pair: the mean probability compared with the mean threshold."""
-        return [ANSWERS[int(label)] for label in predict_labels(self.mean("probability"), self.mean("threshold"))]
+        return [ANSWERS[int(label)] for label in self.probability >= self.threshold]
 
 
 @dataclass(frozen=True)
@@ -41,9 +70,9 @@ class OutputField:
 
     Attributes:
         name: Column of the table, key of the JSON object.
-        type: MLflow's name of the data type: string or double.
+        type: MLflow's name of the data type: string, boolean or double.
         meaning: One sentence for the docs.
-        compute: Returns the field's values from the folds' decisions.
+        compute: Returns the field's values from the folds' decisions, one per pair.
         heading: Heading in the table of `mentallam predict`; empty leaves the field out.
         format: How that table writes a value.
         served: Whether a registered model returns the field.
@@ -52,19 +81,19 @@ class OutputField:
     name: str
     type: str
     meaning: str
-    compute: Callable[[FoldDecisions], Any]
+    compute: Callable[[FoldDecisions], list[Any]]
     heading: str = ""
     format: str = "{}"
     served: bool = True
 
 
 OUTPUT_FIELDS = (
-    OutputField("post_id", "string", "the post's id", lambda decisions: decisions.pairs["post_id"]),
+    OutputField("post_id", "string", "the post's id", lambda decisions: [pair.post_id for pair in decisions.pairs]),
     OutputField(
         "criterion_id",
         "string",
         "the criterion's id",
-        lambda decisions: decisions.pairs["criterion_id"],
+        lambda decisions: [pair.criterion_id for pair in decisions.pairs],
         heading="criterion",
     ),
     OutputField(
@@ -78,7 +107,7 @@ OUTPUT_FIELDS = (
         "probability",
         "double",
         "calibrated probability of a match",
-        lambda decisions: decisions.mean("probability"),
+        lambda decisions: decisions.probability.tolist(),
         heading="probability",
         format="{:.3f}",
     ),
@@ -86,21 +115,32 @@ OUTPUT_FIELDS = (
         "threshold",
         "double",
         "probability from which on the pair counts as a match",
-        lambda decisions: decisions.mean("threshold"),
+        lambda decisions: decisions.threshold.tolist(),
         heading="threshold",
         format="{:.2f}",
+    ),
+    OutputField(
+        "truncated",
+        "boolean",
+        "whether the end of the post was cut off, since the model reads `model.max_length` tokens",
+        lambda decisions: [pair.truncated for pair in decisions.pairs],
+    ),
+    OutputField(
+        "wording",
+        "string",
+        f"`{TRAINED}`, or `{UNTRAINED}` for a criterion of your own that the model was not trained on",
+        lambda decisions: [pair.wording for pair in decisions.pairs],
     ),
     OutputField(
         "run_id",
         "string",
         "MLflow run of the fold that answered, or of the cross-validation where all its folds answered",
-        lambda decisions: decisions.run_id,
+        lambda decisions: [decisions.run_id] * len(decisions.pairs),
         served=False,
     ),
 )
 
 
-def output_table(decisions: FoldDecisions) -> pd.DataFrame:
-    """Return one row per pair, with the columns of `OUTPUT_FIELDS` in their order."""
-    columns = {field.name: field.compute(decisions) for field in OUTPUT_FIELDS}
-    return decisions.pairs.assign(**columns)[list(columns)]
+def answers_of(decisions: FoldDecisions) -> Answers:
+    """Return the fields of all pairs."""
+    return {field.name: field.compute(decisions) for field in OUTPUT_FIELDS}

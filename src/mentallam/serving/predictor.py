@@ -1,21 +1,44 @@
 """Predictions on new posts by one trained fold, or by several folds of one cross-validation together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint
-from mentallam.classifier.prompts import PostExample
+from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.shared_base import release_base
 from mentallam.config import InferenceConfig
 from mentallam.corpus.cleaning import prepare_text
+from mentallam.corpus.refusals import is_identifier, shown
 from mentallam.errors import MentallamError
 from mentallam.evaluation.decision import Thresholds
-from mentallam.serving.output_fields import FoldDecisions, output_table
+from mentallam.provenance import DECIDING_PACKAGES, code_version, package_versions
+from mentallam.serving.output_fields import TRAINED, UNTRAINED, Answers, FoldDecisions, Pair, answers_of
+from mentallam.serving.posts import Post, RowError
+
+
+@dataclass(frozen=True)
+class Question:
+    """A post with criteria, as token ids, ready to be answered.
+
+    Attributes:
+        example: The tokens.
+        wording: `TRAINED` or `UNTRAINED`; a post with criteria of both kinds takes two questions.
+    """
+
+    example: PostExample
+    wording: str
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """The pairs that it asks, in the order of their logits."""
+        example = self.example
+        return [Pair(example.post_id, name, example.truncated, self.wording) for name in example.criterion_ids]
 
 
 class Predictor:
@@ -27,12 +50,22 @@ class Predictor:
         folds: The trained folds. All read a post alike, so it is cleaned and tokenized once.
         tokens_per_pass: Tokens of one forward pass.
         threshold: One threshold for all criteria, in place of those that training chose.
+        own_criteria: Wording by id of criteria to ask in place of the model's. A wording that the model was trained on
+            is asked as the trained criterion, under its id. The answers to the others are marked: calibration and
+            threshold are those of all trained criteria together.
 
     Raises:
-        MentallamError: Two folds differ in what they read or in how they decide.
+        MentallamError: Two folds differ in what they read or in how they decide, or a criterion of the user's own is
+            too long for a post beside it.
     """
 
-    def __init__(self, folds: Sequence[TrainedFold], tokens_per_pass: int, threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        folds: Sequence[TrainedFold],
+        tokens_per_pass: int,
+        threshold: float | None = None,
+        own_criteria: Mapping[str, str] | None = None,
+    ) -> None:
         _refuse_mixture(folds)
         self._folds = folds
         self._tokens_per_pass = tokens_per_pass
@@ -40,21 +73,81 @@ class Predictor:
             fold.decision if threshold is None else replace(fold.decision, thresholds=Thresholds(threshold))
             for fold in folds
         ]
-        self._run_id = folds[0].origin["run_id" if len(folds) == 1 else "cv_run_id"]
+        trained = folds[0].prompter
+        given = own_criteria or {}
+        own = {name: text for name, text in given.items() if text not in trained.criteria.values()}
+        self._prompters = {TRAINED: trained}
+        if own:
+            model = folds[0].config.model
+            self._prompters[UNTRAINED] = Prompter(trained.tokenizer, model.prompt, own, model.max_length)
+        # A criterion of the user's own may have taken the id of a trained one.
+        self._wordings = {name: TRAINED for name in trained.criteria} | {name: UNTRAINED for name in own}
+        self._ids = {self.wording_of(name): name for name in self._wordings}
+        self._asked = [self._ids.get(text, name) for name, text in given.items()] or list(trained.criteria)
+        self.run_id = folds[0].origin["run_id" if len(folds) == 1 else "cv_run_id"]
+
+    @property
+    def reference(self) -> Mapping[str, Any]:
+        """What the posts were like that the first fold learnt from; see `TrainedFold.reference`."""
+        return self._folds[0].reference
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return which model this is, as plain values for a summary."""
+        first = self._folds[0]
+        return {
+            "run_id": self.run_id,
+            "folds": [fold.origin["fold"] for fold in self._folds],
+            "base_model": first.base.name,
+            "corpus": first.origin["corpus"],
+            "synthetic": first.origin["synthetic"],
+        }
+
+    def fingerprint(self, config: InferenceConfig) -> dict[str, Any]:
+        """Return all that decides the answers to a post, as plain values.
+
+        Args:
+            config: How the predictions are made.
+        """
+        code, versions = code_version(), package_versions()
+        return {
+            "code": {name: code[name] for name in ("version", "source")},
+            "packages": {name: versions[name] for name in DECIDING_PACKAGES},
+            "runs": [fold.origin["run_id"] for fold in self._folds],
+            "base_model": self._folds[0].base.fingerprint,
+            "inference": asdict(config),
+            "criteria": self.criteria,
+        }
+
+    @property
+    def folds(self) -> Sequence[TrainedFold]:
+        """The trained folds."""
+        return self._folds
 
     @property
     def criteria(self) -> dict[str, str]:
-        """Wording by criterion id."""
-        return self._folds[0].prompter.criteria
+        """Wording by id of the criteria that are asked of a post which names none."""
+        return {name: self.wording_of(name) for name in self._asked}
+
+    def wording_of(self, criterion_id: str) -> str:
+        """Return the wording of a criterion, trained or the user's own."""
+        return self._prompters[self._wordings[criterion_id]].criteria[criterion_id]
 
     @classmethod
-    def load(cls, folders: Sequence[Path], base_models: Path, config: InferenceConfig) -> "Predictor":
+    def load(
+        cls,
+        folders: Sequence[Path],
+        base_models: Path,
+        config: InferenceConfig,
+        own_criteria: Mapping[str, str] | None = None,
+    ) -> "Predictor":
         """Load one or several checkpoints.
 
         Args:
             folders: A checkpoint per fold.
             base_models: Folder of the base weights that were converted or made on this machine.
             config: How predictions are made.
+            own_criteria: See the class.
 
         Raises:
             MentallamError: A folder holds no complete checkpoint, its base model can't be loaded, or the folds differ
@@ -64,46 +157,91 @@ class Predictor:
             folds = [load_checkpoint(folder, base_models, config.dtype, config.merge_adapter) for folder in folders]
         finally:
             release_base()  # the models hold what they need of it; merged ones need little
-        return cls(folds, config.tokens_per_pass, config.threshold)
+        return cls(folds, config.tokens_per_pass, config.threshold, own_criteria)
 
-    def predict(self, posts: pd.DataFrame, progress: str | None = None) -> pd.DataFrame:
-        """Compare each post with its criteria.
+    def prepare(self, post: Post) -> list[Question]:
+        """Clean a post, and put it and its criteria into tokens.
+
+        Raises:
+            RowError: No visible character is in the text, or the model doesn't know a criterion.
+        """
+        text, _ = prepare_text(post.text, self._masked)
+        if not text:
+            raise RowError("the text is empty; fill it in or remove the row")
+        asked = self._asked if post.criteria is None else list(dict.fromkeys(map(self._known, post.criteria)))
+        return [
+            Question(prompter.example(post.post_id, text, chosen), wording)
+            for wording, prompter in self._prompters.items()
+            if (chosen := [name for name in asked if self._wordings[name] == wording])
+        ]
+
+    def answer(self, questions: Sequence[Question], progress: str | None = None) -> Answers:
+        """Answer prepared questions.
 
         Args:
-            posts: Columns post_id, text, criterion_id (None: all criteria); a post may have several rows.
+            questions: Posts with their criteria.
             progress: Words before a progress bar; None shows no bar.
 
         Returns:
-            One row per post and criterion with the columns of `output_fields.OUTPUT_FIELDS`, never the text; posts in
-            their order, criteria in the checkpoint's.
+            One value per pair and field of `output_fields.OUTPUT_FIELDS`, never the text; questions in their order,
+            criteria in the order they are asked in.
 
         Raises:
-            MentallamError: The checkpoint doesn't know a criterion.
+            MentallamError: A post with its criteria does not fit into memory.
         """
-        examples = self._examples(posts)
-        pairs = pd.DataFrame(
-            [(example.post_id, criterion) for example in examples for criterion in example.criterion_ids],
-            columns=["post_id", "criterion_id"],
+        pairs = list(chain.from_iterable(question.pairs for question in questions))
+        examples = [question.example for question in questions]
+        logits = [score_pairs(fold.model, examples, self._tokens_per_pass, progress) for fold in self._folds]
+        decided = zip(self._decisions, logits, strict=True)
+        # A criterion of another wording has no threshold of its own, whatever its id.
+        names = ["" if pair.wording == UNTRAINED else pair.criterion_id for pair in pairs]
+        return answers_of(
+            FoldDecisions(
+                pairs,
+                np.array([decision.calibration.probabilities(found) for decision, found in decided]),
+                np.array([decision.thresholds.of(names) for decision in self._decisions]),
+                self.run_id,
+            )
         )
-        by_fold = [
-            decision.decide(pairs.assign(logit=score_pairs(fold.model, examples, self._tokens_per_pass, progress)))
-            for fold, decision in zip(self._folds, self._decisions, strict=True)
-        ]
-        return output_table(FoldDecisions(pairs, by_fold, self._run_id))
 
-    def _examples(self, posts: pd.DataFrame) -> list[PostExample]:
-        fold = self._folds[0]
-        examples = []
-        for post_id, rows in posts.groupby("post_id", sort=False):
-            asked = rows["criterion_id"]
-            criteria = None if asked.isna().any() else list(dict.fromkeys(asked))
-            text, _ = prepare_text(rows["text"].iloc[0], _masked(fold))
-            examples.append(fold.prompter.example(str(post_id), text, criteria))
-        return examples
+    def post_tokens(self, question: Question) -> int:
+        """Return the length of a question's post, in tokens, as the model reads it."""
+        return len(question.example.prefix) - self._prompters[question.wording].template_tokens
+
+    def predict(self, posts: Sequence[Post]) -> Answers:
+        """Compare posts with their criteria.
+
+        Raises:
+            MentallamError: A post has no text or asks an unknown criterion, or does not fit into memory.
+        """
+        questions = []
+        for post in posts:
+            try:
+                questions += self.prepare(post)
+            except RowError as error:
+                raise MentallamError(f"post {shown(post.post_id)}: {error.reason}") from None
+        return self.answer(questions)
+
+    @property
+    def _masked(self) -> bool:
+        """Whether the posts were masked in training; a checkpoint that does not say so was trained without."""
+        return _masked(self._folds[0])
+
+    def _known(self, criterion: str) -> str:
+        """Return the id of a criterion that is named by its id or its wording."""
+        if criterion in self._wordings:
+            return criterion
+        if criterion in self._ids:
+            return self._ids[criterion]
+        # In a file with shifted columns this may be a post's text.
+        name = criterion if is_identifier(criterion) else shown(criterion)
+        raise RowError(
+            f"unknown criterion {name}; this model knows {', '.join(self._wordings)}; another wording is asked with "
+            f"criteria=FILE, or --criterion of `mentallam predict`"
+        )
 
 
 def _masked(fold: TrainedFold) -> bool:
-    """Return whether the posts were masked in training; a checkpoint that does not say so was trained without."""
     return bool(fold.origin.get("mask", False))
 
 

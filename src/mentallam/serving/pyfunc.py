@@ -8,7 +8,7 @@ import importlib.metadata
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,17 @@ from mlflow.types import ColSpec, Schema
 from packaging.version import Version
 
 from mentallam.config import InferenceConfig
-from mentallam.corpus.refusals import refuse_rows
 from mentallam.errors import MentallamError
-from mentallam.serving.inputs import INPUT_COLUMNS, check_posts
 from mentallam.serving.output_fields import OUTPUT_FIELDS
-from mentallam.serving.predictor import Predictor
+from mentallam.serving.posts import FIELDS, Post, RowError, join_rows, read_post
+from mentallam.serving.predictor import Predictor, Question
 from mentallam.variables import BASE_MODELS
 
 _SERVED = [field for field in OUTPUT_FIELDS if field.served]
 SIGNATURE = ModelSignature(
     # All inputs are strings, since MLflow's CSV reader would turn the id 0012 into 12.0. None is required, since
     # MLflow's message about a missing column names the others, and one of these may be a text; `predict` refuses it.
-    inputs=Schema([ColSpec("string", name, required=False) for name in INPUT_COLUMNS]),
+    inputs=Schema([ColSpec("string", name, required=False) for name in FIELDS]),
     outputs=Schema([ColSpec(field.type, field.name) for field in _SERVED]),
 )
 # Where an input does not fit the schema, MLflow's error would show the input, and with it the text.
@@ -101,8 +100,8 @@ class ScreeningModel(PythonModel):
 
         Args:
             context: Unused; MLflow passes it.
-            model_input: Strings. Column text; optional columns post_id (default: the row's number, from 1) and
-                criterion_id (default: all criteria).
+            model_input: Strings. Column text; optional columns post_id (default: the row's number, from 1), and
+                criterion_id or criterion (an id or a wording; default: all criteria).
             params: Unused; MLflow passes it.
 
         Returns:
@@ -112,14 +111,39 @@ class ScreeningModel(PythonModel):
             MentallamError: There is no text or an empty one, a value is not a string, only some posts have a post_id,
                 a post_id has two texts, or a criterion is unknown.
         """
-        rows = model_input.astype(object).assign(row=range(1, len(model_input) + 1))
-        if "text" not in rows:
+        if "text" not in model_input:
             raise MentallamError("the input has no column text; it needs text, and may have post_id and criterion_id")
-        # MLflow's CSV reader takes NA, null and the like as missing; a number for such a post would replace its id.
-        if "post_id" in rows:
-            way_out = "give all posts one, or leave the column out; as JSON, ids such as NA arrive as they are"
-            refuse_rows(rows.set_index("row")["post_id"].isna(), f"post_id is missing; {way_out}", "the input")
-        return self._predictor.predict(check_posts(rows, "the input"))[[field.name for field in _SERVED]]
+        filled = model_input.astype(object).where(model_input.notna(), None)
+        rows = [dict(zip(map(str, filled), values, strict=True)) for values in filled.to_numpy().tolist()]
+        if not rows:
+            raise MentallamError("the input holds no post; it needs at least one row")
+        answers = self._predictor.answer(self._questions(rows))
+        return pd.DataFrame({field.name: answers[field.name] for field in _SERVED})
+
+    def _questions(self, rows: Sequence[Mapping[str, Any]]) -> list[Question]:
+        posts: dict[int, Post] = {}
+        questions: list[Question] = []
+        row = 0
+        try:
+            for row, values in enumerate(rows, 1):
+                # MLflow's CSV reader takes NA, null and the like as missing; a number would replace such an id.
+                if "post_id" in values and values["post_id"] is None:
+                    raise RowError(
+                        "post_id is missing; give all posts one, or leave the column out; as JSON, ids such as NA "
+                        "arrive as they are"
+                    )
+                posts[row] = read_post(values, str(row))
+            joined, refused = join_rows(posts)
+            if refused:
+                row, error = next(iter(refused.items()))
+                raise error
+            rows_of = {post.post_id: row for row, post in reversed(posts.items())}
+            for post in joined:
+                row = rows_of[post.post_id]
+                questions += self._predictor.prepare(post)
+        except RowError as error:
+            raise MentallamError(f"the input, row {row}: {error.reason}") from None
+        return questions
 
 
 def save_pyfunc(

@@ -1,11 +1,18 @@
-"""Nodes of inference that put two steps together; the other nodes are functions of `serving` and `registry`."""
+"""Nodes of inference that put several steps together; the other nodes are functions of `serving` and `registry`."""
 
+import logging
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from mentallam.config import InferenceConfig, compose_inference
+from mentallam.corpus.readers import read_criteria
+from mentallam.corpus.schemas import wording_by_id
+from mentallam.serving.batch import PREDICTIONS, Format, OnError, OutputOptions, predict_files
 from mentallam.serving.predictor import Predictor
+from mentallam.serving.sources import Source
+from mentallam.serving.summary import summarise_batch
+
+logger = logging.getLogger(__name__)
 
 
 def compose_inference_config(hydra_configs: str, profile: str, overrides: str | None) -> InferenceConfig:
@@ -13,9 +20,25 @@ def compose_inference_config(hydra_configs: str, profile: str, overrides: str | 
     return compose_inference(Path(hydra_configs), profile, overrides)
 
 
+def read_own_criteria(criteria: str | None) -> dict[str, str]:
+    """Return the wording by id of criteria to ask in place of the model's; empty if the user named no file."""
+    return {} if criteria is None else wording_by_id(read_criteria(str(criteria)))
+
+
 def predict(
-    posts: pd.DataFrame, inference_config: InferenceConfig, checkpoints: list[Path], base_models: str
-) -> pd.DataFrame:
-    """Return one row per post and criterion, with the columns of `serving.output_fields`; never the text."""
-    predictor = Predictor.load(checkpoints, Path(base_models), inference_config)
-    return predictor.predict(posts, progress="predict")
+    sources: list[Source],
+    inference_config: InferenceConfig,
+    checkpoints: list[Path],
+    own_criteria: dict[str, str],
+    base_models: str,
+    folder: Path,
+    output_format: Format,
+    on_error: OnError,
+    region: str,
+) -> tuple[Path, dict[str, Any]]:
+    """Answer all posts; return the file of the predictions, which is written as they are made, and the summary."""
+    predictor = Predictor.load(checkpoints, Path(base_models), inference_config, own_criteria)
+    options = OutputOptions(folder, output_format, on_error)
+    progress = predict_files(predictor, sources, options, predictor.fingerprint(inference_config))
+    summary = summarise_batch(progress, predictor, inference_config, region)
+    return folder / f"{PREDICTIONS}.{output_format}", summary

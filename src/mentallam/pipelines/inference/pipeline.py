@@ -4,15 +4,16 @@ from kedro.pipeline import Node, Pipeline
 
 from mentallam.pipelines.inference import nodes
 from mentallam.registry import find_checkpoints
-from mentallam.serving.inputs import read_posts
+from mentallam.serving.sources import find_sources
 from mentallam.tracking import NEEDS_TRACKING
 
 
 def create_pipeline() -> Pipeline:
-    """Wire inference: read posts, find checkpoints, predict."""
+    """Wire inference: find posts and checkpoints, predict, summarise."""
     return Pipeline(
         [
-            Node(read_posts, ["params:input", "params:columns"], "input_posts", name="read_posts"),
+            Node(find_sources, ["params:input", "params:columns"], "input_files", name="find_input"),
+            Node(nodes.read_own_criteria, "params:criteria", "own_criteria", name="read_own_criteria"),
             Node(
                 nodes.compose_inference_config,
                 ["params:hydra_configs", "params:profile", "params:overrides"],
@@ -21,15 +22,18 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 find_checkpoints,
-                ["params:tracking_experiment", "params:checkpoint_run", "params:registry.model"],
+                ["params:tracking_experiment", "params:model", "params:registry.model"],
                 "serving_checkpoints",
-                name="select_checkpoints",  # sorts after read_posts, so Kedro reads the posts before it asks the store
+                name="select_checkpoints",  # sorts after find_input: a wrong input is refused before the store is asked
                 tags=NEEDS_TRACKING,
             ),
             Node(
                 nodes.predict,
-                ["input_posts", "inference_config", "serving_checkpoints", "params:base_models"],
-                "predictions",
+                [
+                    *("input_files", "inference_config", "serving_checkpoints", "own_criteria", "params:base_models"),
+                    *("prediction_folder", "params:output_format", "params:on_error", "params:notice"),
+                ],
+                ["predictions", "prediction_summary"],
                 name="predict",
             ),
         ]

@@ -1,0 +1,90 @@
+"""Counts of posts and predictions: of the dev posts of a training, of a batch, of a server; without any text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SCORE_BINS = 10
+"""Bins of equal width over probabilities from 0 to 1."""
+
+LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048)
+"""Upper ends of the bins of post lengths, in tokens; one more bin holds all that are longer."""
+
+
+@dataclass
+class CriterionTally:
+    """Counts of one criterion.
+
+    Attributes:
+        pairs: Pairs that were asked.
+        yes: Pairs that match.
+        scores: Pairs by probability, in `SCORE_BINS` bins.
+    """
+
+    pairs: int = 0
+    yes: int = 0
+    scores: list[int] = field(default_factory=lambda: [0] * SCORE_BINS)
+
+
+@dataclass
+class Tally:
+    """Counts of posts and answers.
+
+    Attributes:
+        posts: Posts that were answered.
+        truncated: Those of them that were cut to fit.
+        lengths: Posts by length, in the bins of `LENGTHS`.
+        criteria: Counts by criterion id.
+    """
+
+    posts: int = 0
+    truncated: int = 0
+    lengths: list[int] = field(default_factory=lambda: [0] * (len(LENGTHS) + 1))
+    criteria: dict[str, CriterionTally] = field(default_factory=dict)
+
+    def add_posts(self, tokens: Iterable[int], truncated: int) -> None:
+        """Count posts.
+
+        Args:
+            tokens: The length of each post, as the model reads it.
+            truncated: How many of them were cut to fit.
+        """
+        for length in tokens:
+            self.posts += 1
+            self.lengths[_length_bin(length)] += 1
+        self.truncated += truncated
+
+    def add_pairs(self, criterion_ids: Iterable[str], probabilities: Iterable[float], matches: Iterable[bool]) -> None:
+        """Count pairs by their criterion."""
+        for criterion_id, probability, match in zip(criterion_ids, probabilities, matches, strict=True):
+            tally = self.criteria.setdefault(criterion_id, CriterionTally())
+            tally.pairs += 1
+            tally.yes += bool(match)
+            tally.scores[min(int(probability * SCORE_BINS), SCORE_BINS - 1)] += 1
+
+    @property
+    def pairs(self) -> int:
+        """All pairs."""
+        return sum(tally.pairs for tally in self.criteria.values())
+
+    @property
+    def yes(self) -> int:
+        """All pairs that match."""
+        return sum(tally.yes for tally in self.criteria.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for saving."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> Tally:
+        """Restore a tally from what `to_dict` returned."""
+        criteria = {name: CriterionTally(**counts) for name, counts in saved["criteria"].items()}
+        return cls(**{**saved, "criteria": criteria})
+
+
+def _length_bin(tokens: int) -> int:
+    """Return the bin of a post's length."""
+    return next((position for position, end in enumerate(LENGTHS) if tokens <= end), len(LENGTHS))

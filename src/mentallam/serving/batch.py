@@ -1,0 +1,372 @@
+"""Predictions on any number of posts: in constant memory, written as they are made, going on after an interruption.
+
+Rows are taken in blocks. After each block its answers and rejects are forced to the disk, and then the place that was
+reached is noted in a database beside them. A run that was killed cuts the files back to that place and goes on behind
+it. Blocks always hold the same rows, so the result is the one of a run that was not interrupted.
+"""
+
+import json
+import logging
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import pyarrow as pa
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from mentallam.classifier.progress import progress_bar
+from mentallam.errors import MentallamError
+from mentallam.evaluation.tallies import Tally
+from mentallam.files import replacing_file, writing
+from mentallam.interruption import stop_if_requested
+from mentallam.resumption import RECORD, begin
+from mentallam.serving.output_fields import ANSWERS, OUTPUT_FIELDS, UNTRAINED, Answers
+from mentallam.serving.posts import Post, RowError, join_rows, read_post, two_texts
+from mentallam.serving.predictor import Predictor, Question
+from mentallam.serving.sources import Row, Source
+
+logger = logging.getLogger(__name__)
+
+PREDICTIONS, REJECTS = "predictions", "rejects.jsonl"
+ROWS_PER_BLOCK = 64
+_ATTEMPT = ".predictions_attempt"
+_TYPES = {"string": pa.string(), "double": pa.float64(), "boolean": pa.bool_()}
+_KIB = 1024
+
+
+Format = Literal["jsonl", "parquet"]
+OnError = Literal["reject", "stop"]
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where and how answers are written.
+
+    Attributes:
+        folder: The folder of predictions and rejects.
+        format: The format of the predictions.
+        on_error: What a bad row does: `reject` writes it to rejects.jsonl and goes on, `stop` ends the run.
+    """
+
+    folder: Path
+    format: Format = "jsonl"
+    on_error: OnError = "reject"
+
+
+@dataclass
+class Progress:
+    """How far a batch has come, and what it has counted.
+
+    Attributes:
+        source: The position of the file that is read.
+        row: Rows of it that are done, in the order in which it yields them.
+        rows: Rows of all files that are done.
+        rejected: Those that could not be answered.
+        repeated: Those that ask what an earlier row has asked.
+        untrained: Pairs whose wording the model was not trained on.
+        predictions: Bytes of the answers.
+        rejects: Bytes of the rejects.
+        seconds: The time it took, without loading the model.
+        tally: Counts of posts and answers.
+    """
+
+    source: int = 0
+    row: int = 0
+    rows: int = 0
+    rejected: int = 0
+    repeated: int = 0
+    untrained: int = 0
+    predictions: int = 0
+    rejects: int = 0
+    seconds: float = 0.0
+    tally: Tally = field(default_factory=Tally)
+
+    def to_json(self) -> str:
+        """Return it for saving."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, saved: str) -> "Progress":
+        """Restore what `to_json` returned."""
+        plain = json.loads(saved)
+        return cls(**{**plain, "tally": Tally.from_dict(plain["tally"])})
+
+
+def predict_files(
+    predictor: Predictor, sources: Sequence[Source], options: OutputOptions, fingerprint: Mapping[str, Any]
+) -> Progress:
+    """Answer all posts of some files.
+
+    The folder then holds predictions.jsonl or predictions.parquet and, if a row was bad, rejects.jsonl. While the run
+    lasts they lie in `.predictions_attempt` in it.
+
+    Args:
+        predictor: The predictor.
+        sources: The files.
+        options: Where and how the answers are written.
+        fingerprint: What decides the answers, beside the files; plain values. An interrupted run with the same one and
+            unchanged files goes on.
+
+    Returns:
+        What was counted.
+
+    Raises:
+        MentallamError: A file can't be read, the disk refuses, no post could be answered or, with `on_error=stop`, a
+            row is bad.
+        RunStoppedError: A signal has stopped the run; the same command goes on.
+    """
+    folder = options.folder
+    attempt = folder / _ATTEMPT
+    files = [[source.name, *_state_of(source)] for source in sources]
+    begun = begin(attempt, {**fingerprint, "files": files}, fresh=any(s.is_standard_input for s in sources))
+    if begun.change and not begun.goes_on:
+        logger.info("the predictions begin anew: %s", begun.change)
+    with writing(folder), closing(_Store(attempt)) as store:
+        if store.progress.rows:
+            logger.info("the predictions go on behind %d rows", store.progress.rows)
+        _answer_all(predictor, sources, options, store)
+        progress = store.progress
+        if not progress.tally.pairs:
+            raise MentallamError(_nothing_answered(sources, attempt / REJECTS, progress))
+        _publish(attempt, folder, options.format, progress)
+    (attempt / RECORD).unlink()  # what is left without it is no attempt that could go on
+    shutil.rmtree(attempt)
+    return progress
+
+
+def _answer_all(predictor: Predictor, sources: Sequence[Source], options: OutputOptions, store: "_Store") -> None:
+    sizes = [source.size for source in sources]
+    total = None if None in sizes else sum(filter(None, sizes)) // _KIB
+    with progress_bar(total, "predict", "KiB") as bar:
+        for position in range(store.progress.source, len(sources)):
+            source = sources[position]
+            before = sum(filter(None, sizes[:position]))
+            done = store.progress.row if position == store.progress.source else 0
+            rows = islice(_rows(source, options, alone=len(sources) == 1), done, None)
+            while block := list(islice(rows, ROWS_PER_BLOCK)):
+                began = time.monotonic()
+                _answer_block(predictor, source, block, options, store)
+                progress = store.progress
+                progress.source, progress.row = position, done + len(block)
+                done = progress.row
+                progress.seconds += time.monotonic() - began
+                store.commit()
+                bar.set_postfix({"posts": progress.tally.posts, "posts/s": _rate(progress)}, refresh=False)
+                bar.update((before + source.bytes_read) // _KIB - bar.n)
+                stop_if_requested()
+
+
+def _rows(source: Source, options: OutputOptions, alone: bool) -> Iterator[Row]:
+    """Yield the rows of a file; where others follow, a file that can't be read is a reject like a bad row."""
+    try:
+        yield from source.rows()
+    except MentallamError as error:
+        if alone or options.on_error == "stop":
+            raise
+        yield Row(0, None, error.message)
+
+
+def _rate(progress: Progress) -> str:
+    return f"{progress.tally.posts / max(progress.seconds, 1e-9):.3g}"
+
+
+def _answer_block(
+    predictor: Predictor,
+    source: Source,
+    block: Sequence[Row],
+    options: OutputOptions,
+    store: "_Store",
+) -> None:
+    """Answer the rows of a block, and write answers and rejects."""
+    posts: dict[int, Post] = {}
+    refused: dict[int, RowError] = {}
+    for row in block:
+        try:
+            if row.values is None:
+                raise RowError(row.reason)
+            posts[row.number] = read_post(row.values, f"{source.label}:{row.number}".lstrip(":"))
+        except RowError as error:
+            refused[row.number] = error
+    joined, contradicting = join_rows(posts)
+    refused |= contradicting
+    rows_of: dict[str, list[int]] = {}
+    for number, post in posts.items():
+        if number not in contradicting:
+            rows_of.setdefault(post.post_id, []).append(number)
+    questions: list[Question] = []
+    for post in joined:
+        try:
+            if (left := store.unasked(post)) is None:
+                store.progress.repeated += len(rows_of[post.post_id])
+                continue
+            questions += predictor.prepare(left)
+        except RowError as error:
+            refused |= dict.fromkeys(rows_of[post.post_id], error)
+    for number in sorted(refused):
+        if options.on_error == "stop":
+            raise MentallamError(f"{source.name}, row {number}: {refused[number].reason}")
+        store.write_reject({"file": source.name, "row": number, "reason": refused[number].reason})
+    store.progress.rows += len(block)
+    store.progress.rejected += len(refused)
+    if questions:
+        answers = predictor.answer(questions)
+        store.write_answers(answers)
+        _count(store.progress, predictor, questions, answers)
+
+
+def _count(progress: Progress, predictor: Predictor, questions: Sequence[Question], answers: Answers) -> None:
+    # A post with criteria of both wordings has two questions.
+    lengths = {question.example.post_id: predictor.post_tokens(question) for question in questions}
+    truncated = {question.example.post_id for question in questions if question.example.truncated}
+    progress.tally.add_posts(lengths.values(), len(truncated))
+    matches = [label == ANSWERS[1] for label in answers["label"]]
+    progress.tally.add_pairs(answers["criterion_id"], answers["probability"], matches)
+    progress.untrained += answers["wording"].count(UNTRAINED)
+
+
+class _Store:
+    """The files of an attempt: answers, rejects, and a database with the progress and the posts that were asked.
+
+    Args:
+        folder: The attempt's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._resources = ExitStack()
+        try:
+            self._database = self._resources.enter_context(closing(sqlite3.connect(folder / "progress.sqlite")))
+            self._database.execute("CREATE TABLE IF NOT EXISTS progress (only_row INTEGER PRIMARY KEY, content TEXT)")
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS posts (id BLOB PRIMARY KEY, text BLOB, criteria TEXT) WITHOUT ROWID"
+            )
+            saved = self._database.execute("SELECT content FROM progress").fetchone()
+            self.progress = Progress.from_json(saved[0]) if saved else Progress()
+            self._answers = self._resources.enter_context(
+                _cut_back(folder / f"{PREDICTIONS}.jsonl", self.progress.predictions)
+            )
+            self._rejects = self._resources.enter_context(_cut_back(folder / REJECTS, self.progress.rejects))
+        except sqlite3.DatabaseError:
+            self._resources.close()
+            raise MentallamError(f"{folder} is damaged: remove it, and run the same command again") from None
+        except BaseException:
+            self._resources.close()
+            raise
+
+    def close(self) -> None:
+        """Close files and database."""
+        self._resources.close()
+
+    def unasked(self, post: Post) -> Post | None:
+        """Return the post with the criteria that no earlier block has asked of it, or None if there are none.
+
+        Raises:
+            RowError: An earlier block had another text of that id.
+        """
+        key, text = _digest(post.post_id), _digest(post.text)
+        found = self._database.execute("SELECT text, criteria FROM posts WHERE id = ?", (key,)).fetchone()
+        asked = None if post.criteria is None else list(post.criteria)
+        if found is None:
+            self._database.execute("INSERT INTO posts VALUES (?, ?, ?)", (key, text, json.dumps(asked)))
+            return post
+        if found[0] != text:
+            raise two_texts(post.post_id)
+        before = json.loads(found[1])
+        if before is None:
+            return None
+        if asked is None:
+            raise RowError(
+                "an earlier row asks some criteria of this post and this one all; let the rows of a post follow one "
+                "another"
+            )
+        left = [name for name in asked if name not in before]
+        self._database.execute("UPDATE posts SET criteria = ? WHERE id = ?", (json.dumps(before + left), key))
+        return Post(post.post_id, post.text, tuple(left)) if left else None
+
+    def write_answers(self, answers: Answers) -> None:
+        """Append answers, one JSON object per line."""
+        rows = zip(*answers.values(), strict=True)
+        self.progress.predictions += _append(self._answers, [dict(zip(answers, row, strict=True)) for row in rows])
+
+    def write_reject(self, reject: Mapping[str, Any]) -> None:
+        """Append a reject."""
+        self.progress.rejects += _append(self._rejects, [reject])
+
+    def commit(self) -> None:
+        """Force what was written to the disk, then note the progress."""
+        for file in (self._answers, self._rejects):
+            file.flush()
+            os.fsync(file.fileno())
+        self._database.execute("INSERT OR REPLACE INTO progress VALUES (1, ?)", (self.progress.to_json(),))
+        self._database.commit()
+
+
+def _cut_back(path: Path, size: int) -> IO[bytes]:
+    """Open a file for appending behind its first bytes; what an interrupted block has written after them is lost."""
+    file = path.open("ab")
+    if file.tell() < size:
+        file.close()
+        raise MentallamError(f"{path} is shorter than it was: remove its folder, and run the same command again")
+    file.truncate(size)
+    return file
+
+
+def _append(file: IO[bytes], rows: Sequence[Mapping[str, Any]]) -> int:
+    lines = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode()
+    file.write(lines)
+    return len(lines)
+
+
+def _digest(value: str) -> bytes:
+    return blake2b(value.encode(), digest_size=16).digest()
+
+
+def _state_of(source: Source) -> tuple[int, int]:
+    if source.is_standard_input:
+        return 0, 0
+    state = source.path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+def _publish(attempt: Path, folder: Path, format_: str, progress: Progress) -> None:
+    """Put the finished files in their place, so that it makes no difference if the process is killed in between."""
+    answers = attempt / f"{PREDICTIONS}.jsonl"
+    with replacing_file(folder / f"{PREDICTIONS}.{format_}") as unfinished:
+        if format_ == "parquet":
+            _write_parquet(answers, unfinished)
+        else:
+            shutil.copyfile(answers, unfinished)
+    if progress.rejects:
+        with replacing_file(folder / REJECTS) as unfinished:
+            shutil.copyfile(attempt / REJECTS, unfinished)
+    else:
+        (folder / REJECTS).unlink(missing_ok=True)
+
+
+def _write_parquet(answers: Path, target: Path) -> None:
+    """Convert JSON Lines to Parquet, block by block."""
+    schema = pa.schema([(field.name, _TYPES[field.type]) for field in OUTPUT_FIELDS])
+    options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
+    with (
+        pyarrow.json.open_json(answers, parse_options=options) as reader,
+        pq.ParquetWriter(target, schema, write_page_checksum=True) as writer,
+    ):
+        for batch in reader:
+            writer.write_batch(batch)
+
+
+def _nothing_answered(sources: Sequence[Source], rejects: Path, progress: Progress) -> str:
+    names = sources[0].name if len(sources) == 1 else f"{sources[0].name} and {len(sources) - 1} more"
+    if not progress.rejected:
+        return f"{names} is empty; it needs at least one post"
+    with rejects.open(encoding="utf-8") as file:
+        first = json.loads(file.readline())
+    return f"{first['file']}, row {first['row']}: {first['reason']} (none of {progress.rows} rows could be answered)"
