@@ -96,7 +96,7 @@ test-7b: $(VENV)/.installed  ## Train and reload a model of Llama 2 7B's shape: 
 	$(BIN)/python -m pytest -m slow -s tests/slow/test_7b.py
 
 test-postgres: $(VENV)/.installed  ## Run a study through an MLflow server with PostgreSQL behind it (Debian: postgresql).
-	$(BIN)/python -m pytest -m slow tests/slow/test_postgres.py
+	$(BIN)/python -m pytest -m slow tests/integration/test_tracking_server.py tests/slow/test_postgres.py
 
 test-faults: $(VENV)/.installed  ## Kill, stop and damage 99 small studies, which must end in the same bits; LONG=1 takes hours.
 	$(BIN)/python -m tests.faults.campaign $(if $(LONG),--scale long)

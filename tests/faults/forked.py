@@ -194,6 +194,7 @@ def start(study: Study, *faults: Fault, command: list[str] | None = None) -> int
     if child := os.fork():
         return child
     try:
+        signal.alarm(1800)  # whatever happens, the child ends
         atexit._clear()  # what the parent has registered would remove its temporary folders
         log = os.open(study.folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream in (1, 2):

@@ -1,8 +1,9 @@
 """A process that logs to a run as a fold does, without a model: parameters, metrics, tags and artifacts."""
 
+import math
 import os
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
@@ -15,11 +16,24 @@ METRICS = ("train/loss", "train/learning_rate")
 _TAG_EVERY, _ARTIFACT_EVERY = 10, 50
 
 
-def log_until(over: Callable[[int], bool], uri: str, run_id: str, confirmed: Path) -> None:
+@dataclass(frozen=True)
+class Until:
+    """When a process stops to log.
+
+    Attributes:
+        step: Before this step, counted from 0.
+        time: When `time.monotonic`, the same in all processes, is past this.
+    """
+
+    step: float = math.inf
+    time: float = math.inf
+
+
+def log_until(until: Until, uri: str, run_id: str, confirmed: Path) -> None:
     """Log to the run, and write down what the store has confirmed.
 
     Args:
-        over: Whether a step is not begun any more; the first step is 0.
+        until: When no step is begun any more.
         uri: The tracking store.
         run_id: The run; it is finished at the end.
         confirmed: A new file; each line has a step and the seconds that its metrics took to be confirmed.
@@ -28,7 +42,7 @@ def log_until(over: Callable[[int], bool], uri: str, run_id: str, confirmed: Pat
     run, step = Run(run_id), 0
     run.log_params(PARAMS)
     file = os.open(confirmed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)  # unbuffered: a killed process loses no line
-    while not over(step):
+    while step < until.step and time.monotonic() < until.time:
         begun = time.monotonic()
         run.log_metrics({METRICS[0]: 1 / (step + 1), METRICS[1]: step / 1000}, step)
         os.write(file, f"{step} {time.monotonic() - begun:.3f}\n".encode())

@@ -7,6 +7,8 @@ import random
 import re
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,11 +22,13 @@ from mlflow import MlflowClient
 
 from mentallam.errors import MentallamError
 from mentallam.tracking_store import check_store
-from tests.faults.logging_fold import METRICS, PARAMS, expected_artifacts, expected_tags, log_until, waits
+from tests.faults.logging_fold import METRICS, PARAMS, Until, expected_artifacts, expected_tags, log_until, waits
 from tests.servers import serving
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the writers are forked, so that they start at once")
-_FORK = multiprocessing.get_context("fork") if hasattr(os, "fork") else multiprocessing
+# Forked from a process without threads: a lock that a thread of this process holds would stay locked in the child.
+_FORKS = multiprocessing.get_context("forkserver") if hasattr(os, "fork") else multiprocessing.get_context()
+_FORKS.set_forkserver_preload(["tests.faults.logging_fold"])
 _FOLDS = 5
 
 
@@ -61,8 +65,8 @@ class Store:
     def confirmed(self, run: str) -> Path:
         return self.folder / f"{run}.txt"
 
-    def start(self, run: str, over: Callable[[int], bool]) -> multiprocessing.process.BaseProcess:
-        process = _FORK.Process(target=log_until, args=(over, self.uri, run, self.confirmed(run)))
+    def start(self, run: str, until: Until) -> multiprocessing.process.BaseProcess:
+        process = _FORKS.Process(target=log_until, args=(until, self.uri, run, self.confirmed(run)))
         process.start()
         return process
 
@@ -113,9 +117,9 @@ def reading(read: Callable[[], None]) -> Iterator[list[BaseException]]:
         thread.join()
 
 
-def check_load(store: Store, over: Callable[[int], bool]) -> None:
+def check_load(store: Store, until: Until) -> None:
     """Let a process per run log at the same time, and count every point, parameter, tag and artifact afterwards."""
-    writers = [store.start(run, over) for run in store.runs]
+    writers = [store.start(run, until) for run in store.runs]
     for writer in writers:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0] * len(writers)
@@ -140,7 +144,7 @@ def test_five_folds_log_at_once_while_the_runs_are_read(tmp_path: Path, empty_da
     store = Store(tmp_path, _FOLDS)
     client = MlflowClient(store.uri)
     with reading(lambda: client.search_runs([store.experiment]) and None) as failed:
-        check_load(store, lambda step: step == 12)
+        check_load(store, Until(step=12))
     assert failed == []
 
 
@@ -152,8 +156,7 @@ def test_five_folds_log_for_a_minute_while_kedro_mlflow_ui_is_read(tmp_path: Pat
         serving(*command, log=log, MLFLOW_TRACKING_URI=store.uri) as address,
         reading(lambda: page_of_runs(store, address)) as failed,
     ):
-        end = time.monotonic() + 60
-        check_load(store, lambda step: time.monotonic() > end)
+        check_load(store, Until(time=time.monotonic() + 60))
     assert failed == []
     assert "locked" not in log.read_text(encoding="utf-8")
 
@@ -162,7 +165,7 @@ def check_kills(store: Store, tries: int, seed: int) -> None:
     """Kill a writer in each try, every second time while a transaction is open, and look for what it had confirmed."""
     chance, journal, hot = random.Random(seed), Path(f"{store.database}-journal"), 0
     for number, run in enumerate(store.runs[:tries]):
-        writer = store.start(run, lambda step: False)
+        writer = store.start(run, Until())
         while not waits(store.confirmed(run)):
             assert writer.is_alive()
             time.sleep(0.005)
@@ -195,18 +198,17 @@ def test_twenty_killed_writers_lose_no_confirmed_point(tmp_path: Path, empty_dat
 def killed_while_committing(database: Path, run: str) -> None:
     """Leave a half-written transaction behind, as a process does that is killed while it writes to the database."""
 
-    def write() -> None:
-        connection = sqlite3.connect(database)
-        connection.execute("PRAGMA cache_size = 5")  # pages; the others are written before the end of the transaction
-        rows = [(f"metric_{number % 7}", run, number) for number in range(5000)]
-        statement = "INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES (?, 0.5, 1, ?, ?, 0)"
-        connection.executemany(statement, rows)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    writer = _FORK.Process(target=write)
-    writer.start()
-    writer.join()
-    assert writer.exitcode == -signal.SIGKILL
+    write = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("PRAGMA cache_size = 5")  # pages; the others are written before the end of the transaction
+rows = [(f"metric_{number % 7}", sys.argv[2], number) for number in range(5000)]
+statement = "INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES (?, 0.5, 1, ?, ?, 0)"
+connection.executemany(statement, rows)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", write, str(database), run])
+    assert done.returncode == -signal.SIGKILL
 
 
 _DAMAGES: dict[str, Callable[[bytes], bytes]] = {

@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import pytest
 from mlflow.artifacts import list_artifacts
 
 from tests.integration.workspace import Workspace
 from tests.servers import mlflow_server
 
 
+@pytest.mark.slow  # `make test-postgres` runs it, too
 def test_artifacts_lie_on_the_server(tmp_path: Path) -> None:
     with mlflow_server(tmp_path, f"sqlite:///{tmp_path}/server.db") as server:
         workspace = Workspace(tmp_path, server)

@@ -13,10 +13,10 @@ import torch
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import CatalogProtocol
+from mentallam.serving.inputs import read_posts
 
 from mentallam.corpus.readers import read_corpus
 from mentallam.evaluation.label_audit import audit_labels
-from mentallam.serving.inputs import read_posts
 from mentallam.spreadsheets import marked
 from mentallam.tracking import find_report_inputs, keep_report_inputs, load_report_input
 from tests.samples import PROJECT

@@ -147,9 +147,8 @@ def test_save_equals_load_and_merged_equals_adapter(base: BaseModel, config: Con
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-@pytest.mark.parametrize(
-    "variant", [pytest.param("mistral", marks=pytest.mark.slow), pytest.param("qwen2", marks=pytest.mark.slow), "qwen3"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["mistral", "qwen2", "qwen3"])
 def test_compiled_equals_plain(variant: str, base_of: Callable[[str], BaseModel], tiny_config: Config) -> None:
     """Compile real C++; test_compiling.py does the same for Llama, with adapters on all projections."""
     base = base_of(variant)

@@ -7,13 +7,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mentallam.serving.inputs import read_posts
 
 from mentallam.corpus import formats, tables, unreadable
 from mentallam.corpus.layouts import Layout
 from mentallam.corpus.tables import read_table
 from mentallam.errors import MentallamError
 from mentallam.limits import MOST_COLUMNS
-from mentallam.serving.inputs import read_posts
 
 LAYOUT = Layout(("post_id", "text"), ("post_id", "text"), "put it there")
 MANY = [f"c{number}" for number in range(100_000)]

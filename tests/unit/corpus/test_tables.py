@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from mentallam.serving.inputs import read_posts
 
 from mentallam.corpus.layouts import Layout, chosen_headings
 from mentallam.corpus.refusals import refuse_bad_ids
 from mentallam.corpus.tables import find_table, read_table
 from mentallam.errors import MentallamError
-from mentallam.serving.inputs import read_posts
 
 SECRET = "Marzipan lighthouse"
 CORPUS = Layout(("post_id", "text"), ("post_id", "text"), "put it there", mappable=("post_id", "text", "author"))

@@ -4,9 +4,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from mentallam.serving.inputs import check_posts, read_posts
 
 from mentallam.errors import MentallamError
-from mentallam.serving.inputs import check_posts, read_posts
 
 SECRET = "Marzipan lighthouse"
 
