@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from mentallam.serving.output_fields import OUTPUT_FIELDS
@@ -38,23 +39,55 @@ def test_each_kind_of_file(
     assert SECRET not in "".join(capfd.readouterr()) + json.dumps(rows)
 
 
-def test_default_is_the_best_fold_and_checkpoint_run_chooses_another(trained: Workspace, tmp_path: Path) -> None:
+def test_default_is_the_champion_and_model_chooses_another(trained: Workspace, tmp_path: Path) -> None:
     outcome = json.loads((trained.data / "07_model_output" / "cv_outcome.json").read_text())
     path = tmp_path / "post.txt"
     path.write_text("I am awake at night.")
-    trained.run("inference", input=str(path))
-    assert {row["run_id"] for row in predictions(trained)} == {outcome["best_run_id"]}
-
     other = next(fold["run_id"] for fold in outcome["folds"] if fold["run_id"] != outcome["best_run_id"])
-    trained.run("inference", input=str(path), checkpoint_run=other)
-    assert {row["run_id"] for row in predictions(trained)} == {other}
+    for given, expected in (
+        ({}, outcome["best_run_id"]),
+        ({"model": "latest"}, outcome["best_run_id"]),
+        ({"model": other}, other),
+        ({"model": str(trained.data / "06_models" / "fold_1")}, outcome["folds"][1]["run_id"]),
+        ({"model": "ensemble"}, outcome["cv_run_id"]),
+    ):
+        trained.run("inference", input=str(path), **given)
+        assert {row["run_id"] for row in predictions(trained)} == {expected}
+    summary = json.loads((trained.data / "07_model_output" / "prediction_summary.json").read_text())
+    assert summary["model"]["folds"] == [fold["fold"] for fold in outcome["folds"]]
+
+
+def test_the_summary_compares_with_the_training_posts(trained: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "posts.jsonl"
+    path.write_text(json.dumps({"text": SECRET}) + "\n{bad\n" + json.dumps({"text": "x " * 3000}) + "\n")
+    trained.run("inference", input=str(path), output=str(tmp_path / "out"), output_format="parquet")
+    text = (tmp_path / "out" / "prediction_summary.json").read_text()
+    summary = json.loads(text)
+    assert SECRET not in text
+    assert summary["counts"] == {
+        **summary["counts"],
+        **{"rows": 3, "rejected_rows": 1, "posts": 2, "truncated_posts": 1, "pairs": 18},
+    }
+    assert "never a diagnosis" in summary["notice"]
+    assert all(0 < row["positive_rate_in_training"] < 1 for row in summary["criteria"].values())
+    assert [json.loads(line)["row"] for line in (tmp_path / "out" / "rejects.jsonl").open()] == [2]
+    table = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
+    assert len(table) == 18 and set(table) == FIELDS
+
+
+def test_criteria_of_the_users_own(trained: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "posts.txt").write_text("I am awake at night.\n")
+    (tmp_path / "mine.csv").write_text("criterion_id,criterion\nS.1,The author feels alone.\n")
+    trained.run("inference", input=str(tmp_path / "posts.txt"), criteria=str(tmp_path / "mine.csv"))
+    (row,) = predictions(trained)
+    assert (row["criterion_id"], row["wording"]) == ("S.1", "untrained wording, uncalibrated")
 
 
 def test_predict_free_text(trained: Workspace) -> None:
     text = "text with, commas: and 'quotes' # and @ more"
     done = trained.command("-m", "mentallam", "predict", "--env", "test", "--json", text)
     assert done.returncode == 0, done.stderr[-2000:]
-    rows = json.loads(done.stdout)
+    rows = json.loads(done.stdout)["answers"]
     assert [row["criterion_id"] for row in rows] == [f"A.{number}" for number in range(1, 10)]
 
     one = trained.command("-m", "mentallam", "predict", "--env", "test", "--criterion", "A.4", text)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -116,7 +116,7 @@ class Source:
     def _read(self, layout: Layout) -> Iterator[Row]:
         if self.is_standard_input:
             stdin = io.BufferedReader(io.FileIO(sys.stdin.fileno(), closefd=False), _HEAD)
-            yield from _READERS[_format_of(stdin.peek(_HEAD), layout)](_as_text(stdin), layout, self.path)
+            yield from _READERS[_format_of(stdin.peek(_HEAD), layout)](_lines(_as_text(stdin)), layout, self.path)
             return
         ending, codec = _endings(self.path)
         if ending == ".parquet":
@@ -126,7 +126,8 @@ class Source:
             refuse_other_format(self.path)
         with self.path.open("rb", buffering=0) as raw:
             stream: IO[bytes] = io.BufferedReader(raw if codec is None else pa.CompressedInputStream(raw, codec))
-            for row in _READERS[ending](_as_text(stream), layout, self.path):
+            text = _as_text(stream)  # closes the stream when nothing holds it any more
+            for row in _READERS[ending](_lines(text), layout, self.path):
                 self.bytes_read = raw.tell()
                 yield row
 
@@ -187,7 +188,7 @@ def find_sources(given: str | None, columns: Mapping[str, str | None] | None = N
 
 def _matching(given: str) -> list[Path]:
     with suppress(OSError, ValueError):  # a whole text is not a valid file name
-        path = Path(given)
+        path = Path(given or "\0")  # no name would be this folder
         if path.is_file():
             return [path]
         if path.is_dir():
@@ -203,12 +204,13 @@ def _endings(path: Path) -> tuple[str, str | None]:
     return (path.with_suffix("").suffix if codec else path.suffix).lower(), codec
 
 
-def _as_text(stream: IO[bytes]) -> Iterator[str | None]:
-    """Yield the lines of a stream with their line breaks, and None for one that is too long, which is left out.
+def _as_text(stream: IO[bytes]) -> TextIO:
+    """Return a stream as text; a byte that is not UTF-8 becomes half of a surrogate pair, which no valid text has."""
+    return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
-    A byte that is not UTF-8 becomes half of a surrogate pair, which no valid text has.
-    """
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+def _lines(text: TextIO) -> Iterator[str | None]:
+    """Yield lines with their line breaks, and None for one that is too long, which is left out."""
     while line := text.readline(LONGEST_LINE):
         if line.endswith(("\n", "\r")) or len(line) < LONGEST_LINE:
             yield line

@@ -39,6 +39,8 @@ def kedro(monkeypatch: pytest.MonkeyPatch, experiment: str, trained: TrainedFold
         "profile": "tiny",
         "base_models": str(Path(trained.base.folder).parent),
         "registry": {"model": "never registered"},
+        "model": "latest",
+        "notice": "us",
     }
     created: dict[str, Any] = {}
 
@@ -81,12 +83,14 @@ def check_refused(result: Result, *words: str) -> None:
 def test_json_is_all_that_is_on_standard_output(kedro: dict[str, Any], model: str) -> None:
     result = predict(f"{SECRET} with, commas: and 'quotes' # @", "--json")
     assert result.exit_code == 0, result.output
-    rows = json.loads(result.stdout)
-    assert [row["criterion_id"] for row in rows] == list(CRITERIA)
-    for row in rows:
-        assert [*row] == [field.name for field in OUTPUT_FIELDS if field.name != "post_id"]
+    content = json.loads(result.stdout)
+    assert [row["criterion_id"] for row in content["answers"]] == list(CRITERIA)
+    for row in content["answers"]:
+        assert [*row] == [field.name for field in OUTPUT_FIELDS if field.name not in ("post_id", "run_id")]
         assert row["label"] == ("yes" if row["probability"] >= row["threshold"] else "no")
-        assert (row["threshold"], row["run_id"]) == (0.37, "fold-run")
+        assert row["threshold"] == 0.37
+    assert content["model"]["run_id"] == "fold-run"
+    assert "never a diagnosis" in content["notice"] and "988" in content["notice"]
     assert "arzipan" not in result.output
 
 
@@ -104,7 +108,7 @@ def test_the_table_has_a_row_per_criterion_and_the_notice(kedro: dict[str, Any],
 
 def test_named_criteria_are_asked_in_order_and_once(kedro: dict[str, Any], model: str) -> None:
     result = predict("text", "--json", "--criterion", "A.6", "--criterion", "A.1", "--criterion", "A.6")
-    assert [row["criterion_id"] for row in json.loads(result.stdout)] == ["A.6", "A.1"]
+    assert [row["criterion_id"] for row in json.loads(result.stdout)["answers"]] == ["A.6", "A.1"]
 
 
 def test_a_dash_reads_standard_input(kedro: dict[str, Any], model: str) -> None:
@@ -139,8 +143,33 @@ def test_the_profile_and_the_project_are_passed_on(kedro: dict[str, Any], model:
 
 
 def test_another_run_can_be_named(kedro: dict[str, Any], model: str) -> None:
-    assert predict("text", "--checkpoint-run", model).exit_code == 0
-    check_refused(predict(SECRET, "--checkpoint-run", "feed"), "checkpoint_run=feed is no run")
+    assert predict("text", "--model", model).exit_code == 0
+    check_refused(predict(SECRET, "--model", "feed"), "model=feed is no run")
+
+
+def test_a_folder_can_be_named(kedro: dict[str, Any], trained: TrainedFold, tmp_path: Path) -> None:
+    save_checkpoint(trained, tmp_path / "somewhere")
+    result = predict("text", "--model", str(tmp_path / "somewhere"), "--json")
+    assert json.loads(result.stdout)["model"]["run_id"] == "fold-run"
+    check_refused(predict(SECRET, "--model", str(tmp_path)), f"model={tmp_path} is no folder of a checkpoint")
+    check_refused(predict(SECRET, "--model", str(tmp_path / "nowhere")), "is no folder of a checkpoint")
+
+
+def test_the_default_is_the_champion(kedro: dict[str, Any]) -> None:
+    check_refused(predict(SECRET, "--model", "champion"), "no champion yet", "never registered", "model=latest")
+
+
+def test_a_wording_of_several_words_is_asked_and_marked(kedro: dict[str, Any], model: str) -> None:
+    wording = "The author feels alone."
+    rows = json.loads(predict("text", "--json", "--criterion", wording, "--criterion", "A.4").stdout)["answers"]
+    assert [(row["criterion_id"], row["wording"]) for row in rows] == [
+        ("A.4", "trained"),
+        ("own_1", "untrained wording, uncalibrated"),
+    ]
+    table = " ".join(predict("text", "--criterion", wording).stdout.split())
+    assert "own_1" in table and "untrained wording" in table
+    known = json.loads(predict("text", "--json", "--criterion", CRITERIA["A.4"]).stdout)["answers"]
+    assert [(row["criterion_id"], row["wording"]) for row in known] == [("A.4", "trained")]
 
 
 def test_no_trained_model_yet_is_one_sentence(kedro: dict[str, Any]) -> None:
@@ -173,7 +202,7 @@ def test_help_names_the_options_and_the_notice() -> None:
     assert "predict" in overview.output
     assert "never a" in overview.output
     details = CliRunner().invoke(main, ["predict", "--help"])
-    assert all(option in details.output for option in ("TEXT", "--criterion", "--json", "--checkpoint-run", "--env"))
+    assert all(option in details.output for option in ("TEXT", "--criterion", "--json", "--model", "--env"))
 
 
 def test_help_names_every_environment() -> None:

@@ -1,45 +1,45 @@
 import json
 import re
 
-import pandas as pd
+import numpy as np
 
-from mentallam.serving.output_fields import OUTPUT_FIELDS, FoldDecisions, output_table
+from mentallam.serving.output_fields import OUTPUT_FIELDS, TRAINED, UNTRAINED, FoldDecisions, Pair, answers_of
 from tests.samples import PROJECT
 
 CONTRACT = (PROJECT / "docs" / "contracts" / "cli.md").read_text(encoding="utf-8")
 
 
 def decided(*folds: tuple[list[float], list[float]]) -> FoldDecisions:
-    pairs = pd.DataFrame({"post_id": ["p", "q"], "criterion_id": ["A.1", "A.1"]})
-    tables = [pairs.assign(probability=probability, threshold=threshold) for probability, threshold in folds]
-    return FoldDecisions(pairs, tables, "feed")
+    pairs = [Pair("p", "A.1", True, TRAINED), Pair("q", "A.1", False, UNTRAINED)]
+    probabilities, thresholds = (np.array(values) for values in zip(*folds, strict=True))
+    return FoldDecisions(pairs, probabilities, thresholds, "feed")
 
 
 def test_one_fold_answers_with_its_figures() -> None:
-    table = output_table(decided(([0.25, 0.75], [0.25, 0.8])))
-    assert list(table.columns) == [field.name for field in OUTPUT_FIELDS]
-    expected = {
+    answers = answers_of(decided(([0.25, 0.75], [0.25, 0.8])))
+    assert list(answers) == [field.name for field in OUTPUT_FIELDS]
+    assert answers == {
         "post_id": ["p", "q"],
         "criterion_id": ["A.1", "A.1"],
         "label": ["yes", "no"],
         "probability": [0.25, 0.75],
         "threshold": [0.25, 0.8],
+        "truncated": [True, False],
+        "wording": ["trained", "untrained wording, uncalibrated"],
         "run_id": ["feed", "feed"],
     }
-    assert {name: table[name].tolist() for name in expected} == expected
 
 
 def test_several_folds_answer_with_the_means_of_probabilities_and_thresholds() -> None:
-    table = output_table(decided(([0.2, 0.9], [0.5, 0.5]), ([0.6, 0.5], [0.25, 1.0])))
-    assert table["probability"].tolist() == [(0.2 + 0.6) / 2, (0.9 + 0.5) / 2]
-    assert table["threshold"].tolist() == [0.375, 0.75]
-    assert table["label"].tolist() == ["yes", "no"]
+    answers = answers_of(decided(([0.2, 0.9], [0.5, 0.5]), ([0.6, 0.5], [0.25, 1.0])))
+    assert answers["probability"] == [(0.2 + 0.6) / 2, (0.9 + 0.5) / 2]
+    assert answers["threshold"] == [0.375, 0.75]
+    assert answers["label"] == ["yes", "no"]
 
 
-def test_no_pair_gives_an_empty_table() -> None:
-    nothing = decided(([0.2, 0.9], [0.5, 0.5]))
-    empty = FoldDecisions(nothing.pairs[:0], [table[:0] for table in nothing.by_fold], "feed")
-    assert output_table(empty).shape == (0, len(OUTPUT_FIELDS))
+def test_no_pair_gives_no_answer() -> None:
+    empty = FoldDecisions([], np.empty((1, 0)), np.empty((1, 0)), "feed")
+    assert answers_of(empty) == {field.name: [] for field in OUTPUT_FIELDS}
 
 
 def test_the_contract_lists_every_field() -> None:

@@ -1,3 +1,4 @@
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from mentallam.config import Config, PromptConfig
 from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
-from mentallam.serving.output_fields import OUTPUT_FIELDS
+from mentallam.serving.output_fields import OUTPUT_FIELDS, TRAINED, UNTRAINED
+from mentallam.serving.posts import Post, RowError, join_rows
 from mentallam.serving.predictor import Predictor
 from tests.samples import CRITERIA
 from tests.unit.trained_folds import with_threshold
@@ -27,8 +29,14 @@ def predictor(trained: TrainedFold) -> Predictor:
     return Predictor([trained], tokens_per_pass=400)
 
 
-def posts(*rows: tuple[str, str, str | None]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["post_id", "text", "criterion_id"], dtype=object)
+def posts(*rows: tuple[str, str, str | None]) -> list[Post]:
+    joined, refused = join_rows({n: Post(i, text, c and (c,)) for n, (i, text, c) in enumerate(rows)})
+    assert not refused
+    return joined
+
+
+def answers(predictor: Predictor, posts: list[Post]) -> pd.DataFrame:
+    return pd.DataFrame(predictor.predict(posts))
 
 
 def asked(predictions: pd.DataFrame) -> list[tuple[str, str]]:
@@ -36,31 +44,32 @@ def asked(predictions: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def test_all_criteria_are_asked_unless_some_are_named(predictor: Predictor) -> None:
-    predictions = predictor.predict(
+    predictions = answers(
+        predictor,
         posts(
             ("b", "One post.", None),
             ("a", "Another.", "A.6"),
             ("c", "A third.", "A.6"),
             ("c", "A third.", "A.1"),
-        )
+        ),
     )
     assert asked(predictions) == [("b", "A.1"), ("b", "A.4"), ("b", "A.6"), ("a", "A.6"), ("c", "A.6"), ("c", "A.1")]
     assert predictor.criteria == CRITERIA
 
 
 def test_a_post_that_occurs_twice_is_answered_once(predictor: Predictor) -> None:
-    predictions = predictor.predict(
-        posts(("a", "x", "A.4"), ("b", "y", "A.1"), ("a", "x", "A.4"), ("a", "x", "A.6"), ("b", "y", None))
+    predictions = answers(
+        predictor, posts(("a", "x", "A.4"), ("b", "y", "A.1"), ("a", "x", "A.4"), ("a", "x", "A.6"), ("b", "y", None))
     )
     assert asked(predictions) == [("a", "A.4"), ("a", "A.6"), ("b", "A.1"), ("b", "A.4"), ("b", "A.6")]
 
 
 def test_each_answer_belongs_to_its_pair(predictor: Predictor, trained: TrainedFold) -> None:
     texts = {"a": "I am tired.", "b": "We went to the lake, " * 9, "c": "Awake, awake."}
-    together = predictor.predict(posts(*((post_id, text, None) for post_id, text in texts.items())))
+    together = answers(predictor, posts(*((post_id, text, None) for post_id, text in texts.items())))
     assert together["probability"].nunique() == len(together) == 9
     for row in together.itertuples():
-        alone = predictor.predict(posts((row.post_id, texts[row.post_id], row.criterion_id)))
+        alone = answers(predictor, posts((row.post_id, texts[row.post_id], row.criterion_id)))
         assert alone["probability"].tolist() == pytest.approx([row.probability], abs=1e-6)
         example = trained.prompter.example("x", texts[row.post_id].strip(), [row.criterion_id])
         logit = score_pairs(trained.model, [example], 1)[0]
@@ -70,14 +79,14 @@ def test_each_answer_belongs_to_its_pair(predictor: Predictor, trained: TrainedF
 def test_posts_are_masked_if_the_training_posts_were(trained: TrainedFold) -> None:
     written, shown = posts(("a", "Ask me@example.com why.", None)), posts(("a", "Ask [EMAIL] why.", None))
     masking = Predictor([replace(trained, origin={**trained.origin, "mask": True})], 2)
-    assert masking.predict(written).equals(masking.predict(shown))
-    assert not Predictor([trained], 2).predict(written).equals(masking.predict(written))
+    assert answers(masking, written).equals(answers(masking, shown))
+    assert not answers(Predictor([trained], 2), written).equals(answers(masking, written))
 
 
 def test_the_answer_is_yes_from_the_threshold_on(trained: TrainedFold) -> None:
     post = posts(("a", "I am tired.", None), ("b", "Not me.", None))
-    middle = float(np.sort(Predictor([trained], 4).predict(post)["probability"])[3])
-    predictions = Predictor([with_threshold(trained, middle)], 4).predict(post)
+    middle = float(np.sort(answers(Predictor([trained], 4), post)["probability"])[3])
+    predictions = answers(Predictor([with_threshold(trained, middle)], 4), post)
     expected = np.where(predictions["probability"] >= middle, "yes", "no")
     assert predictions["label"].tolist() == expected.tolist()
     assert predictions["label"].value_counts().to_dict() == {"yes": 3, "no": 3}
@@ -87,16 +96,16 @@ def test_the_answer_is_yes_from_the_threshold_on(trained: TrainedFold) -> None:
 def test_criteria_may_have_thresholds_of_their_own_and_one_may_replace_them(trained: TrainedFold) -> None:
     post, (first, *others) = posts(("a", "I am tired.", None)), CRITERIA
     fold = replace(trained, decision=Decision(Calibration(1.0, -5.0), Thresholds(0.99, {first: 0.0})))
-    answers = Predictor([fold], 4).predict(post).set_index("criterion_id")
-    assert answers["label"].to_dict() == {first: "yes", **dict.fromkeys(others, "no")}
-    replaced = Predictor([fold], 4, threshold=0.0).predict(post)
+    found = answers(Predictor([fold], 4), post).set_index("criterion_id")
+    assert found["label"].to_dict() == {first: "yes", **dict.fromkeys(others, "no")}
+    replaced = answers(Predictor([fold], 4, threshold=0.0), post)
     assert set(replaced["label"]) == {"yes"}
     assert set(replaced["threshold"]) == {0.0}
 
 
 def test_neither_answer_nor_log_holds_the_text(predictor: Predictor, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        predictions = predictor.predict(posts(("a", f"{SECRET} " * 600, None)), progress="predict")
+        predictions = answers(predictor, posts(("a", f"{SECRET} " * 600, None)))
     assert list(predictions.columns) == [field.name for field in OUTPUT_FIELDS]
     assert set(predictions["run_id"]) == {"fold-run"}
     assert "arzipan" not in predictions.to_json() + caplog.text
@@ -104,24 +113,25 @@ def test_neither_answer_nor_log_holds_the_text(predictor: Predictor, caplog: pyt
 
 def test_text_is_cleaned_as_in_training(predictor: Predictor) -> None:
     raw, clean = "I\u200b am&nbsp;tired &amp; sad\r\n\r\n", "I am tired & sad"
-    probabilities = [predictor.predict(posts(("a", text, None)))["probability"].tolist() for text in (raw, clean)]
+    probabilities = [answers(predictor, posts(("a", text, None)))["probability"].tolist() for text in (raw, clean)]
     assert probabilities[0] == probabilities[1]
 
 
 def test_an_unknown_criterion_is_named_and_the_text_is_not(predictor: Predictor) -> None:
-    with pytest.raises(MentallamError, match=r"unknown criterion A\.99; this model knows A\.1, A\.4, A\.6") as error:
-        predictor.predict(posts(("a", "fine", None), ("b", SECRET, "A.99")))
+    words = r"post 'b': unknown criterion A\.99; this model knows A\.1, A\.4, A\.6; another wording is asked with"
+    with pytest.raises(MentallamError, match=words) as error:
+        answers(predictor, posts(("a", "fine", None), ("b", SECRET, "A.99")))
     assert "arzipan" not in error.value.message
 
 
 def test_it_is_loaded_from_a_checkpoint(trained: TrainedFold, tmp_path: Path, tiny_config: Config) -> None:
     save_checkpoint(trained, tmp_path / "fold_1")
     post = posts(("a", "I am tired.", None))
-    expected = Predictor([trained], 1).predict(post)
+    expected = answers(Predictor([trained], 1), post)
     for changes in ({}, {"merge_adapter": True}):
         config = replace(tiny_config.inference, **changes)
         loaded = Predictor.load([tmp_path / "fold_1"], Path(trained.base.folder).parent, config)
-        pd.testing.assert_frame_equal(loaded.predict(post), expected, atol=1e-5)
+        pd.testing.assert_frame_equal(answers(loaded, post), expected, atol=1e-5)
 
 
 def test_a_folder_without_a_checkpoint_is_one_sentence(tmp_path: Path, tiny_config: Config) -> None:
@@ -131,7 +141,7 @@ def test_a_folder_without_a_checkpoint_is_one_sentence(tmp_path: Path, tiny_conf
 
 def test_tokens_per_pass_change_nothing_but_speed(trained: TrainedFold) -> None:
     many = posts(*((str(number), f"Post {number}. " * (1 + 5 * number), None) for number in range(5)))
-    results: list[Any] = [Predictor([trained], size).predict(many) for size in (1, 400, 10_000)]
+    results: list[Any] = [answers(Predictor([trained], size), many) for size in (1, 400, 10_000)]
     for other in results[1:]:
         pd.testing.assert_frame_equal(other, results[0], atol=1e-6)
 
@@ -145,8 +155,8 @@ def shifted(trained: TrainedFold, intercept: float, threshold: float, fold: int 
 def test_several_folds_answer_with_the_mean_against_the_mean_threshold(trained: TrainedFold) -> None:
     post = posts(("a", "I am tired.", None), ("b", "Not me.", "A.4"))
     folds = [trained, shifted(trained, -5.0, 0.61)]
-    one, two = (Predictor([fold], 400).predict(post) for fold in folds)
-    together = Predictor(folds, 400).predict(post)
+    one, two = (answers(Predictor([fold], 400), post) for fold in folds)
+    together = answers(Predictor(folds, 400), post)
     assert list(together.columns) == [field.name for field in OUTPUT_FIELDS]
     mean = (one["probability"] + two["probability"]) / 2
     assert (one["probability"] - two["probability"]).abs().min() > 0.05
@@ -165,7 +175,7 @@ def test_several_folds_read_each_post_once(trained: TrainedFold, monkeypatch: py
         return tokenize(post_id, *rest)
 
     monkeypatch.setattr(trained.prompter, "example", counting)
-    Predictor([trained, shifted(trained, 0, 0.5), shifted(trained, 1, 0.5, 4)], 400).predict(posts(("a", "x", None)))
+    answers(Predictor([trained, shifted(trained, 0, 0.5), shifted(trained, 1, 0.5, 4)], 400), posts(("a", "x", None)))
     assert read == ["a"]
 
 
@@ -212,3 +222,60 @@ def test_the_base_model_is_held_once_unless_adapters_are_merged_into_it(
     merged = {name for name in one if ".base_layer." in name} if merge else set()
     assert same == one.keys() - trained_parts - merged
     assert bool(merged) == merge
+
+
+OWN = {"S.1": "The author feels alone.", "S.2": CRITERIA["A.4"]}
+
+
+def test_criteria_of_the_users_own_are_asked_in_place_of_the_models_and_marked(trained: TrainedFold) -> None:
+    fold = replace(trained, decision=Decision(Calibration(0.9, -0.1), Thresholds(0.37, {"A.4": 0.2})))
+    own, models = Predictor([fold], 400, own_criteria=OWN), Predictor([fold], 400)
+    found = answers(own, posts(("a", "I am tired.", None))).set_index("criterion_id")
+    # A wording that the model knows is the trained criterion, with its threshold; the other has the common one.
+    assert found["wording"].to_dict() == {"A.4": TRAINED, "S.1": UNTRAINED}
+    assert found["threshold"].to_dict() == {"A.4": 0.2, "S.1": 0.37}
+    known = answers(models, posts(("a", "I am tired.", "A.4")))
+    assert found["probability"]["A.4"] == pytest.approx(known["probability"][0], abs=1e-6)
+    assert own.criteria == {"S.1": OWN["S.1"], "A.4": OWN["S.2"]}
+    asked_otherwise = answers(
+        Predictor([fold], 400, own_criteria={"S.1": "Something else."}), posts(("a", "I am tired.", None))
+    )
+    assert asked_otherwise["probability"][0] != found["probability"]["S.1"]
+
+
+def test_an_own_criterion_may_take_the_id_of_a_trained_one(trained: TrainedFold) -> None:
+    predictor = Predictor([trained], 400, own_criteria={"A.4": "The author feels alone."})
+    found = answers(predictor, posts(("a", "I am tired.", "A.4"), ("b", "Me.", "A.1")))
+    assert found["wording"].tolist() == [UNTRAINED, TRAINED]
+    with pytest.raises(RowError, match="unknown criterion"):  # the wording that is no longer asked has no id
+        predictor.prepare(Post("c", "Me.", (CRITERIA["A.4"],)))
+
+
+def test_a_criterion_may_be_named_by_its_wording(predictor: Predictor) -> None:
+    by_wording, by_id = (answers(predictor, posts(("a", "Me.", name))) for name in (CRITERIA["A.4"], "A.4"))
+    pd.testing.assert_frame_equal(by_wording, by_id)
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b\ufeff", "\x07"])
+def test_a_text_without_a_visible_character_is_refused(predictor: Predictor, text: str) -> None:
+    with pytest.raises(RowError, match="the text is empty"):
+        predictor.prepare(Post("a", text))
+
+
+def test_a_cut_post_says_so(predictor: Predictor) -> None:
+    found = answers(predictor, posts(("a", "word " * 600, None), ("b", "word", None)))
+    assert found.groupby("post_id")["truncated"].agg(["all", "any"]).to_dict("index") == {
+        "a": {"all": True, "any": True},
+        "b": {"all": False, "any": False},
+    }
+
+
+def test_what_decides_the_answers_is_in_the_fingerprint(trained: TrainedFold, tiny_config: Config) -> None:
+    config = tiny_config.inference
+    prints = [
+        Predictor([trained], 4).fingerprint(config),
+        Predictor([trained], 4, own_criteria=OWN).fingerprint(config),
+        Predictor([trained], 4).fingerprint(replace(config, threshold=0.4)),
+        Predictor([shifted(trained, 0, 0.5)], 4).fingerprint(config),
+    ]
+    assert len({json.dumps(one, sort_keys=True) for one in prints}) == len(prints)
