@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
@@ -71,3 +73,21 @@ def test_a_cross_validation_is_complete_after_its_last_artifact(
     assert [file.path for file in MlflowClient().list_artifacts(cv_run["run_id"])] == ["data_statistics.json"]
     assert "mentallam.retries" in MlflowClient().get_run(cv_run["run_id"]).data.tags
     assert not tracking.is_complete(cv_run["run_id"])
+
+
+def test_a_finished_fold_whose_results_are_damaged_is_finished_no_more(
+    experiment: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Otherwise MLflow shows two finished runs of the fold that is trained anew."""
+    cv_run = tracking.open_cv_run("a study", experiment, "study")
+    monkeypatch.setattr(nodes, "fingerprint", lambda *_, **__: {"code": "same"})
+    monkeypatch.setattr(nodes, "load_fold_results", lambda *_: None)
+    monkeypatch.setattr(nodes, "_origin", lambda *_: 1 / 0)  # the new training goes no further
+    first = tracking.open_fold_run(cv_run, 0, nodes.begin(tmp_path, {"code": "same"}).token)
+    tracking.Run(first["run_id"]).finish()
+    base = {"name": "tiny", "source": "random", "folder": "", "fingerprint": ""}
+    tables = [pd.DataFrame()] * 4
+    with pytest.raises(ZeroDivisionError):
+        nodes.run_fold(cv_run, None, base, {}, {"fold": 0}, {}, "", 1.0, False, tmp_path, *tables)  # type: ignore[arg-type]
+    runs = MlflowClient().search_runs([cv_run["experiment_id"]], "tags.`mentallam.fold` = '0'")
+    assert {run.info.run_id == first["run_id"]: run.info.status for run in runs} == {True: "FAILED", False: "RUNNING"}

@@ -190,6 +190,7 @@ def run_fold(
         if kept := load_fold_results(fold_run["run_id"], attempts):
             logger.info("fold %s is finished: its results are kept", fold)
             return fold_run, *kept.outputs()
+        tracking.Run(fold_run["run_id"]).finish("FAILED")  # its results are gone, and another run takes its place
         attempt = begin(attempts, decided_by, fresh=True)
         fold_run = tracking.open_fold_run(cv_run, fold, attempt.token)
     if attempt.change and not attempt.change.startswith("cv_run_id"):  # that one has been named
