@@ -2,7 +2,10 @@
 
 import json
 import logging
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,8 +17,7 @@ from rich.table import Table
 from mentallam.config import compose_inference
 from mentallam.corpus.cleaning import clean_text
 from mentallam.errors import MentallamError
-
-NOTICE = "Research screening, never a diagnosis."
+from mentallam.serving.notice import NOTICE
 
 
 class _TextCommand(click.Command):
@@ -71,20 +73,44 @@ def predict(text: str, criteria: tuple[str, ...], as_json: bool, checkpoint_run:
     if not clean_text(text)[0]:
         raise MentallamError("the text is empty; nothing to compare")
     logging.disable(logging.WARNING)  # standard output is for the answer, from Kedro's import on
-    from kedro.framework.session import KedroSession
-
-    from mentallam.tracking_hooks import connect
-
-    project = _enter_project()
-    with KedroSession.create(project, env=env) as session:
-        context = cast("KedroSession", session).load_context()
-        connect(context)
-        parameters = context.params
+    with _parameters(env) as parameters:
         predictions, wording = _answer(text, criteria, checkpoint_run, parameters)
     if as_json:
         click.echo(json.dumps(predictions.drop(columns="post_id").to_dict("records"), indent=2))
     else:
         _print_table(predictions, wording)
+
+
+@main.command()
+@click.argument("model", metavar="RUN|champion|FOLDER")
+@click.option(
+    "--to",
+    "folder",
+    required=True,
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="The folder to write; an exported model in it is replaced.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    help="Data type of the weights; default: inference.dtype, where auto takes the one of the training.",
+)
+@click.option("--env", metavar="ENVIRONMENT", help="Kedro environment; default: local, with the embedded model.")
+def export(model: str, folder: Path, dtype: str | None, env: str | None) -> None:
+    """Write a trained model as a folder that transformers loads without this package.
+
+    The model is an MLflow run of a fold or of a cross-validation (its best fold), the champion, or a checkpoint's
+    folder. The adapter is merged into the base model.
+    """
+    logging.disable(logging.INFO)
+    with _parameters(env) as parameters:
+        from mentallam.serving.export import export_model
+
+        checkpoint = _find_checkpoint(model, parameters)
+        config = compose_inference(Path(parameters["hydra_configs"]), parameters["profile"])
+        export_model(checkpoint, folder, Path(parameters["base_models"]), dtype or config.dtype)
+    click.echo(f"{folder} is written; {NOTICE} Try: python {shlex.quote(str(folder / 'example.py'))} TEXT CRITERION_ID")
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -95,6 +121,20 @@ def run(arguments: tuple[str, ...]) -> None:
 
     _enter_project()
     find_run_command("mentallam")(list(arguments), prog_name="mentallam run", standalone_mode=False)
+
+
+@contextmanager
+def _parameters(env: str | None) -> Iterator[dict[str, Any]]:
+    """Yield Kedro's parameters in a session of the project, with MLflow set up to find its runs."""
+    from kedro.framework.session import KedroSession
+
+    from mentallam.tracking_hooks import connect
+
+    project = _enter_project()
+    with KedroSession.create(project, env=env) as session:
+        context = cast("KedroSession", session).load_context()
+        connect(context)
+        yield context.params
 
 
 def _enter_project() -> Path:
@@ -131,6 +171,18 @@ def _answer(
     asked: list[str | None] = [*dict.fromkeys(criteria)] or [None]
     posts = pd.DataFrame({"post_id": "text", "text": text, "criterion_id": asked}, dtype=object)
     return predictor.predict(posts), predictor.criteria
+
+
+def _find_checkpoint(model: str, parameters: dict[str, Any]) -> Path:
+    from mentallam.registry import RegistryOptions, find_checkpoints
+
+    if Path(model).is_dir():
+        return Path(model)
+    registry = RegistryOptions.model_validate(parameters["registry"])
+    checkpoints = find_checkpoints(parameters["tracking_experiment"], model, registry.model)
+    if len(checkpoints) > 1:
+        raise MentallamError(f"{model} is {len(checkpoints)} folds that answer together; export one by its fold's run")
+    return checkpoints[0]
 
 
 def _print_table(predictions: pd.DataFrame, wording: dict[str, str]) -> None:
