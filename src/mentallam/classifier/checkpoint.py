@@ -122,8 +122,8 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
     try:
         decision = _decision(facts)
         origin, criteria, base = facts["origin"], facts["criteria"], BaseModel(**facts["base_model"])
-        stored = facts[EXPORTED]["dtype"] if EXPORTED in facts else None
-    except (KeyError, TypeError, AttributeError) as error:
+        stored = _stored_dtype(facts) if EXPORTED in facts else None
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise _incomplete(folder, error) from None
     config = from_dict(facts["config"])
     model: PeftModel | PackedForSequenceClassification
@@ -190,6 +190,13 @@ def read_facts(folder: Path) -> dict[str, Any]:
             raise MentallamError(f"{folder / CHECKSUMS} is missing; {_way_out(folder)}")
         logger.warning("%s has no checksums, since an older version wrote it; damage to its files may not show", folder)
     return facts
+
+
+def _stored_dtype(facts: Mapping[str, Any]) -> str:
+    dtype: str = facts[EXPORTED]["dtype"]
+    if dtype not in ("float32", "bfloat16"):
+        raise ValueError("no export writes this dtype")
+    return dtype
 
 
 def _incomplete(folder: Path, error: Exception) -> MentallamError:

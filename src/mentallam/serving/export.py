@@ -36,7 +36,7 @@ about the person who wrote it, and must not be used to decide about anyone.
 - Base model: {base} (fingerprint {fingerprint}), {licence}; the adapter is merged into it, the weights are {dtype}, the
   head is float32
 - Trained on: {corpus}, data hash {data_hash}; fold {fold} of run {cv_run_id}, this fold's run {run_id}
-- Decision: probability = sigmoid({slope:.6g} x logit + {intercept:.6g}), where logit is the output for yes minus the
+- Decision: probability = sigmoid({slope:.6g} x logit {intercept:+.6g}), where logit is the output for yes minus the
   output for no; matched from {thresholds} on. Both are from a dev split of the training posts
 - Text: cleaned as in training, {masked}; `example.py` takes the text as it is given
 - Criteria: {criteria}
@@ -116,7 +116,7 @@ def _card(trained: TrainedFold, dtype: str) -> str:
         notice=NOTICE,
         base=as_code(trained.base.name),
         fingerprint=as_code(trained.base.fingerprint),
-        licence=f"licence {licence}" if licence else "whose licence holds for this model, too",
+        licence=f"licence {licence}" if licence else "whose source names its licence",
         dtype=dtype,
         slope=decision.calibration.slope,
         intercept=decision.calibration.intercept,
