@@ -3,6 +3,8 @@
 The folder is an ordinary PEFT checkpoint (safetensors only) with a model card and `mentallam.json`, which holds
 everything else that is needed to use it. The base model is not in it, only its name and fingerprint. The checksums of
 all files are written last, and compared before anything is loaded.
+
+An exported model (`serving.export`) is loaded like a checkpoint; it holds merged weights, and needs no base model.
 """
 
 import json
@@ -19,10 +21,12 @@ from peft.tuners.lora import Linear as LoraLinear
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from mentallam.checksums import CHECKSUMS, has_checksums, verify_checksums, write_checksums
 from mentallam.classifier.dora import use_fast_adapters
-from mentallam.classifier.model import compute_dtype, load_base, lora_config
+from mentallam.classifier.merged import load_merged
+from mentallam.classifier.model import PackedForSequenceClassification, compute_dtype, load_base, lora_config
 from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.weights import BaseModel, locate_base_model
 from mentallam.config import Config, from_dict, to_dict
@@ -36,7 +40,11 @@ from mentallam.markdown import as_text
 
 logger = logging.getLogger(__name__)
 
-_FACTS = "mentallam.json"
+FACTS = "mentallam.json"
+"""The file with everything but weights and tokenizer, in a checkpoint and in an exported model."""
+
+EXPORTED = "exported"
+"""The key that only an exported model has in this file; its `dtype` is that of the weights."""
 
 _CARD = """---
 library_name: peft
@@ -60,7 +68,7 @@ class TrainedFold:
     """A trained fold: everything that a checkpoint holds, and its base model.
 
     Attributes:
-        model: Adapters and head on the base.
+        model: Adapters and head on the base; without adapters if it was loaded from an exported model.
         prompter: Tokenizer and criteria.
         config: The resolved configuration.
         base: The base model.
@@ -73,7 +81,7 @@ class TrainedFold:
             older checkpoints.
     """
 
-    model: PeftModel
+    model: PeftModel | PackedForSequenceClassification
     prompter: Prompter
     config: Config
     base: BaseModel
@@ -95,7 +103,7 @@ def save_checkpoint(trained: TrainedFold, folder: Path) -> None:
         # Otherwise PEFT asks the hub whether the vocabulary grew; here it never does.
         trained.model.save_pretrained(str(unfinished), save_embedding_layers=False)
         trained.prompter.tokenizer.save_pretrained(unfinished)
-        (unfinished / _FACTS).write_text(json.dumps(_facts(trained), indent=2) + "\n", encoding="utf-8")
+        (unfinished / FACTS).write_text(json.dumps(to_facts(trained), indent=2) + "\n", encoding="utf-8")
         (unfinished / "README.md").write_text(_card(trained), encoding="utf-8")
         write_checksums(unfinished)
 
@@ -104,10 +112,11 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
     """Rebuild a trained fold, ready for scoring.
 
     Args:
-        folder: What `save_checkpoint` wrote.
-        cache: Folder of base weights that were converted or made on this machine.
-        dtype: Data type of the base weights; `auto` takes the one of the training.
-        merge: Add the adapter to the weights, layer by layer in float32: faster, and equal to within rounding.
+        folder: What `save_checkpoint` or `serving.export` wrote.
+        cache: Folder of base weights that were converted or made on this machine; an exported model needs none.
+        dtype: Data type of the base weights; `auto` takes the one of the training, or of an exported model's file.
+        merge: Add the adapter to the weights, layer by layer in float32: faster, and equal to within rounding. A base
+            in 4 bits is dequantised first. In an exported model the adapter has been added.
 
     Raises:
         MentallamError: The folder holds no checkpoint, or its base model can't be had.
@@ -116,20 +125,35 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
     facts = read_facts(folder)
     try:
         decision = _decision(facts)
-        origin, criteria, saved_base = facts["origin"], facts["criteria"], BaseModel(**facts["base_model"])
-        with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
-            saved = weights.keys()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        origin, criteria, base = facts["origin"], facts["criteria"], BaseModel(**facts["base_model"])
+        stored = _stored_dtype(facts) if EXPORTED in facts else None
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise _incomplete(folder, error) from None
     config = from_dict(facts["config"])
-    if merge and config.model.quantization != "none":
-        raise MentallamError(
-            f"inference.merge_adapter=true would round the adapter to 4 bits (model.quantization was "
-            f"{config.model.quantization}); leave it false"
-        )
+    model: PeftModel | PackedForSequenceClassification
+    if stored is not None:
+        model, tokenizer = load_merged(folder, compute_dtype(stored if dtype == "auto" else dtype), _way_out(folder))
+    else:
+        wanted = compute_dtype(config.model.dtype if dtype == "auto" else dtype)
+        model, tokenizer, base = _load_adapted(folder, base, config, cache, wanted, merge)
+    prompter = Prompter(tokenizer, config.model.prompt, criteria, config.model.max_length)
+    return TrainedFold(model, prompter, config, base, decision, origin, folder, facts.get("reference", {}))
+
+
+def _load_adapted(
+    folder: Path, saved_base: BaseModel, config: Config, cache: Path, dtype: torch.dtype, merge: bool
+) -> tuple[PeftModel, PreTrainedTokenizerBase, BaseModel]:
+    """Load the base model and put a checkpoint's adapters and head on it."""
+    try:
+        with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
+            saved = weights.keys()
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _incomplete(folder, error) from None
     base = locate_base_model(saved_base, config.model, cache)
-    wanted = compute_dtype(config.model.dtype if dtype == "auto" else dtype)
-    model, tokenizer = load_base(base, wanted, config.model.quantization)
+    model, tokenizer = load_base(base, dtype, config.model.quantization)
+    if merge and config.model.quantization != "none":
+        # The adapter was trained on the numbers that the 4 bits stand for, and the sum would not fit into 4 bits.
+        model.dequantize(dtype)
     try:
         # With a configuration of ours, PEFT reads nothing of adapter_config.json, which can name modules to import.
         peft_config = lora_config(model.config, config.adapter)
@@ -146,8 +170,7 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
     if merge:
         _merge(adapted)
     adapted.eval()
-    prompter = Prompter(tokenizer, config.model.prompt, criteria, config.model.max_length)
-    return TrainedFold(adapted, prompter, config, base, decision, origin, folder, facts.get("reference", {}))
+    return adapted, tokenizer, base
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -161,7 +184,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     try:
         if has_checksums(folder):
             verify_checksums(folder, _way_out(folder))
-        facts: dict[str, Any] = read_json(folder / _FACTS)
+        facts: dict[str, Any] = read_json(folder / FACTS)
         if not isinstance(facts, dict):
             raise ValueError("it is no object")
     except (OSError, ValueError) as error:
@@ -173,12 +196,21 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
+def _stored_dtype(facts: Mapping[str, Any]) -> str:
+    dtype: str = facts[EXPORTED]["dtype"]
+    if dtype not in ("float32", "bfloat16"):
+        raise ValueError("no export writes this dtype")
+    return dtype
+
+
 def _incomplete(folder: Path, error: Exception) -> MentallamError:
     return MentallamError(f"{folder} holds no complete checkpoint ({type(error).__name__}); {_way_out(folder)}")
 
 
 def _way_out(folder: Path) -> str:
-    """Return what to do about a damaged checkpoint; most folders are named after their fold."""
+    """Return what to do about a damaged checkpoint or exported model; most checkpoints are named after their fold."""
+    if any((folder / name).is_file() for name in ("config.json", "example.py")):  # no checkpoint has them
+        return "get an undamaged copy, or export it again (`mentallam export`)"
     fold = folder.name.strip(".").removesuffix(".replaced")
     again = f"train {fold.replace('_', ' ')} again" if re.fullmatch(r"fold_\d+", fold) else "train its fold again"
     return f"get an undamaged copy, or remove the folder and {again} (`kedro run --pipeline cv_training`)"
@@ -198,7 +230,8 @@ def _merge(adapted: PeftModel) -> None:
             weight.data = weight.data.to(dtype)
 
 
-def _facts(trained: TrainedFold) -> dict[str, Any]:
+def to_facts(trained: TrainedFold) -> dict[str, Any]:
+    """Return the content of a checkpoint's mentallam.json."""
     return {
         "decision": trained.decision.to_dict(),
         "criteria": trained.prompter.criteria,
@@ -225,13 +258,14 @@ def _card(trained: TrainedFold) -> str:
         fingerprint=trained.base.fingerprint,
         slope=trained.decision.calibration.slope,
         intercept=trained.decision.calibration.intercept,
-        thresholds=_wording(trained.decision.thresholds),
+        thresholds=thresholds_in_words(trained.decision.thresholds),
         criteria="; ".join(f"{as_text(name)}: {as_text(text)}" for name, text in trained.prompter.criteria.items()),
         corpus=as_text(trained.origin["corpus"]),
         **{name: trained.origin[name] for name in ("data_hash", "fold", "cv_run_id", "run_id")},
     )
 
 
-def _wording(thresholds: Thresholds) -> str:
+def thresholds_in_words(thresholds: Thresholds) -> str:
+    """Return the thresholds as Markdown for a card."""
     by_criterion = [f"{as_text(criterion)} {threshold:.2f}" for criterion, threshold in thresholds.by_criterion.items()]
     return f"{thresholds.common:.2f}" + (f" ({', '.join(by_criterion)})" if by_criterion else "")

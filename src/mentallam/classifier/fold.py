@@ -11,8 +11,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import set_seed
 
 from mentallam.classifier.checkpoint import TrainedFold
@@ -135,7 +134,7 @@ def score_fold(trained: TrainedFold, split: Mapping[str, Any], tables: CorpusTab
 
 
 def _score_posts(
-    model: PeftModel,
+    model: nn.Module,
     prompter: Prompter,
     fold: int,
     post_ids: Sequence[str],

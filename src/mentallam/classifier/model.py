@@ -4,6 +4,7 @@ import copy
 import logging
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -40,7 +41,7 @@ class PackedForSequenceClassification(GenericForSequenceClassification, PreTrain
     """transformers' generic classifier, which also takes packed rows; `packed_class` makes a family's class of it.
 
     With a packing, the head reads the tokens that `pool_index` names, one per pair; without one this is transformers'
-    classifier.
+    classifier. The head may have another dtype than the other weights: it is float32 wherever pairs are scored.
 
     Attributes:
         compiled: Whether the layers are compiled; see `compiling`.
@@ -51,6 +52,11 @@ class PackedForSequenceClassification(GenericForSequenceClassification, PreTrain
     score: nn.Linear
     compiled = False
     frozen_layers = 0
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__(config)
+        # PEFT copies the head and with it the hook; transformers' forward gives it states of the other weights' dtype.
+        self.score.register_forward_pre_hook(_in_dtype_of_weight)
 
     def forward(
         self,
@@ -79,6 +85,10 @@ class PackedForSequenceClassification(GenericForSequenceClassification, PreTrain
             trained = some_layers(self.model, self.frozen_layers, None)
             output = trained(inputs_embeds=inputs_embeds, position_ids=position_ids, **kwargs)
         return SequenceClassifierOutput(logits=self.score(output.last_hidden_state[0, pool_index].float()))
+
+
+def _in_dtype_of_weight(head: nn.Module, states: tuple[Tensor]) -> tuple[Tensor]:
+    return (states[0].to(cast(Tensor, head.weight).dtype),)
 
 
 @cache
@@ -205,10 +215,23 @@ def load_base_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
     Raises:
         MentallamError: The folder holds none that can be read.
     """
+    return read_tokenizer(base.folder, base.way_out)
+
+
+def read_tokenizer(folder: str | Path, way_out: str) -> PreTrainedTokenizerBase:
+    """Read the tokenizer of a folder in Hugging Face layout.
+
+    Args:
+        folder: The folder.
+        way_out: What the user can do if it can't be read, for the error.
+
+    Raises:
+        MentallamError: The folder holds none that can be read.
+    """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except UNREADABLE as error:
-        raise unreadable(base.folder, error, base.way_out) from None
+        raise unreadable(folder, error, way_out) from None
     return tokenizer
 
 

@@ -6,6 +6,7 @@ pairs can share one pass. Only the post is ever cut, so the criterion and the qu
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -107,6 +108,21 @@ class Prompter:
         prefix = self._begin + post[: self.post_tokens] + self._tail
         suffixes = [self._suffixes[criterion_id] for criterion_id in asked]
         return PostExample(post_id, prefix, len(post) > self.post_tokens, asked, suffixes, list(labels))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what turns a post into the token ids of its pairs, as plain values, for use without this package.
+
+        Returns:
+            A pair reads begin + post + after + suffixes[criterion_id]. All are token ids; post are the first
+            post_tokens ids of the text before + post, without special tokens.
+        """
+        return {
+            "begin": self._begin,
+            "before": self._before,
+            "post_tokens": self.post_tokens,
+            "after": self._tail,
+            "suffixes": self._suffixes,
+        }
 
     def post_alone(self, post_id: str, text: str) -> PostExample:
         """Return one post without template and criterion, cut to the length that it has in a pair.

@@ -14,16 +14,22 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from mentallam.classifier import sources
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_checkpoint
 from mentallam.classifier.compiling import compile_layers
 from mentallam.classifier.families import FAMILIES, changed, check_architecture, make_architecture
 from mentallam.classifier.memory import empty_classifier
+from mentallam.classifier.merged import load_merged, save_merged
 from mentallam.classifier.model import add_adapter, check_adapter, load_base
 from mentallam.classifier.packing import pack
-from mentallam.classifier.prompts import Prompter
+from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.training import pair_loss
 from mentallam.classifier.weights import BaseModel, load_architecture, locate_base_model, prepare_base_model
@@ -144,6 +150,23 @@ def test_save_equals_load_and_merged_equals_adapter(base: BaseModel, config: Con
     with merged.model.disable_adapter():
         assert abs(score_pairs(merged.model, examples, 512) - scores).max() > 1e-3
     assert (score_pairs(loaded.model, examples, 512) == scores).all()  # The merge has not changed the shared weights.
+    merged = load_checkpoint(tmp_path / "fold", tmp_path, merge=True)
+    check_transformers_scores_what_is_saved_merged(merged, examples, tmp_path / "merged")
+
+
+def check_transformers_scores_what_is_saved_merged(
+    merged: TrainedFold, examples: list[PostExample], folder: Path
+) -> None:
+    scores = score_pairs(merged.model, examples, 512)
+    assert isinstance(merged.model, PeftModel)
+    save_merged(merged.model, merged.prompter.tokenizer, [], folder)
+    read, _ = load_merged(folder, torch.float32, "")
+    assert (score_pairs(read, examples, 512) == scores).all()
+    plain = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager")
+    assert type(plain) is FAMILIES[plain.config.model_type]
+    pairs = [example.prefix + suffix for example in examples for suffix in example.suffixes]
+    logits = torch.cat([plain(torch.tensor([pair])).logits for pair in pairs]).double()
+    assert abs((logits[:, 1] - logits[:, 0]).detach().numpy() - scores).max() < 1e-5
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")

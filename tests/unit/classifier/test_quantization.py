@@ -20,7 +20,7 @@ from mentallam.config import Config
 from mentallam.errors import MentallamError
 from tests.samples import CRITERIA
 from tests.unit.classifier.builders import make_classifier, make_examples
-from tests.unit.trained_folds import DECISION, ORIGIN
+from tests.unit.trained_folds import DECISION, ORIGIN, make_trained
 
 needs_the_extra = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="the extra `quantization` is not installed"
@@ -56,8 +56,28 @@ def test_a_4_bit_base_is_trained_with_an_8_bit_optimizer_saved_and_read_again(
     read = load_checkpoint(tmp_path / "fold", Path(tiny_base.folder).parent)
     # The scores differ because bitsandbytes packs the weights for the CPU between training and scoring, and rounds.
     assert abs(score_pairs(read.model, examples, 2) - score_pairs(model, examples, 2)).max() < 5e-3
-    with pytest.raises(MentallamError, match="merge_adapter"):
-        load_checkpoint(tmp_path / "fold", Path(tiny_base.folder).parent, merge=True)
+
+
+@needs_the_extra
+def test_merging_into_a_4_bit_base_keeps_what_its_bits_stand_for(
+    tiny_base: BaseModel, tiny_config: Config, small: Config, tmp_path: Path
+) -> None:
+    """With LoRA: on a CPU bitsandbytes reorders the bits before it scores, and then PEFT's norms for DoRA are wrong."""
+    import bitsandbytes as bnb
+
+    scores, cache = {}, Path(tiny_base.folder).parent
+    lora = replace(small.adapter, use_dora=False)
+    trained = make_trained(tiny_base, replace(small, adapter=lora))
+    examples = make_examples(trained.prompter)
+    for name, config in {"4 bits": small, "full": tiny_config}.items():
+        save_checkpoint(replace(trained, config=replace(config, adapter=lora)), tmp_path / name)
+        for merge in (False, True):
+            loaded = load_checkpoint(tmp_path / name, cache, merge=merge).model
+            scores[name, merge] = score_pairs(loaded, examples, 2)
+            in_4_bits = [module for module in loaded.modules() if isinstance(module, bnb.nn.Linear4bit)]
+            assert len(in_4_bits) == (7 * 2 if (name, merge) == ("4 bits", False) else 0)
+    rounding = abs(scores["4 bits", True] - scores["4 bits", False]).max()
+    assert rounding < 0.1 * abs(scores["full", True] - scores["4 bits", False]).max()
 
 
 @needs_the_extra

@@ -1,0 +1,30 @@
+"""Score a post with one criterion, with transformers alone.
+
+python example.py "I can't sleep." A.4
+
+Research screening, never a diagnosis. `mentallam export` writes this file beside the model.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+folder = Path(__file__).parent
+text, criterion = sys.argv[1:]
+facts = json.loads((folder / "mentallam.json").read_text(encoding="utf-8"))
+prompt, decision = facts["prompt"], facts["decision"]
+tokenizer = AutoTokenizer.from_pretrained(folder)
+# In float32 also where the file is bfloat16, which would round the head; leave dtype out to halve the memory.
+model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+
+# Token ids are joined, never strings: the tokenizer would merge characters where two strings meet.
+post = tokenizer(prompt["before"] + text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+pair = prompt["begin"] + post[: prompt["post_tokens"]] + prompt["after"] + prompt["suffixes"][criterion]
+with torch.no_grad():
+    no, yes = model(torch.tensor([pair])).logits[0].double()
+probability = torch.sigmoid(decision["slope"] * (yes - no) + decision["intercept"]).item()
+threshold = decision["by_criterion"].get(criterion, decision["threshold"])
+print("yes" if probability >= threshold else "no", f"probability {probability:.6f} threshold {threshold:.6f}")
