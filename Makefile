@@ -18,7 +18,7 @@ TORCH  := $(shell sed -n 's/^torch==\([0-9.]*\).*/\1/p' locks/torch.txt)
 PROSE  := src tests benchmarks studies docs conf hydra_configs Makefile pyproject.toml noxfile.py CITATION.cff $(wildcard *.md locks/*.t*)
 
 .DEFAULT_GOAL := help
-.PHONY: help install weights run test lint format lock audit licences sbom test-all memory-plan bench-training test-7b test-memory test-gpu test-postgres test-faults test-slow test-mutation viz mlflow lab sample twin clean
+.PHONY: help install weights run test lint format lock audit licences sbom test-all memory-plan bench-training bench-inference test-7b test-memory test-gpu test-postgres test-faults test-slow test-mutation viz mlflow lab sample twin clean
 
 help:  ## List these targets.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -112,6 +112,9 @@ test-mutation: $(VENV)/.installed  ## Count the deliberate faults that the unit 
 
 bench-training: install weights  ## Compare training speed with the usual recipe; OPTIONS="--quick" takes 3 minutes.
 	$(BIN)/python benchmarks/training.py $(OPTIONS)
+
+bench-inference: install weights  ## Compare the speed of a prediction with other ways; OPTIONS="--quick" takes two minutes.
+	$(BIN)/python benchmarks/inference.py $(OPTIONS)
 
 memory-plan: install  ## Count the memory of a training step of the 7B model, without its weights.
 	$(BIN)/kedro run --env mentallam --pipeline memory_plan

@@ -32,6 +32,7 @@ from workload import (
     CRITERIA,
     POSTS_PER_STEP,
     SEED,
+    matmul_flops,
     needed_flops,
     sample_posts,
     save_result,
@@ -54,17 +55,6 @@ VARIANTS = {
 }
 TURNS, QUICK_TURNS = 9, 5
 QUICK_VARIANTS = ["ours", "ours_lora"]
-
-
-def matmul_flops(dtype: torch.dtype) -> float:
-    """Measure the FLOP/s of a large matrix product: the peak for training."""
-    a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
-    times = []
-    for _ in range(6):
-        start = time.perf_counter()
-        a @ b
-        times.append(time.perf_counter() - start)
-    return 2 * 2048**3 / statistics.median(times[1:])
 
 
 def prepare(recipe: str, posts: list[dict[str, str]], n_criteria: int) -> tuple[Any, Any, Any, list[Any]]:

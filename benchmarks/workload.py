@@ -1,10 +1,13 @@
-"""Code that several benchmarks share: folders, posts, needed FLOPs, the usual recipe, and saving of results."""
+"""Code that several benchmarks share: folders, posts, FLOPs needed and possible, the usual recipe, saved results."""
 
 import json
+import statistics
+import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIGS = PROJECT / "hydra_configs"
@@ -41,6 +44,17 @@ def needed_flops(model: Any, examples: list[Any]) -> float:
         scores += prefix * (prefix + 1) / 2 + sum(length * (prefix + (length + 1) / 2) for length in suffixes)
     attention = 4 * scores * config.num_hidden_layers * config.num_attention_heads * config.head_dim
     return float(4 * tokens * weights + 3 * attention)
+
+
+def matmul_flops(dtype: torch.dtype) -> float:
+    """Measure the FLOP/s of a large matrix product: the peak of this machine."""
+    a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - start)
+    return 2 * 2048**3 / statistics.median(times[1:])
 
 
 def use_usual_recipe(model: Any) -> None:

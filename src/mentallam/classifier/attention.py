@@ -10,12 +10,13 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from mentallam.classifier.packing import Packing
+from mentallam.classifier.packing import PackedPost, Packing
 
 NAME = "shared_prefix"
 
@@ -103,6 +104,8 @@ def _packed(query: Tensor, key: Tensor, value: Tensor, scaling: float, packing: 
     """Compute attention over all segments; only the steps for one segment are compiled, since rows differ in theirs."""
     compiled = isinstance(packing, Opaque)
     posts = packing.packing if isinstance(packing, Opaque) else packing
+    if not torch.is_grad_enabled():
+        return _forward_only(query, key, value, scaling, posts)
     out: Tensor = _PackedAttention.apply(query, key, value, scaling, posts, _compiled_steps() if compiled else _PLAIN)
     return out
 
@@ -199,13 +202,81 @@ def _segments(packing: Packing) -> Iterator[_Segment]:
         for start in range(post.start, post.suffixes, _PIECE):
             end = min(start + _PIECE, post.suffixes)
             yield _Segment(slice(post.start, start), slice(start, end), (1, end - start), None)
-        full = post.criteria * post.longest == post.end - post.suffixes
-        yield _Segment(
-            slice(post.start, post.suffixes),
-            slice(post.suffixes, post.end),
-            (post.criteria, post.longest),
-            None if full else post.cells,
-        )
+        yield _suffixes(post)
+
+
+def _suffixes(post: PackedPost) -> _Segment:
+    full = post.criteria * post.longest == post.end - post.suffixes
+    return _Segment(
+        slice(post.start, post.suffixes),
+        slice(post.suffixes, post.end),
+        (post.criteria, post.longest),
+        None if full else post.cells,
+    )
+
+
+def _forward_only(query: Tensor, key: Tensor, value: Tensor, scaling: float, packing: Packing) -> Tensor:
+    """Return what `_PackedAttention` does where no gradient is needed, with fewer passes over the scores."""
+    q = query.unflatten(0, (key.shape[0], -1)).transpose(1, 2)  # (G, T, R, D)
+    out = torch.empty_like(q, memory_format=torch.contiguous_format)
+    for segment in _segments(packing):
+        length = segment.table[1]
+        later = torch.full((length, length), -torch.inf, dtype=q.dtype, device=q.device).triu_(1)
+        _scatter(out, _fused(_gather(q, segment), key, value, scaling, segment, later), segment)
+    return out.transpose(0, 1).flatten(1, 2)
+
+
+def pooled_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float, packing: Packing) -> Tensor:
+    """Compute the attention of each pair's last token, which sees its prefix and its whole suffix; no gradient.
+
+    Args:
+        query: (H, N, D) for N pairs, with rotary positions applied; H is a multiple of G.
+        key: (G, T, D), of the whole row.
+        value: (G, T, D).
+        scaling: Factor on the scores.
+        packing: How the row's tokens belong together.
+
+    Returns:
+        (N, H, D).
+    """
+    groups = key.shape[0]
+    q = query.unflatten(0, (groups, -1)).transpose(1, 2)  # (G, N, R, D)
+    attended = []
+    for post, pairs in zip(packing, q.split([post.criteria for post in packing], 1), strict=True):
+        empty = torch.full((post.criteria * post.longest,), -torch.inf, dtype=q.dtype, device=q.device)
+        empty[post.cells] = 0
+        hidden = empty.view(post.criteria, 1, post.longest).repeat(groups, 1, 1)
+        attended.append(_fused(pairs[:, :, None], key, value, scaling, _suffixes(post), hidden))
+    return torch.cat(attended, 1).transpose(0, 1).flatten(1, 3)
+
+
+def _fused(q: Tensor, key: Tensor, value: Tensor, scaling: float, segment: _Segment, hidden: Tensor) -> Tensor:
+    """Attend from a segment's queries to the tokens that it sees and to its own, in one softmax.
+
+    The keys seen are copied to each sequence. They are few; the scores are what takes the time.
+
+    Args:
+        q: (G, K, Q, R, D), Q queries of each sequence.
+        key: (G, T, D), of the whole row.
+        value: (G, T, D).
+        scaling: Factor on the scores.
+        segment: The K sequences of S tokens.
+        hidden: (Q, S) or (G * K, Q, S), -inf where a query does not see a token of its sequence, else 0.
+
+    Returns:
+        The outputs, shaped as the queries.
+    """
+    groups, sequences, _, heads, width = q.shape
+    keys, values = (
+        torch.cat([states[:, None, segment.seen].expand(-1, sequences, -1, -1), _gather(states, segment)], 2).flatten(
+            0, 1
+        )  # (G * K, P + S, D)
+        for states in (key, value)
+    )
+    bias = functional.pad(hidden, (segment.seen.stop - segment.seen.start, 0)).repeat_interleave(heads, -2)
+    queries = q.reshape(groups * sequences, -1, width)
+    scores = torch.baddbmm(bias, queries, keys.transpose(1, 2), alpha=scaling)
+    return torch.bmm(scores.softmax(-1), values).view(q.shape)
 
 
 class _Steps(NamedTuple):

@@ -24,6 +24,7 @@ from mentallam.classifier import attention
 from mentallam.classifier.compiling import compile_layers
 from mentallam.classifier.dora import start_magnitudes, use_fast_adapters
 from mentallam.classifier.families import FAMILIES, changed, did_you_mean
+from mentallam.classifier.last_layer import last_layer
 from mentallam.classifier.loading import UNREADABLE, load_whole, unreadable
 from mentallam.classifier.packing import Packing
 from mentallam.classifier.shared_base import frozen_base
@@ -78,13 +79,17 @@ class PackedForSequenceClassification(GenericForSequenceClassification, PreTrain
             )
             return plain
         seen = attention.for_compiled_layers(packing, self.device) if self.compiled else packing
-        kwargs.update(use_cache=False, packing=seen, return_dict=True)
-        if inputs_embeds is None:
-            output = self.model(input_ids, position_ids=position_ids, **kwargs)
+        kwargs.update(input_ids=input_ids, position_ids=position_ids, use_cache=False, packing=seen, return_dict=True)
+        if inputs_embeds is not None:
+            kwargs.update(input_ids=None, inputs_embeds=inputs_embeds)
+        first = 0 if inputs_embeds is None else self.frozen_layers
+        if self.compiled or torch.is_grad_enabled():
+            pooled = some_layers(self.model, first, None)(**kwargs).last_hidden_state[0, pool_index]
         else:
-            trained = some_layers(self.model, self.frozen_layers, None)
-            output = trained(inputs_embeds=inputs_embeds, position_ids=position_ids, **kwargs)
-        return SequenceClassifierOutput(logits=self.score(output.last_hidden_state[0, pool_index].float()))
+            assert position_ids is not None and pool_index is not None
+            below = some_layers(self.model, first, -1)(**kwargs).last_hidden_state
+            pooled = last_layer(self.model, below, position_ids, packing, pool_index)
+        return SequenceClassifierOutput(logits=self.score(pooled.float()))
 
 
 def _in_dtype_of_weight(head: nn.Module, states: tuple[Tensor]) -> tuple[Tensor]:
@@ -108,7 +113,7 @@ def some_layers(decoder: PreTrainedModel, first: int, last: int | None) -> PreTr
     Args:
         decoder: The whole decoder, unchanged; the layers are shared with it, not copied.
         first: The first layer, counted from 0.
-        last: The layer after the last one; None takes all that follow.
+        last: The layer after the last one, or counted from the end if negative; None takes all that follow.
     """
     part = copy.copy(decoder)
     part._modules = {**decoder._modules, "layers": cast(nn.ModuleList, decoder.layers)[first:last]}

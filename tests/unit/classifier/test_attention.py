@@ -40,7 +40,8 @@ def with_one_token_everywhere(lengths: list[tuple[int, list[int]]]) -> list[Post
 def test_equals_softmax_under_a_dense_mask(
     lengths: list[tuple[int, list[int]]], heads: tuple[int, int], piece: int
 ) -> None:
-    packing = pack(with_one_token_everywhere(lengths))["packing"]
+    batch = pack(with_one_token_everywhere(lengths))
+    packing, pool_index = batch["packing"], batch["pool_index"]
     length = packing[-1].end
     torch.manual_seed(length)
     states = [torch.randn(1, n, length, 4, requires_grad=True) for n in (heads[0], heads[1], heads[1])]
@@ -50,11 +51,17 @@ def test_equals_softmax_under_a_dense_mask(
         patch.setattr(attention, "_PIECE", piece)
         ours, _ = attention.shared_prefix_attention(nn.Identity(), *states, None, packing=packing)
         our_gradients = torch.autograd.grad(ours, states, gradient)
+        with torch.no_grad():
+            forward_only, _ = attention.shared_prefix_attention(nn.Identity(), *states, None, packing=packing)
+            query, key, value = (state[0] for state in states)
+            pooled = attention.pooled_attention(query[:, pool_index], key, value, 0.5, packing)
 
     q, k, v = (t.repeat_interleave(heads[0] // t.shape[1], 1) for t in states)
     scores = (q @ k.transpose(2, 3) / 2).masked_fill(~sees(packing, length), -torch.inf)
     dense = (scores.softmax(-1) @ v).transpose(1, 2)
     torch.testing.assert_close(ours, dense)
+    torch.testing.assert_close(forward_only, dense)
+    torch.testing.assert_close(pooled, dense[0, pool_index])
     for our, expected in zip(our_gradients, torch.autograd.grad(dense, states, gradient), strict=True):
         torch.testing.assert_close(our, expected, rtol=1e-4, atol=1e-5)
 

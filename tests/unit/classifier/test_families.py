@@ -27,7 +27,7 @@ from mentallam.classifier.compiling import compile_layers
 from mentallam.classifier.families import FAMILIES, changed, check_architecture, make_architecture
 from mentallam.classifier.memory import empty_classifier
 from mentallam.classifier.merged import load_merged, save_merged
-from mentallam.classifier.model import add_adapter, check_adapter, load_base
+from mentallam.classifier.model import add_adapter, check_adapter, load_base, some_layers
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs
@@ -135,6 +135,26 @@ def test_packed_equals_pairwise(base: BaseModel, config: Config) -> None:
     model, prompter = make_classifier(base, config)
     packed, pairwise = check_logits(model, make_examples(prompter))  # The logits are equal within 1e-5.
     assert relative_difference(packed, pairwise) < 1e-5
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("merged", [False, True])
+def test_scores_equal_those_of_whole_layers(base: BaseModel, config: Config, merged: bool, first: int) -> None:
+    """Without a gradient the last layer runs in parts; with one it is the family's own."""
+    model, prompter = make_classifier(base, config)
+    if merged:
+        model.merge_adapter()
+    batch: dict[str, Any] = dict(pack(make_examples(prompter)))
+    inner = model.base_model.model
+    inner.frozen_layers = first
+    if first:
+        below = some_layers(inner.model, 0, first)
+        output = below(batch["input_ids"], position_ids=batch["position_ids"], packing=batch["packing"])
+        batch["inputs_embeds"] = output.last_hidden_state.detach()
+    whole = model(**batch).logits.detach()
+    with torch.no_grad():
+        torch.testing.assert_close(model(**batch).logits, whole, atol=2e-6, rtol=0)
+    assert whole.std() > 1e-3  # The equality would mean nothing for constant logits.
 
 
 def test_save_equals_load_and_merged_equals_adapter(base: BaseModel, config: Config, tmp_path: Path) -> None:
