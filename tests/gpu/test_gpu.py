@@ -13,7 +13,7 @@ from peft import PeftModel
 
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_checkpoint
 from mentallam.classifier.fold import deterministic_algorithms
-from mentallam.classifier.model import compute_dtype
+from mentallam.classifier.packed_model import compute_dtype
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample
 from mentallam.classifier.scoring import score_pairs

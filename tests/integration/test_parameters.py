@@ -103,7 +103,7 @@ def test_every_other_path_is_an_input(
 ) -> None:
     (tmp_path / name).write_text("text\nsleepless\n", encoding="utf-8")
     sentence = kedro_run(empty, option, "inference", params=f"input={tmp_path}/{name}")
-    assert "no trained model yet" in sentence  # so the file was read
+    assert "no champion yet" in sentence  # so the file was read
 
 
 def test_a_run_file_is_checked_as_the_command_line_is(

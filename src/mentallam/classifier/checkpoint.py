@@ -13,30 +13,23 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
-
-import torch
-from peft import PeftModel
-from peft.tuners.lora import Linear as LoraLinear
-from peft.utils import get_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from mentallam.checksums import CHECKSUMS, has_checksums, verify_checksums, write_checksums
-from mentallam.classifier.dora import use_fast_adapters
 from mentallam.classifier.merged import load_merged
-from mentallam.classifier.model import PackedForSequenceClassification, compute_dtype, load_base, lora_config
+from mentallam.classifier.packed_model import PackedForSequenceClassification, compute_dtype
 from mentallam.classifier.prompts import Prompter
-from mentallam.classifier.weights import BaseModel, locate_base_model
+from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config, from_dict, to_dict
-from mentallam.device import compute_device
 from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
 from mentallam.files import find_folder, replacing_folder
 from mentallam.limits import read_json
 from mentallam.markdown import as_text
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +74,7 @@ class TrainedFold:
             older checkpoints.
     """
 
-    model: PeftModel | PackedForSequenceClassification
+    model: "PeftModel | PackedForSequenceClassification"
     prompter: Prompter
     config: Config
     base: BaseModel
@@ -135,42 +128,11 @@ def load_checkpoint(folder: Path, cache: Path, dtype: str = "auto", merge: bool 
         model, tokenizer = load_merged(folder, compute_dtype(stored if dtype == "auto" else dtype), _way_out(folder))
     else:
         wanted = compute_dtype(config.model.dtype if dtype == "auto" else dtype)
-        model, tokenizer, base = _load_adapted(folder, base, config, cache, wanted, merge)
+        from mentallam.classifier.adapted import load_adapted  # PEFT takes seconds to import
+
+        model, tokenizer, base = load_adapted(folder, _way_out(folder), base, config, cache, wanted, merge)
     prompter = Prompter(tokenizer, config.model.prompt, criteria, config.model.max_length)
     return TrainedFold(model, prompter, config, base, decision, origin, folder, facts.get("reference", {}))
-
-
-def _load_adapted(
-    folder: Path, saved_base: BaseModel, config: Config, cache: Path, dtype: torch.dtype, merge: bool
-) -> tuple[PeftModel, PreTrainedTokenizerBase, BaseModel]:
-    """Load the base model and put a checkpoint's adapters and head on it."""
-    try:
-        with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
-            saved = weights.keys()
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _incomplete(folder, error) from None
-    base = locate_base_model(saved_base, config.model, cache)
-    model, tokenizer = load_base(base, dtype, config.model.quantization)
-    if merge and config.model.quantization != "none":
-        # The adapter was trained on the numbers that the 4 bits stand for, and the sum would not fit into 4 bits.
-        model.dequantize(dtype)
-    try:
-        # With a configuration of ours, PEFT reads nothing of adapter_config.json, which can name modules to import.
-        peft_config = lora_config(model.config, config.adapter)
-        adapted = PeftModel.from_pretrained(model, str(folder), config=peft_config, torch_device=str(compute_device()))
-    except (KeyError, RuntimeError, ValueError, OSError) as error:  # no head; other shapes
-        raise MentallamError(f"{folder} doesn't fit its model ({type(error).__name__}); {_way_out(folder)}") from None
-    # save_embedding_layers=False: otherwise PEFT asks the hub about the base.
-    different = set(get_peft_model_state_dict(adapted, save_embedding_layers=False)) ^ set(saved)
-    if different:  # PEFT leaves a missing weight, such as the head, at its random start
-        raise MentallamError(
-            f"{folder} doesn't fit its model ({len(different)} weights differ by name); {_way_out(folder)}"
-        )
-    use_fast_adapters(adapted)
-    if merge:
-        _merge(adapted)
-    adapted.eval()
-    return adapted, tokenizer, base
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -214,20 +176,6 @@ def _way_out(folder: Path) -> str:
     fold = folder.name.strip(".").removesuffix(".replaced")
     again = f"train {fold.replace('_', ' ')} again" if re.fullmatch(r"fold_\d+", fold) else "train its fold again"
     return f"get an undamaged copy, or remove the folder and {again} (`kedro run --pipeline cv_training`)"
-
-
-def _merge(adapted: PeftModel) -> None:
-    """Merge one layer at a time in float32 with PEFT: the whole model in float32 could take twice its memory.
-
-    Each weight is copied first, because other models share the base (`shared_base`).
-    """
-    for module in adapted.modules():
-        if isinstance(module, LoraLinear):
-            weight = cast(Tensor, module.get_base_layer().weight)
-            dtype = weight.dtype
-            weight.data = weight.data.to(torch.float32, copy=True)
-            module.merge()
-            weight.data = weight.data.to(dtype)
 
 
 def to_facts(trained: TrainedFold) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch
 from accelerate.utils import send_to_device
 from numpy.typing import NDArray
 
-from mentallam.classifier.model import PackedForSequenceClassification
+from mentallam.classifier.packed_model import PackedForSequenceClassification
 from mentallam.classifier.packing import pack
 from mentallam.classifier.passes import run_in_passes
 from mentallam.classifier.progress import progress_bar

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from transformers import set_seed
 
+from mentallam.classifier.callbacks import LogMetrics
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.compiling import compiler_errors, uncompile_layers
 from mentallam.classifier.examples import labelled_examples
 from mentallam.classifier.frozen import with_states
 from mentallam.classifier.model import build_classifier
-from mentallam.classifier.progress import LogMetrics
 from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.training import TrainingOutcome, train

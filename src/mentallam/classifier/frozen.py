@@ -16,7 +16,8 @@ from peft import PeftModel
 from torch import Tensor
 
 from mentallam.classifier.examples import labelled_examples
-from mentallam.classifier.model import compute_dtype, layers_below_adapter, load_base, some_layers
+from mentallam.classifier.model import layers_below_adapter, load_base
+from mentallam.classifier.packed_model import compute_dtype, some_layers
 from mentallam.classifier.packing import pack
 from mentallam.classifier.passes import run_in_passes
 from mentallam.classifier.progress import progress_bar

@@ -19,7 +19,8 @@ from sklearn.preprocessing import StandardScaler
 
 from mentallam.classifier.embeddings import embed_posts
 from mentallam.classifier.fold import deterministic_algorithms, learnt_from
-from mentallam.classifier.model import compute_dtype, load_base, load_base_tokenizer
+from mentallam.classifier.model import load_base, load_base_tokenizer
+from mentallam.classifier.packed_model import compute_dtype
 from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.token_counts import count_tokens
 from mentallam.classifier.weights import BaseModel

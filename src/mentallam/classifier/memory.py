@@ -23,7 +23,8 @@ from transformers import PreTrainedConfig
 
 from mentallam.classifier.attention import block_mask
 from mentallam.classifier.families import changed
-from mentallam.classifier.model import add_adapter, compute_dtype, empty_base
+from mentallam.classifier.model import add_adapter, empty_base
+from mentallam.classifier.packed_model import compute_dtype
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.weights import load_architecture, load_tokenizer

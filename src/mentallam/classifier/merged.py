@@ -5,23 +5,26 @@ The head stays float32 in the file, as in training and scoring, whatever the dty
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from peft import PeftModel
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from mentallam.classifier import attention
 from mentallam.classifier.families import FAMILIES, changed, read_architecture
 from mentallam.classifier.loading import load_whole, quiet_loading, unreadable
-from mentallam.classifier.model import PackedForSequenceClassification, packed_class, read_tokenizer
+from mentallam.classifier.packed_model import PackedForSequenceClassification, packed_class, read_tokenizer
 from mentallam.device import compute_device
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 # What the hub and older file systems handle; transformers alone would write up to 50 GB into one file.
 _LARGEST_FILE = "5GB"
 
 
 def save_merged(
-    merged: PeftModel, tokenizer: PreTrainedTokenizerBase, last_tokens: Iterable[int], folder: Path
+    merged: "PeftModel", tokenizer: PreTrainedTokenizerBase, last_tokens: Iterable[int], folder: Path
 ) -> None:
     """Write config.json, the weights and the tokenizer.
 

@@ -32,10 +32,11 @@ from transformers import (
 )
 
 from mentallam import interruption
+from mentallam.classifier.callbacks import LogMetrics, Progress, Tracking, tracked
 from mentallam.classifier.model import require_bitsandbytes
 from mentallam.classifier.packing import pack
 from mentallam.classifier.passes import run_in_passes
-from mentallam.classifier.progress import LogMetrics, Progress, Tracking, peak_memory, tracked
+from mentallam.classifier.progress import peak_memory
 from mentallam.classifier.prompts import PostExample
 from mentallam.classifier.scoring import score_pairs, sigmoid
 from mentallam.classifier.training_states import (

@@ -8,7 +8,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import LlamaModel, PreTrainedTokenizerBase
 
 from mentallam.classifier.embeddings import embed_posts
-from mentallam.classifier.model import PackedForSequenceClassification, load_base
+from mentallam.classifier.model import load_base
+from mentallam.classifier.packed_model import PackedForSequenceClassification
 from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config

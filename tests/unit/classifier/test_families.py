@@ -27,7 +27,8 @@ from mentallam.classifier.compiling import compile_layers
 from mentallam.classifier.families import FAMILIES, changed, check_architecture, make_architecture
 from mentallam.classifier.memory import empty_classifier
 from mentallam.classifier.merged import load_merged, save_merged
-from mentallam.classifier.model import add_adapter, check_adapter, load_base, some_layers
+from mentallam.classifier.model import add_adapter, check_adapter, load_base
+from mentallam.classifier.packed_model import some_layers
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs

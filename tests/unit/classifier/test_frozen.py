@@ -15,7 +15,7 @@ from mentallam.classifier import frozen
 from mentallam.classifier.compiling import compile_layers
 from mentallam.classifier.examples import labelled_examples
 from mentallam.classifier.frozen import frozen_states, with_states
-from mentallam.classifier.model import some_layers
+from mentallam.classifier.packed_model import some_layers
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs
