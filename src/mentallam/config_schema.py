@@ -371,8 +371,18 @@ class InferenceConfig:
         ),
     )
     merge_adapter: bool = field(
-        default=False,
-        metadata=about("true adds the adapter to the base weights, in float32, before it predicts."),
+        default=True,
+        metadata=about(
+            "true adds the adapter to the base weights, in float32, before it predicts: faster, and equal to within "
+            "rounding; a base in 4 bits stays as it is."
+        ),
+    )
+    keep_merged: bool = field(
+        default=True,
+        metadata=about(
+            "true keeps the merged weights on the disk, as large as the base model, so that later predictions start in "
+            "seconds; false merges them in memory each time."
+        ),
     )
     threshold: float | None = field(
         default=None,

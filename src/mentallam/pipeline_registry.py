@@ -2,8 +2,8 @@
 
 from kedro.pipeline import Pipeline
 
+from mentallam.config_loading import cv_folds
 from mentallam.pipelines import compare, cv_training, data_processing, inference, memory_plan, reporting
-from mentallam.settings import cv_folds
 
 
 def register_pipelines() -> dict[str, Pipeline]:

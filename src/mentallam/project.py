@@ -1,11 +1,13 @@
 """The project's folder: the folder of Kedro's session, whichever copy of this package runs."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kedro.config import OmegaConfigLoader
-from kedro.framework.context import KedroContext
-from kedro.framework.project import settings
 from kedro.utils import find_kedro_project
+
+if TYPE_CHECKING:
+    from kedro.framework.context import KedroContext
 
 _session: Path | None = None
 
@@ -18,7 +20,7 @@ def project_path() -> Path:
     return _session or (find_kedro_project(Path.cwd()) or Path.cwd()).resolve()
 
 
-def enter(context: KedroContext) -> None:
+def enter(context: "KedroContext") -> None:
     """Make `project_path` the folder of a session's project, and reread what was read for another project.
 
     Kedro reads globals.yml before a hook can tell which project the session belongs to.
@@ -27,6 +29,8 @@ def enter(context: KedroContext) -> None:
         context: The context of the session.
     """
     global _session
+    from kedro.framework.project import settings  # this module is used before Kedro's framework is imported
+
     before, _session = project_path(), Path(context.project_path)
     loader = context.config_loader
     if before != _session and isinstance(loader, OmegaConfigLoader):
@@ -39,7 +43,7 @@ def in_project(folder: str) -> str:
     return str(project_path() / Path(folder).expanduser())
 
 
-def data_folder(context: KedroContext) -> Path:
+def data_folder(context: "KedroContext") -> Path:
     """Return the folder of a session's data."""
     loader = context.config_loader
     assert isinstance(loader, OmegaConfigLoader)

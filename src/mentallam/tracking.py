@@ -30,8 +30,8 @@ from mentallam.interruption import RunStoppedError
 from mentallam.limits import read_json
 from mentallam.names import check_name
 from mentallam.run_status import COMPLETE_TAG, PARENT_RUN_TAG
+from mentallam.tracking_address import local_path
 from mentallam.tracking_client import TOKEN_TAG, MetricQueue, download_artifacts, retrying_client
-from mentallam.tracking_store import local_path
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -23,7 +23,7 @@ from kedro_mlflow.framework.hooks import MlflowHook
 from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 
-from mentallam import interruption, run_status, tracking, tracking_store
+from mentallam import interruption, run_status, tracking, tracking_address, tracking_store
 from mentallam.errors import MentallamError, causes
 from mentallam.interruption import RunStoppedError
 
@@ -180,7 +180,7 @@ def _config(context: KedroContext) -> KedroMlflowConfig:
         where = ".".join(str(part) for part in first["loc"])
         raise MentallamError(f"mlflow.yml: {where}: {first['msg']}") from None
     if not config.server.mlflow_tracking_uri:
-        config.server.mlflow_tracking_uri = tracking_store.tracking_uri(Path(context.project_path))
+        config.server.mlflow_tracking_uri = tracking_address.tracking_uri(Path(context.project_path))
     return config
 
 

@@ -1,4 +1,4 @@
-"""Where runs are kept: in the project's database and artifact folder, or in a store that a variable names.
+"""The tracking store: it is checked before it is used, and follows a project that was moved.
 
 MLflow records the absolute address of every artifact folder. `follow_move` corrects these addresses after the project
 was moved or copied, so that runs are found in the new folder and nothing is written to the old one.
@@ -9,8 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import quote, urlsplit
-from urllib.request import url2pathname
+from urllib.parse import urlsplit
 
 import mlflow
 from mlflow import MlflowClient
@@ -18,12 +17,11 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from mentallam import retries
+from mentallam import retries, tracking_address
 from mentallam.errors import MentallamError
+from mentallam.tracking_address import ARTIFACT_FOLDER, DATABASE, database_address, local_path
 from mentallam.tracking_client import find_refusal
 from mentallam.variables import ARTIFACTS
-
-_DATABASE, _ARTIFACT_FOLDER = "mlflow.db", "mlruns"
 
 # A server must answer once within these seconds, before the work begins; later requests use MLflow's long timeout.
 _TIMEOUT = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -39,32 +37,10 @@ _ADDRESSES = (
     ("model_versions", "storage_location"),
 )
 
-# MLflow writes the address that it is given to MLFLOW_TRACKING_URI, as if the user had set it.
-_announced: str | None = None
-
-
-def tracking_uri(project: Path) -> str:
-    """Return the address of the tracking store: MLFLOW_TRACKING_URI, or the project's `mlflow.db`."""
-    return _named_uri() or _database_address(project / _DATABASE)
-
-
-def artifact_location(project: Path) -> str | None:
-    """Return where a new experiment keeps its artifacts; None leaves the choice to the tracking server.
-
-    It is the folder that MENTALLAM_ARTIFACTS names, or the project's `mlruns/`. With a server it is neither by default,
-    since other machines could not read a folder of this one.
-    """
-    if named := os.environ.get(ARTIFACTS):
-        return named
-    scheme = urlsplit(_named_uri() or "").scheme
-    return None if scheme in ("http", "https", "databricks") else str(project / _ARTIFACT_FOLDER)
-
 
 def announce(uri: str) -> None:
     """Tell MLflow to use a store, without connecting to it."""
-    global _announced
-    if uri != _named_uri():
-        _announced = uri
+    tracking_address.note_announcement(uri)
     mlflow.set_tracking_uri(uri)
 
 
@@ -120,46 +96,18 @@ def follow_move(uri: str, project: Path) -> None:
         MentallamError: The artifacts are neither below the project nor where the database says, or they belong to
             another project that still exists.
     """
-    database = project / _DATABASE
-    if uri != _database_address(database) or not database.is_file():
+    database = project / DATABASE
+    if uri != database_address(database) or not database.is_file():
         return
     try:
         with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
             for root in _moved_roots(connection, project):
-                _replace_root(connection, root, project / _ARTIFACT_FOLDER)
+                _replace_root(connection, root, project / ARTIFACT_FOLDER)
     except sqlite3.Error as error:
         raise MentallamError(
             f"{database} can't be changed ({error}), and it names a folder that no longer holds its artifacts: check "
             f"its rights, then run this again"
         ) from None
-
-
-def local_path(address: str) -> Path | None:
-    """Return the path of an artifact's address; None if the address is not on this machine."""
-    parts = urlsplit(address)
-    if parts.scheme == "file":
-        return Path(url2pathname(parts.path))
-    return Path(address) if address.startswith("/") else None
-
-
-def _named_uri() -> str | None:
-    named = os.environ.get("MLFLOW_TRACKING_URI")
-    return named if named and named != _announced else None
-
-
-def _database_address(database: Path) -> str:
-    """Return MLflow's address of an SQLite file, quoted only if necessary, since people read and type it."""
-    path = str(database)
-    if not {"?", "%"} & set(path):
-        return f"sqlite:///{path}"
-    # Slashes are quoted, too: MLflow creates the parent folder of this path before it unquotes it.
-    address = f"sqlite:///{quote(path, safe='')}"
-    if make_url(address).database != path:  # SQLAlchemy before 2.1
-        raise MentallamError(
-            f"the project's folder {database.parent} has a ? or % in its name, which this version of SQLAlchemy can't "
-            f"open a database in: rename the folder, install sqlalchemy>=2.1, or set MLFLOW_TRACKING_URI"
-        )
-    return address
 
 
 @contextmanager
@@ -200,7 +148,7 @@ def _moved_roots(connection: sqlite3.Connection, project: Path) -> set[Path]:
     for (address,) in connection.execute("SELECT artifact_location FROM experiments WHERE name != 'Default'"):
         if path := local_path(address):
             runs.setdefault(path, [])
-    here = project / _ARTIFACT_FOLDER
+    here = project / ARTIFACT_FOLDER
     return {root for root, run_ids in runs.items() if root != here and _has_moved(root, run_ids, here)}
 
 
@@ -208,16 +156,16 @@ def _has_moved(root: Path, run_ids: list[str], here: Path) -> bool:
     if any((here / run_id).is_dir() for run_id in run_ids):
         return True
     if root.is_dir():
-        if (root.parent / _DATABASE).is_file():
+        if (root.parent / DATABASE).is_file():
             raise MentallamError(
-                f"{here.parent / _DATABASE} keeps its artifacts in {root}, which belongs to another project: copy "
-                f"that folder to {here}, or remove {_DATABASE} to start over"
+                f"{here.parent / DATABASE} keeps its artifacts in {root}, which belongs to another project: copy "
+                f"that folder to {here}, or remove {DATABASE} to start over"
             )
         return False
     if run_ids:
         raise MentallamError(
-            f"{here.parent / _DATABASE} keeps its artifacts in {root}, which does not exist: make it available, move "
-            f"its content to {here}, or remove {_DATABASE} to start over"
+            f"{here.parent / DATABASE} keeps its artifacts in {root}, which does not exist: make it available, move "
+            f"its content to {here}, or remove {DATABASE} to start over"
         )
     return str(root) != os.environ.get(ARTIFACTS)
 

@@ -11,9 +11,10 @@ import pytest
 from mlflow import MlflowClient
 from sqlalchemy.engine import make_url
 
-from mentallam import tracking_store
+from mentallam import tracking_address, tracking_store
 from mentallam.errors import MentallamError
-from mentallam.tracking_store import announce, artifact_location, check_store, follow_move, local_path, tracking_uri
+from mentallam.tracking_address import artifact_location, local_path, tracking_uri
+from mentallam.tracking_store import announce, check_store, follow_move
 
 NAMES = ["plain", "what?", "a%25b", "a%b", "a#b", "ä ö", "a&b=c", "co:lon", "a@b", "[x]", "o'neill", "%3F?"]
 
@@ -24,7 +25,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = mlflow.get_tracking_uri()
     for name in ("MLFLOW_TRACKING_URI", "MENTALLAM_ARTIFACTS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(tracking_store, "_announced", None)
+    monkeypatch.setattr(tracking_address, "_announced", None)
     yield
     mlflow.set_tracking_uri(before)
 
@@ -51,7 +52,7 @@ def test_mlflow_writes_there_and_nowhere_else(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_older_sqlalchemy_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking_store, "make_url", lambda address: make_url("sqlite:///other"))
+    monkeypatch.setattr("sqlalchemy.engine.make_url", lambda address: make_url("sqlite:///other"))
     with pytest.raises(MentallamError, match=r"what\? has a \? or % in its name.*sqlalchemy>=2\.1"):
         tracking_uri(tmp_path / "what?")
     assert tracking_uri(tmp_path / "plain")
@@ -238,7 +239,7 @@ def test_every_address_that_mlflow_keeps_is_known(tmp_path: Path) -> None:
 
 
 def test_the_store_is_found_by_other_processes(tmp_path: Path) -> None:
-    code = "import os, sys; from pathlib import Path; from mentallam.tracking_store import tracking_uri; "
+    code = "import os, sys; from pathlib import Path; from mentallam.tracking_address import tracking_uri; "
     announce(tracking_uri(tmp_path))
     done = subprocess.run(
         [sys.executable, "-c", code + "print(tracking_uri(Path(sys.argv[1])))", str(tmp_path)],

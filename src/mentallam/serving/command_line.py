@@ -2,7 +2,10 @@
 
 import json
 import logging
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mentallam.config import compose_inference
+from mentallam.config_loading import TRACKING_URI, load_parameters
 from mentallam.corpus.cleaning import clean_text
 from mentallam.corpus.refusals import is_identifier
 from mentallam.errors import MentallamError
@@ -19,6 +23,13 @@ from mentallam.serving.notices import SCREENING, notice
 if TYPE_CHECKING:
     from mentallam.serving.output_fields import Answers
     from mentallam.serving.predictor import Predictor
+
+
+_ENVIRONMENT = click.option(
+    "--env",
+    metavar="ENVIRONMENT",
+    help="Kedro environment: mentallam, pairs, test or twin; default: local, with the embedded model.",
+)
 
 
 class _TextCommand(click.Command):
@@ -58,11 +69,7 @@ def main() -> None:
     help="champion, latest (the best fold of the latest cross-validation), ensemble (all its folds), an MLflow run's "
     "id, or the folder of a checkpoint or an exported model; default: champion.",
 )
-@click.option(
-    "--env",
-    metavar="ENVIRONMENT",
-    help="Kedro environment: mentallam, pairs, test or twin; default: local, with the embedded model.",
-)
+@_ENVIRONMENT
 def predict(text: str, criteria: tuple[str, ...], as_json: bool, model: str | None, env: str | None) -> None:
     """Compare TEXT with each criterion; `-` reads the text from standard input.
 
@@ -75,16 +82,8 @@ def predict(text: str, criteria: tuple[str, ...], as_json: bool, model: str | No
     if not clean_text(text)[0]:
         raise MentallamError("the text is empty; nothing to compare")
     logging.disable(logging.WARNING)  # standard output is for the answer, from Kedro's import on
-    from kedro.framework.session import KedroSession
-
-    from mentallam.tracking_hooks import connect
-
-    project = _enter_project()
-    with KedroSession.create(project, env=env) as session:
-        context = cast("KedroSession", session).load_context()
-        connect(context)
-        parameters = context.params
-        predictor, answers = _answer(text, criteria, model or parameters["model"], parameters)
+    parameters = load_parameters(_find_project(), env)
+    predictor, answers = _answer(text, criteria, model or parameters["model"], parameters, env)
     shown = notice(parameters["notice"])
     if as_json:
         fields = [name for name in answers if name not in ("post_id", "run_id")]
@@ -93,6 +92,44 @@ def predict(text: str, criteria: tuple[str, ...], as_json: bool, model: str | No
         click.echo(json.dumps({"notice": shown, "model": predictor.facts, "answers": content}, indent=2))
     else:
         _print_table(answers, predictor, shown)
+
+
+@main.command()
+@click.argument("model", metavar="MODEL")
+@click.option(
+    "--to",
+    "folder",
+    required=True,
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="The folder to write; an exported model in it is replaced.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    help="Data type of the weights; default: inference.dtype, where auto takes the one of the training.",
+)
+@_ENVIRONMENT
+def export(model: str, folder: Path, dtype: str | None, env: str | None) -> None:
+    """Write a trained model as a folder that transformers loads without this package.
+
+    MODEL is champion, latest (the best fold of the latest cross-validation), the id of an MLflow run, or a checkpoint's
+    folder. The adapter is merged into the base model.
+    """
+    logging.disable(logging.INFO)
+    parameters = load_parameters(_find_project(), env)
+    from mentallam.serving.export import export_model
+
+    checkpoints = _find_checkpoints(model, parameters, env)
+    if len(checkpoints) > 1:
+        raise MentallamError(
+            f"{model} is {len(checkpoints)} folds that answer together; export one by the id of its run"
+        )
+    config = compose_inference(Path(parameters["hydra_configs"]), parameters["profile"])
+    export_model(checkpoints[0], folder, Path(parameters["base_models"]), dtype or config.dtype)
+    click.echo(
+        f"{folder} is written. {SCREENING} Try: python {shlex.quote(str(folder / 'example.py'))} TEXT CRITERION_ID"
+    )
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -105,36 +142,74 @@ def run(arguments: tuple[str, ...]) -> None:
     find_run_command("mentallam")(list(arguments), prog_name="mentallam run", standalone_mode=False)
 
 
-def _enter_project() -> Path:
-    """Make Kedro's project ready, and return its folder: for an installed package, the one with its configuration."""
-    from kedro.framework.project import configure_project
-    from kedro.framework.startup import bootstrap_project
+def _find_project() -> Path:
+    """Return the project's folder: for an installed package, the one with its configuration."""
     from kedro.utils import find_kedro_project
 
     here = Path.cwd()
     if project := find_kedro_project(here):
-        bootstrap_project(project)
         return Path(project)
     if not all((here / name).is_dir() for name in ("conf/base", "hydra_configs")):
         raise MentallamError(
             "there is no mentallam project here: run `mentallam` in its folder or in one below it, or, without a "
             "checkout, in a folder with its conf and hydra_configs"
         )
-    configure_project("mentallam")
     return here
 
 
+def _enter_project() -> Path:
+    """Make Kedro's project ready for a session, and return its folder."""
+    from kedro.framework.project import configure_project
+    from kedro.framework.startup import bootstrap_project
+    from kedro.utils import find_kedro_project
+
+    project = _find_project()
+    if find_kedro_project(project):
+        bootstrap_project(project)
+    else:
+        configure_project("mentallam")
+    return project
+
+
+@contextmanager
+def _connected(env: str | None) -> Iterator[None]:
+    """Set MLflow up to find the project's runs, in a session: it takes seconds."""
+    from kedro.framework.session import KedroSession
+
+    from mentallam.tracking_hooks import connect
+
+    project = _enter_project()
+    with KedroSession.create(project, env=env) as session:
+        connect(cast("KedroSession", session).load_context())
+        yield
+
+
+def _find_checkpoints(model: str, parameters: dict[str, Any], env: str | None) -> list[Path]:
+    """Return the checkpoints of a model; without MLflow, whose import takes seconds, if their place is known."""
+    from mentallam.serving.known_champions import find_known_champion, note_champion
+
+    if (Path(model) / "mentallam.json").is_file():
+        return [Path(model)]
+    note, store, name = Path(parameters["base_models"]), parameters[TRACKING_URI], parameters["registry"]["model"]
+    if model == "champion" and (known := find_known_champion(note, store, name)):
+        return known
+    with _connected(env):
+        from mentallam.registry import find_checkpoints
+
+        found = find_checkpoints(parameters["tracking_experiment"], model, name)
+        if model == "champion":
+            note_champion(note, store, name, found)
+        return found
+
+
 def _answer(
-    text: str, criteria: tuple[str, ...], model: str, parameters: dict[str, Any]
+    text: str, criteria: tuple[str, ...], model: str, parameters: dict[str, Any], env: str | None
 ) -> "tuple[Predictor, Answers]":
+    checkpoints = _find_checkpoints(model, parameters, env)
     # torch takes seconds to import, and a wrong option should be refused without that wait.
-    from mentallam.registry import RegistryOptions, find_checkpoints
     from mentallam.serving.posts import Post
     from mentallam.serving.predictor import Predictor
 
-    # Kedro has built the model that the pipelines' nodes declare, or left the dict.
-    registry = RegistryOptions.model_validate(parameters["registry"])
-    checkpoints = find_checkpoints(parameters["tracking_experiment"], model, registry.model)
     config = compose_inference(Path(parameters["hydra_configs"]), parameters["profile"])
     # A word alone is an id, so a misspelt one is refused; the model may know a wording.
     wordings = [criterion for criterion in dict.fromkeys(criteria) if not is_identifier(criterion)]

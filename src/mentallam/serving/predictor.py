@@ -18,6 +18,7 @@ from mentallam.corpus.refusals import is_identifier, shown
 from mentallam.errors import MentallamError
 from mentallam.evaluation.decision import Thresholds
 from mentallam.provenance import DECIDING_PACKAGES, code_version, package_versions
+from mentallam.serving.merged_models import is_mergeable, merged_model
 from mentallam.serving.output_fields import TRAINED, UNTRAINED, Answers, FoldDecisions, Pair, answers_of
 from mentallam.serving.posts import Post, RowError
 
@@ -153,8 +154,13 @@ class Predictor:
             MentallamError: A folder holds no complete checkpoint, its base model can't be loaded, or the folds differ
                 in what they read or in how they decide.
         """
+        if config.merge_adapter and config.keep_merged:
+            folders = [merged_model(folder, base_models, config.dtype) for folder in folders]
         try:
-            folds = [load_checkpoint(folder, base_models, config.dtype, config.merge_adapter) for folder in folders]
+            folds = [
+                load_checkpoint(folder, base_models, config.dtype, config.merge_adapter and is_mergeable(folder))
+                for folder in folders
+            ]
         finally:
             release_base()  # the models hold what they need of it; merged ones need little
         return cls(folds, config.tokens_per_pass, config.threshold, own_criteria)

@@ -175,7 +175,8 @@ def save_pyfunc(
             signature=SIGNATURE,
             input_example=INPUT_EXAMPLE,
             pip_requirements=requirements(),
-            model_config={"base_models": str(base_models.resolve()), **asdict(inference)},
+            # The folder of base models may be read-only where the model is served.
+            model_config={"base_models": str(base_models.resolve()), **asdict(inference), "keep_merged": False},
             mlflow_model=Model(model_id=model_id),
         )
 

@@ -1,11 +1,12 @@
 import json
 import logging
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -13,6 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
+from mentallam.config_loading import TRACKING_URI
+from mentallam.serving import command_line
 from mentallam.serving.command_line import main
 from mentallam.serving.command_line import predict as predict_command
 from mentallam.serving.output_fields import OUTPUT_FIELDS
@@ -32,7 +35,8 @@ def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def kedro(monkeypatch: pytest.MonkeyPatch, experiment: str, trained: TrainedFold) -> dict[str, Any]:
-    """Replace Kedro's session, which takes seconds to start; return the arguments that it was created with."""
+    """Replace Kedro's configuration and session, which takes seconds to start; return what they were asked for."""
+    asked: dict[str, Any] = {"sessions": 0}
     parameters = {
         "tracking_experiment": experiment,
         "hydra_configs": str(PROJECT / "hydra_configs"),
@@ -41,17 +45,21 @@ def kedro(monkeypatch: pytest.MonkeyPatch, experiment: str, trained: TrainedFold
         "registry": {"model": "never registered"},
         "model": "latest",
         "notice": "us",
+        TRACKING_URI: mlflow.get_tracking_uri(),
     }
-    created: dict[str, Any] = {}
 
-    def create(project_path: Path, env: str | None) -> Any:
-        created.update(project_path=project_path, env=env)
-        return nullcontext(SimpleNamespace(load_context=lambda: SimpleNamespace(params=parameters)))
+    def load(project: Path, env: str | None) -> dict[str, Any]:
+        asked.update(project=project, env=env)
+        return parameters
 
-    monkeypatch.setattr("kedro.framework.session.KedroSession", SimpleNamespace(create=create))
-    monkeypatch.setattr("kedro.framework.startup.bootstrap_project", lambda path: None)
-    monkeypatch.setattr("mentallam.tracking_hooks.connect", lambda context: None)
-    return created
+    @contextmanager
+    def connected(env: str | None) -> Iterator[None]:
+        asked["sessions"] += 1
+        yield
+
+    monkeypatch.setattr(command_line, "load_parameters", load)
+    monkeypatch.setattr(command_line, "_connected", connected)
+    return asked
 
 
 @pytest.fixture
@@ -137,7 +145,7 @@ def test_one_word_with_a_dash_hints_at_the_way_out(kedro: dict[str, Any]) -> Non
 
 def test_the_profile_and_the_project_are_passed_on(kedro: dict[str, Any], model: str) -> None:
     predict("text", "--env", "test")
-    assert kedro == {"project_path": PROJECT, "env": "test"}
+    assert kedro == {"project": PROJECT, "env": "test", "sessions": 1}
     predict("text")
     assert kedro["env"] is None
 
@@ -151,8 +159,33 @@ def test_a_folder_can_be_named(kedro: dict[str, Any], trained: TrainedFold, tmp_
     save_checkpoint(trained, tmp_path / "somewhere")
     result = predict("text", "--model", str(tmp_path / "somewhere"), "--json")
     assert json.loads(result.stdout)["model"]["run_id"] == "fold-run"
+    assert kedro["sessions"] == 0
     check_refused(predict(SECRET, "--model", str(tmp_path)), f"model={tmp_path} is no folder of a checkpoint")
     check_refused(predict(SECRET, "--model", str(tmp_path / "nowhere")), "is no folder of a checkpoint")
+
+
+def test_a_champion_is_found_without_mlflow_until_another_version_is(
+    kedro: dict[str, Any], trained: TrainedFold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (tmp_path / name for name in ("first", "second"))
+    for folder, run_id in ((first, "one"), (second, "two")):
+        save_checkpoint(replace(trained, origin={**trained.origin, "run_id": run_id}), folder)
+    now = [first]
+    monkeypatch.setattr("mentallam.registry.find_checkpoints", lambda *_: now)
+    client, name = mlflow.MlflowClient(), f"champion of {tmp_path.name}"
+    monkeypatch.setitem(command_line.load_parameters(PROJECT, None)["registry"], "model", name)
+    client.create_registered_model(name)
+    for number in (1, 2):
+        client.create_model_version(name, source=str(tmp_path))
+        client.set_registered_model_alias(name, "champion", str(number))
+        for asked in range(2):
+            kedro["sessions"] = 0
+            found = json.loads(predict("text", "--model", "champion", "--json").stdout)["model"]["run_id"]
+            assert (found, kedro["sessions"]) == (("one", "two")[number - 1], 1 - asked)
+        now[:] = [second]
+    shutil.rmtree(second)  # the note names what is gone
+    predict("text", "--model", "champion")
+    assert kedro["sessions"] == 1
 
 
 def test_the_default_is_the_champion(kedro: dict[str, Any]) -> None:

@@ -128,7 +128,7 @@ def test_it_is_loaded_from_a_checkpoint(trained: TrainedFold, tmp_path: Path, ti
     save_checkpoint(trained, tmp_path / "fold_1")
     post = posts(("a", "I am tired.", None))
     expected = answers(Predictor([trained], 1), post)
-    for changes in ({}, {"merge_adapter": True}):
+    for changes in ({"merge_adapter": False}, {"merge_adapter": True, "keep_merged": False}):
         config = replace(tiny_config.inference, **changes)
         loaded = Predictor.load([tmp_path / "fold_1"], Path(trained.base.folder).parent, config)
         pd.testing.assert_frame_equal(answers(loaded, post), expected, atol=1e-5)
@@ -213,7 +213,7 @@ def test_the_base_model_is_held_once_unless_adapters_are_merged_into_it(
     folders = [tmp_path / "fold_0", tmp_path / "fold_1"]
     for folder in folders:
         save_checkpoint(trained, folder)
-    config = replace(tiny_config.inference, merge_adapter=merge)
+    config = replace(tiny_config.inference, merge_adapter=merge, keep_merged=False)
     predictor = Predictor.load(folders, Path(trained.base.folder).parent, config)
     one, two = (dict(fold.model.named_parameters()) for fold in predictor._folds)
     same = {name for name in one if one[name].data_ptr() == two[name].data_ptr()}

@@ -1,0 +1,73 @@
+"""How Kedro's configuration is loaded: by its sessions, and by a command that starts none.
+
+Neither this module nor what it imports needs MLflow or Kedro's framework, whose imports take seconds.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from kedro.config import OmegaConfigLoader
+from omegaconf.resolvers import oc
+
+from mentallam.configuration_files import environment_folders
+from mentallam.errors import MentallamError
+from mentallam.project import in_project, project_path
+from mentallam.tracking_address import artifact_location, tracking_uri
+from mentallam.variables import CV_FOLDS
+
+
+def cv_folds() -> int:
+    """Return the number of folds from the variable MENTALLAM_CV_FOLDS; 5 if it is unset or empty.
+
+    The pipeline has one namespace per fold, so their number must be known when the pipeline is registered. Kedro
+    imports this module before its commands can show an error as one line, so a function reads the variable later.
+
+    Raises:
+        MentallamError: The variable does not hold a whole number from 2 on.
+    """
+    given = os.environ.get(CV_FOLDS, "").strip() or "5"
+    if not (given.isascii() and given.isdecimal() and int(given) >= 2):
+        raise MentallamError(f"{CV_FOLDS} is {given!r}; it takes a whole number from 2 on, and empty means 5")
+    return int(given)
+
+
+CONFIG_LOADER_ARGS: dict[str, Any] = {
+    "base_env": "base",
+    "default_run_env": "local",
+    # Merge key by key, also within a key: `--params folds.group_by=author` and an environment's file change only what
+    # they name.
+    "merge_strategy": {"catalog": "soft", "parameters": "soft"},
+    # Both read experiment.yml, which names the MLflow experiment.
+    "config_patterns": {
+        "mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*", "experiment*"],
+        "parameters": ["parameters*", "parameters*/**", "**/parameters*", "experiment*"],
+    },
+    "custom_resolvers": {
+        "cv_folds": cv_folds,
+        "in_project": in_project,
+        "project_path": lambda: str(project_path()),
+        "tracking_uri": lambda: tracking_uri(project_path()),
+        "artifact_location": lambda: artifact_location(project_path()),
+        "oc.env": oc.env,  # Kedro removes this resolver, and Hydra's configuration needs it
+    },
+}
+
+
+TRACKING_URI = "tracking_uri"
+
+
+def load_parameters(project: Path, env: str | None) -> dict[str, Any]:
+    """Return Kedro's parameters, and the tracking store's address, without a session, which imports every pipeline.
+
+    Args:
+        project: The project's folder.
+        env: The environment; None for the default one.
+
+    Raises:
+        MentallamError: There is no such environment.
+    """
+    conf, arguments = project / "conf", CONFIG_LOADER_ARGS
+    environment_folders(conf, arguments["base_env"], env or arguments["default_run_env"], named=bool(env))
+    loader = OmegaConfigLoader(str(conf), env, **arguments)
+    return {**loader["parameters"], TRACKING_URI: loader["mlflow"]["server"]["mlflow_tracking_uri"]}

@@ -1,0 +1,96 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mentallam.classifier import checkpoint as checkpoints
+from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
+from mentallam.config import Config
+from mentallam.serving import export
+from mentallam.serving.merged_models import is_mergeable, merged_model
+from mentallam.serving.posts import Post
+from mentallam.serving.predictor import Predictor
+from tests.unit.trained_folds import with_threshold
+
+
+@pytest.fixture
+def base_models(trained: TrainedFold, tmp_path: Path) -> Path:
+    """Return a folder of base models without the merged ones of other tests."""
+    base = Path(trained.base.folder)
+    shutil.copytree(base, tmp_path / "models" / base.name)
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def saved(trained: TrainedFold, tmp_path: Path) -> Path:
+    save_checkpoint(trained, tmp_path / "fold_1")
+    return tmp_path / "fold_1"
+
+
+def answer(predictor: Predictor) -> np.ndarray[Any, Any]:
+    return np.array(predictor.predict([Post("a", "I am tired."), Post("b", "We swam.")])["probability"])
+
+
+def test_merged_weights_are_written_once_and_give_the_same_answers(
+    trained: TrainedFold, saved: Path, base_models: Path, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(tiny_config.inference, merge_adapter=True, keep_merged=True)
+    first = Predictor.load([saved], base_models, config)
+    monkeypatch.setattr(export, "export_model", lambda *_: pytest.fail("merged again"))
+    second = Predictor.load([saved], base_models, config)
+    assert answer(first).tolist() == answer(second).tolist()
+    in_memory = Predictor.load([saved], base_models, replace(config, keep_merged=False))
+    apart = Predictor.load([saved], base_models, replace(config, merge_adapter=False))
+    np.testing.assert_allclose(answer(first), answer(in_memory), atol=1e-6)
+    np.testing.assert_allclose(answer(first), answer(apart), atol=1e-5)
+    assert second.folds[0].origin == trained.origin and second.folds[0].decision == trained.decision
+    assert not hasattr(second.folds[0].model, "peft_config")
+
+
+def test_another_checkpoint_or_dtype_has_weights_of_its_own(
+    trained: TrainedFold, saved: Path, base_models: Path, tmp_path: Path
+) -> None:
+    save_checkpoint(with_threshold(trained, 0.9), tmp_path / "fold_2")
+    folders = [
+        merged_model(saved, base_models, "float32"),
+        merged_model(saved, base_models, "bfloat16"),
+        merged_model(tmp_path / "fold_2", base_models, "float32"),
+    ]
+    assert len({*folders}) == 3
+    assert merged_model(saved, base_models, "float32") == folders[0]
+
+
+def test_an_interrupted_merge_is_made_again(saved: Path, base_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "write_checksums", stop)
+        with pytest.raises(KeyboardInterrupt):
+            merged_model(saved, base_models, "float32")
+    assert (merged_model(saved, base_models, "float32") / "model.safetensors").is_file()
+
+
+def test_what_can_not_be_merged_is_taken_as_it_is(saved: Path, base_models: Path, tmp_path: Path) -> None:
+    merged = merged_model(saved, base_models, "float32")
+    assert not is_mergeable(merged) and merged_model(merged, base_models, "float32") == merged
+    facts = (saved / checkpoints.FACTS).read_text()
+    (saved / checkpoints.FACTS).write_text(facts.replace('"quantization": "none"', '"quantization": "nf4"'))
+    assert not is_mergeable(saved) and merged_model(saved, base_models, "float32") == saved
+    assert not is_mergeable(tmp_path)
+
+
+def test_damaged_weights_are_made_again(
+    saved: Path, base_models: Path, tiny_config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = replace(tiny_config.inference, merge_adapter=True, keep_merged=True)
+    expected = answer(Predictor.load([saved], base_models, config))
+    weights = merged_model(saved, base_models, config.dtype) / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert answer(Predictor.load([saved], base_models, config)).tolist() == expected.tolist()
+    assert "model.safetensors has changed" in caplog.text
