@@ -442,7 +442,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20, help="rounds of the comparison (default 20)")
     parser.add_argument("--checkpoint", type=Path, help="a trained fold; without one, a random adapter")
     arguments = parser.parse_args()
-    result = compare(arguments.checkpoint, 1 if arguments.quick else arguments.rounds)
+    result = compare(arguments.checkpoint, 3 if arguments.quick else arguments.rounds)
     print(table(result))
     save_result("inference_quick" if arguments.quick else "inference", result)
 
