@@ -48,6 +48,7 @@ WAYS = {
     "pipeline_float32": "transformers' pipeline, float32",
     "pairs_bfloat16": "transformers, pairs as one padded batch, bfloat16",
     "openvino_row": "OpenVINO, our row under a dense mask, bfloat16",
+    "openvino_row_float32": "OpenVINO, our row under a dense mask, float32",
     "openvino_pairs": "OpenVINO, pairs as one padded batch, bfloat16",
     "onnxruntime_pairs": "ONNX Runtime, pairs as one padded batch, float32",
     "llama_cpp": "llama.cpp, Q4_1, the post's prefix kept",
@@ -197,15 +198,15 @@ def _additive(visible: Tensor) -> Tensor:
     return torch.zeros(visible.shape).masked_fill_(~visible, torch.finfo(torch.float32).min)
 
 
-def openvino(subject: Subject, inputs: Callable[[PostExample], list[Tensor]]) -> Way:
-    """Return OpenVINO on these inputs, in bfloat16 where the processor has it, tuned for the latency of one request."""
+def openvino(subject: Subject, inputs: Callable[[PostExample], list[Tensor]], precision: str = "bf16") -> Way:
+    """Return OpenVINO on these inputs in `bf16` or `f32`, tuned for the latency of one request."""
     import openvino as runtime
 
     sample = inputs(subject.prompter.example("post", "a b c", list(subject.prompter.criteria)[:2]))
     with torch.no_grad():
         exported = runtime.convert_model(Exported(subject.folder), example_input=tuple(sample))
     options = {
-        "INFERENCE_PRECISION_HINT": "bf16",
+        "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
@@ -275,6 +276,7 @@ BUILDERS: dict[str, Callable[[Subject], Way]] = {
     "pipeline_float32": pipeline_float32,
     "pairs_bfloat16": pairs_bfloat16,
     "openvino_row": lambda subject: openvino(subject, row_inputs),
+    "openvino_row_float32": lambda subject: openvino(subject, row_inputs, "f32"),
     "openvino_pairs": lambda subject: openvino(subject, pairs_inputs),
     "onnxruntime_pairs": onnxruntime_pairs,
     "llama_cpp": llama_cpp,
@@ -442,7 +444,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20, help="rounds of the comparison (default 20)")
     parser.add_argument("--checkpoint", type=Path, help="a trained fold; without one, a random adapter")
     arguments = parser.parse_args()
-    result = compare(arguments.checkpoint, 1 if arguments.quick else arguments.rounds)
+    result = compare(arguments.checkpoint, 3 if arguments.quick else arguments.rounds)
     print(table(result))
     save_result("inference_quick" if arguments.quick else "inference", result)
 
