@@ -5,6 +5,7 @@ from code"): nothing is pickled. The model does not hold the base model; it find
 """
 
 import importlib.metadata
+import logging
 import os
 import shutil
 import tempfile
@@ -25,6 +26,7 @@ from mentallam.errors import MentallamError
 from mentallam.serving.output_fields import OUTPUT_FIELDS
 from mentallam.serving.posts import FIELDS, Post, RowError, join_rows, read_post
 from mentallam.serving.predictor import Predictor, Question
+from mentallam.serving.scoring_server import answer_errors_in_a_sentence
 from mentallam.variables import BASE_MODELS
 
 _SERVED = [field for field in OUTPUT_FIELDS if field.served]
@@ -36,6 +38,8 @@ SIGNATURE = ModelSignature(
 )
 # Where an input does not fit the schema, MLflow's error would show the input, and with it the text.
 os.environ.setdefault("MLFLOW_DISABLE_SCHEMA_DETAILS", "true")
+# MLflow warns of unknown columns by name; in a CSV file without a header, the first post is such a name.
+logging.getLogger("mlflow.models.utils").setLevel(logging.ERROR)
 
 INPUT_EXAMPLE = pd.DataFrame(  # an invented post
     {"post_id": ["example_1"], "text": ["I have been awake until four every night this month, and I am so tired."]}
@@ -92,6 +96,7 @@ class ScreeningModel(PythonModel):
         base_models = _find_base_models(config.pop("base_models"))
         folders = [Path(folder) for _, folder in sorted(context.artifacts.items())]
         self._predictor = Predictor.load(folders, base_models, InferenceConfig(**config))
+        answer_errors_in_a_sentence()
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
