@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import mlflow
@@ -83,6 +84,10 @@ class ScreeningModel(PythonModel):
 
     _predictor: Predictor
 
+    def __init__(self) -> None:
+        # One request at a time: a pass uses all cores or the GPU, and the passes of several would add up in memory.
+        self._one_at_a_time = Lock()
+
     def load_context(self, context: PythonModelContext) -> None:
         """Load the checkpoints on their base model.
 
@@ -122,7 +127,8 @@ class ScreeningModel(PythonModel):
         rows = [dict(zip(map(str, filled), values, strict=True)) for values in filled.to_numpy().tolist()]
         if not rows:
             raise MentallamError("the input holds no post; it needs at least one row")
-        answers = self._predictor.answer(self._questions(rows))
+        with self._one_at_a_time:
+            answers = self._predictor.answer(self._questions(rows))
         return pd.DataFrame({field.name: answers[field.name] for field in _SERVED})
 
     def _questions(self, rows: Sequence[Mapping[str, Any]]) -> list[Question]:

@@ -1,7 +1,7 @@
 """How MLflow's scoring server (`mlflow models serve`) answers a request that it can't use: one sentence, no post.
 
-MLflow would send back a stack trace and the request, and offers no hook for another answer. So one function of its server
-is replaced, in the server's process only.
+MLflow would send back a stack trace and the request, and offers no hook for another answer. So one function of its
+server is replaced, in the server's process only.
 """
 
 import logging

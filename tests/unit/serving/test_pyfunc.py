@@ -112,9 +112,7 @@ def test_an_ensemble_is_the_mean_of_its_folds(
     save_pyfunc(tmp_path / "both", folds, base_models, tiny_config.inference)
     asked = [Post("a", "I am tired."), Post("b", "We went to the lake.")]
     answer = mlflow.pyfunc.load_model(str(tmp_path / "both")).predict(posts(post_id=["a", "b"]))
-    one, two = (
-        np.array(alone(folder, base_models, tiny_config, asked)["probability"]) for folder in folds.values()
-    )
+    one, two = (np.array(alone(folder, base_models, tiny_config, asked)["probability"]) for folder in folds.values())
     assert np.abs(one - two).min() > 1e-3
     mean = (one + two) / 2
     assert answer["probability"].tolist() == mean.tolist()
@@ -208,6 +206,8 @@ ODD_IDS = ["0012", "1e5", "true", "-5", "=1+1", "007.0", "inf", "größe", "a b"
 def server(model: Path, monkeypatch: pytest.MonkeyPatch) -> TestClient:
     """Return MLflow's scoring server, as `mlflow models serve` starts it."""
     monkeypatch.delenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", raising=False)  # pytest removes it again after the test
+    monkeypatch.setattr(scoring_server, "invocations", scoring_server.invocations)  # it is replaced
+    monkeypatch.setenv(scoring_server._SERVER_MODEL_PATH, str(model))
     return TestClient(scoring_server.init(mlflow.pyfunc.load_model(str(model))))
 
 
@@ -234,12 +234,14 @@ def test_ids_come_back_from_the_server_as_they_went_in(server: TestClient) -> No
         (f"post_id,text\nNA,{SECRET}\n", "post_id is missing; give all posts one"),
         (f"post_id,body\n1,{SECRET}\n", "the input has no column text"),
         (f"post_id,text\n1,{SECRET}\n2,\n", "the input, row 2: the text is empty"),
+        (f"post_id,text\n1,{SECRET}, so tired\n", "the first row has more values than the header"),
     ],
 )
 def test_the_server_refuses_in_a_sentence_without_the_text(server: TestClient, content: str, words: str) -> None:
     response = server.post("/invocations", content=content, headers={"content-type": "text/csv"})
     assert response.status_code == 400
-    assert words in response.text
+    assert response.json()["message"].startswith(words)
+    assert "stack_trace" not in response.json()
     assert "arzipan" not in response.text
 
 
