@@ -1,10 +1,11 @@
 """Requests per second, response time and memory of a model behind `mlflow models serve`.
 
-Some clients send posts of the synthetic sample, one post per request with all criteria, each as soon as it has the
-answer to the one before. Memory is that of the server's processes together, after a warm-up of ten seconds and at the
-end. The server answers on this machine, so the clients take a part of its cores.
+Some clients send posts of the synthetic sample with all criteria, each as soon as it has the answer to its request
+before. Memory is that of the server's processes together, after a warm-up of ten seconds and at the end. The server
+answers on this machine, so the clients take a part of its cores.
 
-python benchmarks/serving.py models:/mentallam-smollm2@champion [--clients 8] [--seconds 60] [--workers 1] [--threads 2]
+python benchmarks/serving.py models:/mentallam-smollm2@champion [--clients 8] [--posts 1] [--seconds 60] [--workers 1]
+    [--threads 2]
 """
 
 import argparse
@@ -81,10 +82,11 @@ def client(port: int, bodies: Iterator[bytes], until: float) -> list[tuple[float
     return taken
 
 
-def memory(server: psutil.Process) -> float:
-    """Return the resident memory of the server's processes, in MiB."""
+def usage(server: psutil.Process) -> tuple[float, float]:
+    """Return the resident memory in MiB and the CPU seconds of the server's processes."""
     processes = [server, *server.children(recursive=True)]
-    return sum(process.memory_info().rss for process in processes) / 2**20
+    seconds = sum(sum(process.cpu_times()[:2]) for process in processes)  # user and system
+    return sum(process.memory_info().rss for process in processes) / 2**20, seconds
 
 
 def main() -> None:
@@ -92,31 +94,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="the model's URI")
     parser.add_argument("--clients", type=int, default=8, help="clients that send at the same time (default 8)")
+    parser.add_argument("--posts", type=int, default=1, help="posts in a request (default 1)")
     parser.add_argument("--seconds", type=float, default=60, help="seconds to measure (default 60)")
     parser.add_argument("--workers", type=int, default=1, help="processes of the server (default 1)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="PyTorch threads of each (default: cores)")
     arguments = parser.parse_args()
 
-    texts = pd.read_csv(POSTS)["text"]
-    bodies = [json.dumps({"dataframe_records": [{"text": text}]}).encode() for text in texts]
+    rows = pd.read_csv(POSTS)[["text"]].to_dict("records")
+    batches = [rows[start : start + arguments.posts] for start in range(0, len(rows), arguments.posts)]
+    bodies = [json.dumps({"dataframe_records": batch}).encode() for batch in batches]
     with served(arguments.model, arguments.workers, arguments.threads) as (port, server):
         began = time.perf_counter() + WARM_UP
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(arguments.clients) as pool:
             running = [
                 pool.submit(client, port, islice(cycle(bodies), number, None), began + arguments.seconds)
                 for number in range(arguments.clients)
             ]
             time.sleep(WARM_UP)
-            before = memory(server)
+            before, cpu_before = usage(server)
             taken = [seconds for sent in running for ended, seconds in sent.result() if ended >= began]
-        after = memory(server)
+        after, cpu_after = usage(server)
     median, high = np.percentile(taken, [50, 95]) * 1000
-    print("| clients | workers | threads | requests/s | median ms | 95 % ms | MiB before | MiB after |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    print(
-        f"| {arguments.clients} | {arguments.workers} | {arguments.threads} | {len(taken) / arguments.seconds:.1f} "
-        f"| {median:.0f} | {high:.0f} | {before:.0f} | {after:.0f} |"
-    )
+    figures = {
+        "clients": arguments.clients,
+        "posts each": arguments.posts,
+        "workers": arguments.workers,
+        "threads": arguments.threads,
+        "requests/s": round(len(taken) / arguments.seconds, 1),
+        "median ms": round(median),
+        "95 % ms": round(high),
+        "CPU ms per request": round((cpu_after - cpu_before) / len(taken) * 1000),
+        "MiB before": round(before),
+        "MiB after": round(after),
+    }
+    for cells in (figures, ["---"] * len(figures), map(str, figures.values())):
+        print(f"| {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

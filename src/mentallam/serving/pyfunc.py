@@ -63,7 +63,6 @@ _REQUIREMENTS = (
     "scipy",
     "numpy",
     "pandas",
-    "pandera",
     "filelock",
     "pyyaml",
     "tenacity",
