@@ -105,14 +105,15 @@ def main() -> None:
     bodies = [json.dumps({"dataframe_records": batch}).encode() for batch in batches]
     with served(arguments.model, arguments.workers, arguments.threads) as (port, server):
         began = time.perf_counter() + WARM_UP
+        until = began + arguments.seconds
         with ThreadPoolExecutor(arguments.clients) as pool:
             running = [
-                pool.submit(client, port, islice(cycle(bodies), number, None), began + arguments.seconds)
+                pool.submit(client, port, islice(cycle(bodies), number, None), until)
                 for number in range(arguments.clients)
             ]
             time.sleep(WARM_UP)
             before, cpu_before = usage(server)
-            taken = [seconds for sent in running for ended, seconds in sent.result() if ended >= began]
+            taken = [seconds for sent in running for ended, seconds in sent.result() if began <= ended < until]
         after, cpu_after = usage(server)
     median, high = np.percentile(taken, [50, 95]) * 1000
     figures = {
