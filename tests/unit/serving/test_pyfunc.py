@@ -231,7 +231,7 @@ def test_ids_come_back_from_the_server_as_they_went_in(server: TestClient) -> No
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (f"post_id,text\nNA,{SECRET}\n", "post_id is missing; give all posts one"),
+        (f"post_id,text\nNA,{SECRET}\n", "the input, row 1: post_id is missing; give all posts one"),
         (f"post_id,body\n1,{SECRET}\n", "the input has no column text"),
         (f"post_id,text\n1,{SECRET}\n2,\n", "the input, row 2: the text is empty"),
         (f"post_id,text\n1,{SECRET}, so tired\n", "the first row has more values than the header"),
