@@ -37,7 +37,7 @@ def test_the_champion_in_a_new_process_answers_as_inference_does(trained: Worksp
     )
     done = trained.command("-c", PREDICT, str(posts), str(answer))
     assert done.returncode == 0, done.stderr[-3000:]
-    trained.run("inference", input=str(posts), checkpoint_run="champion")
+    trained.run("inference", input=str(posts), model="champion")
     inferred = pd.read_json(trained.data / "07_model_output" / "predictions.jsonl", lines=True)
     loaded = pd.read_json(answer, lines=True)
     assert len(loaded) == 10
@@ -78,7 +78,7 @@ def test_reporting_twice_registers_once_and_the_ensemble_takes_a_reason(
     assert "all 5 folds' models" in version.description
     posts = trained.folder / "posts.csv"
     posts.write_text("post_id,text,criterion_id\na,I am tired.,A.6\n")
-    trained.run("inference", input=str(posts), checkpoint_run="champion")
+    trained.run("inference", input=str(posts), model="champion")
     (answer,) = pd.read_json(trained.data / "07_model_output" / "predictions.jsonl", lines=True).to_dict("records")
     model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
     expected = model.predict(pd.DataFrame({"post_id": ["a"], "text": ["I am tired."], "criterion_id": ["A.6"]}))
@@ -92,4 +92,4 @@ def test_without_a_registry_nothing_is_registered(empty: Workspace, tmp_path: Pa
     posts = tmp_path / "posts.txt"
     posts.write_text("I am tired.\n")
     with pytest.raises(MentallamError, match="there is no champion yet of the registered model 'mentallam-tiny'"):
-        empty.run("inference", input=str(posts), checkpoint_run="champion")
+        empty.run("inference", input=str(posts), model="champion")

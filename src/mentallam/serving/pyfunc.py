@@ -5,12 +5,14 @@ from code"): nothing is pickled. The model does not hold the base model; it find
 """
 
 import importlib.metadata
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import mlflow
@@ -25,6 +27,7 @@ from mentallam.errors import MentallamError
 from mentallam.serving.output_fields import OUTPUT_FIELDS
 from mentallam.serving.posts import FIELDS, Post, RowError, join_rows, read_post
 from mentallam.serving.predictor import Predictor, Question
+from mentallam.serving.scoring_server import answer_errors_in_a_sentence
 from mentallam.variables import BASE_MODELS
 
 _SERVED = [field for field in OUTPUT_FIELDS if field.served]
@@ -36,6 +39,8 @@ SIGNATURE = ModelSignature(
 )
 # Where an input does not fit the schema, MLflow's error would show the input, and with it the text.
 os.environ.setdefault("MLFLOW_DISABLE_SCHEMA_DETAILS", "true")
+# MLflow warns of unknown columns by name; in a CSV file without a header, the first post is such a name.
+logging.getLogger("mlflow.models.utils").setLevel(logging.ERROR)
 
 INPUT_EXAMPLE = pd.DataFrame(  # an invented post
     {"post_id": ["example_1"], "text": ["I have been awake until four every night this month, and I am so tired."]}
@@ -58,7 +63,6 @@ _REQUIREMENTS = (
     "scipy",
     "numpy",
     "pandas",
-    "pandera",
     "filelock",
     "pyyaml",
     "tenacity",
@@ -79,6 +83,10 @@ class ScreeningModel(PythonModel):
 
     _predictor: Predictor
 
+    def __init__(self) -> None:
+        # One request at a time: a pass uses all cores or the GPU, and the passes of several would add up in memory.
+        self._one_at_a_time = Lock()
+
     def load_context(self, context: PythonModelContext) -> None:
         """Load the checkpoints on their base model.
 
@@ -92,6 +100,7 @@ class ScreeningModel(PythonModel):
         base_models = _find_base_models(config.pop("base_models"))
         folders = [Path(folder) for _, folder in sorted(context.artifacts.items())]
         self._predictor = Predictor.load(folders, base_models, InferenceConfig(**config))
+        answer_errors_in_a_sentence()
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -117,7 +126,8 @@ class ScreeningModel(PythonModel):
         rows = [dict(zip(map(str, filled), values, strict=True)) for values in filled.to_numpy().tolist()]
         if not rows:
             raise MentallamError("the input holds no post; it needs at least one row")
-        answers = self._predictor.answer(self._questions(rows))
+        with self._one_at_a_time:
+            answers = self._predictor.answer(self._questions(rows))
         return pd.DataFrame({field.name: answers[field.name] for field in _SERVED})
 
     def _questions(self, rows: Sequence[Mapping[str, Any]]) -> list[Question]:

@@ -4,11 +4,13 @@ import logging
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import httpx
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -19,7 +21,8 @@ from mlflow.pyfunc import PyFuncModel, scoring_server
 from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
 from mentallam.config import Config, InferenceConfig
 from mentallam.errors import MentallamError
-from mentallam.serving.output_fields import OUTPUT_FIELDS
+from mentallam.serving.output_fields import OUTPUT_FIELDS, Answers
+from mentallam.serving.posts import Post
 from mentallam.serving.predictor import Predictor
 from mentallam.serving.pyfunc import INPUT_EXAMPLE, SIGNATURE, requirements, save_pyfunc
 from mentallam.variables import BASE_MODELS
@@ -57,20 +60,18 @@ def posts(**columns: list[str | None]) -> pd.DataFrame:
     return pd.DataFrame({"text": ["I am tired.", "We went to the lake."], **columns}, dtype=object)
 
 
-def alone(folder: Path, base_models: Path, config: Config, asked: pd.DataFrame) -> pd.DataFrame:
+def alone(folder: Path, base_models: Path, config: Config, asked: Sequence[Post]) -> Answers:
     return Predictor.load([folder], base_models, config.inference).predict(asked)
 
 
 def test_it_answers_as_the_predictor_does(
-    model: Path, trained: TrainedFold, folds: dict[int, Path], base_models: Path, tiny_config: Config
+    model: Path, folds: dict[int, Path], base_models: Path, tiny_config: Config
 ) -> None:
-    from mentallam.classifier.checkpoint import load_checkpoint
-
     loaded = mlflow.pyfunc.load_model(str(model))
-    expected = Predictor([load_checkpoint(folds[1], base_models)], tiny_config.inference.tokens_per_pass)
-    asked = posts(post_id=["a", "b"], criterion_id=["A.4", None])
-    answer = loaded.predict(asked)
-    pd.testing.assert_frame_equal(answer, expected.predict(asked)[COLUMNS])
+    asked = [Post("a", "I am tired.", ("A.4",)), Post("b", "We went to the lake.")]
+    expected = pd.DataFrame(alone(folds[1], base_models, tiny_config, asked))
+    answer = loaded.predict(posts(post_id=["a", "b"], criterion_id=["A.4", None]))
+    pd.testing.assert_frame_equal(answer, expected[COLUMNS])
     assert list(zip(answer["post_id"], answer["criterion_id"], strict=True)) == [
         ("a", "A.4"),
         ("b", "A.1"),
@@ -109,11 +110,11 @@ def test_an_ensemble_is_the_mean_of_its_folds(
     folds: dict[int, Path], base_models: Path, tiny_config: Config, tmp_path: Path
 ) -> None:
     save_pyfunc(tmp_path / "both", folds, base_models, tiny_config.inference)
-    asked = posts(post_id=["a", "b"], criterion_id=[None, None])
-    answer = mlflow.pyfunc.load_model(str(tmp_path / "both")).predict(asked)
-    one, two = (alone(folder, base_models, tiny_config, asked) for folder in folds.values())
-    assert (one["probability"] - two["probability"]).abs().min() > 1e-3
-    mean = (one["probability"] + two["probability"]) / 2
+    asked = [Post("a", "I am tired."), Post("b", "We went to the lake.")]
+    answer = mlflow.pyfunc.load_model(str(tmp_path / "both")).predict(posts(post_id=["a", "b"]))
+    one, two = (np.array(alone(folder, base_models, tiny_config, asked)["probability"]) for folder in folds.values())
+    assert np.abs(one - two).min() > 1e-3
+    mean = (one + two) / 2
     assert answer["probability"].tolist() == mean.tolist()
     assert set(answer["threshold"]) == {(0.37 + 0.61) / 2}
     assert answer["label"].tolist() == ["yes" if value >= 0.49 else "no" for value in mean]
@@ -205,6 +206,8 @@ ODD_IDS = ["0012", "1e5", "true", "-5", "=1+1", "007.0", "inf", "größe", "a b"
 def server(model: Path, monkeypatch: pytest.MonkeyPatch) -> TestClient:
     """Return MLflow's scoring server, as `mlflow models serve` starts it."""
     monkeypatch.delenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", raising=False)  # pytest removes it again after the test
+    monkeypatch.setattr(scoring_server, "invocations", scoring_server.invocations)  # it is replaced
+    monkeypatch.setenv(scoring_server._SERVER_MODEL_PATH, str(model))
     return TestClient(scoring_server.init(mlflow.pyfunc.load_model(str(model))))
 
 
@@ -228,15 +231,17 @@ def test_ids_come_back_from_the_server_as_they_went_in(server: TestClient) -> No
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (f"post_id,text\nNA,{SECRET}\n", "post_id is missing; give all posts one"),
+        (f"post_id,text\nNA,{SECRET}\n", "the input, row 1: post_id is missing; give all posts one"),
         (f"post_id,body\n1,{SECRET}\n", "the input has no column text"),
         (f"post_id,text\n1,{SECRET}\n2,\n", "the input, row 2: the text is empty"),
+        (f"post_id,text\n1,{SECRET}, so tired\n", "the first row has more values than the header"),
     ],
 )
 def test_the_server_refuses_in_a_sentence_without_the_text(server: TestClient, content: str, words: str) -> None:
     response = server.post("/invocations", content=content, headers={"content-type": "text/csv"})
     assert response.status_code == 400
-    assert words in response.text
+    assert response.json()["message"].startswith(words)
+    assert "stack_trace" not in response.json()
     assert "arzipan" not in response.text
 
 
