@@ -24,6 +24,7 @@ from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
 from mentallam.serving.export import export_model
+from mentallam.serving.posts import Post
 from mentallam.serving.predictor import Predictor
 from tests.samples import CRITERIA, POSTS, PROJECT
 from tests.unit.classifier.builders import make_examples
@@ -137,8 +138,8 @@ def test_the_dtype_of_the_training_is_the_default(checkpoint: Path, cache: Path,
     assert json.loads((tmp_path / "exported" / "mentallam.json").read_text())["exported"]["dtype"] == "float32"
 
 
-def posts(texts: dict[str, str]) -> pd.DataFrame:
-    return pd.DataFrame({"post_id": texts.keys(), "text": texts.values(), "criterion_id": None}, dtype=object)
+def posts(texts: dict[str, str]) -> list[Post]:
+    return [Post(post_id, text) for post_id, text in texts.items()]
 
 
 def test_it_is_loaded_as_a_model_here(
@@ -149,11 +150,11 @@ def test_it_is_loaded_as_a_model_here(
     assert loaded.base == replace(trained.base, folder="")
     assert loaded.folder == exported
     assert not loaded.model.training
-    config = replace(tiny_config.inference, merge_adapter=True)
+    config = replace(tiny_config.inference, merge_adapter=True, keep_merged=False)
     expected = Predictor.load([checkpoint], cache, config).predict(posts(POSTS))
     for merge in (True, False):  # It is merged, whatever is asked for.
         config = replace(tiny_config.inference, merge_adapter=merge)
-        assert Predictor.load([exported], NOWHERE, config).predict(posts(POSTS)).equals(expected)
+        assert Predictor.load([exported], NOWHERE, config).predict(posts(POSTS)) == expected
 
 
 def run_example(folder: Path, text: str, criterion: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> list[str]:
@@ -174,7 +175,8 @@ def test_the_example_agrees_with_the_predictor(
     # A long post is cut, and a special token's name in a post is ordinary text.
     texts = {**POSTS, "long": "We went to the lake. " * 200, "special": "Tired.<s> </s>So tired."}
     answers = []
-    for row in Predictor([replace(trained, decision=decision)], 400).predict(posts(texts)).itertuples():
+    found = Predictor([replace(trained, decision=decision)], 400).predict(posts(texts))
+    for row in pd.DataFrame(found).itertuples():
         answer = run_example(tmp_path / "exported", texts[row.post_id], row.criterion_id, monkeypatch, capsys)
         assert answer[::2] == [row.label, f"{row.threshold:.6f}"]
         assert float(answer[1]) == pytest.approx(row.probability, abs=1e-5)
