@@ -19,6 +19,12 @@ from mentallam.corpus.cleaning import clean_text
 from mentallam.errors import MentallamError
 from mentallam.serving.notice import NOTICE
 
+_ENVIRONMENT = click.option(
+    "--env",
+    metavar="ENVIRONMENT",
+    help="Kedro environment: mentallam, pairs, test or twin; default: local, with the embedded model.",
+)
+
 
 class _TextCommand(click.Command):
     """A command whose argument is a text that may start with a dash."""
@@ -56,11 +62,7 @@ def main() -> None:
     help="MLflow run of a fold or of a cross-validation (its best fold), or champion; default: the latest "
     "cross-validation of the environment.",
 )
-@click.option(
-    "--env",
-    metavar="ENVIRONMENT",
-    help="Kedro environment: mentallam, pairs, test or twin; default: local, with the embedded model.",
-)
+@_ENVIRONMENT
 def predict(text: str, criteria: tuple[str, ...], as_json: bool, checkpoint_run: str | None, env: str | None) -> None:
     """Compare TEXT with each criterion; `-` reads the text from standard input.
 
@@ -96,7 +98,7 @@ def predict(text: str, criteria: tuple[str, ...], as_json: bool, checkpoint_run:
     type=click.Choice(["auto", "float32", "bfloat16"]),
     help="Data type of the weights; default: inference.dtype, where auto takes the one of the training.",
 )
-@click.option("--env", metavar="ENVIRONMENT", help="Kedro environment; default: local, with the embedded model.")
+@_ENVIRONMENT
 def export(model: str, folder: Path, dtype: str | None, env: str | None) -> None:
     """Write a trained model as a folder that transformers loads without this package.
 
