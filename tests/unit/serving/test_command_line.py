@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
+from mentallam.config import InferenceConfig
 from mentallam.config_loading import TRACKING_URI
 from mentallam.serving import command_line
 from mentallam.serving.command_line import main
@@ -227,6 +228,52 @@ def test_a_text_that_is_not_utf8_is_one_sentence(arguments: list[str]) -> None:
 def test_outside_the_project_it_says_where_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     check_refused(predict(SECRET), "no mentallam project here")
+
+
+def export(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["export", *arguments])
+
+
+def test_a_run_or_a_folder_is_exported(kedro: dict[str, Any], model: str, tmp_path: Path) -> None:
+    for number, source in enumerate((model, str(tmp_path / "fold_1"))):
+        folder = tmp_path / f"exported_{number}"
+        result = export(source, "--to", str(folder), "--dtype", "bfloat16", "--env", "test")
+        assert result.exit_code == 0, (result.output, result.exception)
+        assert json.loads((folder / "mentallam.json").read_text())["exported"]["dtype"] == "bfloat16"
+        assert result.stdout.startswith(f"{folder} is written. Research screening, never a diagnosis.")
+        assert f"python {folder}/example.py" in result.stdout
+    assert kedro["env"] == "test"
+
+
+def test_the_dtype_is_that_of_predictions_unless_it_is_named(
+    kedro: dict[str, Any], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = InferenceConfig(dtype="bfloat16")
+    monkeypatch.setattr("mentallam.serving.command_line.compose_inference", lambda *_: config)
+    assert export(model, "--to", str(tmp_path / "exported")).exit_code == 0
+    assert json.loads((tmp_path / "exported" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_a_champion_of_several_folds_is_not_exported(
+    kedro: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def two(*arguments: object) -> list[Path]:
+        asked.append(arguments)
+        return [tmp_path, tmp_path]
+
+    monkeypatch.setattr("mentallam.registry.find_checkpoints", two)
+    check_refused(export("champion", "--to", str(tmp_path / "exported")), "champion is 2 folds", "the id of its run")
+    assert [arguments[1:] for arguments in asked] == [("champion", "never registered")]
+
+
+def test_what_cannot_be_exported_is_one_sentence(kedro: dict[str, Any], tmp_path: Path) -> None:
+    to = ("--to", str(tmp_path / "exported"))
+    check_refused(export("feed", *to), "feed is no run")
+    check_refused(export(str(tmp_path), *to), "is no folder of a checkpoint")
+    assert export("feed").exit_code == 2  # without --to
+    assert export("feed", *to, "--dtype", "int8").exit_code == 2
 
 
 def test_help_names_the_options_and_the_notice() -> None:
