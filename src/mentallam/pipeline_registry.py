@@ -2,7 +2,16 @@
 
 from kedro.pipeline import Pipeline
 
-from mentallam.pipelines import compare, cv_training, data_processing, inference, memory_plan, reporting
+from mentallam.pipelines import (
+    compare,
+    cv_training,
+    data_processing,
+    inference,
+    latency,
+    memory_plan,
+    monitor,
+    reporting,
+)
 from mentallam.settings import cv_folds
 
 
@@ -19,6 +28,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         "cv_training": training,
         "reporting": report,
         "inference": inference.create_pipeline(),
+        "latency": latency.create_pipeline(),
+        "monitor": monitor.create_pipeline(),
         "compare": compare.create_pipeline(),
         "memory_plan": memory_plan.create_pipeline(),
     }

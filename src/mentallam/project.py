@@ -8,6 +8,7 @@ from kedro.framework.project import settings
 from kedro.utils import find_kedro_project
 
 _session: Path | None = None
+_environment = "local"
 
 
 def project_path() -> Path:
@@ -19,19 +20,25 @@ def project_path() -> Path:
 
 
 def enter(context: KedroContext) -> None:
-    """Make `project_path` the folder of a session's project, and reread what was read for another project.
+    """Make `project_path` and `environment` those of a session, and reread what was read for another project.
 
     Kedro reads globals.yml before a hook can tell which project the session belongs to.
 
     Args:
         context: The context of the session.
     """
-    global _session
+    global _session, _environment
+    _environment = context.env or "local"
     before, _session = project_path(), Path(context.project_path)
     loader = context.config_loader
     if before != _session and isinstance(loader, OmegaConfigLoader):
         again = type(loader)(loader.conf_source, loader.env, loader.runtime_params, **settings.CONFIG_LOADER_ARGS)
         loader["globals"] = again["globals"]
+
+
+def environment() -> str:
+    """Return the environment of the session, for a command that a run starts in a process of its own."""
+    return _environment
 
 
 def in_project(folder: str) -> str:

@@ -7,7 +7,7 @@ from omegaconf.resolvers import oc
 from mentallam import tracking_store
 from mentallam.errors import MentallamError
 from mentallam.hooks import ProjectHooks
-from mentallam.project import in_project, project_path
+from mentallam.project import environment, in_project, project_path
 from mentallam.tracking_hooks import TrackingHooks
 from mentallam.variables import CV_FOLDS
 
@@ -46,6 +46,7 @@ CONFIG_LOADER_ARGS = {
     "custom_resolvers": {
         "cv_folds": cv_folds,
         "in_project": in_project,
+        "environment": environment,
         "project_path": lambda: str(project_path()),
         "tracking_uri": lambda: tracking_store.tracking_uri(project_path()),
         "artifact_location": lambda: tracking_store.artifact_location(project_path()),
