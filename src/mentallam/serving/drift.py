@@ -64,7 +64,7 @@ def load_summary(summary: str | None, folder: Path) -> dict[str, Any]:
         raise MentallamError(f"{path} can't be read as JSON: {way_out}") from None
     if not isinstance(content, dict) or not content.keys() >= _NEEDED:
         raise MentallamError(f"{path} is no summary of a batch, or one of an older version: {way_out}")
-    if "dev" not in content["reference"]:
+    if "tokens" not in content["reference"].get("dev", {}):
         raise MentallamError(
             f"{path}: an older version trained the model and kept no counts of its training posts; train it again"
         )

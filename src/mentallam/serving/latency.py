@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from mentallam.classifier.prompts import Prompter
@@ -151,7 +152,8 @@ def summarise_latency(
         "n_criteria": len(predictor.criteria),
         "device": next(predictor.folds[0].model.parameters()).device.type,
         "model": predictor.facts,
-        "machine": machine_facts(),
+        # Above the number of cores other programs have slowed the measurement down.
+        "machine": {**machine_facts(), "load_average": psutil.getloadavg()[0]},
         "code": code_version(),
     }
 
