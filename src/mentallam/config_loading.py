@@ -12,7 +12,7 @@ from omegaconf.resolvers import oc
 
 from mentallam.configuration_files import environment_folders
 from mentallam.errors import MentallamError
-from mentallam.project import in_project, project_path
+from mentallam.project import environment, in_project, project_path
 from mentallam.tracking_address import artifact_location, tracking_uri
 from mentallam.variables import CV_FOLDS
 
@@ -46,6 +46,7 @@ CONFIG_LOADER_ARGS: dict[str, Any] = {
     "custom_resolvers": {
         "cv_folds": cv_folds,
         "in_project": in_project,
+        "environment": environment,
         "project_path": lambda: str(project_path()),
         "tracking_uri": lambda: tracking_uri(project_path()),
         "artifact_location": lambda: artifact_location(project_path()),

@@ -13,6 +13,12 @@ class MentallamError(click.ClickException):
     """
 
 
+class RejectedRowsError(MentallamError):
+    """Some rows of a batch could not be answered; the answers to the others are saved, and the exit code is 3."""
+
+    exit_code = 3
+
+
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an exception and those that led to it, the root last."""
     while error is not None:

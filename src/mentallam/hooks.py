@@ -18,14 +18,14 @@ from yaml import YAMLError
 from mentallam import interruption, project, retries, run_checks
 from mentallam.configuration_files import environment_folders, interpolated_names
 from mentallam.data_lock import DataLock
-from mentallam.errors import MentallamError, causes
+from mentallam.errors import MentallamError, RejectedRowsError, causes
 from mentallam.result_files import ResultFiles
 from mentallam.runners import refuse_threads
 from mentallam.saved_inputs import SavedInputs, folds_in, take_from_run
 from mentallam.tracking_hooks import connect
 
 # Pipelines whose results no other pipeline takes: each can run beside a study.
-_APART = ("inference", "compare", "memory_plan")
+_APART = ("inference", "latency", "monitor", "compare", "memory_plan")
 
 
 class ProjectHooks:
@@ -130,9 +130,15 @@ class ProjectHooks:
         self._read = ""
 
     @hook_impl(trylast=True)
-    def after_pipeline_run(self) -> None:
-        """Free the base model and the data folder."""
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Free the base model and the data folder, and say so if a batch was answered in part.
+
+        Raises:
+            RejectedRowsError: Some rows of the batch could not be answered.
+        """
         self._leave()
+        if "prediction_summary" in pipeline.all_outputs():
+            _tell_rejected(catalog)
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self, error: Exception, run_params: dict[str, Any], catalog: DataCatalog) -> None:
@@ -156,6 +162,17 @@ class ProjectHooks:
         _release_base()
         self._lock.release()
         interruption.unwatch()
+
+
+def _tell_rejected(catalog: DataCatalog) -> None:
+    from mentallam.serving.batch import REJECTS  # imported by the node that wrote the file
+
+    counts = catalog.load("prediction_summary")["counts"]
+    if counts["rejected_rows"]:
+        raise RejectedRowsError(
+            f"{counts['rejected_rows']} of {counts['rows']} rows could not be answered: see "
+            f"{catalog.load('prediction_folder') / REJECTS}"
+        )
 
 
 def _env_option(run_params: dict[str, Any]) -> str:

@@ -3,7 +3,16 @@
 from kedro.pipeline import Pipeline
 
 from mentallam.config_loading import cv_folds
-from mentallam.pipelines import compare, cv_training, data_processing, inference, memory_plan, reporting
+from mentallam.pipelines import (
+    compare,
+    cv_training,
+    data_processing,
+    inference,
+    latency,
+    memory_plan,
+    monitor,
+    reporting,
+)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -19,6 +28,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         "cv_training": training,
         "reporting": report,
         "inference": inference.create_pipeline(),
+        "latency": latency.create_pipeline(),
+        "monitor": monitor.create_pipeline(),
         "compare": compare.create_pipeline(),
         "memory_plan": memory_plan.create_pipeline(),
     }

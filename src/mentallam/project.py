@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
 
 _session: Path | None = None
+_environment = "local"
 
 
 def project_path() -> Path:
@@ -21,21 +22,27 @@ def project_path() -> Path:
 
 
 def enter(context: "KedroContext") -> None:
-    """Make `project_path` the folder of a session's project, and reread what was read for another project.
+    """Make `project_path` and `environment` those of a session, and reread what was read for another project.
 
     Kedro reads globals.yml before a hook can tell which project the session belongs to.
 
     Args:
         context: The context of the session.
     """
-    global _session
+    global _session, _environment
     from kedro.framework.project import settings  # this module is used before Kedro's framework is imported
 
+    _environment = context.env or "local"
     before, _session = project_path(), Path(context.project_path)
     loader = context.config_loader
     if before != _session and isinstance(loader, OmegaConfigLoader):
         again = type(loader)(loader.conf_source, loader.env, loader.runtime_params, **settings.CONFIG_LOADER_ARGS)
         loader["globals"] = again["globals"]
+
+
+def environment() -> str:
+    """Return the environment of the session, for a command that a run starts in a process of its own."""
+    return _environment
 
 
 def in_project(folder: str) -> str:

@@ -47,6 +47,8 @@ _NOTE_TAG = "mlflow.note.content"
 _DATASET_CONTEXT_TAG = "mlflow.data.context"
 
 BEST_RUN_TAG = "mentallam.best_run_id"
+# Tag of the run of a batch of predictions: the run of the model that answered.
+MODEL_RUN_TAG = "mentallam.model_run_id"
 _FOLD_RUN_TAG = re.compile(r"mentallam\.fold_(\d+)_run_id")
 CHECKPOINT = "checkpoint"
 # Artifacts of a cross-validation's run: the inputs of its report, one file per dataset.
@@ -182,6 +184,22 @@ class Run:
         run_status.end(self.run_id, status)
 
 
+def open_batch_run(experiment: str, model_run_id: str) -> Run:
+    """Open a run for a batch of predictions.
+
+    Args:
+        experiment: The run's MLflow experiment.
+        model_run_id: The run of the model that answered.
+
+    Raises:
+        MentallamError: There is no such experiment.
+    """
+    tags = {MODEL_RUN_TAG: model_run_id}
+    run = Run(retrying_client().create_run(_experiment_id(experiment), tags=tags, run_name="inference").info.run_id)
+    run_status.work_on(run.run_id)
+    return run
+
+
 def open_cv_run(name: str, experiment: str, token: str) -> dict[str, str]:
     """Return the run of a cross-validation as data, by which folds in any process find it.
 
@@ -193,13 +211,17 @@ def open_cv_run(name: str, experiment: str, token: str) -> dict[str, str]:
     Raises:
         MentallamError: There is no such experiment.
     """
+    return _open(_experiment_id(experiment), token, name, {})
+
+
+def _experiment_id(experiment: str) -> str:
     found = retrying_client().get_experiment_by_name(experiment)
     if found is None:
         raise MentallamError(
             f"tracking_experiment={experiment} is no MLflow experiment: give tracking.experiment.name in mlflow.yml "
             f"the same value"
         )
-    return _open(found.experiment_id, token, name, {})
+    return str(found.experiment_id)
 
 
 def open_fold_run(cv_run: Mapping[str, str], fold: int, token: str) -> dict[str, str]:

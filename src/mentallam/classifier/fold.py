@@ -101,15 +101,16 @@ def fit_fold(
         scored = _score_posts(model, prompter, fold, parts["dev"], tables, budget, "dev")
     decision = fit_decision(scored, config.decision, f"the dev pairs of fold {fold}")
     dev = decision.decide(scored)
-    reference = _reference(dev, tables.pairs[tables.pairs["post_id"].isin({*parts["train"], *parts["dev"]})])
+    learnt = tables.pairs[tables.pairs["post_id"].isin({*parts["train"], *parts["dev"]})]
+    reference = _reference(dev, [example.fertility for example in choose], learnt)
     trained = TrainedFold(model, prompter, config, base, decision, origin, reference=reference)
     return trained, outcome, dev
 
 
-def _reference(dev: pd.DataFrame, learnt: pd.DataFrame) -> dict[str, Any]:
+def _reference(dev: pd.DataFrame, fertilities: Sequence[float], learnt: pd.DataFrame) -> dict[str, Any]:
     """Return what the posts of a fold were like; see `TrainedFold`."""
     tally, posts = Tally(), dev.drop_duplicates("post_id")
-    tally.add_posts(posts["post_tokens"].tolist(), int(posts["truncated"].sum()))
+    tally.add_posts(posts["post_tokens"].tolist(), int(posts["truncated"].sum()), fertilities)
     tally.add_pairs(dev["criterion_id"], dev["probability"].tolist(), dev["prediction"] == 1)
     rates = (learnt["label"] == 1).groupby(learnt["criterion_id"], sort=False).mean()
     return {"positive_rate": rates.to_dict(), "dev": tally.to_dict()}

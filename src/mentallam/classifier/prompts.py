@@ -28,6 +28,7 @@ class PostExample:
         suffixes: Token ids of each suffix.
         labels: 1 matched, 0 unmatched, one per criterion; empty where they are unknown.
         states: (n_tokens, hidden size), what goes into the lowest trained layer; see `frozen`.
+        fertility: Tokens per character of the uncut post; 0 where it was not counted.
     """
 
     post_id: str
@@ -37,6 +38,7 @@ class PostExample:
     suffixes: list[list[int]]
     labels: list[int]
     states: Tensor | None = None
+    fertility: float = 0.0
 
     @property
     def n_tokens(self) -> int:
@@ -105,9 +107,11 @@ class Prompter:
             named = ", ".join(name if is_identifier(name) else shown(name) for name in unknown)
             raise MentallamError(f"unknown criterion {named}; this model knows {', '.join(self.criteria)}")
         post = self._ids(self._before + text)
+        fertility = len(post) / max(len(self._before) + len(text), 1)
         prefix = self._begin + post[: self.post_tokens] + self._tail
         suffixes = [self._suffixes[criterion_id] for criterion_id in asked]
-        return PostExample(post_id, prefix, len(post) > self.post_tokens, asked, suffixes, list(labels))
+        truncated = len(post) > self.post_tokens
+        return PostExample(post_id, prefix, truncated, asked, suffixes, list(labels), fertility=fertility)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what turns a post into the token ids of its pairs, as plain values, for use without this package.

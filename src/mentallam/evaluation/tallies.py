@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,6 +13,9 @@ SCORE_BINS = 10
 LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048)
 """Upper ends of the bins of post lengths, in tokens; one more bin holds all that are longer."""
 
+FERTILITIES = (0.15, 0.18, 0.21, 0.24, 0.27, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8, 1.0)
+"""Upper ends of the bins of tokens per character; one more bin holds all above. Another language needs more tokens."""
+
 
 @dataclass
 class CriterionTally:
@@ -21,11 +25,13 @@ class CriterionTally:
         pairs: Pairs that were asked.
         yes: Pairs that match.
         scores: Pairs by probability, in `SCORE_BINS` bins.
+        score_sum: The sum of the probabilities.
     """
 
     pairs: int = 0
     yes: int = 0
     scores: list[int] = field(default_factory=lambda: [0] * SCORE_BINS)
+    score_sum: float = 0.0
 
 
 @dataclass
@@ -35,25 +41,33 @@ class Tally:
     Attributes:
         posts: Posts that were answered.
         truncated: Those of them that were cut to fit.
+        tokens: The tokens of all posts, as the model reads them.
         lengths: Posts by length, in the bins of `LENGTHS`.
+        fertilities: Posts by tokens per character, in the bins of `FERTILITIES`; all zero in what older versions saved.
         criteria: Counts by criterion id.
     """
 
     posts: int = 0
     truncated: int = 0
+    tokens: int = 0
     lengths: list[int] = field(default_factory=lambda: [0] * (len(LENGTHS) + 1))
+    fertilities: list[int] = field(default_factory=lambda: [0] * (len(FERTILITIES) + 1))
     criteria: dict[str, CriterionTally] = field(default_factory=dict)
 
-    def add_posts(self, tokens: Iterable[int], truncated: int) -> None:
+    def add_posts(self, tokens: Iterable[int], truncated: int, fertilities: Iterable[float] = ()) -> None:
         """Count posts.
 
         Args:
             tokens: The length of each post, as the model reads it.
             truncated: How many of them were cut to fit.
+            fertilities: The tokens per character of each post, before it was cut.
         """
         for length in tokens:
             self.posts += 1
-            self.lengths[_length_bin(length)] += 1
+            self.tokens += length
+            self.lengths[bisect_left(LENGTHS, length)] += 1
+        for fertility in fertilities:
+            self.fertilities[bisect_left(FERTILITIES, fertility)] += 1
         self.truncated += truncated
 
     def add_pairs(self, criterion_ids: Iterable[str], probabilities: Iterable[float], matches: Iterable[bool]) -> None:
@@ -63,6 +77,7 @@ class Tally:
             tally.pairs += 1
             tally.yes += bool(match)
             tally.scores[min(int(probability * SCORE_BINS), SCORE_BINS - 1)] += 1
+            tally.score_sum += float(probability)
 
     @property
     def pairs(self) -> int:
@@ -83,8 +98,3 @@ class Tally:
         """Restore a tally from what `to_dict` returned."""
         criteria = {name: CriterionTally(**counts) for name, counts in saved["criteria"].items()}
         return cls(**{**saved, "criteria": criteria})
-
-
-def _length_bin(tokens: int) -> int:
-    """Return the bin of a post's length."""
-    return next((position for position, end in enumerate(LENGTHS) if tokens <= end), len(LENGTHS))

@@ -11,6 +11,7 @@ import os
 import shutil
 import sqlite3
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 PREDICTIONS, REJECTS = "predictions", "rejects.jsonl"
 ROWS_PER_BLOCK = 64
+TIMES = tuple(digits * 10.0**power for power in range(-3, 2) for digits in (1, 1.5, 2, 3, 5, 7))
+"""Upper ends of the bins of seconds per post; one more bin holds all that took longer."""
 _ATTEMPT = ".predictions_attempt"
 _TYPES = {"string": pa.string(), "double": pa.float64(), "boolean": pa.bool_()}
 _KIB = 1024
@@ -67,6 +70,7 @@ class Progress:
     """How far a batch has come, and what it has counted.
 
     Attributes:
+        files: How many files there are.
         source: The position of the file that is read.
         row: Rows of it that are done, in the order in which it yields them.
         rows: Rows of all files that are done.
@@ -76,9 +80,11 @@ class Progress:
         predictions: Bytes of the answers.
         rejects: Bytes of the rejects.
         seconds: The time it took, without loading the model.
+        times: Posts by seconds per post, the mean of their block, in the bins of `TIMES`.
         tally: Counts of posts and answers.
     """
 
+    files: int = 0
     source: int = 0
     row: int = 0
     rows: int = 0
@@ -88,7 +94,19 @@ class Progress:
     predictions: int = 0
     rejects: int = 0
     seconds: float = 0.0
+    times: list[int] = field(default_factory=lambda: [0] * (len(TIMES) + 1))
     tally: Tally = field(default_factory=Tally)
+
+    def add_time(self, seconds: float, posts: int) -> None:
+        """Add the time that a block took.
+
+        Args:
+            seconds: The time.
+            posts: The posts of the block that were answered.
+        """
+        self.seconds += seconds
+        if posts:
+            self.times[bisect_left(TIMES, seconds / posts)] += posts
 
     def to_json(self) -> str:
         """Return it for saving."""
@@ -135,6 +153,7 @@ def predict_files(
             logger.info("the predictions go on behind %d rows", store.progress.rows)
         _answer_all(predictor, sources, options, store)
         progress = store.progress
+        progress.files = len(sources)
         if not progress.tally.pairs:
             raise MentallamError(_nothing_answered(sources, attempt / REJECTS, progress))
         _publish(attempt, folder, options.format, progress)
@@ -153,12 +172,12 @@ def _answer_all(predictor: Predictor, sources: Sequence[Source], options: Output
             done = store.progress.row if position == store.progress.source else 0
             rows = islice(_rows(source, options, alone=len(sources) == 1), done, None)
             while block := list(islice(rows, ROWS_PER_BLOCK)):
-                began = time.monotonic()
-                _answer_block(predictor, source, block, options, store)
                 progress = store.progress
+                began, posts_before = time.monotonic(), progress.tally.posts
+                _answer_block(predictor, source, block, options, store)
                 progress.source, progress.row = position, done + len(block)
                 done = progress.row
-                progress.seconds += time.monotonic() - began
+                progress.add_time(time.monotonic() - began, progress.tally.posts - posts_before)
                 store.commit()
                 bar.set_postfix({"posts": progress.tally.posts, "posts/s": _rate(progress)}, refresh=False)
                 bar.update((before + source.bytes_read) // _KIB - bar.n)
@@ -226,8 +245,9 @@ def _answer_block(
 def _count(progress: Progress, predictor: Predictor, questions: Sequence[Question], answers: Answers) -> None:
     # A post with criteria of both wordings has two questions.
     lengths = {question.example.post_id: predictor.post_tokens(question) for question in questions}
+    fertilities = {question.example.post_id: question.example.fertility for question in questions}
     truncated = {question.example.post_id for question in questions if question.example.truncated}
-    progress.tally.add_posts(lengths.values(), len(truncated))
+    progress.tally.add_posts(lengths.values(), len(truncated), fertilities.values())
     matches = [label == ANSWERS[1] for label in answers["label"]]
     progress.tally.add_pairs(answers["criterion_id"], answers["probability"], matches)
     progress.untrained += answers["wording"].count(UNTRAINED)

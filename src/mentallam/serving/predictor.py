@@ -92,6 +92,10 @@ class Predictor:
         """What the posts were like that the first fold learnt from; see `TrainedFold.reference`."""
         return self._folds[0].reference
 
+    def is_trained(self, criterion_id: str) -> bool:
+        """Return whether the model was trained on the criterion's wording."""
+        return self._wordings[criterion_id] == TRAINED
+
     @property
     def facts(self) -> dict[str, Any]:
         """Return which model this is, as plain values for a summary."""

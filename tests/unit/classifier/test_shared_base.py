@@ -161,11 +161,14 @@ def test_another_base_or_dtype_replaces_the_loaded_one(
 
 
 def test_a_run_that_ends_frees_the_base(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kedro.io import DataCatalog
+    from kedro.pipeline import Pipeline
+
     from mentallam.hooks import ProjectHooks
 
     hooks = ProjectHooks()
     ends: list[Callable[[], None]] = [
-        hooks.after_pipeline_run,
+        lambda: hooks.after_pipeline_run(Pipeline([]), DataCatalog()),
         lambda: hooks.on_pipeline_error(ValueError("no"), {"env": None}, None),  # type: ignore[arg-type]
     ]
     for end in ends:

@@ -4,10 +4,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from mentallam import tracking
 from mentallam.config import InferenceConfig, compose_inference
 from mentallam.corpus.readers import read_criteria
 from mentallam.corpus.schemas import wording_by_id
 from mentallam.serving.batch import PREDICTIONS, Format, OnError, OutputOptions, predict_files
+from mentallam.serving.metrics import batch_metrics
 from mentallam.serving.predictor import Predictor
 from mentallam.serving.sources import Source
 from mentallam.serving.summary import summarise_batch
@@ -42,3 +44,19 @@ def predict(
     progress = predict_files(predictor, sources, options, predictor.fingerprint(inference_config))
     summary = summarise_batch(progress, predictor, inference_config, region)
     return folder / f"{PREDICTIONS}.{output_format}", summary
+
+
+def log_batch(summary: dict[str, Any], log_to_mlflow: bool, experiment: str) -> None:
+    """Log the figures of the batch to an MLflow run of its own, if the user wants that; never a text or a file's name.
+
+    Raises:
+        MentallamError: There is no such experiment.
+    """
+    if not log_to_mlflow:
+        return
+    run = tracking.open_batch_run(experiment, summary["model"]["run_id"])
+    with tracking.failing(run.run_id):
+        run.log_metrics(batch_metrics(summary))
+        run.log_dict(summary, "prediction_summary.json")
+    run.finish()
+    logger.info("the figures of the batch are in the MLflow run %s", run.run_id)

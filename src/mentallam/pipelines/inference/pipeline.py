@@ -4,12 +4,13 @@ from kedro.pipeline import Node, Pipeline
 
 from mentallam.pipelines.inference import nodes
 from mentallam.registry import find_checkpoints
+from mentallam.serving.metrics import prometheus_text
 from mentallam.serving.sources import find_sources
 from mentallam.tracking import NEEDS_TRACKING
 
 
 def create_pipeline() -> Pipeline:
-    """Wire inference: find posts and checkpoints, predict, summarise."""
+    """Wire inference: find posts and checkpoints, predict, summarise, write the figures for monitoring."""
     return Pipeline(
         [
             Node(find_sources, ["params:input", "params:columns"], "input_files", name="find_input"),
@@ -35,6 +36,14 @@ def create_pipeline() -> Pipeline:
                 ],
                 ["predictions", "prediction_summary"],
                 name="predict",
+            ),
+            Node(prometheus_text, "prediction_summary", "prediction_metrics", name="write_metrics"),
+            Node(
+                nodes.log_batch,
+                ["prediction_summary", "params:log_to_mlflow", "params:tracking_experiment"],
+                None,
+                name="log_batch",
+                tags=NEEDS_TRACKING,
             ),
         ]
     )
