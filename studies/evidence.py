@@ -219,10 +219,12 @@ def answered_yes(trained: TrainedFold, cases: Sequence[Case]) -> set[tuple[str, 
 
 def main() -> None:
     """Print a row per method, and write studies/results/evidence.json."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--posts", type=int, help="take the first so many test posts with a matched pair; default: all")
+    n_posts = parser.parse_args().posts
     corpus, trained = read_twin(), load_checkpoint(SHORT_FOLD, BASE_MODELS)
     train = draw_parts(corpus.posts, WORDS, SIZES)["train"]
-    cases = read_cases(corpus, json.loads(TEST_POSTS.read_text(encoding="utf-8")))
+    cases = read_cases(corpus, json.loads(TEST_POSTS.read_text(encoding="utf-8")))[:n_posts]
     yes = answered_yes(trained, cases)
     methods = {
         "leave one sentence out": leave_one_out(trained),

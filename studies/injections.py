@@ -141,7 +141,10 @@ def main() -> None:
     """Print a row per kind and answer, and write studies/results/injections.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--posts", type=int, default=50, help="test posts that the injections go into (default 50)")
-    n_posts = parser.parse_args().posts
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS), help="default: all")
+    parser.add_argument("--answers", nargs="*", default=["yes", "no"], help="answers to ask for (default: yes no)")
+    arguments = parser.parse_args()
+    n_posts = arguments.posts
     started = time.perf_counter(), time.process_time()
     trained = load_checkpoint(SHORT_FOLD, BASE_MODELS)
     texts = read_twin().posts.set_index("post_id")["text"]
@@ -156,8 +159,9 @@ def main() -> None:
     print("| appended | answer asked for | pairs | mean shift | answers turned to yes | to no |")
     print("| --- | --- | --- | --- | --- | --- |")
     rows = []
-    for kind, injections in KINDS.items():
-        for answer in ANSWERS_ASKED[kind]:
+    for kind in arguments.kinds:
+        injections = KINDS[kind]
+        for answer in [answer for answer in ANSWERS_ASKED[kind] if answer in ("", *arguments.answers)]:
             table = shifted(trained, posts, injections, answer, before)
             shift = mean_interval(table, lambda t: t["after"] - t["before"])
             was, is_now = table["before"] >= threshold, table["after"] >= threshold
