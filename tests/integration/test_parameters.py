@@ -39,7 +39,7 @@ def kedro_run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 REFUSED = {
     "inptu=x": "nothing reads the parameter inptu: did you mean input",
     "inference.threshold=0.9": 'write --params "overrides=inference.threshold=0.9" instead',
-    "chekpoint_run=": "did you mean checkpoint_run",
+    "modle=": "did you mean model",
     "fold.seed=": "did you mean folds.seed",
     "overide=": "did you mean overrides",
     "folds.sed=1": "did you mean folds.seed",
@@ -49,7 +49,7 @@ REFUSED = {
     "cleaning.mask=maybe": "cleaning.mask is 'maybe'; it takes true or false",
     "audited_profiles=nope": "audited_profiles is 'nope'; it takes a list",
     "system_metrics_interval=abc": "system_metrics_interval is 'abc'; it takes a number",
-    "checkpoint_run=2": "checkpoint_run is read as a number, but takes text: quote it",
+    "model=2": "model is read as a number, but takes text: quote it",
     "corpus_dir=x": "nothing reads the parameter corpus_dir here, but under --env mentallam or pairs",
     "input=[a].csv": "quote the value, as in --params \"input='[a].csv'\"",
     "input=a #b.csv": "YAML, which ignores everything from `#` on",

@@ -111,7 +111,7 @@ def test_the_champion_predicts_from_the_server_alone(on_server: Workspace, tmp_p
     assert [model.name for model in champions] == ["mentallam-tiny"]
     posts = tmp_path / "posts.csv"
     posts.write_text("post_id,text\na,I am awake every night.\n", encoding="utf-8")
-    done = on_server.kedro("--pipeline", "inference", f"--params=input={posts}", "--params=checkpoint_run=champion")
+    done = on_server.kedro("--pipeline", "inference", f"--params=input={posts}", "--params=model=champion")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     predictions = (on_server.data / "07_model_output" / "predictions.jsonl").read_text(encoding="utf-8")
     assert len(predictions.splitlines()) == 9

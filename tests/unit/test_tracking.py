@@ -142,7 +142,7 @@ def test_a_best_fold_that_is_gone_is_one_sentence(
     assert find_fold_run(experiment) == fold_run  # deleted runs can be restored
     gc(tracking_database, fold_run)
     for run_id in (None, cv_run["run_id"]):
-        with pytest.raises(MentallamError, match=rf"{fold_run} of the best fold of checkpoint_run={cv_run['run_id']}"):
+        with pytest.raises(MentallamError, match=rf"{fold_run} of the best fold of model={cv_run['run_id']}"):
             find_fold_run(experiment, run_id)
 
 
@@ -294,7 +294,7 @@ def test_a_run_can_be_named_by_parent_or_child(experiment: str, finish: Callable
 
 
 def test_an_unknown_run_is_one_sentence(experiment: str) -> None:
-    with pytest.raises(MentallamError, match="checkpoint_run=feed is no run in this tracking database") as error:
+    with pytest.raises(MentallamError, match="model=feed is no run in this tracking database") as error:
         find_fold_run(experiment, "feed")
     assert "\n" not in error.value.message
 
@@ -302,7 +302,7 @@ def test_an_unknown_run_is_one_sentence(experiment: str) -> None:
 def test_a_run_without_a_checkpoint_is_one_sentence(cv_run: dict[str, str], experiment: str) -> None:
     fold_run = open_fold(cv_run)
     for run_id, status in ((cv_run["run_id"], "RUNNING"), (fold_run, "RUNNING")):
-        with pytest.raises(MentallamError, match=rf"checkpoint_run={run_id} \(status {status}\) holds no checkpoint"):
+        with pytest.raises(MentallamError, match=rf"model={run_id} \(status {status}\) holds no checkpoint"):
             find_fold_run(experiment, run_id)
 
 
@@ -433,7 +433,7 @@ def test_a_run_id_that_is_no_name_is_refused_before_the_store_is_asked(
 ) -> None:
     monkeypatch.setattr(MlflowClient, "get_run", lambda *_: pytest.fail("the store was asked"))
     for look_up in (find_report_inputs, partial(find_fold_run, "experiment"), partial(writable_run, "first")):
-        with pytest.raises(MentallamError, match="(cv_run_id|checkpoint_run|first)=.* can't be part of a path"):
+        with pytest.raises(MentallamError, match="(cv_run_id|model|first)=.* can't be part of a path"):
             look_up(run_id)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from mentallam.config import PromptConfig
 from mentallam.corpus.refusals import is_identifier, shown
@@ -128,6 +128,12 @@ class Prompter:
             "suffixes": self._suffixes,
         }
 
+    def part_read(self, text: str) -> str:
+        """Return the part of a post that reaches the model: all of it, or its beginning if it is cut."""
+        encoded = self._encoded([self._before + text], return_offsets_mapping=True)
+        ends = [end for _, end in encoded["offset_mapping"][0]]
+        return text if len(ends) <= self.post_tokens else text[: ends[self.post_tokens - 1] - len(self._before)]
+
     def post_alone(self, post_id: str, text: str) -> PostExample:
         """Return one post without template and criterion, cut to the length that it has in a pair.
 
@@ -154,10 +160,15 @@ class Prompter:
         return self._batch_of_ids([text])[0]
 
     def _batch_of_ids(self, texts: list[str]) -> list[list[int]]:
+        return list(self._encoded(texts)["input_ids"])
+
+    def _encoded(self, texts: list[str], **options: bool) -> BatchEncoding:
         # A special token's name in a post is ordinary text (split_special_tokens). A post beyond the model's window is
         # cut afterwards, so the tokenizer need not warn (verbose).
-        encoded = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
-        return list(encoded["input_ids"])
+        encoded: BatchEncoding = self.tokenizer(
+            texts, add_special_tokens=False, split_special_tokens=True, verbose=False, **options
+        )
+        return encoded
 
     def _begin_of_sequence(self) -> list[int]:
         begin = self.tokenizer.bos_token_id

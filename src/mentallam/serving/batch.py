@@ -30,7 +30,7 @@ from mentallam.evaluation.tallies import Tally
 from mentallam.files import replacing_file, writing
 from mentallam.interruption import stop_if_requested
 from mentallam.resumption import RECORD, begin
-from mentallam.serving.output_fields import ANSWERS, OUTPUT_FIELDS, UNTRAINED, Answers
+from mentallam.serving.output_fields import ANSWERS, UNTRAINED, Answers, fields_with
 from mentallam.serving.posts import Post, RowError, join_rows, read_post, two_texts
 from mentallam.serving.predictor import Predictor, Question
 from mentallam.serving.sources import Row, Source
@@ -42,7 +42,8 @@ ROWS_PER_BLOCK = 64
 TIMES = tuple(digits * 10.0**power for power in range(-3, 2) for digits in (1, 1.5, 2, 3, 5, 7))
 """Upper ends of the bins of seconds per post; one more bin holds all that took longer."""
 _ATTEMPT = ".predictions_attempt"
-_TYPES = {"string": pa.string(), "double": pa.float64(), "boolean": pa.bool_()}
+_EVIDENCE = pa.struct([("sentence", pa.int64()), ("start", pa.int64()), ("end", pa.int64()), ("drop", pa.float64())])
+_TYPES = {"string": pa.string(), "double": pa.float64(), "boolean": pa.bool_(), "array": pa.list_(_EVIDENCE)}
 _KIB = 1024
 
 
@@ -58,11 +59,13 @@ class OutputOptions:
         folder: The folder of predictions and rejects.
         format: The format of the predictions.
         on_error: What a bad row does: `reject` writes it to rejects.jsonl and goes on, `stop` ends the run.
+        explain: Whether each answer has the sentences that carry a yes.
     """
 
     folder: Path
     format: Format = "jsonl"
     on_error: OnError = "reject"
+    explain: bool = False
 
 
 @dataclass
@@ -145,7 +148,8 @@ def predict_files(
     folder = options.folder
     attempt = folder / _ATTEMPT
     files = [[source.name, *_state_of(source)] for source in sources]
-    begun = begin(attempt, {**fingerprint, "files": files}, fresh=any(s.is_standard_input for s in sources))
+    decides = {**fingerprint, "explain": options.explain, "files": files}
+    begun = begin(attempt, decides, fresh=any(s.is_standard_input for s in sources))
     if begun.change and not begun.goes_on:
         logger.info("the predictions begin anew: %s", begun.change)
     with writing(folder), closing(_Store(attempt)) as store:
@@ -156,7 +160,7 @@ def predict_files(
         progress.files = len(sources)
         if not progress.tally.pairs:
             raise MentallamError(_nothing_answered(sources, attempt / REJECTS, progress))
-        _publish(attempt, folder, options.format, progress)
+        _publish(attempt, options, progress)
     (attempt / RECORD).unlink()  # what is left without it is no attempt that could go on
     shutil.rmtree(attempt)
     return progress
@@ -237,7 +241,7 @@ def _answer_block(
     store.progress.rows += len(block)
     store.progress.rejected += len(refused)
     if questions:
-        answers = predictor.answer(questions)
+        answers = predictor.answer(questions, explain=options.explain)
         store.write_answers(answers)
         _count(store.progress, predictor, questions, answers)
 
@@ -356,12 +360,12 @@ def _state_of(source: Source) -> tuple[int, int]:
     return state.st_size, state.st_mtime_ns
 
 
-def _publish(attempt: Path, folder: Path, format_: str, progress: Progress) -> None:
+def _publish(attempt: Path, options: OutputOptions, progress: Progress) -> None:
     """Put the finished files in their place, so that it makes no difference if the process is killed in between."""
-    answers = attempt / f"{PREDICTIONS}.jsonl"
-    with replacing_file(folder / f"{PREDICTIONS}.{format_}") as unfinished:
-        if format_ == "parquet":
-            _write_parquet(answers, unfinished)
+    answers, folder = attempt / f"{PREDICTIONS}.jsonl", options.folder
+    with replacing_file(folder / f"{PREDICTIONS}.{options.format}") as unfinished:
+        if options.format == "parquet":
+            _write_parquet(answers, unfinished, options.explain)
         else:
             shutil.copyfile(answers, unfinished)
     if progress.rejects:
@@ -371,9 +375,9 @@ def _publish(attempt: Path, folder: Path, format_: str, progress: Progress) -> N
         (folder / REJECTS).unlink(missing_ok=True)
 
 
-def _write_parquet(answers: Path, target: Path) -> None:
+def _write_parquet(answers: Path, target: Path, explain: bool) -> None:
     """Convert JSON Lines to Parquet, block by block."""
-    schema = pa.schema([(field.name, _TYPES[field.type]) for field in OUTPUT_FIELDS])
+    schema = pa.schema([(field.name, _TYPES[field.type]) for field in fields_with(explain)])
     options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
     with (
         pyarrow.json.open_json(answers, parse_options=options) as reader,

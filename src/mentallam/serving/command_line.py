@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mentallam.config import compose_inference
 from mentallam.config_loading import TRACKING_URI, load_parameters
@@ -60,7 +61,10 @@ def main() -> None:
     multiple=True,
     metavar="ID|TEXT",
     help="Compare with this criterion only, such as A.4, or with a wording of several words that the model need not "
-    "have been trained on; repeatable.",
+    "have been trained on, whose answer is a rough hint at best; repeatable.",
+)
+@click.option(
+    "--explain", is_flag=True, help="Name the sentences that carry each yes; reads the text once more per sentence."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object in place of a table.")
 @click.option(
@@ -70,7 +74,9 @@ def main() -> None:
     "id, or the folder of a checkpoint or an exported model; default: champion.",
 )
 @_ENVIRONMENT
-def predict(text: str, criteria: tuple[str, ...], as_json: bool, model: str | None, env: str | None) -> None:
+def predict(
+    text: str, criteria: tuple[str, ...], explain: bool, as_json: bool, model: str | None, env: str | None
+) -> None:
     """Compare TEXT with each criterion; `-` reads the text from standard input.
 
     The command neither saves nor logs anything.
@@ -83,7 +89,7 @@ def predict(text: str, criteria: tuple[str, ...], as_json: bool, model: str | No
         raise MentallamError("the text is empty; nothing to compare")
     logging.disable(logging.WARNING)  # standard output is for the answer, from Kedro's import on
     parameters = load_parameters(_find_project(), env)
-    predictor, answers = _answer(text, criteria, model or parameters["model"], parameters, env)
+    predictor, answers = _answer(text, criteria, explain, model or parameters["model"], parameters, env)
     shown = notice(parameters["notice"])
     if as_json:
         fields = [name for name in answers if name not in ("post_id", "run_id")]
@@ -92,6 +98,8 @@ def predict(text: str, criteria: tuple[str, ...], as_json: bool, model: str | No
         click.echo(json.dumps({"notice": shown, "model": predictor.facts, "answers": content}, indent=2))
     else:
         _print_table(answers, predictor, shown)
+        if explain:
+            _print_evidence(answers, text)
 
 
 @main.command()
@@ -203,7 +211,7 @@ def _find_checkpoints(model: str, parameters: dict[str, Any], env: str | None) -
 
 
 def _answer(
-    text: str, criteria: tuple[str, ...], model: str, parameters: dict[str, Any], env: str | None
+    text: str, criteria: tuple[str, ...], explain: bool, model: str, parameters: dict[str, Any], env: str | None
 ) -> "tuple[Predictor, Answers]":
     checkpoints = _find_checkpoints(model, parameters, env)
     # torch takes seconds to import, and a wrong option should be refused without that wait.
@@ -215,7 +223,7 @@ def _answer(
     wordings = [criterion for criterion in dict.fromkeys(criteria) if not is_identifier(criterion)]
     own = {f"own_{number}": wording for number, wording in enumerate(wordings, 1)}
     predictor = Predictor.load(checkpoints, Path(parameters["base_models"]), config, own)
-    return predictor, predictor.predict([Post("text", text, tuple(criteria) or None)])
+    return predictor, predictor.predict([Post("text", text, tuple(criteria) or None)], explain)
 
 
 def _print_table(answers: "Answers", predictor: "Predictor", shown: str) -> None:
@@ -236,3 +244,18 @@ def _print_table(answers: "Answers", predictor: "Predictor", shown: str) -> None
                 cells.append(predictor.wording_of(criterion_id) + mark)
         table.add_row(*cells, style="bold" if answers["label"][position] == ANSWERS[1] else None)
     Console().print(table)
+
+
+def _print_evidence(answers: "Answers", text: str) -> None:
+    """Print the sentences that carry each yes; cleaned, since a text may hold codes that a terminal obeys."""
+    table = Table(caption="drop: how far the probability falls when the model reads the text without the sentence")
+    for heading, justify in (("criterion", "left"), ("drop", "right"), ("sentence", "left")):
+        table.add_column(heading, justify=cast("Any", justify))
+    for criterion_id, evidence in zip(answers["criterion_id"], answers["evidence"], strict=True):
+        for found in evidence:
+            sentence = clean_text(text[found["start"] : found["end"]])[0]
+            table.add_row(criterion_id, f"{found['drop']:.3f}", Text(sentence))
+    if table.row_count:
+        Console().print(table)
+    else:
+        click.echo("No single sentence carries a yes.")

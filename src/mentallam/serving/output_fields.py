@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mentallam.serving.evidence import MOST_NAMED, Evidence
+
 ANSWERS = {1: "yes", 0: "no"}
 
 TRAINED, UNTRAINED = "trained", "untrained wording, uncalibrated"
@@ -41,12 +43,14 @@ class FoldDecisions:
         probabilities: (F, n) float64, calibrated.
         thresholds: (F, n) float64.
         run_id: MLflow run of the fold, or of the cross-validation if there are several folds.
+        evidence: The sentences that carry each yes, per pair; None if nobody asked for them.
     """
 
     pairs: Sequence[Pair]
     probabilities: NDArray[np.float64]
     thresholds: NDArray[np.float64]
     run_id: str
+    evidence: Sequence[list[Evidence]] | None = None
 
     @property
     def probability(self) -> NDArray[np.float64]:
@@ -70,12 +74,13 @@ class OutputField:
 
     Attributes:
         name: Column of the table, key of the JSON object.
-        type: MLflow's name of the data type: string, boolean or double.
+        type: The data type, by MLflow's name: string, boolean or double; evidence is an array of objects.
         meaning: One sentence for the docs.
         compute: Returns the field's values from the folds' decisions, one per pair.
         heading: Heading in the table of `mentallam predict`; empty leaves the field out.
         format: How that table writes a value.
         served: Whether a registered model returns the field.
+        explains: Whether only answers with evidence have the field.
     """
 
     name: str
@@ -85,6 +90,7 @@ class OutputField:
     heading: str = ""
     format: str = "{}"
     served: bool = True
+    explains: bool = False
 
 
 OUTPUT_FIELDS = (
@@ -138,9 +144,23 @@ OUTPUT_FIELDS = (
         lambda decisions: [decisions.run_id] * len(decisions.pairs),
         served=False,
     ),
+    OutputField(
+        "evidence",
+        "array",
+        f"the sentences that carry a yes, at most {MOST_NAMED}, best first, as objects of `sentence`, `start`, `end` "
+        "and `drop`; only with `explain`",
+        lambda decisions: list(decisions.evidence or ()),
+        served=False,
+        explains=True,
+    ),
 )
+
+
+def fields_with(explain: bool) -> list[OutputField]:
+    """Return the fields of answers with or without evidence."""
+    return [field for field in OUTPUT_FIELDS if explain or not field.explains]
 
 
 def answers_of(decisions: FoldDecisions) -> Answers:
     """Return the fields of all pairs."""
-    return {field.name: field.compute(decisions) for field in OUTPUT_FIELDS}
+    return {field.name: field.compute(decisions) for field in fields_with(decisions.evidence is not None)}

@@ -1,12 +1,13 @@
 """Predictions on new posts by one trained fold, or by several folds of one cross-validation together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint
 from mentallam.classifier.prompts import PostExample, Prompter
@@ -18,8 +19,9 @@ from mentallam.corpus.refusals import is_identifier, shown
 from mentallam.errors import MentallamError
 from mentallam.evaluation.decision import Thresholds
 from mentallam.provenance import DECIDING_PACKAGES, code_version, package_versions
+from mentallam.serving.evidence import Evidence, find_evidence
 from mentallam.serving.merged_models import is_mergeable, merged_model
-from mentallam.serving.output_fields import TRAINED, UNTRAINED, Answers, FoldDecisions, Pair, answers_of
+from mentallam.serving.output_fields import ANSWERS, TRAINED, UNTRAINED, Answers, FoldDecisions, Pair, answers_of
 from mentallam.serving.posts import Post, RowError
 
 
@@ -30,10 +32,12 @@ class Question:
     Attributes:
         example: The tokens.
         wording: `TRAINED` or `UNTRAINED`; a post with criteria of both kinds takes two questions.
+        text: The post as it was written.
     """
 
     example: PostExample
     wording: str
+    text: str = field(repr=False)  # a log that prints the question must not print the post
 
     @property
     def pairs(self) -> list[Pair]:
@@ -175,22 +179,23 @@ class Predictor:
         Raises:
             RowError: No visible character is in the text, or the model doesn't know a criterion.
         """
-        text, _ = prepare_text(post.text, self._masked)
+        text = self._cleaned(post.text)
         if not text:
             raise RowError("the text is empty; fill it in or remove the row")
         asked = self._asked if post.criteria is None else list(dict.fromkeys(map(self._known, post.criteria)))
         return [
-            Question(prompter.example(post.post_id, text, chosen), wording)
+            Question(prompter.example(post.post_id, text, chosen), wording, post.text)
             for wording, prompter in self._prompters.items()
             if (chosen := [name for name in asked if self._wordings[name] == wording])
         ]
 
-    def answer(self, questions: Sequence[Question], progress: str | None = None) -> Answers:
+    def answer(self, questions: Sequence[Question], progress: str | None = None, explain: bool = False) -> Answers:
         """Answer prepared questions.
 
         Args:
             questions: Posts with their criteria.
             progress: Words before a progress bar; None shows no bar.
+            explain: Also name the sentences that carry each yes, which reads such a post once more per sentence.
 
         Returns:
             One value per pair and field of `output_fields.OUTPUT_FIELDS`, never the text; questions in their order,
@@ -200,26 +205,55 @@ class Predictor:
             MentallamError: A post with its criteria does not fit into memory.
         """
         pairs = list(chain.from_iterable(question.pairs for question in questions))
-        examples = [question.example for question in questions]
-        logits = [score_pairs(fold.model, examples, self._tokens_per_pass, progress) for fold in self._folds]
-        decided = zip(self._decisions, logits, strict=True)
         # A criterion of another wording has no threshold of its own, whatever its id.
         names = ["" if pair.wording == UNTRAINED else pair.criterion_id for pair in pairs]
-        return answers_of(
-            FoldDecisions(
-                pairs,
-                np.array([decision.calibration.probabilities(found) for decision, found in decided]),
-                np.array([decision.thresholds.of(names) for decision in self._decisions]),
-                self.run_id,
-            )
+        decisions = FoldDecisions(
+            pairs,
+            self._probabilities([question.example for question in questions], progress),
+            np.array([decision.thresholds.of(names) for decision in self._decisions]),
+            self.run_id,
         )
+        if explain:
+            decisions = replace(decisions, evidence=self._evidence(questions, decisions.labels))
+        return answers_of(decisions)
+
+    def _probabilities(self, examples: Sequence[PostExample], progress: str | None = None) -> NDArray[np.float64]:
+        """Return the calibrated probabilities by each of F folds, (F, n) for n pairs."""
+        logits = [score_pairs(fold.model, examples, self._tokens_per_pass, progress) for fold in self._folds]
+        decided = zip(self._decisions, logits, strict=True)
+        return np.array([decision.calibration.probabilities(found) for decision, found in decided])
+
+    def _evidence(self, questions: Sequence[Question], labels: Sequence[str]) -> list[list[Evidence]]:
+        """Return the sentences that carry each yes, one list per pair, empty for a no."""
+        found: list[list[Evidence]] = []
+        for question in questions:
+            names = question.example.criterion_ids
+            answers = zip(names, labels[len(found) :], strict=False)
+            matched = [name for name, label in answers if label == ANSWERS[1]]
+            evidence = dict(zip(matched, self._evidence_of(question, matched), strict=True)) if matched else {}
+            found += [evidence.get(name, []) for name in names]
+        return found
+
+    def _evidence_of(self, question: Question, matched: Sequence[str]) -> list[list[Evidence]]:
+        prompter, post_id = self._prompters[question.wording], question.example.post_id
+
+        def ask(texts: Sequence[str]) -> NDArray[np.float64]:
+            examples = [prompter.example(post_id, text, matched) for text in texts]
+            mean: NDArray[np.float64] = self._probabilities(examples).mean(axis=0)
+            return mean.reshape(len(texts), len(matched))
+
+        return find_evidence(question.text, self._cleaned, prompter.part_read, ask)
 
     def post_tokens(self, question: Question) -> int:
         """Return the length of a question's post, in tokens, as the model reads it."""
         return len(question.example.prefix) - self._prompters[question.wording].template_tokens
 
-    def predict(self, posts: Sequence[Post]) -> Answers:
+    def predict(self, posts: Sequence[Post], explain: bool = False) -> Answers:
         """Compare posts with their criteria.
+
+        Args:
+            posts: The posts.
+            explain: Also name the sentences that carry each yes.
 
         Raises:
             MentallamError: A post has no text or asks an unknown criterion, or does not fit into memory.
@@ -230,7 +264,10 @@ class Predictor:
                 questions += self.prepare(post)
             except RowError as error:
                 raise MentallamError(f"post {shown(post.post_id)}: {error.reason}") from None
-        return self.answer(questions)
+        return self.answer(questions, explain=explain)
+
+    def _cleaned(self, text: str) -> str:
+        return prepare_text(text, self._masked)[0]
 
     @property
     def _masked(self) -> bool:

@@ -36,11 +36,12 @@ def predict(
     folder: Path,
     output_format: Format,
     on_error: OnError,
+    explain: bool,
     region: str,
 ) -> tuple[Path, dict[str, Any]]:
     """Answer all posts; return the file of the predictions, which is written as they are made, and the summary."""
     predictor = Predictor.load(checkpoints, Path(base_models), inference_config, own_criteria)
-    options = OutputOptions(folder, output_format, on_error)
+    options = OutputOptions(folder, output_format, on_error, explain)
     progress = predict_files(predictor, sources, options, predictor.fingerprint(inference_config))
     summary = summarise_batch(progress, predictor, inference_config, region)
     return folder / f"{PREDICTIONS}.{output_format}", summary

@@ -32,7 +32,8 @@ def create_pipeline() -> Pipeline:
                 nodes.predict,
                 [
                     *("input_files", "inference_config", "serving_checkpoints", "own_criteria", "params:base_models"),
-                    *("prediction_folder", "params:output_format", "params:on_error", "params:notice"),
+                    *("prediction_folder", "params:output_format", "params:on_error", "params:explain"),
+                    "params:notice",
                 ],
                 ["predictions", "prediction_summary"],
                 name="predict",
