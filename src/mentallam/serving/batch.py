@@ -14,7 +14,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -216,7 +216,8 @@ def _answer_block(
         try:
             if row.values is None:
                 raise RowError(row.reason)
-            posts[row.number] = read_post(row.values, f"{source.label}:{row.number}".lstrip(":"))
+            post = read_post(row.values, f"{source.label}:{row.number}".lstrip(":"))
+            posts[row.number] = predictor.resolve(post)
         except RowError as error:
             refused[row.number] = error
     joined, contradicting = join_rows(posts)
@@ -290,30 +291,24 @@ class _Store:
         self._resources.close()
 
     def unasked(self, post: Post) -> Post | None:
-        """Return the post with the criteria that no earlier block has asked of it, or None if there are none.
+        """Return the post with those of its criteria that no earlier block has asked of it, or None if there are none.
+
+        Args:
+            post: A post whose criteria are named by their ids.
 
         Raises:
             RowError: An earlier block had another text of that id.
         """
-        key, text = _digest(post.post_id), _digest(post.text)
+        key, text, asked = _digest(post.post_id), _digest(post.text), post.criteria or ()
         found = self._database.execute("SELECT text, criteria FROM posts WHERE id = ?", (key,)).fetchone()
-        asked = None if post.criteria is None else list(post.criteria)
-        if found is None:
-            self._database.execute("INSERT INTO posts VALUES (?, ?, ?)", (key, text, json.dumps(asked)))
-            return post
-        if found[0] != text:
+        if found is not None and found[0] != text:
             raise two_texts(post.post_id)
-        before = json.loads(found[1])
-        if before is None:
-            return None
-        if asked is None:
-            raise RowError(
-                "an earlier row asks some criteria of this post and this one all; let the rows of a post follow one "
-                "another"
-            )
-        left = [name for name in asked if name not in before]
-        self._database.execute("UPDATE posts SET criteria = ? WHERE id = ?", (json.dumps(before + left), key))
-        return Post(post.post_id, post.text, tuple(left)) if left else None
+        before = [] if found is None else json.loads(found[1])
+        left = tuple(name for name in asked if name not in before)
+        self._database.execute(
+            "INSERT OR REPLACE INTO posts VALUES (?, ?, ?)", (key, text, json.dumps([*before, *left]))
+        )
+        return replace(post, criteria=left) if left else None
 
     def write_answers(self, answers: Answers) -> None:
         """Append answers, one JSON object per line."""

@@ -173,6 +173,15 @@ class Predictor:
             release_base()  # the models hold what they need of it; merged ones need little
         return cls(folds, config.tokens_per_pass, config.threshold, own_criteria)
 
+    def resolve(self, post: Post) -> Post:
+        """Return the post with the ids of all criteria that are asked of it, each once.
+
+        Raises:
+            RowError: The model doesn't know a criterion.
+        """
+        asked = self._asked if post.criteria is None else dict.fromkeys(map(self._known, post.criteria))
+        return replace(post, criteria=tuple(asked))
+
     def prepare(self, post: Post) -> list[Question]:
         """Clean a post, and put it and its criteria into tokens.
 
@@ -182,7 +191,7 @@ class Predictor:
         text = self._cleaned(post.text)
         if not text:
             raise RowError("the text is empty; fill it in or remove the row")
-        asked = self._asked if post.criteria is None else list(dict.fromkeys(map(self._known, post.criteria)))
+        asked = self.resolve(post).criteria or ()
         return [
             Question(prompter.example(post.post_id, text, chosen), wording, post.text)
             for wording, prompter in self._prompters.items()

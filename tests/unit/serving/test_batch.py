@@ -234,6 +234,15 @@ def test_rows_of_a_post_are_joined_also_across_blocks(predictor: Predictor, tmp_
     assert (progress.rejected, progress.repeated) == (0, 1)  # of the second block only b asks nothing new
 
 
+def test_a_bad_criterion_costs_its_row_only(predictor: Predictor, tmp_path: Path) -> None:
+    asked = [("a", "A.4"), ("a", "A.99"), ("a", CRITERIA["A.4"]), ("b", "A.1"), ("b", None)]
+    given = write(tmp_path / "p.jsonl", *({"post_id": i, "text": i * 3, "criterion_id": c} for i, c in asked))
+    progress = run(predictor, given, tmp_path)
+    assert pairs(tmp_path) == [("a", "A.4"), *(("b", name) for name in CRITERIA)]
+    assert [reject["row"] for reject in lines(tmp_path / "rejects.jsonl")] == [2]
+    assert progress.rejected == 1
+
+
 def test_a_post_with_two_texts_is_refused_also_across_blocks(predictor: Predictor, tmp_path: Path) -> None:
     rows = [("a", "one"), ("b", "x"), ("a", "two"), ("c", "x"), ("a", "three"), ("a", "one")]
     given = write(tmp_path / "p.jsonl", *({"post_id": post_id, "text": text} for post_id, text in rows))
