@@ -16,9 +16,9 @@ folder = Path(__file__).parent
 text, criterion = sys.argv[1:]
 facts = json.loads((folder / "mentallam.json").read_text(encoding="utf-8"))
 prompt, decision = facts["prompt"], facts["decision"]
-tokenizer = AutoTokenizer.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 # In float32 also where the file is bfloat16, which would round the head; leave dtype out to halve the memory.
-model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
 
 # Token ids are joined, never strings: the tokenizer would merge characters where two strings meet.
 post = tokenizer(prompt["before"] + text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
