@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mentallam.serving.output_fields import OUTPUT_FIELDS
+from mentallam.serving.output_fields import fields_with
 from tests.integration.workspace import Workspace
 
-FIELDS = {field.name for field in OUTPUT_FIELDS}
+FIELDS = {field.name for field in fields_with(explain=False)}
 SECRET = "Marzipan lighthouse"
 
 

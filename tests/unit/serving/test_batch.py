@@ -12,7 +12,7 @@ from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.errors import MentallamError
 from mentallam.serving import batch
 from mentallam.serving.batch import OutputOptions, Progress, predict_files
-from mentallam.serving.output_fields import OUTPUT_FIELDS
+from mentallam.serving.output_fields import fields_with
 from mentallam.serving.posts import Post
 from mentallam.serving.predictor import Predictor
 from mentallam.serving.sources import find_sources
@@ -67,7 +67,7 @@ def test_every_good_row_is_answered_and_every_bad_one_named(
         progress = run(predictor, many(tmp_path), tmp_path / "out")
     good = [f"p{number}" for number in range(18) if number not in (5, 11)]
     assert pairs(tmp_path / "out") == [(post_id, name) for post_id in good for name in CRITERIA]
-    assert [*lines(tmp_path / "out" / "predictions.jsonl")[0]] == [field.name for field in OUTPUT_FIELDS]
+    assert [*lines(tmp_path / "out" / "predictions.jsonl")[0]] == [field.name for field in fields_with(explain=False)]
     rejects = lines(tmp_path / "out" / "rejects.jsonl")
     assert [(reject["row"], reject["file"]) for reject in rejects] == [(n, f"{tmp_path}/posts.jsonl") for n in (6, 12)]
     assert "not valid JSON" in rejects[0]["reason"] and "the text is empty" in rejects[1]["reason"]
@@ -143,7 +143,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
     assert len(answered) == len({*answered}) < 17 or call == 1  # finished blocks are not answered again
     for name in (f"predictions.{output_format}", "rejects.jsonl"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert replace(again, seconds=0) == replace(whole, seconds=0)
+    assert replace(again, seconds=0, times=[]) == replace(whole, seconds=0, times=[])
 
 
 def test_a_kill_while_the_files_are_put_in_place_loses_nothing(

@@ -19,7 +19,7 @@ from mentallam.config_loading import TRACKING_URI
 from mentallam.serving import command_line
 from mentallam.serving.command_line import main
 from mentallam.serving.command_line import predict as predict_command
-from mentallam.serving.output_fields import OUTPUT_FIELDS
+from mentallam.serving.output_fields import fields_with
 from mentallam.tracking import BEST_RUN_TAG, CHECKPOINT, Run
 from tests.samples import CRITERIA, PROJECT
 
@@ -95,7 +95,7 @@ def test_json_is_all_that_is_on_standard_output(kedro: dict[str, Any], model: st
     content = json.loads(result.stdout)
     assert [row["criterion_id"] for row in content["answers"]] == list(CRITERIA)
     for row in content["answers"]:
-        assert [*row] == [field.name for field in OUTPUT_FIELDS if field.name not in ("post_id", "run_id")]
+        assert [*row] == [f.name for f in fields_with(explain=False) if f.name not in ("post_id", "run_id")]
         assert row["label"] == ("yes" if row["probability"] >= row["threshold"] else "no")
         assert row["threshold"] == 0.37
     assert content["model"]["run_id"] == "fold-run"

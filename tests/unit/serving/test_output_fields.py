@@ -3,7 +3,15 @@ import re
 
 import numpy as np
 
-from mentallam.serving.output_fields import OUTPUT_FIELDS, TRAINED, UNTRAINED, FoldDecisions, Pair, answers_of
+from mentallam.serving.output_fields import (
+    OUTPUT_FIELDS,
+    TRAINED,
+    UNTRAINED,
+    FoldDecisions,
+    Pair,
+    answers_of,
+    fields_with,
+)
 from tests.samples import PROJECT
 
 CONTRACT = (PROJECT / "docs" / "contracts" / "cli.md").read_text(encoding="utf-8")
@@ -17,7 +25,7 @@ def decided(*folds: tuple[list[float], list[float]]) -> FoldDecisions:
 
 def test_one_fold_answers_with_its_figures() -> None:
     answers = answers_of(decided(([0.25, 0.75], [0.25, 0.8])))
-    assert list(answers) == [field.name for field in OUTPUT_FIELDS]
+    assert list(answers) == [field.name for field in fields_with(explain=False)]
     assert answers == {
         "post_id": ["p", "q"],
         "criterion_id": ["A.1", "A.1"],
@@ -39,7 +47,7 @@ def test_several_folds_answer_with_the_means_of_probabilities_and_thresholds() -
 
 def test_no_pair_gives_no_answer() -> None:
     empty = FoldDecisions([], np.empty((1, 0)), np.empty((1, 0)), "feed")
-    assert answers_of(empty) == {field.name: [] for field in OUTPUT_FIELDS}
+    assert answers_of(empty) == {field.name: [] for field in fields_with(explain=False)}
 
 
 def test_the_contract_lists_every_field() -> None:
@@ -47,4 +55,4 @@ def test_the_contract_lists_every_field() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.+) \|$", section, flags=re.MULTILINE)
     assert rows == [(field.name, field.type, field.meaning) for field in OUTPUT_FIELDS]
     example = re.search(r"^\{.*\}$", section, flags=re.MULTILINE)
-    assert example and [*json.loads(example[0])] == [field.name for field in OUTPUT_FIELDS]
+    assert example and [*json.loads(example[0])] == [field.name for field in fields_with(explain=False)]

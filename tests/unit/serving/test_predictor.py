@@ -15,7 +15,7 @@ from mentallam.config import Config, PromptConfig
 from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
-from mentallam.serving.output_fields import OUTPUT_FIELDS, TRAINED, UNTRAINED
+from mentallam.serving.output_fields import TRAINED, UNTRAINED, fields_with
 from mentallam.serving.posts import Post, RowError, join_rows
 from mentallam.serving.predictor import Predictor
 from tests.samples import CRITERIA
@@ -106,7 +106,7 @@ def test_criteria_may_have_thresholds_of_their_own_and_one_may_replace_them(trai
 def test_neither_answer_nor_log_holds_the_text(predictor: Predictor, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         predictions = answers(predictor, posts(("a", f"{SECRET} " * 600, None)))
-    assert list(predictions.columns) == [field.name for field in OUTPUT_FIELDS]
+    assert list(predictions.columns) == [field.name for field in fields_with(explain=False)]
     assert set(predictions["run_id"]) == {"fold-run"}
     assert "arzipan" not in predictions.to_json() + caplog.text
 
@@ -157,7 +157,7 @@ def test_several_folds_answer_with_the_mean_against_the_mean_threshold(trained: 
     folds = [trained, shifted(trained, -5.0, 0.61)]
     one, two = (answers(Predictor([fold], 400), post) for fold in folds)
     together = answers(Predictor(folds, 400), post)
-    assert list(together.columns) == [field.name for field in OUTPUT_FIELDS]
+    assert list(together.columns) == [field.name for field in fields_with(explain=False)]
     mean = (one["probability"] + two["probability"]) / 2
     assert (one["probability"] - two["probability"]).abs().min() > 0.05
     assert together["probability"].tolist() == mean.tolist()
