@@ -6,6 +6,8 @@ of the words of post and criterion (TF-IDF, cosine).
 
 make twin && python studies/own_criteria.py
 python studies/own_criteria.py --pairs FOLDER     for a corpus of posts.csv, criteria.csv and groundtruth.csv
+python studies/short_fold.py && python studies/own_criteria.py --pairs FOLDER --short-fold
+                                                  no training: ask a fold of the twin for all criteria of that corpus
 """
 
 import argparse
@@ -16,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from short_fold import OVERRIDES, draw_parts, read_twin, thinned, train_fold
+from short_fold import OVERRIDES, SHORT_FOLD, draw_parts, read_twin, thinned, train_fold
 from sklearn.feature_extraction.text import TfidfVectorizer
-from study_files import PROJECT
+from study_files import BASE_MODELS, PROJECT
 
+from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint
 from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.scoring import score_pairs
 from mentallam.corpus.readers import Corpus, read_pairs
@@ -54,17 +57,22 @@ def leave_out(corpus: Corpus, left_out: list[str], parts: dict[str, list[str]], 
     learnt = {part: [post_id for post_id in ids if post_id in known] for part, ids in parts.items()}
     criteria = corpus.criteria[~corpus.criteria["criterion_id"].isin(left_out)]
     trained = train_fold(corpus, pairs, learnt, overrides, criteria)
+    table = score_test_posts(trained, corpus, parts["test"])
+    return table.assign(left_out=table["criterion_id"].isin(left_out))
+
+
+def score_test_posts(trained: TrainedFold, corpus: Corpus, post_ids: list[str]) -> pd.DataFrame:
+    """Return the logits of all pairs of some posts, with all wordings of the corpus."""
     model = trained.config.model
     prompter = Prompter(trained.prompter.tokenizer, model.prompt, wording_by_id(corpus.criteria), model.max_length)
     texts = corpus.posts.set_index("post_id")["text"]
-    test = corpus.pairs[corpus.pairs["post_id"].isin(parts["test"])]
+    test = corpus.pairs[corpus.pairs["post_id"].isin(post_ids)]
     examples, tables = [], []
     for post_id, of_post in test.groupby("post_id", sort=False):
         examples.append(prompter.example(str(post_id), texts[post_id], of_post["criterion_id"].tolist()))
         tables.append(of_post)
     logits = score_pairs(trained.model, examples, trained.config.inference.tokens_per_pass, "test")
-    table = pd.concat(tables)[["post_id", "criterion_id", "label"]].assign(logit=logits)
-    return table.assign(left_out=table["criterion_id"].isin(left_out))
+    return pd.concat(tables)[["post_id", "criterion_id", "label"]].assign(logit=logits)
 
 
 def figures_of(corpus: Corpus, scored: pd.DataFrame) -> dict[str, dict[str, object]]:
@@ -106,6 +114,7 @@ def main() -> None:
     """Train without each criterion, or set of criteria; print the table and save it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, help="folder of another corpus; default: the twin")
+    parser.add_argument("--short-fold", action="store_true", help="train nothing; ask the fold of short_fold.py")
     parser.add_argument("--at-once", type=int, default=1, help="criteria left out of one training (default 1)")
     parser.add_argument("--trainings", type=int, help="train so many times, so leave out some only; default: all")
     for part, size in (("train", 600), ("dev", 100), ("test", 600)):
@@ -121,7 +130,11 @@ def main() -> None:
     # Every n-th, so that neighbours, which resemble one another, are not left out together.
     n_sets = -(-len(names) // arguments.at_once)
     chosen = range(n_sets)[: arguments.trainings]
-    scored = [leave_out(corpus, names[first::n_sets], parts, arguments.overrides) for first in chosen]
+    if arguments.short_fold:
+        fold = load_checkpoint(SHORT_FOLD, BASE_MODELS)
+        scored = [score_test_posts(fold, corpus, parts["test"]).assign(left_out=True)]
+    else:
+        scored = [leave_out(corpus, names[first::n_sets], parts, arguments.overrides) for first in chosen]
     figures = figures_of(corpus, pd.concat(scored, ignore_index=True))
     print("| criterion | positive of pairs | wording alone | trained on it | shared words |")
     print("| --- | --- | --- | --- | --- |")
@@ -129,10 +142,10 @@ def main() -> None:
         cells = " | ".join(shown(row[column]) for column in ("untrained", "trained", "words"))
         print(f"| {name} | {row['n_positive']} of {row['n_pairs']} | {cells} |")
     others = pd.concat(scored).query("not left_out")
-    kept = auc_interval(
-        *(others[column].to_numpy() for column in ("label", "logit")),
-        np.unique(others["post_id"], return_inverse=True)[1],
-    )
+    kept = None
+    if len(others):
+        group = np.unique(others["post_id"], return_inverse=True)[1]
+        kept = auc_interval(others["label"].to_numpy(), others["logit"].to_numpy(), group)
     print(f"all pairs of criteria that were kept, on the same posts: {shown(kept)}")
     seconds = {"wall": time.perf_counter() - started[0], "cpu": time.process_time() - started[1]}
     content = {"posts": sizes, "words": arguments.words, "at_once": arguments.at_once, "overrides": arguments.overrides}

@@ -61,7 +61,7 @@ def main() -> None:
     multiple=True,
     metavar="ID|TEXT",
     help="Compare with this criterion only, such as A.4, or with a wording of several words that the model need not "
-    "have been trained on, whose answer is a rough hint at best; repeatable.",
+    "have been trained on, whose answer is little better than chance; repeatable.",
 )
 @click.option(
     "--explain", is_flag=True, help="Name the sentences that carry each yes; reads the text once more per sentence."
