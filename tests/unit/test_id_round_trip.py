@@ -13,13 +13,13 @@ import torch
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import CatalogProtocol
-from mentallam.serving.inputs import read_posts
 
 from mentallam.corpus.readers import read_corpus
 from mentallam.evaluation.label_audit import audit_labels
 from mentallam.spreadsheets import marked
 from mentallam.tracking import find_report_inputs, keep_report_inputs, load_report_input
 from tests.samples import PROJECT
+from tests.streamed import read_posts
 from tests.unit.corpus.files import write_table
 
 IDS = [
@@ -121,10 +121,13 @@ def test_the_label_audit_keeps_its_ids(catalog: CatalogProtocol) -> None:
 
 
 def test_predictions_keep_their_ids(catalog: CatalogProtocol) -> None:
-    catalog.save("predictions", pairs())
-    lines = Path(catalog["predictions"]._filepath).read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line)["post_id"] for line in lines] == pairs()["post_id"].tolist()
-    assert [json.loads(line)["criterion_id"] for line in lines] == pairs()["criterion_id"].tolist()
+    path = Path(catalog["predictions"]._filepath)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in pairs()[["post_id", "criterion_id"]].to_dict("records")))
+    catalog.save("predictions", path)
+    loaded = catalog.load("predictions")
+    assert loaded["post_id"].tolist() == pairs()["post_id"].tolist()
+    assert loaded["criterion_id"].tolist() == pairs()["criterion_id"].tolist()
 
 
 def test_the_inputs_of_a_report_keep_their_ids(experiment: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mentallam.corpus.refusals import shown
+from mentallam.corpus.unreadable import SAVE_AS_UTF8
 from mentallam.limits import LONGEST_VALUE
 
 FIELDS = ("text", "post_id", "criterion_id", "criterion")
@@ -102,7 +103,7 @@ def _check_value(name: str, value: Any) -> None:
     try:
         value.encode()
     except UnicodeEncodeError:  # a byte that is not UTF-8, or half of a surrogate pair, which is valid JSON
-        raise RowError(f"{name} is not valid UTF-8; write the file again") from None
+        raise RowError(f"{name} is not valid UTF-8; {SAVE_AS_UTF8}") from None
 
 
 def _identifier(name: str, value: str | None) -> str | None:

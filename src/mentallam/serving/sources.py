@@ -210,17 +210,18 @@ def _as_text(stream: IO[bytes]) -> TextIO:
 
 
 def _lines(text: TextIO) -> Iterator[str | None]:
-    """Yield lines with their line breaks, and None for one that is too long, which is left out."""
+    """Yield lines with their line breaks; None stands for one that is too long, and ends the file."""
     while line := text.readline(LONGEST_LINE):
-        if line.endswith(("\n", "\r")) or len(line) < LONGEST_LINE:
-            yield line
-            continue
-        while (line := text.readline(LONGEST_LINE)) and not line.endswith(("\n", "\r")):
-            pass
-        yield None
+        if len(line) == LONGEST_LINE and not line.endswith(("\n", "\r")):
+            yield None
+            return
+        yield line
 
 
-_TOO_LONG = f"longer than {megabytes(LONGEST_LINE)}; write each post on a line of its own"
+_TOO_LONG = (
+    f"longer than {megabytes(LONGEST_LINE)}, so the file is not read from here on; get an undamaged copy, or write "
+    "each post on a line of its own"
+)
 
 
 def _read_txt(lines: Iterator[str | None], layout: Layout, path: Path) -> Iterator[Row]:
@@ -272,7 +273,7 @@ def _read_csv(lines: Iterator[str | None], layout: Layout, path: Path) -> Iterat
     rows = _csv_values(lines)
     number, header, fault = next(((number, *row) for number, row in enumerate(rows, 1) if row != ([], "")), (1, [], ""))
     if fault:
-        raise MentallamError(f"{path}, row {number}: {fault}")
+        raise MentallamError(layout.separator_fault(path) or f"{path}, row {number}: {fault}")
     if not any(map(str.strip, header)):
         return
     places = layout.places(_checked_width(header, str(path)), path)
@@ -351,4 +352,4 @@ _READERS: dict[str, Callable[[Iterator[str | None], Layout, Path], Iterator[Row]
     ".jsonl": _read_jsonl,
     ".txt": _read_txt,
 }
-_ENDINGS = (*_READERS, ".parquet")
+_ENDINGS = (".csv", ".parquet", ".jsonl", ".txt")

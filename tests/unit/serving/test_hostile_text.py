@@ -116,8 +116,8 @@ def test_bad_rows_of_json_lines_are_rejected_with_their_reason_and_the_others_an
 ) -> None:
     rows = [
         (b'{"text": "fine"}', None),
-        (b'{"text": "half \\ud800 of a pair"}', "text is not valid UTF-8; write the file again"),
-        (b'{"text": "byte \xff"}', "text is not valid UTF-8; write the file again"),
+        (b'{"text": "half \\ud800 of a pair"}', "text is not valid UTF-8; save it as UTF-8"),
+        (b'{"text": "byte \xff"}', "text is not valid UTF-8; save it as UTF-8"),
         (b'{"text": "whole \\ud83d\\ude22 pair"}', None),
         (b'{"text": ""}', "the text is empty; fill it in or remove the row"),
         (b'{"text": " \\u200b\\n"}', "the text is empty; fill it in or remove the row"),
