@@ -6,6 +6,7 @@ python benchmarks/export.py bfloat16
 The adapter and the head are random. 36 pairs: the sample's first four posts with nine criteria.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -40,14 +41,16 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 folder, dtype = sys.argv[1:]
-model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype)
+model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, trust_remote_code=False)
 with torch.no_grad():
     print(json.dumps([model(torch.tensor([pair])).logits[0].tolist() for pair in json.load(sys.stdin)]))
 """
 
 
 def main() -> None:
-    dtype = sys.argv[1]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dtype", choices=("float32", "bfloat16"))
+    dtype = parser.parse_args().dtype
     with tempfile.TemporaryDirectory() as temporary:
         checkpoint, folder = Path(temporary) / "fold", Path(temporary) / "exported"
         save_checkpoint(random_fold(dtype), checkpoint)

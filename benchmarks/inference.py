@@ -128,8 +128,10 @@ def ours(subject: Subject, dtype: str) -> Way:
 
 def pipeline_float32(subject: Subject) -> Way:
     """Return transformers' text-classification pipeline as it is used: a list of texts, one pair at a time."""
-    tokenizer = AutoTokenizer.from_pretrained(subject.folder)
-    model = AutoModelForSequenceClassification.from_pretrained(subject.folder, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(subject.folder, trust_remote_code=False)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        subject.folder, dtype=torch.float32, trust_remote_code=False
+    )
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu", top_k=None)
     prefix, suffix = subject.prompt.prefix, subject.prompt.suffix
 
@@ -143,7 +145,9 @@ def pipeline_float32(subject: Subject) -> Way:
 
 def pairs_bfloat16(subject: Subject) -> Way:
     """Return transformers' classifier on all pairs of a post as one padded batch."""
-    model = AutoModelForSequenceClassification.from_pretrained(subject.folder, dtype=torch.bfloat16).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(
+        subject.folder, dtype=torch.bfloat16, trust_remote_code=False
+    ).eval()
 
     @torch.no_grad()
     def answer(text: str, criteria: list[str]) -> np.ndarray:
@@ -167,7 +171,7 @@ class Exported(nn.Module):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.classifier = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="sdpa"
+            folder, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False
         ).eval()
 
     def forward(self, input_ids: Tensor, position_ids: Tensor, mask: Tensor, pool_index: Tensor) -> Tensor:

@@ -7,11 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from kedro.config import OmegaConfigLoader
+from kedro.config import MissingConfigException, OmegaConfigLoader
+from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
+from yaml import YAMLError
 
 from mentallam.configuration_files import environment_folders
-from mentallam.errors import MentallamError
+from mentallam.errors import MentallamError, causes
 from mentallam.project import environment, in_project, project_path
 from mentallam.tracking_address import artifact_location, tracking_uri
 from mentallam.variables import CV_FOLDS
@@ -66,9 +68,16 @@ def load_parameters(project: Path, env: str | None) -> dict[str, Any]:
         env: The environment; None for the default one.
 
     Raises:
-        MentallamError: There is no such environment.
+        MentallamError: There is no such environment, or its files can't be read.
     """
     conf, arguments = project / "conf", CONFIG_LOADER_ARGS
     environment_folders(conf, arguments["base_env"], env or arguments["default_run_env"], named=bool(env))
     loader = OmegaConfigLoader(str(conf), env, **arguments)
-    return {**loader["parameters"], TRACKING_URI: loader["mlflow"]["server"]["mlflow_tracking_uri"]}
+    try:
+        return {**loader["parameters"], TRACKING_URI: loader["mlflow"]["server"]["mlflow_tracking_uri"]}
+    except (MissingConfigException, OmegaConfBaseException, YAMLError, ValueError, KeyError) as error:
+        for cause in causes(error):
+            if isinstance(cause, MentallamError):
+                raise cause from None
+        reason = str(error).strip().partition("\n")[0]
+        raise MentallamError(f"the parameters can't be read: {reason}") from None

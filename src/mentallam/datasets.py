@@ -79,10 +79,6 @@ class CSVDataset(AtomicFile, kedro_datasets.pandas.CSVDataset):
     """A table as a CSV file."""
 
 
-class PandasJSONDataset(AtomicFile, kedro_datasets.pandas.JSONDataset):
-    """A table as a JSON file."""
-
-
 class PlotlyJSONDataset(AtomicFile, kedro_datasets.plotly.JSONDataset):
     """A plotly figure as a JSON file."""
 

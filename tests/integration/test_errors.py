@@ -86,7 +86,7 @@ def test_mistyped_environment(empty: Workspace, refused: Callable[..., None]) ->
 
 def test_inference_before_training(empty: Workspace, tmp_path: Path, refused: Callable[..., None]) -> None:
     (tmp_path / "post.txt").write_text(SECRET)
-    refused(empty, "inference", "no trained model yet", "cv_training", input=f"{tmp_path}/post.txt")
+    refused(empty, "inference", "no champion yet", "model=latest", input=f"{tmp_path}/post.txt")
 
 
 def test_a_server_that_is_away_stops_only_what_needs_it(
@@ -122,7 +122,7 @@ def test_input_that_is_no_file(trained: Workspace, refused: Callable[..., None])
 
 def test_malformed_jsonl_names_the_row(trained: Workspace, tmp_path: Path, refused: Callable[..., None]) -> None:
     (tmp_path / "posts.jsonl").write_text(f'{{"text": "fine"}}\n{{"text": "{SECRET}"\n')
-    refused(trained, "inference", "row 2", input=f"{tmp_path}/posts.jsonl")
+    refused(trained, "inference", "row 2", input=f"{tmp_path}/posts.jsonl", on_error="stop")
 
 
 def test_override_that_would_change_nothing(trained: Workspace, tmp_path: Path, refused: Callable[..., None]) -> None:
@@ -149,7 +149,7 @@ def test_terminal_shows_one_sentence_and_exit_code_1(empty: Workspace, tmp_path:
     (tmp_path / "post.txt").write_text(SECRET)
     done = empty.kedro("--pipeline", "inference", f"--params=input={tmp_path}/post.txt")
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("Error: no trained model yet")
+    assert done.stderr.strip().splitlines()[-1].startswith("Error: there is no champion yet")
     assert "Traceback" not in done.stdout + done.stderr
     assert SECRET not in done.stdout + done.stderr
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mentallam.errors import RejectedRowsError
 from mentallam.serving.output_fields import fields_with
 from tests.integration.workspace import Workspace
 
@@ -60,7 +61,8 @@ def test_default_is_the_champion_and_model_chooses_another(trained: Workspace, t
 def test_the_summary_compares_with_the_training_posts(trained: Workspace, tmp_path: Path) -> None:
     path = tmp_path / "posts.jsonl"
     path.write_text(json.dumps({"text": SECRET}) + "\n{bad\n" + json.dumps({"text": "x " * 3000}) + "\n")
-    trained.run("inference", input=str(path), output=str(tmp_path / "out"), output_format="parquet")
+    with pytest.raises(RejectedRowsError, match=r"1 of 3 rows could not be answered: see .*rejects\.jsonl"):
+        trained.run("inference", input=str(path), output=str(tmp_path / "out"), output_format="parquet")
     text = (tmp_path / "out" / "prediction_summary.json").read_text()
     summary = json.loads(text)
     assert SECRET not in text

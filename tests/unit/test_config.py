@@ -30,7 +30,7 @@ def test_the_profiles_are_what_they_promise() -> None:
     assert (plan.max_epochs, plan.patience, plan.effective_batch_pairs) == (100, 20, 32)
     assert (plan.warmup_ratio, plan.weight_decay, plan.max_steps, plan.sample_fraction) == (0.1, 0.01, None, 1)
     assert (study.training.tokens_per_pass, study.inference.tokens_per_pass) == (8192, 8192)
-    assert (smollm2.training.tokens_per_pass, smollm2.inference.tokens_per_pass) == (2048, 2048)
+    assert (smollm2.training.tokens_per_pass, smollm2.inference.tokens_per_pass) == (2048, 1)
     assert tiny.model.source == "random"
     assert tiny.training.max_epochs <= 2
 
@@ -50,6 +50,7 @@ def test_on_a_gpu_a_corpus_takes_all_layers_and_more_epochs() -> None:
     corpus["training"] |= {"max_epochs": 8, "patience": 8, "effective_batch_pairs": 36, "tokens_per_pass": 16384}
     corpus["model"]["max_length"] = 2048
     corpus["adapter"]["top_layers"] = None
+    corpus["inference"]["tokens_per_pass"] = 8192
     assert on_gpu == corpus
 
 

@@ -106,6 +106,12 @@ def _quantised(base: BaseModel, dtype: torch.dtype, device: torch.device) -> Pac
         attn_implementation=attention.NAME,
         device_map={"": device} if device.type == "cuda" else None,
     )
+    module: Any
+    for module in model.modules():
+        # On a CPU bitsandbytes would reorder the 4-bit weights at the first scoring, and PEFT would then take DoRA's
+        # norms of other numbers.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     return model
 
 

@@ -176,7 +176,7 @@ def test_scores_survive_a_lack_of_memory(
         if inputs[0].shape[1] > 300:
             raise CPU_FULL
 
-    with model.base_model.model.model.layers[1].register_forward_pre_hook(fail):
+    with model.base_model.model.model.layers[0].register_forward_pre_hook(fail):
         np.testing.assert_allclose(score_pairs(model, examples, 1200), expected, rtol=0, atol=1e-5)
     assert [record.args[1] for record in caplog.records if record.args] == [600, 300]
 
@@ -189,7 +189,7 @@ def test_a_post_that_cannot_be_scored_is_an_error_that_says_what_to_do(
 
     model, _ = classifier
     with (
-        model.base_model.model.model.layers[1].register_forward_pre_hook(fail),
+        model.base_model.model.model.layers[0].register_forward_pre_hook(fail),
         pytest.raises(
             MentallamError, match=r"^post s_1_2 \(264 tokens with its 2 criteria\) .* set inference.dtype=bf"
         ),

@@ -54,8 +54,19 @@ def test_a_4_bit_base_is_trained_with_an_8_bit_optimizer_saved_and_read_again(
             assert not torch.equal(parameter, before[name]), name
     save_checkpoint(TrainedFold(model, prompter, small, tiny_base, DECISION, ORIGIN), tmp_path / "fold")
     read = load_checkpoint(tmp_path / "fold", Path(tiny_base.folder).parent)
-    # The scores differ because bitsandbytes packs the weights for the CPU between training and scoring, and rounds.
     assert abs(score_pairs(read.model, examples, 2) - score_pairs(model, examples, 2)).max() < 5e-3
+
+
+@needs_the_extra
+def test_scoring_does_not_reorder_4_bit_weights(tiny_base: BaseModel, small: Config) -> None:
+    """PEFT reads them for DoRA's norms, in the order in which they were quantised."""
+    import bitsandbytes as bnb
+
+    model, prompter = make_classifier(tiny_base, replace(small, model=replace(small.model, dtype="bfloat16")))
+    layers = [module for module in model.modules() if isinstance(module, bnb.nn.Linear4bit)]
+    before = [layer.weight.data.clone() for layer in layers]
+    score_pairs(model, make_examples(prompter), 400)
+    assert all(torch.equal(layer.weight.data, weights) for layer, weights in zip(layers, before, strict=True))
 
 
 @needs_the_extra

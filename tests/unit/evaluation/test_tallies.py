@@ -15,8 +15,8 @@ def test_pairs_are_counted_by_criterion_and_score() -> None:
     tally = Tally()
     tally.add_pairs(["A", "B", "A"], [0.0, 1.0, 0.35], [False, True, True])
     tally.add_pairs(["A"], [0.99], [True])
-    assert tally.criteria["A"] == CriterionTally(3, 2, [1, 0, 0, 1, 0, 0, 0, 0, 0, 1])
-    assert tally.criteria["B"] == CriterionTally(1, 1, [0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+    assert tally.criteria["A"] == CriterionTally(3, 2, [1, 0, 0, 1, 0, 0, 0, 0, 0, 1], 0.35 + 0.99)
+    assert tally.criteria["B"] == CriterionTally(1, 1, [0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 1.0)
     assert (tally.pairs, tally.yes) == (4, 3)
 
 
