@@ -159,7 +159,7 @@ class Case:
             else:
                 path.unlink()
                 Path(f"{path}-journal").unlink(missing_ok=True)
-        elif not re.search("run (this|the same command|`kedro run).*", sentence):
+        elif not re.search("run (this|the same command|`kedro run)|open a new one with `kedro run", sentence):
             raise FaultFoundError(f"no way out: {sentence}")
         return {}
 
@@ -219,8 +219,8 @@ def damage(case: Case) -> str:
     files = [
         path
         for name, path in tree(case.study.folder).items()
-        # Figures among the artifacts are for people: no run reads them again.
-        if not re.match(r"log.txt|tmp/|data/.locks/|mlruns/models|mlruns/.*\.html$", name)
+        # Of a fold's artifacts no run reads others again.
+        if not re.match(r"log.txt|tmp/|data/.locks/|mlruns/(?!\w+/artifacts/(checkpoint|fold|report_inputs)/)", name)
     ]
     group = ("data/06_models", "mlruns", "data/0[2357]", "mlflow")[case.number % 4]
     files = [path for path in files if re.match(group, path.relative_to(case.study.folder).as_posix())]

@@ -105,20 +105,23 @@ def _finished_runs(database: sqlite3.Connection) -> Mapping[str, str]:
     Raises:
         ValueError: There are others, or one that nobody works on is said to run.
     """
-    roles = {}
-    for row in database.execute(
+    rows = database.execute(
         "SELECT runs.run_uuid, status, p.value AS parent, f.value AS fold FROM runs "
         "LEFT JOIN tags p ON p.run_uuid = runs.run_uuid AND p.key = 'mlflow.parentRunId' "
         "LEFT JOIN tags f ON f.run_uuid = runs.run_uuid AND f.key = 'mentallam.fold' "
         "WHERE lifecycle_stage = 'active'"
-    ).fetchall():
+    ).fetchall()
+    status = {row["run_uuid"]: row["status"] for row in rows}
+    roles = {}
+    for row in rows:
         role = f"fold {row['fold']}" if row["parent"] else "parent"
-        if row["status"] == "FINISHED":
+        if row["status"] not in ("FINISHED", "KILLED", "FAILED"):
+            raise ValueError(f"a run of the role {role} is {row['status']}")
+        # A finished fold of a cross-validation that was given up stays finished.
+        if row["status"] == "FINISHED" and status.get(row["parent"], "FINISHED") == "FINISHED":
             if role in roles.values():
                 raise ValueError(f"two runs of the role {role} are FINISHED")
             roles[row["run_uuid"]] = role
-        elif row["status"] not in ("KILLED", "FAILED"):
-            raise ValueError(f"a run of the role {role} is {row['status']}")
     if (expected := {"parent", *(f"fold {fold}" for fold in range(FOLDS))}) != {*roles.values()}:
         raise ValueError(f"the finished runs are {sorted(roles.values())} in place of {sorted(expected)}")
     return roles
