@@ -30,6 +30,12 @@ def has_checksums(folder: Path) -> bool:
     return (folder / CHECKSUMS).is_file()
 
 
+def folder_digest(folder: Path) -> str | None:
+    """Return the SHA-256 of a folder's checksums, which changes with any of its files; None if it has none."""
+    file = folder / CHECKSUMS
+    return _sha256(file) if file.is_file() else None
+
+
 def verify_checksums(folder: Path, way_out: str) -> None:
     """Compare a folder with its checksums.
 

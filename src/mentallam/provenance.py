@@ -61,6 +61,12 @@ def code_version() -> dict[str, Any]:
     return version
 
 
+@cache
+def code_hash(*parts: str) -> str:
+    """Return the SHA-256 of files and folders of this package, as they were when this process first asked."""
+    return _hash(_PACKAGE, parts)
+
+
 def machine_facts() -> dict[str, Any]:
     """Return processor, memory (bytes) and GPUs; nothing that identifies the machine or its user."""
     return {

@@ -1,8 +1,8 @@
 """Strict reading of one table: each fault is refused in one sentence that names file and row, never the text.
 
 CSV, Parquet and JSON Lines give the same frame of strings, and nothing is guessed: "NA" and "007" stay as they are. The
-rows of a CSV are numbered as in a spreadsheet, with the header as row 1; the other formats have no header. The corpus
-and inference both read through this module (docs/adr/0025-one-reader-for-tables.md).
+rows of a CSV are numbered as in a spreadsheet, with the header as row 1; the other formats have no header. Inference
+reads row by row, by the same rules (`serving.sources`, docs/adr/0037-predictions-in-blocks.md).
 """
 
 from __future__ import annotations

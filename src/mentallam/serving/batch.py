@@ -147,7 +147,7 @@ def predict_files(
     """
     folder = options.folder
     attempt = folder / _ATTEMPT
-    files = [[source.name, *_state_of(source)] for source in sources]
+    files = [[source.name, *_state_of(source), dict(source.headings)] for source in sources]
     decides = {**fingerprint, "explain": options.explain, "files": files}
     begun = begin(attempt, decides, fresh=any(s.is_standard_input for s in sources))
     if begun.change and not begun.goes_on:

@@ -4,14 +4,13 @@ A kept model is an exported one (`export`), in the folder of base weights. Its n
 checksums, so that another checkpoint never finds it.
 """
 
-import hashlib
 import logging
 import shutil
 from pathlib import Path
 
 from filelock import FileLock
 
-from mentallam.checksums import CHECKSUMS, verify_checksums
+from mentallam.checksums import folder_digest, verify_checksums
 from mentallam.classifier.checkpoint import EXPORTED, FACTS
 from mentallam.classifier.packed_model import compute_dtype
 from mentallam.errors import MentallamError
@@ -39,13 +38,12 @@ def merged_model(checkpoint: Path, base_models: Path, dtype: str) -> Path:
         MentallamError: The checkpoint is damaged, its base model can't be had, or the disk refuses.
     """
     checkpoint = find_folder(checkpoint)
-    checksums = checkpoint / CHECKSUMS
-    if not is_mergeable(checkpoint) or not checksums.is_file():
+    digest = folder_digest(checkpoint)
+    if not is_mergeable(checkpoint) or digest is None:
         return checkpoint
     trained_in = read_json(checkpoint / FACTS)["config"]["model"]["dtype"]
     wanted = str(compute_dtype(trained_in if dtype == "auto" else dtype)).removeprefix("torch.")
-    digest = hashlib.sha256(checksums.read_bytes()).hexdigest()[:_NAME_DIGITS]
-    folder = base_models / f"merged-{digest}-{wanted}"
+    folder = base_models / f"merged-{digest[:_NAME_DIGITS]}-{wanted}"
     with writing(base_models):
         base_models.mkdir(parents=True, exist_ok=True)
         with FileLock(base_models / f".{folder.name}.lock"):

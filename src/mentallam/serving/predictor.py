@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mentallam.checksums import folder_digest
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs
@@ -18,7 +19,7 @@ from mentallam.corpus.cleaning import prepare_text
 from mentallam.corpus.refusals import is_identifier, shown
 from mentallam.errors import MentallamError
 from mentallam.evaluation.decision import Thresholds
-from mentallam.provenance import DECIDING_PACKAGES, code_version, package_versions
+from mentallam.provenance import DECIDING_PACKAGES, code_hash, code_version, package_versions
 from mentallam.serving.evidence import Evidence, find_evidence
 from mentallam.serving.merged_models import is_mergeable, merged_model
 from mentallam.serving.output_fields import ANSWERS, TRAINED, UNTRAINED, Answers, FoldDecisions, Pair, answers_of
@@ -88,7 +89,8 @@ class Predictor:
         # A criterion of the user's own may have taken the id of a trained one.
         self._wordings = {name: TRAINED for name in trained.criteria} | {name: UNTRAINED for name in own}
         self._ids = {self.wording_of(name): name for name in self._wordings}
-        self._asked = [self._ids.get(text, name) for name, text in given.items()] or list(trained.criteria)
+        asked = (name if name in own else self._ids[text] for name, text in given.items())
+        self._asked = list(dict.fromkeys(asked)) or list(trained.criteria)
         self.run_id = folds[0].origin["run_id" if len(folds) == 1 else "cv_run_id"]
 
     @property
@@ -122,7 +124,10 @@ class Predictor:
         return {
             "code": {name: code[name] for name in ("version", "source")},
             "packages": {name: versions[name] for name in DECIDING_PACKAGES},
+            "serving": code_hash("serving"),
             "runs": [fold.origin["run_id"] for fold in self._folds],
+            # A run's weights may be loaded from its checkpoint or from an export in another dtype.
+            "files": [folder_digest(fold.folder) if fold.folder else None for fold in self._folds],
             "base_model": self._folds[0].base.fingerprint,
             "inference": asdict(config),
             "criteria": self.criteria,
@@ -198,12 +203,11 @@ class Predictor:
             if (chosen := [name for name in asked if self._wordings[name] == wording])
         ]
 
-    def answer(self, questions: Sequence[Question], progress: str | None = None, explain: bool = False) -> Answers:
+    def answer(self, questions: Sequence[Question], explain: bool = False) -> Answers:
         """Answer prepared questions.
 
         Args:
             questions: Posts with their criteria.
-            progress: Words before a progress bar; None shows no bar.
             explain: Also name the sentences that carry each yes, which reads such a post once more per sentence.
 
         Returns:
@@ -218,7 +222,7 @@ class Predictor:
         names = ["" if pair.wording == UNTRAINED else pair.criterion_id for pair in pairs]
         decisions = FoldDecisions(
             pairs,
-            self._probabilities([question.example for question in questions], progress),
+            self._probabilities([question.example for question in questions]),
             np.array([decision.thresholds.of(names) for decision in self._decisions]),
             self.run_id,
         )
@@ -226,9 +230,9 @@ class Predictor:
             decisions = replace(decisions, evidence=self._evidence(questions, decisions.labels))
         return answers_of(decisions)
 
-    def _probabilities(self, examples: Sequence[PostExample], progress: str | None = None) -> NDArray[np.float64]:
+    def _probabilities(self, examples: Sequence[PostExample]) -> NDArray[np.float64]:
         """Return the calibrated probabilities by each of F folds, (F, n) for n pairs."""
-        logits = [score_pairs(fold.model, examples, self._tokens_per_pass, progress) for fold in self._folds]
+        logits = [score_pairs(fold.model, examples, self._tokens_per_pass) for fold in self._folds]
         decided = zip(self._decisions, logits, strict=True)
         return np.array([decision.calibration.probabilities(found) for decision, found in decided])
 

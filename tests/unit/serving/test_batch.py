@@ -169,6 +169,19 @@ def test_a_kill_while_the_files_are_put_in_place_loses_nothing(
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_other_headings_begin_anew(predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = ({"text": f"one {n}", "body": f"two {n} and more"} for n in range(12))
+    given, options = write(tmp_path / "p.jsonl", *rows), OutputOptions(tmp_path / "out")
+
+    def answer(heading: str, folder: Path) -> None:
+        predict_files(predictor, find_sources(given, {"text": heading}), replace(options, folder=folder), {})
+
+    killed_in(lambda: answer("text", tmp_path / "out"), monkeypatch, "commit", 3)
+    answer("body", tmp_path / "out")
+    answer("body", tmp_path / "whole")
+    assert lines(tmp_path / "out" / "predictions.jsonl") == lines(tmp_path / "whole" / "predictions.jsonl")
+
+
 @pytest.mark.parametrize("changed", ["model", "input"])
 def test_another_model_or_input_begins_anew_and_says_so(
     predictor: Predictor,

@@ -279,3 +279,24 @@ def test_what_decides_the_answers_is_in_the_fingerprint(trained: TrainedFold, ti
         Predictor([shifted(trained, 0, 0.5)], 4).fingerprint(config),
     ]
     assert len({json.dumps(one, sort_keys=True) for one in prints}) == len(prints)
+
+
+def test_other_weights_of_the_same_run_change_the_fingerprint(
+    trained: TrainedFold, tiny_config: Config, tmp_path: Path
+) -> None:
+    prints = []
+    for name, fold in (("one", trained), ("two", with_threshold(trained, 0.9))):
+        save_checkpoint(fold, tmp_path / name)
+        prints.append(Predictor([replace(fold, folder=tmp_path / name)], 4).fingerprint(tiny_config.inference)["files"])
+    assert prints[0] != prints[1] and None not in prints[0]
+
+
+def test_each_criterion_is_asked_once_and_none_is_lost(trained: TrainedFold) -> None:
+    twice = {
+        "S.1": "The author feels alone.",
+        "S.2": "The author feels alone.",
+        "S.3": CRITERIA["A.4"],
+        "S.4": CRITERIA["A.4"],
+    }
+    found = answers(Predictor([trained], 1, own_criteria=twice), posts(("a", "Me.", None)))
+    assert sorted(found["criterion_id"]) == ["A.4", "S.1", "S.2"]
