@@ -1,4 +1,4 @@
-"""Readers of CSV, Parquet, JSON Lines and plain text: the columns of a layout as strings, with nothing guessed."""
+"""Readers of CSV, Parquet and JSON Lines: the columns of a layout as strings, with nothing guessed."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def read_csv(path: Path, layout: Layout) -> Rows:
                 raise MentallamError(f"{row}: {_TOO_LONG}; correct its quotes") from None
             fault = f"{row}: not valid CSV ({error}); correct its quotes"
             raise MentallamError(layout.separator_fault(path) or fault) from None
-    if not layout.hand_made and not _ends_its_last_line(path):
+    if not _ends_its_last_line(path):
         raise MentallamError(
             f"{path} does not end with a line break, so its last row may be cut off; get an undamaged copy, or end the "
             "row with a line break if it is whole"
@@ -223,18 +223,10 @@ def _wanted(name: str, layout: Layout) -> str:
     return "a string or an integer" if name in layout.integers else "a string"
 
 
-def read_txt(path: Path, layout: Layout) -> Rows:
-    """Read each line that is not blank as a text."""
-    with path.open(encoding="utf-8-sig") as file:
-        for numbers, lines in _chunks(file, str.isspace, 1):
-            yield _strings([[line.rstrip("\n") for line in lines]], [layout.columns[0]]), numbers
-
-
 TABLE_READERS: dict[str, Callable[[Path, Layout], Rows]] = {
     ".csv": read_csv,
     ".parquet": read_parquet,
     ".jsonl": read_jsonl,
-    ".txt": read_txt,
 }
 
 

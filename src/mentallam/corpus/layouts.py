@@ -31,8 +31,6 @@ class Layout:
             counts. Case and surrounding white space are ignored.
         mappable: Columns whose heading the user can choose with the option `columns`.
         endings: Endings that the file may have.
-        hand_made: Whether people write such files by hand and look at each answer. Then a last line without a line
-            break and NUL characters are accepted; elsewhere they are signs of a damaged copy.
     """
 
     columns: tuple[str, ...]
@@ -44,7 +42,6 @@ class Layout:
     headings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     mappable: tuple[str, ...] = ()
     endings: tuple[str, ...] = TABLE_ENDINGS
-    hand_made: bool = False
 
     def mapped(self, columns: Mapping[str, str]) -> Layout:
         """Return the layout with the headings that the user chose; the file must have them."""

@@ -88,7 +88,7 @@ def read_table(path: Path, layout: Layout) -> pd.DataFrame:
     for name in names:
         too_long = pc.greater(pc.utf8_length(table[name]), LONGEST_VALUE).fill_null(False)
         refuse_rows(_series(too_long, numbers), f"{name} has more than {LONGEST_VALUE} characters; shorten it", path)
-    for name in names if not layout.hand_made else ():
+    for name in names:
         holds_nul = pc.match_substring(table[name], "\0").fill_null(False)
         refuse_rows(_series(holds_nul, numbers), "holds a NUL character; get an undamaged copy", path)
     frame: pd.DataFrame = table.to_pandas()

@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from click.testing import CliRunner, Result
 
 from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
 from mentallam.config import InferenceConfig
-from mentallam.config_loading import TRACKING_URI
 from mentallam.serving import command_line
 from mentallam.serving.command_line import main
 from mentallam.serving.command_line import predict as predict_command
@@ -32,35 +30,6 @@ def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(PROJECT)
     yield
     logging.disable(logging.NOTSET)
-
-
-@pytest.fixture
-def kedro(monkeypatch: pytest.MonkeyPatch, experiment: str, trained: TrainedFold) -> dict[str, Any]:
-    """Replace Kedro's configuration and session, which takes seconds to start; return what they were asked for."""
-    asked: dict[str, Any] = {"sessions": 0}
-    parameters = {
-        "tracking_experiment": experiment,
-        "hydra_configs": str(PROJECT / "hydra_configs"),
-        "profile": "tiny",
-        "base_models": str(Path(trained.base.folder).parent),
-        "registry": {"model": "never registered"},
-        "model": "latest",
-        "notice": "us",
-        TRACKING_URI: mlflow.get_tracking_uri(),
-    }
-
-    def load(project: Path, env: str | None) -> dict[str, Any]:
-        asked.update(project=project, env=env)
-        return parameters
-
-    @contextmanager
-    def connected(env: str | None) -> Iterator[None]:
-        asked["sessions"] += 1
-        yield
-
-    monkeypatch.setattr(command_line, "load_parameters", load)
-    monkeypatch.setattr(command_line, "_connected", connected)
-    return asked
 
 
 @pytest.fixture

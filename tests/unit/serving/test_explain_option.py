@@ -3,9 +3,8 @@
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -20,22 +19,8 @@ SENTENCES = ["I am tired.", "We went [bold]out[/bold].", "Awake & awake!"]
 
 
 @pytest.fixture(autouse=True)
-def session(monkeypatch: pytest.MonkeyPatch, trained: TrainedFold) -> Iterator[None]:
-    parameters = {
-        "tracking_experiment": "none",
-        "hydra_configs": str(PROJECT / "hydra_configs"),
-        "profile": "tiny",
-        "base_models": str(Path(trained.base.folder).parent),
-        "registry": {"model": "none"},
-        "model": "champion",
-        "notice": "none",
-    }
-    context = SimpleNamespace(params=parameters)
-    session = SimpleNamespace(create=lambda *_, **__: nullcontext(SimpleNamespace(load_context=lambda: context)))
+def session(kedro: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(PROJECT)
-    monkeypatch.setattr("kedro.framework.session.KedroSession", session)
-    monkeypatch.setattr("kedro.framework.startup.bootstrap_project", lambda path: None)
-    monkeypatch.setattr("mentallam.tracking_hooks.connect", lambda context: None)
     yield
     logging.disable(logging.NOTSET)  # the command silences logging for the whole process
 
