@@ -31,7 +31,7 @@ def serving(*command: str, log: Path, **variables: str) -> Iterator[str]:
         log: File for the output.
         variables: Environment variables.
     """
-    port = _free_port()
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     with log.open("w", encoding="utf-8") as out:
         process = subprocess.Popen(
@@ -74,7 +74,7 @@ def postgres() -> Iterator[str]:
     if not programs:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []  # PostgreSQL refuses to run as root
-    folder, port = Path(tempfile.mkdtemp(prefix="postgres-")), _free_port()
+    folder, port = Path(tempfile.mkdtemp(prefix="postgres-")), free_port()
     try:
         if as_user:
             shutil.chown(folder, "postgres")
@@ -97,7 +97,8 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nobody listens at."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])

@@ -12,7 +12,7 @@ from tests.leaks import SECRETS
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Run `kedro run --env test` once for all tests that only read its results."""
     workspace = Workspace(tmp_path_factory.mktemp("trained"))
-    done = workspace.kedro(**SECRETS)
+    done = workspace.kedro(forked=False, **SECRETS)
     (workspace.folder / "log.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return workspace

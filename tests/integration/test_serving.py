@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from mentallam.serving.output_fields import OUTPUT_FIELDS
+from mentallam.variables import METRICS
 from tests.integration.workspace import Workspace
 from tests.samples import POSTS
-from tests.servers import serving
+from tests.servers import free_port, serving
 
 SECRET = "Marzipan lighthouse"
 FIELDS = [field.name for field in OUTPUT_FIELDS if field.served]
@@ -31,10 +33,12 @@ class Server:
     Attributes:
         address: Its address.
         log: The file with its output.
+        metrics: The address of its metrics.
     """
 
     address: str
     log: Path
+    metrics: str
 
     def ask(self, body: Any, content_type: str = "application/json") -> httpx.Response:
         content = body if isinstance(body, str) else json.dumps(body)
@@ -54,8 +58,10 @@ def server(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iter
     command = ("mlflow", "models", "serve", "-m", f"models:/{model.name}/{model.version}", "--env-manager", "local")
     log = tmp_path_factory.mktemp("serving") / "log.txt"
     path = f"{Path(sys.executable).parent}:{trained.environment['PATH']}"  # MLflow starts uvicorn by its name
-    with serving(*command, log=log, **{**trained.environment, "PATH": path}) as address:
-        yield Server(address, log)
+    port = free_port()
+    variables = {**trained.environment, "PATH": path, METRICS: str(port)}
+    with serving(*command, log=log, **variables) as address:
+        yield Server(address, log, f"http://127.0.0.1:{port}/metrics")
 
 
 def test_a_post_is_answered_in_each_form(server: Server) -> None:
@@ -128,8 +134,40 @@ def test_only_this_machine_reaches_it(server: Server) -> None:
     """A server on all interfaces would answer on any address of this machine, and 127.0.0.2 is one on Linux."""
     port = urlsplit(server.address).port
     assert f"Uvicorn running on http://127.0.0.1:{port} " in server.log.read_text(encoding="utf-8")
-    with pytest.raises(OSError):
-        socket.create_connection(("127.0.0.2", port), timeout=5)
+    for closed in (port, urlsplit(server.metrics).port):
+        with pytest.raises(OSError):
+            socket.create_connection(("127.0.0.2", closed), timeout=5)
+
+
+def test_prometheus_sees_counts_and_no_text(server: Server) -> None:
+    before = figures(server)
+    answers = server.answers(
+        {"dataframe_records": [{"post_id": "marzipan_7", "text": SECRET}, {"text": SECRET, "post_id": "b"}]}
+    )
+    server.ask({"dataframe_records": [{"text": " "}]})
+    server.ask({"text": SECRET})  # MLflow refuses it before it reaches the model
+    after = figures(server)
+    grown = {name: value - before.get(name, 0.0) for name, value in after.items()}
+    assert grown["mentallam_served_posts_total"] == 2
+    assert grown["mentallam_served_post_tokens_count"] == 2
+    assert grown["mentallam_served_requests_total", "answered"] == 1
+    assert grown["mentallam_served_requests_total", "refused"] == 1
+    assert grown["mentallam_served_request_seconds_count"] == 2
+    for number in range(1, 10):
+        of_criterion = [answer for answer in answers if answer["criterion_id"] == f"A.{number}"]
+        assert grown["mentallam_served_criterion_pairs_total", f"A.{number}"] == len(of_criterion) == 2
+        matched = sum(answer["label"] == "yes" for answer in of_criterion)
+        assert grown["mentallam_served_criterion_matched_pairs_total", f"A.{number}"] == matched
+        total = sum(answer["probability"] for answer in of_criterion)
+        assert grown["mentallam_served_score_sum", f"A.{number}"] == pytest.approx(total)
+    assert "arzipan" not in httpx.get(server.metrics).text
+
+
+def figures(server: Server) -> dict[Any, float]:
+    """Return the figures by their name, or by name and label."""
+    families = text_string_to_metric_families(httpx.get(server.metrics).text)
+    samples = [sample for family in families for sample in family.samples if "le" not in sample.labels]
+    return {(s.name, *s.labels.values()) if s.labels else s.name: s.value for s in samples}
 
 
 def test_the_log_names_requests_and_no_text(server: Server) -> None:

@@ -24,11 +24,12 @@ from packaging.version import Version
 
 from mentallam.config import InferenceConfig
 from mentallam.errors import MentallamError
-from mentallam.serving.output_fields import OUTPUT_FIELDS
+from mentallam.serving.live_metrics import LiveMetrics
+from mentallam.serving.output_fields import OUTPUT_FIELDS, Answers
 from mentallam.serving.posts import FIELDS, Post, RowError, join_rows, read_post
 from mentallam.serving.predictor import Predictor, Question
-from mentallam.serving.scoring_server import answer_errors_in_a_sentence
-from mentallam.variables import BASE_MODELS
+from mentallam.serving.scoring_server import answer_errors_in_a_sentence, is_scoring_server
+from mentallam.variables import BASE_MODELS, METRICS
 
 _SERVED = [field for field in OUTPUT_FIELDS if field.served]
 SIGNATURE = ModelSignature(
@@ -75,6 +76,7 @@ _REQUIREMENTS = (
     "tqdm",
     "click",
     "packaging",
+    "prometheus-client",
 )
 
 
@@ -86,6 +88,7 @@ class ScreeningModel(PythonModel):
     def __init__(self) -> None:
         # One request at a time: a pass uses all cores or the GPU, and the passes of several would add up in memory.
         self._one_at_a_time = Lock()
+        self._metrics = LiveMetrics()
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the checkpoints on their base model.
@@ -100,7 +103,10 @@ class ScreeningModel(PythonModel):
         base_models = _find_base_models(config.pop("base_models"))
         folders = [Path(folder) for _, folder in sorted(context.artifacts.items())]
         self._predictor = Predictor.load(folders, base_models, InferenceConfig(**config))
-        answer_errors_in_a_sentence()
+        if is_scoring_server():
+            answer_errors_in_a_sentence()
+            if address := os.environ.get(METRICS):
+                self._metrics.serve(address)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -120,6 +126,11 @@ class ScreeningModel(PythonModel):
             MentallamError: There is no text or an empty one, a value is not a string, only some posts have a post_id,
                 a post_id has two texts, or a criterion is unknown.
         """
+        with self._metrics.request():
+            answers = self._answer(model_input)
+        return pd.DataFrame({field.name: answers[field.name] for field in _SERVED})
+
+    def _answer(self, model_input: pd.DataFrame) -> Answers:
         if "text" not in model_input:
             raise MentallamError("the input has no column text; it needs text, and may have post_id and criterion_id")
         filled = model_input.astype(object).where(model_input.notna(), None)
@@ -127,8 +138,10 @@ class ScreeningModel(PythonModel):
         if not rows:
             raise MentallamError("the input holds no post; it needs at least one row")
         with self._one_at_a_time:
-            answers = self._predictor.answer(self._questions(rows))
-        return pd.DataFrame({field.name: answers[field.name] for field in _SERVED})
+            questions = self._questions(rows)
+            answers = self._predictor.answer(questions)
+        self._metrics.add(self._predictor, questions, answers)
+        return answers
 
     def _questions(self, rows: Sequence[Mapping[str, Any]]) -> list[Question]:
         posts: dict[int, Post] = {}

@@ -32,10 +32,14 @@ _NOT_READABLE = (
 _FAILED_IN_PREDICT = "Encountered an unexpected error"  # how MLflow's message begins where the model itself failed
 
 
+def is_scoring_server() -> bool:
+    """Return whether this process is MLflow's scoring server."""
+    return scoring_server._SERVER_MODEL_PATH in os.environ
+
+
 def answer_errors_in_a_sentence() -> None:
-    """Replace the function that answers requests, if this process is MLflow's scoring server."""
-    if scoring_server._SERVER_MODEL_PATH in os.environ:
-        scoring_server.invocations = without_request(scoring_server.invocations)
+    """Replace the function that answers requests."""
+    scoring_server.invocations = without_request(scoring_server.invocations)
 
 
 def without_request(invocations: Invocations) -> Invocations:

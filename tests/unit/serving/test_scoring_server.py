@@ -14,7 +14,7 @@ from mentallam.errors import MentallamError
 from mentallam.serving import scoring_server as ours
 from mentallam.serving.output_fields import OUTPUT_FIELDS
 from mentallam.serving.pyfunc import SIGNATURE, ScreeningModel
-from mentallam.serving.scoring_server import answer_errors_in_a_sentence, without_request
+from mentallam.serving.scoring_server import answer_errors_in_a_sentence, is_scoring_server, without_request
 
 SECRET = "Marzipan lighthouse"
 NOT_READABLE = "the request can't be read: send JSON with one of dataframe_records"
@@ -121,8 +121,8 @@ def test_mlflow_is_changed_in_its_server_only(monkeypatch: pytest.MonkeyPatch) -
     before = scoring_server.invocations
     monkeypatch.setattr(ours.scoring_server, "invocations", before)  # pytest puts it back after the test
     monkeypatch.delenv(scoring_server._SERVER_MODEL_PATH, raising=False)
-    answer_errors_in_a_sentence()
-    assert scoring_server.invocations is before
+    assert not is_scoring_server()
     monkeypatch.setenv(scoring_server._SERVER_MODEL_PATH, "models:/m-1")
+    assert is_scoring_server()
     answer_errors_in_a_sentence()
     assert scoring_server.invocations is not before
