@@ -98,7 +98,7 @@ def fit_decision(dev: pd.DataFrame, options: DecisionConfig, name: str = "the de
 
 
 def choose_thresholds(
-    criterion_ids: ArrayLike, labels: ArrayLike, probabilities: Probabilities, options: DecisionConfig
+    criterion_ids: ArrayLike, labels: ArrayLike, probabilities: ArrayLike, options: DecisionConfig
 ) -> Thresholds:
     """Choose the best threshold of all pairs and, with scope per_criterion, one per criterion, shrunk towards it.
 

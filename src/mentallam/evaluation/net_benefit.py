@@ -48,14 +48,10 @@ def decision_curve(oof: pd.DataFrame, options: UncertaintyOptions) -> list[dict[
     """
     labels, probabilities = checked_pairs(oof["label"], oof["probability"])
     group, n_groups = groups_of(oof)
-    sums = np.stack(
-        [
-            confusion_sums(labels, predict_labels(probabilities, threshold), np.zeros_like(group), group, n_groups)[
-                :, 0
-            ]
-            for threshold in THRESHOLDS
-        ],
-        axis=1,
+    marked = (predict_labels(probabilities, threshold) for threshold in THRESHOLDS)
+    one_part = np.zeros_like(group)
+    sums = np.concatenate(
+        [confusion_sums(labels, predicted, one_part, group, n_groups) for predicted in marked], axis=1
     )
 
     def statistic(weights: Weights) -> Values:

@@ -19,11 +19,8 @@ def net_benefit(curve: Sequence[Mapping[str, Any]], confidence: float) -> Figure
         curve: As `evaluation.net_benefit.decision_curve` returns it; empty where it was not computed.
         confidence: Of the intervals.
     """
-    figure = new_figure(
-        "threshold probability, and the false alarms that a missed match is worth",
-        "net benefit (matches per pair)",
-        480,
-    )
+    x_title = "threshold probability, and the false alarms that a missed match is worth"
+    figure = new_figure(x_title, "net benefit (matches per pair)", height=480)
     if not curve:
         write_instead(figure, "The net benefit was not computed.")
         return figure

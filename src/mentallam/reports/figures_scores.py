@@ -128,9 +128,8 @@ def reliability(pairs: pd.DataFrame, calibrated: bool = True) -> Figure:
     low, high = ([float(end) for end in ends] for ends in zip(*intervals, strict=True))
     fewest, most = int(bins["n"].min()), int(bins["n"].max())
     scale = "(0 to 1, square-root scale)"
-    figure = stacked_figure(
-        f"{_probability(calibrated)} {scale}", [f"observed share {scale}", "pairs"], 640, [0.78, 0.22]
-    )
+    y_titles = [f"observed share {scale}", "pairs"]
+    figure = stacked_figure(f"{_probability(calibrated)} {scale}", y_titles, 640, [0.78, 0.22])
     top, bottom = ({"row": row, "col": 1} for row in (1, 2))
     figure.add_scatter(
         x=[0, 1], y=[0, 1], name="perfect calibration", mode="lines", line=CHANCE_LINE, hoverinfo="skip", **top
