@@ -97,8 +97,8 @@ class _Recalibration:
 def recalibrate(labels: Labels, probabilities: Probabilities, weights: Weights) -> tuple[Values, Values]:
     """Fit slope and intercept of logistic recalibration by maximum likelihood, without a penalty.
 
-    Newton's method runs for all weightings at once; scikit-learn's regression, one by one, takes minutes for the
-    resamples of a large corpus. A test holds both equal.
+    Newton's method runs for all weightings at once; scikit-learn's regression, one by one, takes several times as
+    long (docs/adr/0039). A test holds both equal.
 
     Args:
         labels: 0 or 1, shape (n,).

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from mentallam.config import DecisionConfig
-from mentallam.evaluation.arrays import Labels, Probabilities, has_one_label
+from mentallam.evaluation.arrays import Labels, has_one_label
 from mentallam.evaluation.calibration import Calibration, fit_calibration
 from mentallam.evaluation.thresholds import NO_POSITIVES_THRESHOLD, ThresholdRule, best_threshold, predict_labels
 

@@ -52,6 +52,10 @@ def test_every_estimate_lies_in_its_interval(uncertainty: dict[str, Any]) -> Non
     for other in uncertainty["baselines"].values():
         found += [*other["difference"].values(), *other["per_criterion"]]
     assert len(found) == len(HEADLINE) + 9 + 6 + 4 * (len(HEADLINE) + 9)
+    # Answering no to everything finds nothing, so no number of pairs is enough to read.
+    undefined = uncertainty["baselines"]["all_negative"]["difference"]["number_needed_to_read"]
+    assert undefined["estimate"] is None
+    found.remove(undefined)
     for interval in found:
         assert interval["low"] <= interval["estimate"] <= interval["high"]
     assert all(interval["low"] < interval["high"] for interval in uncertainty["headline"].values())
@@ -72,7 +76,7 @@ def test_less_confidence_makes_every_interval_narrower(
 
     def intervals(found: Any) -> list[tuple[float, float]]:
         if isinstance(found, dict):
-            bounds = [(found["low"], found["high"])] if "low" in found else []
+            bounds = [(found["low"], found["high"])] if found.get("low") is not None else []
             return bounds + [pair for value in found.values() for pair in intervals(value)]
         return [pair for value in found for pair in intervals(value)] if isinstance(found, list) else []
 
