@@ -13,7 +13,7 @@ from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
 from mentallam.evaluation.aggregate import summarise
 from mentallam.evaluation.resampling import UncertaintyOptions
-from tests.unit.predictions import DATA_STATISTICS, OPTIONS, Folds, Once, outcome_of
+from tests.unit.predictions import DATA_STATISTICS, DECISION, OPTIONS, Folds, Once, outcome_of
 from tests.unit.trained_folds import make_trained
 
 
@@ -107,7 +107,7 @@ def summary(once: Once) -> dict[str, Any]:
 @pytest.fixture
 def summarised(once: Once) -> Callable[[Folds], dict[str, Any]]:
     """Summarises other folds, with the outcome that belongs to them."""
-    return lambda folds: summarise(pd.concat(folds), outcome_of(folds), DATA_STATISTICS, once.criteria)
+    return lambda folds: summarise(pd.concat(folds), outcome_of(folds), DATA_STATISTICS, once.criteria, DECISION)
 
 
 @pytest.fixture

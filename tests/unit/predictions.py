@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mentallam.config import DecisionConfig
 from mentallam.evaluation.aggregate import summarise
 from mentallam.evaluation.baseline_scores import summarise_baselines
 from mentallam.evaluation.calibration import Calibration
@@ -27,6 +28,7 @@ SYMPTOMS = (
     "SUICIDAL_THOUGHTS",
 )
 OPTIONS = UncertaintyOptions(resamples=200, confidence=0.95, seed=42)
+DECISION = DecisionConfig()
 THRESHOLDS = (0.4, 0.43, 0.46, 0.49, 0.52)
 
 DATA_STATISTICS: dict[str, Any] = {
@@ -78,13 +80,13 @@ class Once:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        summary = summarise(self.oof, self.cv_outcome, DATA_STATISTICS, self.criteria)
+        summary = summarise(self.oof, self.cv_outcome, DATA_STATISTICS, self.criteria, DECISION)
         learned = summarise_baselines(self.baselines, self.oof, self.criteria, DESCRIPTIONS)
         return {**summary, "learned_baselines": learned}
 
     @cached_property
     def uncertainty(self) -> dict[str, Any]:
-        return {**estimate_uncertainty(self.oof, {"tfidf": self.baseline}, OPTIONS), "seeds": None}
+        return {**estimate_uncertainty(self.oof, {"tfidf": self.baseline}, OPTIONS, DECISION), "seeds": None}
 
 
 def worse(oof: pd.DataFrame) -> pd.DataFrame:
@@ -137,7 +139,7 @@ def outcome_of(folds: Folds) -> dict[str, Any]:
             "epochs": 4,
             "selected_by": "average_precision",
             "seconds": 61.2,
-            "metrics": dict(held_out_metrics(frame)),
+            "metrics": dict(held_out_metrics(frame, DECISION)),
             "n_pairs": len(frame),
         }
         for fold, frame in enumerate(folds)

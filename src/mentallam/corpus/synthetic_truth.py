@@ -38,17 +38,18 @@ def ceiling(counts: Mapping[tuple[str, int, int], int]) -> dict[str, Any]:
 
     Returns:
         `micro` (all pairs) and `symptoms` (each symptom), each with positive (labels), missed, invented, precision,
-        recall and f1; and `macro_f1`, the mean of the symptoms' f1.
+        recall and f1; and `macro_f1`, the mean f1 of the symptoms with a positive label.
     """
     per_symptom = {
         symptom: (counts.get((symptom, 1, 1), 0), counts.get((symptom, 1, 0), 0), counts.get((symptom, 0, 1), 0))
         for symptom in dict.fromkeys(symptom for symptom, _, _ in counts)
     }
     symptoms = {symptom: _scores(*found) for symptom, found in per_symptom.items()}
+    counted = [scores["f1"] for scores in symptoms.values() if scores["positive"]]
     return {
         "micro": _scores(*map(sum, zip(*per_symptom.values(), strict=True))),
         # sum() gives different digits in different versions of Python.
-        "macro_f1": fsum(scores["f1"] for scores in symptoms.values()) / len(symptoms),
+        "macro_f1": fsum(counted) / len(counted) if counted else None,
         "symptoms": symptoms,
     }
 

@@ -1,12 +1,16 @@
 """The cross-validation summary, from the out-of-fold table and the results of the folds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from math import isclose
 from typing import Any
 
 import pandas as pd
 
+from mentallam.config import DecisionConfig
 from mentallam.errors import MentallamError
+from mentallam.evaluation.decision import choose_thresholds
+from mentallam.evaluation.few_positives import few_positives
 from mentallam.evaluation.metrics import (
     PairMetrics,
     criterion_metrics,
@@ -17,7 +21,6 @@ from mentallam.evaluation.metrics import (
 )
 from mentallam.evaluation.protocols import protocol_predictions
 from mentallam.evaluation.slices import explicit_negatives, slice_metrics
-from mentallam.evaluation.thresholds import best_threshold
 from mentallam.evaluation.trivial import trivial_tables
 
 
@@ -80,20 +83,25 @@ def outcome_of_folds(
     }
 
 
-def fold_metrics(oof: pd.DataFrame) -> dict[int, PairMetrics]:
+def fold_metrics(oof: pd.DataFrame, compute: Callable[[pd.DataFrame], PairMetrics]) -> dict[int, PairMetrics]:
     """Compute the metrics of each held-out fold at the threshold of that fold.
 
     Args:
         oof: The out-of-fold table.
+        compute: From the pairs of a fold to their metrics.
 
     Returns:
-        Fold to the metrics of `held_out_metrics`, in the order of the folds.
+        Fold to its metrics, in the order of the folds.
     """
-    return {fold: held_out_metrics(oof[oof["fold"] == fold]) for fold in oof["fold"].unique().tolist()}
+    return {fold: compute(oof[oof["fold"] == fold]) for fold in oof["fold"].unique().tolist()}
 
 
 def summarise(
-    oof: pd.DataFrame, cv_outcome: dict[str, Any], data_statistics: dict[str, Any], criteria: pd.DataFrame
+    oof: pd.DataFrame,
+    cv_outcome: dict[str, Any],
+    data_statistics: dict[str, Any],
+    criteria: pd.DataFrame,
+    decision: DecisionConfig,
 ) -> dict[str, Any]:
     """Summarise one cross-validation; all metrics come from the out-of-fold table.
 
@@ -102,26 +110,27 @@ def summarise(
         cv_outcome: cv_run_id, n_folds, best_fold and folds, as cv_training saved them.
         data_statistics: Statistics of the corpus the folds were made from: n_pairs, synthetic, data_hash.
         criteria: Columns criterion_id, symptom, criterion.
+        decision: How the thresholds of the table were chosen, for the protocols.
 
     Returns:
         A JSON-serialisable summary: counts (n_folds of the finished folds, planned_folds of all), `metrics` (mean and
         std over folds), `pooled` (all pairs, each at its fold's threshold), `protocols`, `selection_optimism` and
         `cross_fitted_difference` (mean F1 minus that of honest), `baselines`, `per_criterion`, `macro_f1`, `slices`,
-        `explicit_negatives`, `folds`, `best_fold`.
+        `few_positives` (criteria whose figures rest on few positive pairs), `explicit_negatives`, `folds`, `best_fold`.
         Nothing is rounded; a metric that is not defined is None.
 
     Raises:
         MentallamError: The table belongs to another run or other data, or has a criterion that is not listed.
     """
-    metrics = fold_metrics(oof)
+    metrics = fold_metrics(oof, partial(held_out_metrics, options=decision))
     results = {result["fold"]: result for result in cv_outcome["folds"]}
     _check_same_run(metrics, results)
-    partial = len(results) < cv_outcome["n_folds"]
+    is_partial = len(results) < cv_outcome["n_folds"]
     _check_complete(
-        oof, sum(result["n_pairs"] for result in results.values()) if partial else data_statistics["n_pairs"]
+        oof, sum(result["n_pairs"] for result in results.values()) if is_partial else data_statistics["n_pairs"]
     )
     per_criterion = criterion_metrics(oof, criteria)
-    protocols = protocol_metrics(oof)
+    protocols = protocol_metrics(oof, decision)
     mean_f1 = {name: protocol["mean"]["f1"]["mean"] for name, protocol in protocols.items()}
     return {
         "cv_run_id": cv_outcome["cv_run_id"],
@@ -142,24 +151,26 @@ def summarise(
         "baselines": {name: table_metrics(table) for name, table in trivial_tables(oof).items()},
         "per_criterion": per_criterion,
         "macro_f1": macro_f1(per_criterion),
+        "few_positives": few_positives(per_criterion),
         "slices": slice_metrics(oof),
         "explicit_negatives": explicit_negatives(oof),
-        "folds": [_fold_row(results[fold], oof[oof["fold"] == fold], metrics[fold]) for fold in metrics],
+        "folds": [_fold_row(results[fold], oof[oof["fold"] == fold], metrics[fold], decision) for fold in metrics],
     }
 
 
-def protocol_metrics(oof: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def protocol_metrics(oof: pd.DataFrame, decision: DecisionConfig) -> dict[str, dict[str, Any]]:
     """Compute precision, recall and F1 under each protocol of `protocols.protocol_predictions`.
 
     Args:
         oof: The out-of-fold table.
+        decision: How the thresholds of the table were chosen.
 
     Returns:
         Protocol to {pooled: metric to value, mean: metric to {mean, std, n} over the folds}.
     """
     names = ("precision", "recall", "f1")
     table = {}
-    for protocol, prediction in protocol_predictions(oof).items():
+    for protocol, prediction in protocol_predictions(oof, decision).items():
         decided = oof.assign(prediction=prediction)
         pooled, *folds = map(table_metrics, (decided, *(pairs for _, pairs in decided.groupby("fold"))))
         table[protocol] = {
@@ -179,7 +190,7 @@ def threshold_summary(summary: dict[str, Any], rule: str) -> dict[str, Any]:
     Returns:
         cv_run_id, chosen_by, `folds` (fold to the common threshold), `by_criterion` (fold to criterion to threshold;
         empty where all criteria have the common one), `calibration` (fold to slope and intercept), `same_fold` (fold
-        to the F1-optimal threshold on its held-out pairs), mean and std over `folds`.
+        to the common threshold that the same rule chooses on its held-out pairs), mean and std over `folds`.
     """
     chosen = {str(fold["fold"]): fold["threshold"] for fold in summary["folds"]}
     spread = mean_and_std(chosen.values())
@@ -221,7 +232,9 @@ def _check_complete(oof: pd.DataFrame, n_pairs: int) -> None:
         )
 
 
-def _fold_row(result: dict[str, Any], pairs: pd.DataFrame, metrics: PairMetrics) -> dict[str, Any]:
+def _fold_row(
+    result: dict[str, Any], pairs: pd.DataFrame, metrics: PairMetrics, decision: DecisionConfig
+) -> dict[str, Any]:
     """Return one row of the fold table: how the fold was trained, what it was scored on, and its metrics."""
     return {
         "fold": result["fold"],
@@ -233,7 +246,9 @@ def _fold_row(result: dict[str, Any], pairs: pd.DataFrame, metrics: PairMetrics)
         "seconds": result["seconds"],
         "dev_f1": result["dev_f1"],
         **result["decision"],
-        "threshold_same_fold": best_threshold(pairs["label"], pairs["probability"]).threshold,
+        "threshold_same_fold": choose_thresholds(
+            pairs["criterion_id"], pairs["label"], pairs["probability"], decision
+        ).common,
         "n_pairs": len(pairs),
         "n_positive": int(pairs["label"].sum()),
         **metrics,

@@ -39,7 +39,7 @@ def baseline_fold_metrics(baselines: pd.DataFrame) -> dict[str, dict[str, dict[s
         Baseline to the result of `aggregate_folds`, in the order of the table.
     """
     return {
-        str(name): aggregate_folds([{"metrics": metrics} for metrics in fold_metrics(table).values()])
+        str(name): aggregate_folds([{"metrics": metrics} for metrics in fold_metrics(table, table_metrics).values()])
         for name, table in baselines.groupby("model", sort=False)
     }
 

@@ -102,12 +102,22 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> 
     """
     labels, probabilities = checked_pairs(labels, probabilities)
     table = pd.DataFrame({"label": labels, "probability": probabilities})
-    bin_of_pair = pd.qcut(table["probability"], min(bins, len(table)), duplicates="drop", labels=False)
-    # Where all probabilities are equal, pandas makes no bin.
-    grouped = table.groupby(bin_of_pair.fillna(0))
+    grouped = table.groupby(equal_bins(probabilities, bins))
     return pd.DataFrame(
         {"n": grouped.size(), "probability": grouped["probability"].mean(), "observed": grouped["label"].mean()}
     ).reset_index(drop=True)
+
+
+def equal_bins(probabilities: Probabilities, bins: int = 10) -> NDArray[np.intp]:
+    """Return the bin of each pair, 0, 1, ..., of `reliability`, shape (n,).
+
+    Args:
+        probabilities: From 0 to 1, shape (n,).
+        bins: As in `reliability`.
+    """
+    bin_of_pair = pd.qcut(probabilities, min(bins, len(probabilities)), duplicates="drop", labels=False)
+    # Where all probabilities are equal, pandas makes no bin.
+    return np.nan_to_num(np.asarray(bin_of_pair, np.float64)).astype(np.intp)
 
 
 def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float:

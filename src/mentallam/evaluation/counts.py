@@ -19,7 +19,6 @@ class WeightedPairs:
     Attributes:
         counts: Cells of all pairs, shape (b, 4).
         criterion_f1: Shape (b, n_criteria); NaN without a positive pair of the criterion.
-        has_positives: Whether the criterion has a positive pair in the table, whatever its weight, shape (n_criteria,).
         brier: Mean squared error, shape (b,).
         log_loss: Mean negative log-likelihood in nats, shape (b,).
         roc_auc: Shape (b,); NaN without both labels.
@@ -28,7 +27,6 @@ class WeightedPairs:
 
     counts: Values
     criterion_f1: Values
-    has_positives: NDArray[np.bool_]
     brier: Values
     log_loss: Values
     roc_auc: Values
@@ -105,10 +103,19 @@ def matthews_of(counts: Values) -> Values:
     return np.where(scale > 0, ratio(tp * tn - fp * fn, scale), 0.0)
 
 
-def macro_f1_of(pairs: WeightedPairs) -> Values:
-    """Return mean F1 over the criteria, (b,); a criterion without any positive pair in the table counts as 0."""
-    mean: Values = np.where(pairs.has_positives, pairs.criterion_f1, 0.0).mean(axis=1)
-    return mean
+def macro_f1_of(criterion_f1: Values) -> Values:
+    """Return mean F1 over the criteria with a positive pair, (b,); NaN without any.
+
+    Args:
+        criterion_f1: Shape (b, n_criteria); NaN without a positive pair of the criterion.
+    """
+    defined = ~np.isnan(criterion_f1)
+    return ratio(np.where(defined, criterion_f1, 0.0).sum(axis=1), defined.sum(axis=1).astype(np.float64))
+
+
+def reads_per_match_of(counts: Values) -> Values:
+    """Return 1 / precision, (b,), from counts, (b, 4); NaN without a true positive."""
+    return ratio(counts[:, FP] + counts[:, TP], counts[:, TP])
 
 
 def ratio(part: Values, whole: Values) -> Values:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from mentallam.config import DecisionConfig
-from mentallam.evaluation.arrays import Probabilities, has_one_label
+from mentallam.evaluation.arrays import Labels, has_one_label
 from mentallam.evaluation.calibration import Calibration, fit_calibration
 from mentallam.evaluation.thresholds import NO_POSITIVES_THRESHOLD, ThresholdRule, best_threshold, predict_labels
 
@@ -32,6 +32,10 @@ class Thresholds:
     def of(self, criterion_ids: Sequence[str]) -> NDArray[np.float64]:
         """Return the threshold of each pair, (n,), by its criterion."""
         return np.array([self.by_criterion.get(criterion, self.common) for criterion in criterion_ids], np.float64)
+
+    def predict(self, pairs: pd.DataFrame) -> Labels:
+        """Predict pairs with columns criterion_id and probability: int8, (n,)."""
+        return predict_labels(pairs["probability"], self.of(pairs["criterion_id"].tolist()))
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def fit_decision(dev: pd.DataFrame, options: DecisionConfig, name: str = "the de
 
 
 def choose_thresholds(
-    criterion_ids: ArrayLike, labels: ArrayLike, probabilities: Probabilities, options: DecisionConfig
+    criterion_ids: ArrayLike, labels: ArrayLike, probabilities: ArrayLike, options: DecisionConfig
 ) -> Thresholds:
     """Choose the best threshold of all pairs and, with scope per_criterion, one per criterion, shrunk towards it.
 

@@ -1,5 +1,6 @@
 """The table of metrics, and metrics of pairs (micro), per criterion and over folds."""
 
+import math
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from mentallam.config import DecisionConfig
 from mentallam.errors import MentallamError
 from mentallam.evaluation.arrays import Labels, Probabilities, checked_labels, checked_pairs
 from mentallam.evaluation.calibration import expected_calibration_error
@@ -33,12 +35,19 @@ from mentallam.evaluation.counts import (
     macro_f1_of,
     matthews_of,
     precision_of,
+    reads_per_match_of,
     recall_of,
 )
-from mentallam.evaluation.thresholds import best_threshold
+from mentallam.evaluation.decision import choose_thresholds
+from mentallam.evaluation.resampling import number
 
 PairMetrics: TypeAlias = dict[str, Any]
-"""Metric name to a float, or to None where the metric needs both labels and all pairs have the same one."""
+"""Metric name to a float, or to None where the metric is not defined, such as ROC-AUC where all labels are equal."""
+
+
+def _reads_per_match(labels: Labels, predictions: Labels) -> float:
+    hits = int((labels & predictions).sum())
+    return int(predictions.sum()) / hits if hits else math.nan
 
 
 @dataclass(frozen=True)
@@ -50,8 +59,8 @@ class Metric:
         label: How pages call it.
         range: From the lowest value to the highest.
         definition: What it is, with its source; follows "is the" in a sentence.
-        plain: From checked labels, probabilities and predictions, shape (n,) each, to the value; None for a metric
-            that is not one of a single set of pairs.
+        plain: From checked labels, probabilities and predictions, shape (n,) each, to the value, NaN where it is not
+            defined; None for a metric that is not one of a single set of pairs.
         weighted: From the pairs under b weightings to the value under each, shape (b,); None for a metric without
             intervals.
         less_is_better: Whether a lower value is better.
@@ -94,11 +103,21 @@ METRICS = (
         weighted=lambda pairs: recall_of(pairs.counts),
     ),
     Metric(
+        "number_needed_to_read",
+        "number needed to read",
+        "1 and above",
+        "number of pairs predicted positive per positive pair among them, 1 / precision; not defined without one "
+        "(Bachmann et al. 2002, JAMIA 9:653)",
+        plain=lambda labels, _, predictions: _reads_per_match(labels, predictions),
+        weighted=lambda pairs: reads_per_match_of(pairs.counts),
+        less_is_better=True,
+    ),
+    Metric(
         "macro_f1",
         "macro F1",
         "0 to 1",
-        "mean F1 over the criteria",
-        weighted=macro_f1_of,
+        "mean F1 over the criteria with a positive pair",
+        weighted=lambda pairs: macro_f1_of(pairs.criterion_f1),
     ),
     Metric(
         "accuracy",
@@ -197,7 +216,7 @@ def pair_metrics(labels: ArrayLike, probabilities: ArrayLike, predictions: Array
     predictions = checked_labels(predictions)
     has_both_labels = bool(labels.any() and not labels.all())
     values = {
-        metric.name: float(metric.plain(labels, probabilities, predictions))
+        metric.name: number(metric.plain(labels, probabilities, predictions))
         if has_both_labels or not metric.needs_both_labels
         else None
         for metric in METRICS
@@ -207,31 +226,33 @@ def pair_metrics(labels: ArrayLike, probabilities: ArrayLike, predictions: Array
     return {name: values[name] for name in dict.fromkeys(("precision", "recall", *values))}
 
 
-def same_fold_f1(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """Compute F1 at the threshold tuned on the same pairs: optimistic, kept for comparison only.
+def same_fold_f1(pairs: pd.DataFrame, options: DecisionConfig) -> float:
+    """Compute F1 at thresholds chosen on the same pairs by the configured rule; optimistic, for comparison only.
 
     Args:
-        labels: 0 or 1, shape (n,), of one held-out fold.
-        probabilities: From 0 to 1, shape (n,).
+        pairs: Columns criterion_id, label, probability; one row per pair of a held-out fold.
+        options: How thresholds are chosen.
 
     Raises:
         MentallamError: No pair, or a value out of range.
     """
-    return best_threshold(labels, probabilities).f1
+    thresholds = choose_thresholds(pairs["criterion_id"], pairs["label"], pairs["probability"], options)
+    return float(f1_score(pairs["label"], thresholds.predict(pairs), zero_division=0))
 
 
-def held_out_metrics(pairs: pd.DataFrame) -> PairMetrics:
+def held_out_metrics(pairs: pd.DataFrame, options: DecisionConfig) -> PairMetrics:
     """Compute all metrics of one held-out fold: `pair_metrics` and `f1_same_fold`.
 
     Args:
-        pairs: Columns label, probability, prediction; one row per pair of the fold.
+        pairs: Columns criterion_id, label, probability, prediction; one row per pair of the fold.
+        options: How the fold's thresholds were chosen, which `f1_same_fold` repeats on these pairs.
 
     Raises:
         MentallamError: No pair, or a value out of range.
     """
     return {
         **table_metrics(pairs),
-        "f1_same_fold": same_fold_f1(pairs["label"], pairs["probability"]),
+        "f1_same_fold": same_fold_f1(pairs, options),
     }
 
 
@@ -290,7 +311,7 @@ def criterion_name(row: dict[str, Any]) -> str:
 
 
 def macro_f1(criterion_rows: Iterable[dict[str, Any]]) -> dict[str, float | int | None]:
-    """Average F1 over the criteria that have a positive pair, as `mean_and_std` does.
+    """Average F1 over the criteria that have a positive pair, as `counts.macro_f1_of` does for resamples.
 
     Args:
         criterion_rows: As `criterion_metrics` returns them.

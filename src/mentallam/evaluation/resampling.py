@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import TypedDict
 
 import numpy as np
+import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import DegenerateDataWarning
 
+from mentallam.errors import MentallamError
 from mentallam.evaluation.counts import Values, Weights
 
 Statistic = Callable[[Weights], Values]
@@ -77,6 +79,21 @@ def bootstrap(statistic: Statistic, n_groups: int, n_pairs: int, options: Uncert
         )
     draws: Values = result.bootstrap_distribution.T
     return statistic(np.ones((1, n_groups)))[0], draws
+
+
+def groups_of(pairs: pd.DataFrame) -> tuple[NDArray[np.intp], int]:
+    """Return the number of each row's group, shape (n,), and how many groups there are.
+
+    Args:
+        pairs: Column group.
+
+    Raises:
+        MentallamError: Fewer than two groups.
+    """
+    names, group = np.unique(pairs["group"].to_numpy(str), return_inverse=True)
+    if len(names) < 2:
+        raise MentallamError("uncertainty needs two groups or more, since it resamples groups; use more posts")
+    return group, len(names)
 
 
 def interval(estimate: float, draws: Values, confidence: float) -> Interval:

@@ -19,16 +19,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from mentallam.config import DecisionConfig
 from mentallam.errors import MentallamError
+from mentallam.evaluation.calibration_check import check_calibration
 from mentallam.evaluation.counts import Values, Weights, confusion_sums, f1_of, weighted_counts
+from mentallam.evaluation.few_positives import MACRO_F1_COVERAGE, simulated_coverage
 from mentallam.evaluation.metrics import mean_and_std
+from mentallam.evaluation.net_benefit import decision_curve
 from mentallam.evaluation.protocols import protocol_predictions
 from mentallam.evaluation.resampling import (
     Interval,
     UncertaintyOptions,
     bootstrap,
+    groups_of,
     holm,
     interval,
     number,
@@ -59,7 +63,7 @@ class Draws:
 
 
 def estimate_uncertainty(
-    oof: pd.DataFrame, baselines: Mapping[str, pd.DataFrame], options: UncertaintyOptions
+    oof: pd.DataFrame, baselines: Mapping[str, pd.DataFrame], options: UncertaintyOptions, decision: DecisionConfig
 ) -> dict[str, Any]:
     """Estimate the interval of every headline figure and the difference to each baseline.
 
@@ -68,12 +72,15 @@ def estimate_uncertainty(
         baselines: Name to a table of the same pairs: post_id, criterion_id, group, label, probability, prediction.
             `trivial_tables` are added.
         options: Number of resamples, confidence and seed.
+        decision: How the thresholds of the table were chosen, for the protocols.
 
     Returns:
         JSON-serialisable, None where not defined: `method`, `n_groups`, `n_pairs`, `headline` (metric to interval),
-        `per_criterion` (rows of criterion_id, n_positive, f1), `protocols` (F1 of each under `f1` (pooled) and
-        `f1_mean` (over folds), and `selection_optimism`), `baselines` (name to its `headline`, the `difference` to it
-        and that of the F1 `per_criterion`).
+        `per_criterion` (rows of criterion_id, n_positive, f1 and the `simulated_coverage` of its interval),
+        `macro_f1_coverage` (rows of posts and the coverage of macro F1's interval in simulations), `protocols` (F1 of
+        each under `f1` (pooled) and `f1_mean` (over folds), and `selection_optimism`), `calibration` (of
+        `calibration_check`), `decision_curve` (of `net_benefit`), `baselines` (name to its `headline`, the
+        `difference` to it and that of the F1 `per_criterion`).
 
     Raises:
         MentallamError: A baseline's table is not one of the same pairs, or there are fewer than two groups.
@@ -85,10 +92,17 @@ def estimate_uncertainty(
         "n_pairs": len(oof),
         "headline": _headline(draws, options),
         "per_criterion": [
-            {**row, "f1": interval(draws.estimate[column], draws.resampled[:, column], options.confidence)}
+            {
+                **row,
+                "f1": interval(draws.estimate[column], draws.resampled[:, column], options.confidence),
+                "simulated_coverage": simulated_coverage(row["n_positive"]),
+            }
             for column, row in enumerate(_criterion_rows(oof, draws.criteria), start=len(HEADLINE))
         ],
-        "protocols": protocol_intervals(oof, options),
+        "macro_f1_coverage": [{"posts": posts, "coverage": coverage} for posts, coverage in MACRO_F1_COVERAGE],
+        "protocols": protocol_intervals(oof, options, decision),
+        "calibration": check_calibration(oof, options),
+        "decision_curve": decision_curve(oof, options),
         "baselines": {
             name: _compared(oof, draws, paired(oof, table, name), options)
             for name, table in (trivial_tables(oof) | dict(baselines)).items()
@@ -179,7 +193,7 @@ def seed_spread(tables: Mapping[str, pd.DataFrame], options: UncertaintyOptions)
     return {"repeats": list(tables), "metrics": metrics}
 
 
-def protocol_intervals(oof: pd.DataFrame, options: UncertaintyOptions) -> dict[str, Any]:
+def protocol_intervals(oof: pd.DataFrame, options: UncertaintyOptions, decision: DecisionConfig) -> dict[str, Any]:
     """Estimate intervals of F1 under each protocol, with every threshold chosen once on the whole table.
 
     Choosing again in every resample would be optimistic twice: for the table, and for the resample, which holds some
@@ -189,6 +203,7 @@ def protocol_intervals(oof: pd.DataFrame, options: UncertaintyOptions) -> dict[s
     Args:
         oof: The out-of-fold table.
         options: Number of resamples, confidence and seed.
+        decision: How the thresholds of the table were chosen.
 
     Returns:
         Protocol to the intervals of `f1` (pooled) and `f1_mean` (over folds; a fold without a positive pair counts as
@@ -197,9 +212,9 @@ def protocol_intervals(oof: pd.DataFrame, options: UncertaintyOptions) -> dict[s
     Raises:
         MentallamError: Fewer than two groups.
     """
-    group, n_groups = _groups(oof)
+    group, n_groups = groups_of(oof)
     fold = np.unique(oof["fold"], return_inverse=True)[1]
-    protocols = protocol_predictions(oof)
+    protocols = protocol_predictions(oof, decision)
     sums = np.stack(
         [confusion_sums(oof["label"], predicted, fold, group, n_groups) for predicted in protocols.values()], axis=1
     )
@@ -258,16 +273,8 @@ def _refuse(name: str, reason: str) -> None:
     )
 
 
-def _groups(pairs: pd.DataFrame) -> tuple[NDArray[np.intp], int]:
-    """Return the number of each row's group, and how many groups there are."""
-    names, group = np.unique(pairs["group"].to_numpy(str), return_inverse=True)
-    if len(names) < 2:
-        raise MentallamError("uncertainty needs two groups or more, since it resamples groups; use more posts")
-    return group, len(names)
-
-
 def _draw(pairs: pd.DataFrame, options: UncertaintyOptions) -> Draws:
-    group, n_groups = _groups(pairs)
+    group, n_groups = groups_of(pairs)
     metrics = WeightedMetrics(pairs, group, n_groups)
     return Draws(*bootstrap(metrics, n_groups, len(pairs), options), metrics.criteria)
 
@@ -306,7 +313,7 @@ def _compared(first: pd.DataFrame, draws: Draws, second: pd.DataFrame, options: 
 
 
 def _p_values(first: pd.DataFrame, second: pd.DataFrame, options: UncertaintyOptions) -> Values:
-    group, n_groups = _groups(first)
+    group, n_groups = groups_of(first)
     # Exchanged scores are ranked together. The models' scales may differ, so each model's scores become ranks first
     # (Venkatraman and Begg 1996).
     rank = np.concatenate([ranks(table["probability"]) for table in (first, second)])

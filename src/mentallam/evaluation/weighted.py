@@ -33,9 +33,9 @@ class WeightedMetrics:
     """The headline metrics and the F1 of each criterion, for any weights of the groups.
 
     Each value is scikit-learn's with `sample_weight`, except that it is NaN where the pairs of positive weight do not
-    define it: precision, recall and F1 (of all pairs or of a criterion) without a positive pair; macro F1 without a
-    positive pair of a criterion that has one in the table; the metrics that need both labels without both. Precision
-    without a positive prediction is 0. In macro F1, a criterion without a positive pair in the table counts as 0.
+    define it: precision, recall, F1 (of all pairs or of a criterion) and macro F1 without a positive pair; the number
+    needed to read without a true positive; the metrics that need both labels without both. Precision without a positive
+    prediction is 0. Macro F1 is the mean over the criteria with a positive pair of positive weight.
 
     Attributes:
         criteria: The criteria of the table, sorted; their F1 are the columns after `HEADLINE`.
@@ -58,7 +58,6 @@ class WeightedMetrics:
         criteria, criterion = np.unique(pairs["criterion_id"].to_numpy(str), return_inverse=True)
         self.criteria: list[str] = criteria.tolist()
         self._counts = confusion_sums(labels, checked_labels(pairs["prediction"]), criterion, units, n_units)
-        self._has_positives = np.asarray(self._counts[..., [FN, TP]].any(axis=(0, 2)))
         self._losses = _loss_sums(labels, probabilities, units, n_units)
         self._ranking = _Ranking(labels, probabilities if rank is None else np.asarray(rank, np.float64), units)
 
@@ -89,7 +88,6 @@ class WeightedMetrics:
         return WeightedPairs(
             counts=counts,
             criterion_f1=f1_of(per_criterion),
-            has_positives=self._has_positives,
             brier=losses[:, 0],
             log_loss=losses[:, 1],
             roc_auc=roc_auc,

@@ -4,14 +4,16 @@ Each is a plotly figure and a pure function of the tables that a run saves. No f
 none has a point per pair.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 from plotly.graph_objects import Figure
 
 from mentallam.evaluation.resampling import Interval
 from mentallam.reports.figures_criteria import confusion, criterion_f1
+from mentallam.reports.figures_net_benefit import net_benefit
 from mentallam.reports.figures_scores import precision_recall, reliability, roc, score_histograms, threshold_curves
 from mentallam.reports.figures_training import learning_curves
 from mentallam.reports.style import mark_synthetic
@@ -27,17 +29,20 @@ class _Tables:
     f1_intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     confidence: float = 0.95
     history: pd.DataFrame | None = None
+    decision_curve: Sequence[Mapping[str, Any]] = ()
+    calibrated: bool = True
 
 
 _DRAW: Mapping[str, Callable[[_Tables], Figure]] = {
     "precision_recall": lambda run: precision_recall(run.oof),
     "roc": lambda run: roc(run.oof),
-    "reliability": lambda run: reliability(run.oof),
+    "reliability": lambda run: reliability(run.oof, run.calibrated),
+    "net_benefit": lambda run: net_benefit(run.decision_curve, run.confidence),
     "confusion": lambda run: confusion(run.oof, run.criteria),
     "threshold_curves": lambda run: threshold_curves(run.oof),
     "criterion_f1": lambda run: criterion_f1(run.oof, run.criteria, run.baselines, run.f1_intervals, run.confidence),
     "learning_curves": lambda run: learning_curves(run.history),
-    "score_histograms": lambda run: score_histograms(run.oof),
+    "score_histograms": lambda run: score_histograms(run.oof, run.calibrated),
 }
 
 REPORT_FIGURES = tuple(_DRAW)
@@ -52,6 +57,8 @@ def report_figures(
     f1_intervals: Mapping[str, Mapping[str, Interval]] | None = None,
     confidence: float = 0.95,
     history: pd.DataFrame | None = None,
+    decision_curve: Sequence[Mapping[str, Any]] = (),
+    calibrated: bool = True,
 ) -> dict[str, Figure]:
     """Draw the figures of the report, named and ordered as in `REPORT_FIGURES`.
 
@@ -64,11 +71,13 @@ def report_figures(
             None draws no intervals.
         confidence: Confidence of these intervals.
         history: Columns fold, step, metric, value, of all folds; None if no history was saved.
+        decision_curve: As `evaluation.net_benefit.decision_curve` returns it; empty where it was not computed.
+        calibrated: Whether the probabilities were calibrated; axes say so.
 
     Raises:
         MentallamError: A criterion is not in `criteria`, or a value is out of range.
     """
-    tables = _Tables(oof, criteria, baselines, f1_intervals or {}, confidence, history)
+    tables = _Tables(oof, criteria, baselines, f1_intervals or {}, confidence, history, decision_curve, calibrated)
     return _drawn(REPORT_FIGURES, tables, synthetic)
 
 

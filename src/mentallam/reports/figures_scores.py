@@ -30,6 +30,9 @@ CHANCE_LINE = {"color": GREY, "dash": "dot", "width": 1}
 POINTS_HOVER = "recall %{x:.3f}, precision %{y:.3f}"
 
 HISTOGRAM_BINS = 25
+ROOT_TICKS = (0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1)
+"""What an axis of a square-root scale names."""
+
 SHARE_AXIS = {"range": [-0.01, 1.02], "dtick": 0.2, **GRID_LINES}
 
 
@@ -101,14 +104,17 @@ def roc(pairs: pd.DataFrame) -> Figure:
     return figure
 
 
-def reliability(pairs: pd.DataFrame) -> Figure:
-    """Draw the observed share of positives against the predicted probability, in the bins of the calibration error.
+def reliability(pairs: pd.DataFrame, calibrated: bool = True) -> Figure:
+    """Draw the observed share of positives against the probability, in the bins of the calibration error.
 
-    The intervals are binomial 95 % intervals of Wilson (1927). They treat pairs as independent, which the pairs of one
-    post are not quite, so they are somewhat too narrow.
+    Both axes have a square-root scale: where one pair in ten is positive, most bins lie below 0.05, and a plain scale
+    would put them into one corner. The lower panel shows how many pairs have which probability. The intervals are
+    binomial 95 % intervals of Wilson (1927). They treat pairs as independent, which the pairs of one post are not
+    quite, so they are somewhat too narrow.
 
     Args:
         pairs: label, probability; one row per pair, of all folds.
+        calibrated: Whether the probabilities were calibrated; the axis says so.
 
     Raises:
         MentallamError: There is no pair, or a value is out of range.
@@ -121,23 +127,52 @@ def reliability(pairs: pd.DataFrame) -> Figure:
     ]
     low, high = ([float(end) for end in ends] for ends in zip(*intervals, strict=True))
     fewest, most = int(bins["n"].min()), int(bins["n"].max())
-    figure = new_figure("calibrated probability (0 to 1)", "observed share (0 to 1)", height=500)
-    figure.add_scatter(x=[0, 1], y=[0, 1], name="perfect calibration", mode="lines", line=CHANCE_LINE, hoverinfo="skip")
+    scale = "(0 to 1, square-root scale)"
+    y_titles = [f"observed share {scale}", "pairs"]
+    figure = stacked_figure(f"{_probability(calibrated)} {scale}", y_titles, 640, [0.78, 0.22])
+    top, bottom = ({"row": row, "col": 1} for row in (1, 2))
     figure.add_scatter(
-        x=bins["probability"].tolist(),
-        y=bins["observed"].tolist(),
-        error_y={"array": (high - bins["observed"]).tolist(), "arrayminus": (bins["observed"] - low).tolist()},
-        customdata=list(zip(positives.tolist(), bins["n"].tolist(), low, high, strict=True)),
-        hovertemplate="predicted %{x:.3f}, observed %{y:.3f} (%{customdata[2]:.3f} to %{customdata[3]:.3f})<br>"
+        x=[0, 1], y=[0, 1], name="perfect calibration", mode="lines", line=CHANCE_LINE, hoverinfo="skip", **top
+    )
+    observed = np.sqrt(bins["observed"])
+    figure.add_scatter(
+        x=np.sqrt(bins["probability"]).tolist(),
+        y=observed.tolist(),
+        error_y={"array": (np.sqrt(high) - observed).tolist(), "arrayminus": (observed - np.sqrt(low)).tolist()},
+        customdata=list(
+            zip(positives.tolist(), bins["n"].tolist(), low, high, bins["probability"], bins["observed"], strict=True)
+        ),
+        hovertemplate="predicted %{customdata[4]:.3f}, observed %{customdata[5]:.3f} "
+        "(%{customdata[2]:.3f} to %{customdata[3]:.3f})<br>"
         "%{customdata[0]} of %{customdata[1]} pairs<extra></extra>",
         name=f"bins of {fewest}{'' if fewest == most else f' to {most}'} pairs, 95 % interval",
         mode="lines+markers",
         line={"color": BLUE, "width": 1.6},
         marker_size=8,
+        **top,
     )
-    figure.update_xaxes(**SHARE_AXIS)
-    figure.update_yaxes(**SHARE_AXIS)
+    edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
+    counts, _ = np.histogram(np.sqrt(pairs["probability"]), edges)
+    figure.add_bar(
+        x=((edges[:-1] + edges[1:]) / 2).tolist(),
+        y=counts.tolist(),
+        width=1 / HISTOGRAM_BINS,
+        customdata=np.stack([edges[:-1] ** 2, edges[1:] ** 2], axis=1).tolist(),
+        hovertemplate="%{customdata[0]:.3f} to %{customdata[1]:.3f}: %{y} pairs<extra></extra>",
+        marker_color=GREY,
+        showlegend=False,
+        **bottom,
+    )
+    ticks = {"tickmode": "array", "tickvals": np.sqrt(ROOT_TICKS).tolist(), "ticktext": [f"{t:g}" for t in ROOT_TICKS]}
+    figure.update_layout(bargap=0)
+    figure.update_xaxes(range=SHARE_AXIS["range"], **ticks, **GRID_LINES)
+    figure.update_yaxes(range=SHARE_AXIS["range"], **ticks, **GRID_LINES, **top)
+    figure.update_yaxes(rangemode="tozero", nticks=4, **GRID_LINES, **bottom)
     return figure
+
+
+def _probability(calibrated: bool) -> str:
+    return f"{'calibrated' if calibrated else 'uncalibrated'} probability"
 
 
 def threshold_curves(pairs: pd.DataFrame) -> Figure:
@@ -182,11 +217,12 @@ def threshold_curves(pairs: pd.DataFrame) -> Figure:
     return figure
 
 
-def score_histograms(pairs: pd.DataFrame) -> Figure:
+def score_histograms(pairs: pd.DataFrame, calibrated: bool = True) -> Figure:
     """Draw histograms of the probability: matched pairs, unmatched pairs and, if there are any, explicit negatives.
 
     Args:
         pairs: label, explicit_negative, probability; one row per pair.
+        calibrated: Whether the probabilities were calibrated; the axis says so.
     """
     matched, explicit = pairs["label"] == 1, pairs["explicit_negative"]
     kinds = [("matched", pairs[matched], BLUE), ("unmatched", pairs[~matched], GREY)]
@@ -194,7 +230,7 @@ def score_histograms(pairs: pd.DataFrame) -> Figure:
         kinds[1] = ("unmatched, not annotated", pairs[~matched & ~explicit], GREY)
         kinds.append(("explicit negative", pairs[~matched & explicit], ORANGE))
     n = len(kinds)
-    figure = stacked_figure("calibrated probability (0 to 1)", ["pairs"] * n, 150 + 140 * n, [1 / n] * n)
+    figure = stacked_figure(f"{_probability(calibrated)} (0 to 1)", ["pairs"] * n, 150 + 140 * n, [1 / n] * n)
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
     for panel, (name, rows, colour) in enumerate(kinds, start=1):
         counts, _ = np.histogram(rows["probability"], edges)

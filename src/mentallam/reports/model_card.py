@@ -34,6 +34,7 @@ def render_model_card(
         .get_template(TEMPLATE)
         .render(
             summary=summary,
+            uncertainty=uncertainty,
             data=data_statistics,
             config=training_config,
             use=use,

@@ -12,10 +12,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from mentallam.config import Config, to_dict
 from mentallam.corpus.schemas import wording_by_id
 from mentallam.evaluation.decision import describe
+from mentallam.evaluation.few_positives import FEW
 from mentallam.evaluation.metrics import METRICS, METRICS_BY_NAME, criterion_name
+from mentallam.evaluation.net_benefit import useful_thresholds
 from mentallam.markdown import as_code, as_text
 
 TEMPLATE = "report.md.j2"
+
+SHOWN_THRESHOLDS = [round(100 * threshold) - 1 for threshold in (0.05, 0.1, 0.2, 0.3, 0.5)]
+"""The rows of the decision curve that the report prints."""
 
 
 def render_report(
@@ -51,6 +56,8 @@ def render_report(
             config=training_config,
             training_config=yaml.safe_dump(to_dict(training_config), sort_keys=False, allow_unicode=True),
             wording=wording_by_id(criteria),
+            shown_thresholds=SHOWN_THRESHOLDS,
+            useful_thresholds=useful_thresholds(uncertainty["decision_curve"]),
         )
     )
 
@@ -78,15 +85,23 @@ def markdown_environment() -> Environment:
         duration=_duration,
         text=as_text,
         code=as_code,
+        coverage=_coverage,
+        zip=zip,
         criterion_name=criterion_name,
     )
     environment.globals["metrics"] = [metric for metric in METRICS if metric.plain is not None]
+    environment.globals["few"] = FEW
     environment.globals["metric"] = METRICS_BY_NAME
     return environment
 
 
 def _figure(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.3f}"
+
+
+def _coverage(share: float | None) -> str:
+    """Write how often intervals cover; there is no interval, and no coverage, without a positive pair."""
+    return "no interval" if share is None else f"{share:.2f}"
 
 
 def _bounds(interval: dict[str, Any] | None) -> str:

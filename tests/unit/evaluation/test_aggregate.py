@@ -19,8 +19,10 @@ from mentallam.evaluation.aggregate import (
     threshold_summary,
 )
 from mentallam.evaluation.decision import describe
+from mentallam.evaluation.metrics import table_metrics
 from mentallam.evaluation.protocols import protocol_predictions
 from mentallam.evaluation.thresholds import GRID, best_threshold, predict_labels
+from tests.unit.predictions import DECISION
 
 Folds = list[pd.DataFrame]
 Summarised = Callable[[Folds], dict[str, Any]]
@@ -145,7 +147,7 @@ def test_predictions_of_another_run_are_an_error(
 ) -> None:
     cv_outcome["folds"][2]["metrics"]["f1"] += 0.01
     with pytest.raises(MentallamError, match="fold 2 have another F1"):
-        summarise(oof, cv_outcome, data_statistics, criteria)
+        summarise(oof, cv_outcome, data_statistics, criteria, DECISION)
 
 
 def test_a_missing_fold_is_an_error(
@@ -155,7 +157,7 @@ def test_a_missing_fold_is_an_error(
     criteria: pd.DataFrame,
 ) -> None:
     with pytest.raises(MentallamError, match=r"folds \[0, 1, 2, 3\], the training reports \[0, 1, 2, 3, 4\]"):
-        summarise(oof[oof["fold"] < 4], cv_outcome, data_statistics, criteria)
+        summarise(oof[oof["fold"] < 4], cv_outcome, data_statistics, criteria, DECISION)
 
 
 def test_finished_folds_are_summarised_alone(
@@ -164,11 +166,11 @@ def test_finished_folds_are_summarised_alone(
     cv_run = {"run_id": "parent", "experiment_id": "1"}
     partial = outcome_of_folds(cv_run, [cv_outcome["folds"][fold] for fold in (2, 0)], 5)
     table = oof[oof["fold"].isin([0, 2])]
-    summary = summarise(table, partial, data_statistics, criteria)
+    summary = summarise(table, partial, data_statistics, criteria, DECISION)
     assert (summary["n_folds"], summary["planned_folds"], summary["n_pairs"]) == (2, 5, len(table))
     assert [fold["fold"] for fold in summary["folds"]] == [0, 2]
     with pytest.raises(MentallamError, match=f"holds {len(table) - 1} pairs, the data {len(table)}"):
-        summarise(table[1:], partial, data_statistics, criteria)
+        summarise(table[1:], partial, data_statistics, criteria, DECISION)
 
 
 def test_the_outcome_of_all_folds_is_that_of_training(cv_outcome: dict[str, Any]) -> None:
@@ -185,7 +187,7 @@ def test_a_missing_pair_is_an_error(folds: Folds, summarised: Summarised) -> Non
 
 
 def test_fold_metrics_are_keyed_by_fold(oof: pd.DataFrame) -> None:
-    assert list(fold_metrics(oof)) == [0, 1, 2, 3, 4]
+    assert list(fold_metrics(oof, table_metrics)) == [0, 1, 2, 3, 4]
 
 
 def test_the_threshold_summary_names_its_rule(oof: pd.DataFrame, summary: dict[str, Any]) -> None:
@@ -203,8 +205,8 @@ def test_the_threshold_summary_names_its_rule(oof: pd.DataFrame, summary: dict[s
 
 def test_each_protocols_figures_are_those_of_its_predictions(oof: pd.DataFrame) -> None:
     metrics = {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}
-    found = protocol_metrics(oof)
-    predictions = protocol_predictions(oof)
+    found = protocol_metrics(oof, DECISION)
+    predictions = protocol_predictions(oof, DECISION)
     assert list(found) == list(predictions)
     for protocol, prediction in predictions.items():
         decided = oof.assign(prediction=prediction)

@@ -20,6 +20,7 @@ from mentallam.evaluation.metrics import (
     same_fold_f1,
 )
 from mentallam.evaluation.thresholds import best_threshold, predict_labels
+from tests.unit.predictions import DECISION
 
 pairs = st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=30)
 
@@ -28,6 +29,7 @@ def test_pair_metrics_are_scikit_learns(oof: pd.DataFrame) -> None:
     label, probability, prediction = oof["label"], oof["probability"], oof["prediction"]
     result = dict(pair_metrics(label, probability, prediction))
     assert result.pop("ece") == expected_calibration_error(label, probability)
+    assert result.pop("number_needed_to_read") == pytest.approx(1 / sk.precision_score(label, prediction))
     assert result == {
         "precision": sk.precision_score(label, prediction),
         "recall": sk.recall_score(label, prediction),
@@ -66,7 +68,7 @@ def test_the_documentation_lists_the_metrics_as_the_table_does() -> None:
 
 
 def test_saved_metrics_keep_their_order(oof: pd.DataFrame) -> None:
-    names = list(held_out_metrics(oof))
+    names = list(held_out_metrics(oof, DECISION))
     assert names[:3] == ["precision", "recall", "f1"]
     of_table = [metric.name for metric in METRICS if metric.plain is not None]
     assert names[3:] == [name for name in of_table if name not in names[:3]] + ["f1_same_fold"]
@@ -77,7 +79,7 @@ def test_saved_metrics_keep_their_order(oof: pd.DataFrame) -> None:
 def test_ranking_metrics_are_none_where_only_one_label_occurs(label: int) -> None:
     result = pair_metrics([label] * 3, [0.1, 0.5, 0.9], [0, 1, 1])
     undefined = {name for name, value in result.items() if value is None}
-    assert undefined == {metric.name for metric in METRICS if metric.needs_both_labels}
+    assert undefined - {"number_needed_to_read"} == {metric.name for metric in METRICS if metric.needs_both_labels}
     assert {"balanced_accuracy", "mcc", "roc_auc", "average_precision"} <= undefined
     assert result["f1"] == (0.8 if label else 0.0)
 
@@ -93,17 +95,23 @@ def test_without_a_positive_prediction_the_metrics_are_zero_without_a_warning() 
 def test_the_same_fold_f1_is_never_below_the_f1_of_any_grid_threshold(
     pairs: list[tuple[int, float]], percent: int
 ) -> None:
-    frame = pd.DataFrame([(1, 0.5), *pairs], columns=["label", "probability"])
+    frame = pd.DataFrame([(1, 0.5), *pairs], columns=["label", "probability"]).assign(criterion_id="A.1")
     frame["prediction"] = predict_labels(frame["probability"], percent / 100)
-    result = held_out_metrics(frame)
+    result = held_out_metrics(frame, DECISION)
     assert result["f1_same_fold"] >= result["f1"]
-    assert result["f1_same_fold"] == same_fold_f1(frame["label"], frame["probability"])
+    assert result["f1_same_fold"] == same_fold_f1(frame, DECISION)
 
 
 def test_the_same_fold_f1_is_reached_by_its_threshold(oof: pd.DataFrame) -> None:
     chosen = best_threshold(oof["label"], oof["probability"]).threshold
     f1 = sk.f1_score(oof["label"], oof["probability"] >= chosen)
-    assert same_fold_f1(oof["label"], oof["probability"]) == pytest.approx(f1)
+    assert same_fold_f1(oof, DECISION) == pytest.approx(f1)
+
+
+@pytest.mark.parametrize(("predictions", "expected"), [([1, 1, 1, 0], 3.0), ([1, 0, 0, 0], 1.0), ([0, 1, 1, 0], None)])
+def test_the_number_needed_to_read_is_what_is_read_per_match(predictions: list[int], expected: float | None) -> None:
+    """The third reads two pairs and finds nothing, so no number is enough."""
+    assert pair_metrics([1, 0, 0, 0], [0.5] * 4, predictions)["number_needed_to_read"] == expected
 
 
 def test_criteria_are_scored_one_by_one_in_the_order_of_their_table(oof: pd.DataFrame, criteria: pd.DataFrame) -> None:

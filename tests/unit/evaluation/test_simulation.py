@@ -11,6 +11,7 @@ from scipy.special import expit
 from scipy.stats import binom, norm
 from sklearn.metrics import f1_score
 
+from mentallam.config import DecisionConfig
 from mentallam.evaluation.counts import confusion_sums, f1_of, weighted_counts
 from mentallam.evaluation.protocols import protocol_predictions
 from mentallam.evaluation.resampling import UncertaintyOptions, bootstrap, interval, permutation_p_values
@@ -20,6 +21,7 @@ from mentallam.evaluation.weighted import HEADLINE, WeightedMetrics
 
 N_POSTS, N_CRITERIA, N_FOLDS = 300, 3, 5
 BASE_RATE = 0.08
+DECISION = DecisionConfig()
 OPTIONS = UncertaintyOptions(resamples=400, confidence=0.95, seed=0)
 
 Array = NDArray[np.float64]
@@ -82,12 +84,12 @@ def studies() -> list[pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def predictions(studies: list[pd.DataFrame]) -> list[dict[str, NDArray[np.int8]]]:
-    return [protocol_predictions(study) for study in studies]
+    return [protocol_predictions(study, DECISION) for study in studies]
 
 
 @pytest.fixture(scope="module")
 def protocols(studies: list[pd.DataFrame]) -> list[dict[str, Any]]:
-    return [protocol_intervals(study, OPTIONS) for study in studies]
+    return [protocol_intervals(study, OPTIONS, DECISION) for study in studies]
 
 
 def test_the_honest_protocol_covers_chance_and_same_fold_does_not(

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from mentallam.errors import MentallamError
+from mentallam.evaluation.few_positives import simulated_coverage
 from mentallam.evaluation.metrics import criterion_metrics, pair_metrics
 from mentallam.evaluation.resampling import UncertaintyOptions, holm
 from mentallam.evaluation.uncertainty import (
@@ -18,6 +19,7 @@ from mentallam.evaluation.uncertainty import (
     seed_spread,
 )
 from mentallam.evaluation.weighted import HEADLINE
+from tests.unit.predictions import DECISION
 
 
 def test_the_estimates_are_the_figures_of_the_summary(
@@ -37,6 +39,8 @@ def test_the_estimates_are_the_figures_of_the_summary(
         assert uncertainty["baselines"][name]["headline"]["f1"]["estimate"] == trivial["f1"]
     honest, same_fold = (uncertainty["protocols"][name] for name in ("honest", "same_fold"))
     assert honest["f1"] == headline["f1"]
+    assert headline["macro_f1"]["estimate"] == pytest.approx(summary["macro_f1"]["mean"])
+    assert uncertainty["calibration"]["ece"] == summary["pooled"]["ece"]
     assert honest["f1_mean"]["estimate"] == pytest.approx(summary["metrics"]["f1"]["mean"])
     assert same_fold["f1_mean"]["estimate"] == pytest.approx(summary["metrics"]["f1_same_fold"]["mean"])
     assert uncertainty["protocols"]["selection_optimism"]["estimate"] == pytest.approx(summary["selection_optimism"])
@@ -48,6 +52,10 @@ def test_every_estimate_lies_in_its_interval(uncertainty: dict[str, Any]) -> Non
     for other in uncertainty["baselines"].values():
         found += [*other["difference"].values(), *other["per_criterion"]]
     assert len(found) == len(HEADLINE) + 9 + 6 + 4 * (len(HEADLINE) + 9)
+    # Answering no to everything finds nothing, so no number of pairs is enough to read.
+    undefined = uncertainty["baselines"]["all_negative"]["difference"]["number_needed_to_read"]
+    assert undefined["estimate"] is None
+    found.remove(undefined)
     for interval in found:
         assert interval["low"] <= interval["estimate"] <= interval["high"]
     assert all(interval["low"] < interval["high"] for interval in uncertainty["headline"].values())
@@ -68,13 +76,13 @@ def test_less_confidence_makes_every_interval_narrower(
 
     def intervals(found: Any) -> list[tuple[float, float]]:
         if isinstance(found, dict):
-            bounds = [(found["low"], found["high"])] if "low" in found else []
+            bounds = [(found["low"], found["high"])] if found.get("low") is not None else []
             return bounds + [pair for value in found.values() for pair in intervals(value)]
         return [pair for value in found for pair in intervals(value)] if isinstance(found, list) else []
 
     tables = {"a": oof, "b": baseline}
     for wide, narrow in (
-        (uncertainty, estimate_uncertainty(oof, {"tfidf": baseline}, unsure)),
+        (uncertainty, estimate_uncertainty(oof, {"tfidf": baseline}, unsure, DECISION)),
         (compare_tables(oof, baseline, options), compare_tables(oof, baseline, unsure)),
         (seed_spread(tables, options), seed_spread(tables, unsure)),
     ):
@@ -90,11 +98,18 @@ def test_each_interval_belongs_to_its_metric_and_criterion(
 ) -> None:
     """The interval of a criterion equals the headline of a table with only that criterion and the same seed."""
     table = oof[oof["criterion_id"] == "A.4"]
-    alone = estimate_uncertainty(table, {}, options)
+    alone = estimate_uncertainty(table, {}, options, DECISION)
     assert uncertainty["per_criterion"][3]["f1"] == pytest.approx(alone["headline"]["f1"])
     assert alone["headline"]["macro_f1"] == pytest.approx(alone["headline"]["f1"])
     positive = int(table["label"].sum())
-    assert alone["per_criterion"] == [{"criterion_id": "A.4", "n_positive": positive, "f1": alone["headline"]["f1"]}]
+    assert alone["per_criterion"] == [
+        {
+            "criterion_id": "A.4",
+            "n_positive": positive,
+            "f1": alone["headline"]["f1"],
+            "simulated_coverage": simulated_coverage(positive),
+        }
+    ]
 
 
 def test_figures_get_the_intervals_of_f1_that_are_defined(uncertainty: dict[str, Any]) -> None:
@@ -133,13 +148,13 @@ def test_the_same_seed_gives_the_same_and_the_order_of_rows_does_not_matter(
     uncertainty: dict[str, Any], oof: pd.DataFrame, baseline: pd.DataFrame, options: UncertaintyOptions
 ) -> None:
     shuffled = oof.sample(frac=1, random_state=1)
-    again = estimate_uncertainty(shuffled, {"tfidf": baseline}, options)
+    again = estimate_uncertainty(shuffled, {"tfidf": baseline}, options, DECISION)
     for metric, interval in uncertainty["headline"].items():
         assert again["headline"][metric] == pytest.approx(interval)
         for key, value in uncertainty["baselines"]["tfidf"]["difference"][metric].items():
             assert again["baselines"]["tfidf"]["difference"][metric][key] == pytest.approx(value, abs=0.02)
     other_seed = UncertaintyOptions(**{**options.model_dump(), "seed": 1})
-    assert estimate_uncertainty(oof, {}, other_seed)["headline"]["f1"] != uncertainty["headline"]["f1"]
+    assert estimate_uncertainty(oof, {}, other_seed, DECISION)["headline"]["f1"] != uncertainty["headline"]["f1"]
 
 
 def test_a_group_comes_with_all_its_pairs(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
@@ -170,7 +185,8 @@ def test_a_criterion_without_positives_has_no_f1_and_no_test(oof: pd.DataFrame, 
     }
     # The only positive pair of A.6 stays out of a resample with a chance of 1 / e.
     assert compared["per_criterion"][5]["undefined"] == pytest.approx(np.exp(-1), abs=0.1)
-    assert compared["first"]["macro_f1"]["undefined"] >= compared["per_criterion"][5]["undefined"]
+    # Macro F1 is the mean over the criteria that a resample has positive pairs of.
+    assert compared["first"]["macro_f1"]["undefined"] == 0.0
     assert compared["first"]["f1"]["undefined"] == 0.0
     assert compared["first"]["macro_f1"]["estimate"] is not None
     json.dumps(compared, allow_nan=False)
@@ -178,12 +194,11 @@ def test_a_criterion_without_positives_has_no_f1_and_no_test(oof: pd.DataFrame, 
 
 def test_without_any_positive_pair_few_metrics_are_defined(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
     oof["label"] = np.int8(0)
-    headline = estimate_uncertainty(oof, {}, options)["headline"]
+    headline = estimate_uncertainty(oof, {}, options, DECISION)["headline"]
     assert {name for name, interval in headline.items() if interval["estimate"] is not None} == {
         "accuracy",
         "brier",
         "log_loss",
-        "macro_f1",
     }
     assert headline["f1"] == {"estimate": None, "low": None, "high": None, "undefined": 1.0}
 
@@ -238,7 +253,7 @@ def test_a_resample_in_which_a_figure_is_undefined_is_left_out_and_never_counts_
     oof.loc[(oof["fold"] == 0) & (oof["group"] != only_group), "label"] = 0
     oof = oof.assign(prediction=oof["label"], probability=oof["label"].astype(float))
     chance = pytest.approx(np.exp(-1), abs=0.1)  # that a group stays out of a resample
-    found = protocol_intervals(oof, options)
+    found = protocol_intervals(oof, options, DECISION)
     for protocol in ("honest", "cross_fitted", "same_fold"):
         mean = found[protocol]["f1_mean"]
         assert (mean["estimate"], mean["low"], mean["high"]) == pytest.approx((1.0, 1.0, 1.0))
@@ -256,7 +271,7 @@ def test_a_resample_in_which_a_figure_is_undefined_is_left_out_and_never_counts_
             assert figure["undefined"] == chance, metric
             assert figure["low"] == figure["high"] > 0, metric
         assert compared["difference"][metric]["undefined"] == chance
-    assert protocol_intervals(oof, options)["honest"]["f1"]["undefined"] == chance
+    assert protocol_intervals(oof, options, DECISION)["honest"]["f1"]["undefined"] == chance
 
 
 def test_a_fold_without_a_positive_pair_counts_as_zero_in_the_mean_as_in_the_summary(
@@ -264,7 +279,7 @@ def test_a_fold_without_a_positive_pair_counts_as_zero_in_the_mean_as_in_the_sum
 ) -> None:
     oof.loc[oof["fold"] == 0, "label"] = 0
     oof = oof.assign(prediction=oof["label"], probability=oof["label"].astype(float))
-    assert protocol_intervals(oof, options)["honest"]["f1_mean"] == {
+    assert protocol_intervals(oof, options, DECISION)["honest"]["f1_mean"] == {
         "estimate": 0.8,
         "low": pytest.approx(0.8),
         "high": pytest.approx(0.8),
@@ -278,7 +293,7 @@ def test_a_fold_whose_positive_pairs_are_all_missed_is_undefined_where_they_are_
     only_group = oof.loc[oof["label"] == 1, "group"].iloc[0]
     oof.loc[(oof["fold"] == 0) & (oof["group"] != only_group), "label"] = 0
     oof = oof.assign(prediction=oof["label"].where(oof["fold"] != 0, 0), probability=oof["label"].astype(float))
-    mean = protocol_intervals(oof, options)["honest"]["f1_mean"]
+    mean = protocol_intervals(oof, options, DECISION)["honest"]["f1_mean"]
     assert mean["estimate"] == pytest.approx(0.8)
     assert mean["undefined"] == pytest.approx(np.exp(-1), abs=0.1)
 
@@ -311,7 +326,7 @@ def test_a_missing_column_is_an_error_naming_it(oof: pd.DataFrame) -> None:
 
 def test_a_table_of_other_pairs_is_named(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
     with pytest.raises(MentallamError, match="^the table of tfidf cannot be compared .* is only in the first table"):
-        estimate_uncertainty(oof, {"tfidf": oof[1:]}, options)
+        estimate_uncertainty(oof, {"tfidf": oof[1:]}, options, DECISION)
     with pytest.raises(MentallamError, match="^the table of the second cannot be compared .* only in the first table"):
         compare_tables(oof, oof[1:], options)
 
@@ -341,7 +356,7 @@ def test_two_groups_are_enough(oof: pd.DataFrame, options: UncertaintyOptions) -
 
 def test_one_group_is_too_few(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
     oof = oof[oof["group"] == "s_0_0"]
-    for refused in (compare_tables, lambda first, _, options: protocol_intervals(first, options)):
+    for refused in (compare_tables, lambda first, _, options: protocol_intervals(first, options, DECISION)):
         with pytest.raises(MentallamError, match="two groups or more"):
             refused(oof, oof, options)
 

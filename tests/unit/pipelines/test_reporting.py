@@ -105,11 +105,15 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
 
 
 def test_repeats_are_read_and_compared(
-    oof: pd.DataFrame, baseline: pd.DataFrame, options: UncertaintyOptions, tmp_path: Path
+    oof: pd.DataFrame,
+    baseline: pd.DataFrame,
+    training_config: Config,
+    options: UncertaintyOptions,
+    tmp_path: Path,
 ) -> None:
     baseline.to_parquet(tmp_path / "oof.parquet", index=False)
     nothing = baseline.assign(model="tfidf")[:0]  # no baseline was configured
-    uncertainty = nodes.estimate_uncertainty(oof, nothing, options, f" {tmp_path / 'oof.parquet'}; ")
+    uncertainty = nodes.estimate_uncertainty(oof, nothing, training_config, options, f" {tmp_path / 'oof.parquet'}; ")
     assert list(uncertainty["baselines"]) == ["all_negative", "all_positive", "prior_only"]
     assert uncertainty["seeds"]["repeats"] == ["this run", str(tmp_path / "oof.parquet")]
 

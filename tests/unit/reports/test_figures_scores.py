@@ -1,5 +1,7 @@
 """The numbers of the curves, against scikit-learn."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,17 +72,43 @@ def test_a_fold_with_one_label_has_no_curve(oof: pd.DataFrame) -> None:
     assert [name for name in traces(roc(oof)) if name.startswith("fold")] == ["fold 0", "fold 1", "fold 3"]
 
 
-def test_reliability_shows_the_bins_of_the_calibration_error(oof: pd.DataFrame) -> None:
+def test_reliability_shows_the_bins_of_the_calibration_error_on_a_square_root_scale(oof: pd.DataFrame) -> None:
     bins = reliability_bins(oof["label"], oof["probability"])
-    _, points = reliability(oof).data
-    assert points.x == tuple(bins["probability"]) and points.y == tuple(bins["observed"])
+    _, points, _ = reliability(oof).data
+    assert np.square(points.x) == pytest.approx(bins["probability"])
+    assert np.square(points.y) == pytest.approx(bins["observed"])
     assert points.name == "bins of 54 pairs, 95 % interval"
     for place, row in enumerate(bins.itertuples()):
         positives = round(row.n * row.observed)
         wilson = binomtest(positives, row.n).proportion_ci(0.95, method="wilson")
-        assert list(points.customdata[place]) == [positives, row.n, wilson.low, wilson.high]
-        assert points.y[place] + points.error_y.array[place] == pytest.approx(wilson.high)
-        assert points.y[place] - points.error_y.arrayminus[place] == pytest.approx(wilson.low)
+        assert list(points.customdata[place]) == [
+            *(positives, row.n, wilson.low, wilson.high),
+            *(row.probability, row.observed),
+        ]
+        assert (points.y[place] + points.error_y.array[place]) ** 2 == pytest.approx(wilson.high)
+        assert (points.y[place] - points.error_y.arrayminus[place]) ** 2 == pytest.approx(wilson.low, abs=1e-9)
+
+
+def test_reliability_spreads_the_bins_of_a_low_base_rate(oof: pd.DataFrame) -> None:
+    """Seven of ten bins below 0.05 share a fifth of the axis, and not a twentieth."""
+    oof["probability"] = np.linspace(0.0, 1.0, len(oof)) ** 8
+    _, points, _ = reliability(oof).data
+    assert sum(np.square(points.x) < 0.05) == 7
+    assert max(x for x in points.x if x**2 < 0.05) > 0.15
+
+
+def test_reliability_shows_how_many_pairs_have_which_probability(oof: pd.DataFrame) -> None:
+    *_, bars = reliability(oof).data
+    assert sum(bars.y) == len(oof)
+    below = oof["probability"] < bars.customdata[0][1]
+    assert (bars.customdata[0][1], bars.y[0]) == (pytest.approx(0.04**2), below.sum())
+
+
+@pytest.mark.parametrize("draw", [reliability, score_histograms])
+def test_the_axis_says_whether_probabilities_are_calibrated(oof: pd.DataFrame, draw: Callable[..., Figure]) -> None:
+    for calibrated, word in ((True, "calibrated probability"), (False, "uncalibrated probability")):
+        titles = [axis.title.text for axis in draw(oof, calibrated).select_xaxes() if axis.title.text]
+        assert [title.startswith(word) for title in titles] == [True]
 
 
 def test_reliability_says_where_bins_are_unequal() -> None:

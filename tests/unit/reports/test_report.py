@@ -1,5 +1,6 @@
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -42,6 +43,8 @@ def test_every_table_has_all_its_rows_and_cells(render: Render) -> None:
     sizes = {name: len(table) for name, table in found.items()}
     assert sizes == {
         "metric": 1 + sum(metric.plain is not None for metric in METRICS),
+        "calibration": 5,
+        "threshold probability": 6,
         "protocol": 4,
         "fold": 6,
         "criterion": 10,
@@ -98,6 +101,40 @@ def test_the_headline_shows_mean_spread_pool_interval_and_baselines(
         f"{summary['baselines']['all_positive']['f1']:.3f}",
         f"{summary['baselines']['prior_only']['f1']:.3f}",
     ]
+
+
+def test_without_criteria_of_few_positives_no_interval_is_doubted(render: Render, summary: dict[str, Any]) -> None:
+    assert "Its interval may be too narrow" in render() and "Fewer than 20 positive pairs" in render()
+    summary["few_positives"] = []
+    assert "too narrow" not in render() and "Fewer than 20" not in render()
+
+
+def test_a_criterion_without_positive_pairs_has_no_interval_to_doubt(
+    render: Render, uncertainty: dict[str, Any]
+) -> None:
+    uncertainty["per_criterion"][0] |= {"n_positive": 0, "simulated_coverage": None}
+    assert "A.1 DEPRESSED_MOOD (n+ 0, no interval)" in render()
+
+
+def test_a_calibration_error_is_judged_by_what_chance_shows(render: Render, uncertainty: dict[str, Any]) -> None:
+    check = uncertainty["calibration"]
+    check |= {"ece": 0.05, "ece_if_calibrated": {"mean": 0.03, "p95": 0.06}}
+    assert "It is no larger than chance explains." in render()
+    check["ece"] = 0.07
+    assert "It is larger than chance explains." in render()
+
+
+def test_uncalibrated_probabilities_are_called_so(
+    summary: dict[str, Any],
+    uncertainty: dict[str, Any],
+    data_statistics: dict[str, Any],
+    training_config: Config,
+    criteria: pd.DataFrame,
+) -> None:
+    for method in ("platt", "none"):
+        config = replace(training_config, decision=replace(training_config.decision, calibration=method))
+        report = render_report(summary, uncertainty, data_statistics, config, criteria)
+        assert ("The probabilities are not calibrated" in report) == (method == "none")
 
 
 def test_protocols_stand_side_by_side(render: Render, summary: dict[str, Any]) -> None:

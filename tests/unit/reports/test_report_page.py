@@ -68,7 +68,7 @@ def test_every_figure_has_a_place_an_address_and_a_title(page: str, figures: dic
 def test_figures_stand_in_their_sections(page: str) -> None:
     sections = {part.split("</h2>")[0]: part for part in page.split("<h2>")[1:]}
     assert list(sections) == [
-        *("Data", "Result", "How epoch and threshold were chosen"),
+        *("Data", "Result", "Calibration", "Net benefit", "How epoch and threshold were chosen"),
         *("Folds", "Criteria", "Where the errors are", "Baselines", "Uncertainty", "Limits"),
         *("TRIPOD+AI checklist", "Configuration"),
     ]
@@ -79,7 +79,7 @@ def test_figures_stand_in_their_sections(page: str) -> None:
 def test_the_contents_lead_to_every_section(page: str) -> None:
     links = [tag["href"] for tag in attributes(page, "a")]
     assert links == [f"#{tag['id']}" for tag in attributes(page, "section")]
-    assert links[2] == "#3-how-epoch-and-threshold-were-chosen"
+    assert links[4] == "#5-how-epoch-and-threshold-were-chosen"
 
 
 def test_the_page_loads_nothing(page: str) -> None:

@@ -256,7 +256,7 @@ def _fold_result(
         **training,
         "decision": trained.decision.to_dict(),
         "dev_f1": dev_f1,
-        "metrics": held_out_metrics(predictions),
+        "metrics": held_out_metrics(predictions, trained.config.decision),
         "n_pairs": len(predictions),
     }
 

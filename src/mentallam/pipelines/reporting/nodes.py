@@ -34,19 +34,23 @@ def summarise_run(
     training_config: Config,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compute the cross-validation summary and the table of thresholds."""
-    summary = summarise(oof_predictions, cv_outcome, data_statistics, criteria)
+    summary = summarise(oof_predictions, cv_outcome, data_statistics, criteria, training_config.decision)
     summary["learned_baselines"] = summarise_baselines(baseline_predictions, oof_predictions, criteria, DESCRIPTIONS)
     return summary, threshold_summary(summary, describe(training_config.decision))
 
 
 def estimate_uncertainty(
-    oof_predictions: pd.DataFrame, baseline_predictions: pd.DataFrame, options: UncertaintyOptions, repeats: str
+    oof_predictions: pd.DataFrame,
+    baseline_predictions: pd.DataFrame,
+    training_config: Config,
+    options: UncertaintyOptions,
+    repeats: str,
 ) -> dict[str, Any]:
     """Estimate intervals, differences to the baselines and, if repeats are named, the spread between seeds."""
     baselines = {str(model): table for model, table in baseline_predictions.groupby("model")}
     others = read_tables(repeats)
     return {
-        **intervals.estimate_uncertainty(oof_predictions, baselines, options),
+        **intervals.estimate_uncertainty(oof_predictions, baselines, options, training_config.decision),
         "seeds": intervals.seed_spread({"this run": oof_predictions, **others}, options) if others else None,
     }
 
@@ -57,6 +61,7 @@ def draw_figures(
     uncertainty: dict[str, Any],
     criteria: pd.DataFrame,
     data_statistics: dict[str, Any],
+    training_config: Config,
     *fold_histories: pd.DataFrame | None,
 ) -> dict[str, Figure]:
     """Draw the figures of the report, named figure_<name>."""
@@ -68,6 +73,8 @@ def draw_figures(
         f1_intervals=intervals.f1_intervals(uncertainty),
         confidence=uncertainty["method"]["confidence"],
         history=pd.concat([table for table in fold_histories if table is not None], ignore_index=True),
+        decision_curve=uncertainty["decision_curve"],
+        calibrated=training_config.decision.calibration != "none",
     )
     return {f"figure_{name}": figure for name, figure in figures.items()}
 

@@ -42,7 +42,10 @@ def create_pipeline(n_folds: int) -> Pipeline:
             ),
             Node(
                 nodes.estimate_uncertainty,
-                inputs=["oof_predictions", "baseline_predictions", "params:uncertainty", "params:repeats"],
+                inputs=[
+                    *("oof_predictions", "baseline_predictions", "training_config"),
+                    *("params:uncertainty", "params:repeats"),
+                ],
                 outputs="uncertainty",
                 name="estimate_uncertainty",
             ),
@@ -50,6 +53,7 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 nodes.draw_figures,
                 inputs=[
                     *("oof_predictions", "baseline_predictions", "uncertainty", "criteria", "data_statistics"),
+                    "training_config",
                     *(f"fold_{fold}_history" for fold in range(n_folds)),
                 ],
                 outputs={name: name for name in figures},
