@@ -102,6 +102,8 @@ def _fold(fold: int, criteria: pd.DataFrame, rng: np.random.Generator) -> pd.Dat
     logit = rng.normal(scale=1.5, size=len(pairs)) + 2.5 * label - 1.5
     frame = pairs.to_frame(index=False).assign(
         group=pairs.get_level_values("post_id"),
+        cluster=pairs.get_level_values("post_id"),
+        author_seen=pd.array([pd.NA] * len(pairs), dtype="boolean"),
         fold=fold,
         label=label,
         explicit_negative=False,

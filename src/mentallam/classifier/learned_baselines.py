@@ -107,10 +107,10 @@ def fit_baselines(
         posts: Columns post_id, text.
         criteria: Columns criterion_id, criterion.
         pairs: Columns post_id, criterion_id, label, explicit_negative; some pairs may be missing.
-        groups: Columns post_id, group.
+        groups: Columns post_id, group, cluster.
 
     Returns:
-        The columns of `evaluation.baseline_scores.BASELINE_SCHEMA`: one row per baseline and held-out pair; no row
+        The columns of `evaluation.baseline_scores.BASELINE_SCHEMA`, without author_seen: one row per baseline and held-out pair; no row
         without a baseline. `logit` is the estimator's decision function, `probability` is calibrated on the dev pairs.
 
     Raises:
@@ -144,7 +144,7 @@ def fit_baselines(
         time.perf_counter() - started,
         reading,
     )
-    return table[list(BASELINE_SCHEMA.columns)]
+    return table[[name for name in BASELINE_SCHEMA.columns if name in table]]
 
 
 def _read_posts(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeAlias
 
+import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics import (
@@ -38,7 +39,7 @@ from mentallam.evaluation.counts import (
 from mentallam.evaluation.thresholds import best_threshold
 
 PairMetrics: TypeAlias = dict[str, Any]
-"""Metric name to a float, or to None where the metric needs both labels and all pairs have the same one."""
+"""Metric name to a float, or to None where the pairs lack a label that the metric needs."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Metric:
         weighted: From the pairs under b weightings to the value under each, shape (b,); None for a metric without
             intervals.
         less_is_better: Whether a lower value is better.
+        needs_positive: Whether the metric is undefined where no pair is positive.
         needs_both_labels: Whether the metric is undefined where all pairs have the same label.
     """
 
@@ -65,6 +67,7 @@ class Metric:
     plain: Callable[[Labels, Probabilities, Labels], float] | None = None
     weighted: Callable[[WeightedPairs], Values] | None = None
     less_is_better: bool = False
+    needs_positive: bool = False
     needs_both_labels: bool = False
 
 
@@ -76,6 +79,7 @@ METRICS = (
         "harmonic mean of precision and recall (van Rijsbergen 1979)",
         plain=lambda labels, _, predictions: f1_score(labels, predictions, zero_division=0),
         weighted=lambda pairs: f1_of(pairs.counts),
+        needs_positive=True,
     ),
     Metric(
         "precision",
@@ -84,14 +88,16 @@ METRICS = (
         "share of positive pairs among those predicted positive; 0 if none is predicted",
         plain=lambda labels, _, predictions: precision_score(labels, predictions, zero_division=0),
         weighted=lambda pairs: precision_of(pairs.counts),
+        needs_positive=True,
     ),
     Metric(
         "recall",
         "recall",
         "0 to 1",
-        "share of the positive pairs that are predicted positive; 0 if there is none",
+        "share of the positive pairs that are predicted positive",
         plain=lambda labels, _, predictions: recall_score(labels, predictions, zero_division=0),
         weighted=lambda pairs: recall_of(pairs.counts),
+        needs_positive=True,
     ),
     Metric(
         "macro_f1",
@@ -195,20 +201,22 @@ def pair_metrics(labels: ArrayLike, probabilities: ArrayLike, predictions: Array
     """
     labels, probabilities = checked_pairs(labels, probabilities)
     predictions = checked_labels(predictions)
-    has_both_labels = bool(labels.any() and not labels.all())
-    values = {
-        metric.name: float(metric.plain(labels, probabilities, predictions))
-        if has_both_labels or not metric.needs_both_labels
-        else None
-        for metric in METRICS
-        if metric.plain is not None
-    }
+    has_positive, has_negative = bool(labels.any()), not labels.all()
+    values = {}
+    for metric in METRICS:
+        if metric.plain is None:
+            continue
+        is_defined = has_positive or not (metric.needs_positive or metric.needs_both_labels)
+        is_defined = is_defined and (has_negative or not metric.needs_both_labels)
+        values[metric.name] = float(metric.plain(labels, probabilities, predictions)) if is_defined else None
     # Saved summaries have precision and recall before F1, which pages show first.
     return {name: values[name] for name in dict.fromkeys(("precision", "recall", *values))}
 
 
-def same_fold_f1(labels: ArrayLike, probabilities: ArrayLike) -> float:
+def same_fold_f1(labels: ArrayLike, probabilities: ArrayLike) -> float | None:
     """Compute F1 at the threshold tuned on the same pairs: optimistic, kept for comparison only.
+
+    None without a positive pair.
 
     Args:
         labels: 0 or 1, shape (n,), of one held-out fold.
@@ -217,7 +225,8 @@ def same_fold_f1(labels: ArrayLike, probabilities: ArrayLike) -> float:
     Raises:
         MentallamError: No pair, or a value out of range.
     """
-    return best_threshold(labels, probabilities).f1
+    best = best_threshold(labels, probabilities)
+    return best.f1 if np.any(np.asarray(labels) == 1) else None
 
 
 def held_out_metrics(pairs: pd.DataFrame) -> PairMetrics:

@@ -115,11 +115,6 @@ def _has_line_break(gap: str) -> bool:
     return len(f"{gap}.".splitlines()) > 1
 
 
-def _cleaned_gap(gap: str) -> str:
-    """Return what cleaning leaves of the white space between two sentences; see `corpus.cleaning`."""
-    return "\n\n" if len(f"{gap}.".splitlines()) > 2 else " " * bool(gap)
-
-
 def _parts_read(text: str, clean: Callable[[str], str], read: Callable[[str], str]) -> tuple[list[Span], list[str]]:
     """Return the parts of a post that the model reads: where they are written, and how it reads them.
 
@@ -127,15 +122,15 @@ def _parts_read(text: str, clean: Callable[[str], str], read: Callable[[str], st
     """
     spans, parts = [], []
     sentences = split_sentences(text)
-    length, end = 0, 0
+    end = 0
     for sentence in sentences:
         part = clean(text[sentence.start : sentence.end])
-        if part and length:
-            part = f"{_cleaned_gap(text[end : sentence.start])}{part}"
         if part:  # a sentence of invisible characters is not read
+            # Letters on either side keep the white space.
+            gap = clean(f"x{text[end : sentence.start]}x")[1:-1] if parts else ""
             spans.append(sentence)
-            parts.append(part)
-        length, end = length + len(part), sentence.end
+            parts.append(gap + part)
+            end = sentence.end
     left = len(read(_joined(parts)))
     for position, part in enumerate(parts):
         parts[position] = part[:left]
