@@ -110,8 +110,8 @@ def comparison(uncertainty: Facts, numbers: Iterator[int]) -> Facts:
     compared = distinct(uncertainty["baselines"]["tfidf"], numbers)
     return {
         "runs": {name: {"cv_run_id": f"{name}-run", "model": "tiny"} for name in ("first", "second")},
-        **{"data_hash": "ab" * 32, "corpus": "the sample", "synthetic": True},
-        **{"n_groups": 31, "n_pairs": 32, "method": uncertainty["method"]},
+        **{"data_hash": {"first": "ab" * 32, "second": "ab" * 32}, "corpus": "the sample", "synthetic": True},
+        **{"clusters": {"unit": "author", "n": 31}, "n_pairs": 32, "method": uncertainty["method"], "differs": []},
         "first": uncertainty["headline"],
         "second": compared.pop("headline"),
         **compared,
@@ -253,7 +253,7 @@ def test_the_prose_of_the_report(report: str, summary: Facts, uncertainty: Facts
         f"The cross-fitted protocol, {summary['cross_fitted_difference']:.3f} against honest",
         f"{marked['false_alarms']} of {marked['n']} are false alarms ({marked['rate']:.3f}, against "
         f"{marked['rate_of_other_unmatched']:.3f} of the other unmatched pairs)",
-        f"percentiles of {method['resamples']} resamples of the {uncertainty['n_groups']} groups "
+        f"percentiles of {method['resamples']} resamples of the {uncertainty['clusters']['n']} {uncertainty['clusters']['unit']}s "
         f"(cluster bootstrap, seed {method['seed']})",
         f"at most {100 * undefined:.1f} % of the resamples",
         f"mean {seeds['mean']:.3f} ({seeds['low']:.2f}-{seeds['high']:.2f}), "
@@ -341,7 +341,7 @@ def test_the_tables_of_a_comparison(comparison: Facts) -> None:
 
 def test_the_prose_of_a_comparison(comparison: Facts) -> None:
     text = " ".join(render_comparison(comparison).split())
-    assert f"{comparison['n_pairs']} pairs in {comparison['n_groups']} groups" in text
+    assert f"{comparison['n_pairs']} pairs of {comparison['clusters']['n']} authors" in text
     assert f"95 % intervals from {comparison['method']['resamples']} resamples" in text
     for name in ("first", "second"):
         assert f"{name}: run `{name}-run`" in text
