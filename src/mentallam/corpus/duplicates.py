@@ -184,11 +184,7 @@ def _candidates(
 
 def _warn_of_templates(left_out: NDArray[np.int64], linked: DisjointSet) -> None:
     """Warn about posts that were not compared with all that share a run of words, unless they are linked to them."""
-    unlinked = {
-        one
-        for one, *others in left_out.tolist()
-        if not all(linked.connected(one, other) for other in others)
-    }
+    unlinked = {one for one, *others in left_out.tolist() if not all(linked.connected(one, other) for other in others)}
     if unlinked:
         logger.warning(
             "%d posts share runs of words with more than %d others, perhaps a template: each was compared with the "

@@ -25,6 +25,7 @@ from mentallam.corpus.synthetic_text import (
 from mentallam.corpus.synthetic_truth import plant_noise
 from mentallam.errors import MentallamError
 
+
 @dataclass(frozen=True)
 class CorpusSpec:
     """Specification of a corpus; every count is met exactly.

@@ -118,4 +118,6 @@ def _checked_fold(fold: int, frame: pd.DataFrame) -> pd.DataFrame:
         raise MentallamError(f"{where} are empty or belong to another fold; {_WAY_OUT}")
     if (checked["prediction"] != predict_labels(checked["probability"], checked["threshold"])).any():
         raise MentallamError(f"{where} contradict their threshold; {_WAY_OUT}")
-    return checked[[name for name in OOF_SCHEMA.columns if name in checked]].astype({"label": "int8", "prediction": "int8"})
+    return checked[[name for name in OOF_SCHEMA.columns if name in checked]].astype(
+        {"label": "int8", "prediction": "int8"}
+    )

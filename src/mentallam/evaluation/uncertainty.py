@@ -72,7 +72,8 @@ def estimate_uncertainty(
         options: Number of resamples, confidence and seed.
 
     Returns:
-        JSON-serialisable, None where not defined: `method`, `clusters` (`describe_clusters`), `n_pairs`, `headline` (metric to interval),
+        JSON-serialisable, None where not defined: `method`, `clusters`
+        (`describe_clusters`), `n_pairs`, `headline` (metric to interval),
         `per_criterion` (rows of criterion_id, n_positive, f1), `protocols` (F1 of each under `f1` (pooled) and
         `f1_mean` (over folds), and `selection_optimism`), `baselines` (name to its `headline`, the `difference` to it
         and that of the F1 `per_criterion`).
@@ -126,7 +127,8 @@ def compare_tables(first: pd.DataFrame, second: pd.DataFrame, options: Uncertain
         options: Number of resamples, confidence and seed.
 
     Returns:
-        JSON-serialisable: `method`, `clusters` (`describe_clusters`), `n_pairs`, `first` and `second` (metric to interval), `difference`
+        JSON-serialisable: `method`, `clusters` (`describe_clusters`), `n_pairs`, `first` and `second` (metric to
+        interval), `difference`
         (metric to interval and p_value of first minus second), `per_criterion` (rows of criterion_id, n_positive and
         the F1's difference, interval, p_value and p_holm).
 
@@ -193,8 +195,8 @@ def protocol_intervals(oof: pd.DataFrame, options: UncertaintyOptions) -> dict[s
         options: Number of resamples, confidence and seed.
 
     Returns:
-        Protocol to the intervals of `f1` (pooled) and `f1_mean` (over the folds that hold a
-        positive pair, as in the summary), and `selection_optimism`: the interval of f1_mean under same_fold minus under honest.
+        Protocol to the intervals of `f1` (pooled) and `f1_mean` (over the folds that hold a positive pair, as in the
+        summary), and `selection_optimism`: the interval of f1_mean under same_fold minus under honest.
 
     Raises:
         MentallamError: Fewer than two clusters.
@@ -289,9 +291,7 @@ def _clusters(pairs: pd.DataFrame) -> tuple[NDArray[np.intp], int]:
     """Return the number of each row's cluster, and how many clusters there are."""
     names, cluster = np.unique(_cluster(pairs).to_numpy(str), return_inverse=True)
     if len(names) < 2:
-        raise MentallamError(
-            "uncertainty needs two authors or groups or more, since it resamples them; use more posts"
-        )
+        raise MentallamError("uncertainty needs two authors or groups or more, since it resamples them; use more posts")
     return cluster, len(names)
 
 

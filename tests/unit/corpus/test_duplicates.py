@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from scipy.cluster.hierarchy import DisjointSet
 
 from mentallam.corpus import duplicates
@@ -118,7 +117,7 @@ def test_phrases_here_and_there_in_a_very_long_post_are_no_copy() -> None:
 def test_a_template_takes_few_comparisons_and_says_what_is_left_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The short posts are nothing but a beginning of the template, so that their rarest runs are those of all others."""
+    """The short posts are but the beginning of the template, so that their rarest runs are those of all others."""
     rng = random.Random(3)
     template = new_words(rng, 60)
     texts = {f"p{number:03}": " ".join([*template, *new_words(rng, 60)]) for number in range(300)}

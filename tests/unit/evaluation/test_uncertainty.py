@@ -19,6 +19,7 @@ from mentallam.evaluation.uncertainty import (
     seed_spread,
 )
 from mentallam.evaluation.weighted import HEADLINE
+from tests.unit.predictions import worse
 
 
 def test_the_estimates_are_the_figures_of_the_summary(
@@ -409,8 +410,9 @@ def test_authors_are_resampled_wherever_they_are_known(oof: pd.DataFrame, option
     assert estimate_uncertainty(grouped, {"tfidf": other}, options) == found
     by_post = estimate_uncertainty(oof, {"tfidf": worse(oof)}, options)
     assert by_post["headline"]["f1"]["low"] != found["headline"]["f1"]["low"]
-    assert by_post["baselines"]["tfidf"]["difference"]["f1"]["p_value"] != (
-        found["baselines"]["tfidf"]["difference"]["f1"]["p_value"]
+    assert (
+        by_post["baselines"]["tfidf"]["difference"]["f1"]["p_value"]
+        != (found["baselines"]["tfidf"]["difference"]["f1"]["p_value"])
     )
 
 

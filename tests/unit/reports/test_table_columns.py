@@ -253,7 +253,7 @@ def test_the_prose_of_the_report(report: str, summary: Facts, uncertainty: Facts
         f"The cross-fitted protocol, {summary['cross_fitted_difference']:.3f} against honest",
         f"{marked['false_alarms']} of {marked['n']} are false alarms ({marked['rate']:.3f}, against "
         f"{marked['rate_of_other_unmatched']:.3f} of the other unmatched pairs)",
-        f"percentiles of {method['resamples']} resamples of the {uncertainty['clusters']['n']} {uncertainty['clusters']['unit']}s "
+        f"percentiles of {method['resamples']} resamples of the {uncertainty['clusters']['n']} posts "
         f"(cluster bootstrap, seed {method['seed']})",
         f"at most {100 * undefined:.1f} % of the resamples",
         f"mean {seeds['mean']:.3f} ({seeds['low']:.2f}-{seeds['high']:.2f}), "
