@@ -111,7 +111,8 @@ def fit_baselines(
 
     Returns:
         The columns of `evaluation.baseline_scores.BASELINE_SCHEMA`, without author_seen: one row per baseline and
-        held-out pair; no row without a baseline. `logit` is the estimator's decision function, `probability` is calibrated on the dev pairs.
+        held-out pair; no row without a baseline. `logit` is the estimator's decision function, `probability` is
+        calibrated on the dev pairs.
 
     Raises:
         MentallamError: An unknown baseline, a base model that can't be read, or a post that does not fit into memory.
