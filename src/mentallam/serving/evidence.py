@@ -120,7 +120,8 @@ def _parts_read(text: str, clean: Callable[[str], str], read: Callable[[str], st
 
     A part keeps the blank or the empty line before it, as cleaning leaves it of white space.
     """
-    spans, parts = [], []
+    spans: list[Span] = []
+    parts: list[str] = []
     sentences = split_sentences(text)
     end = 0
     for sentence in sentences:
