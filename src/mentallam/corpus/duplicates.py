@@ -102,7 +102,7 @@ def _near_duplicates(
     )
     del hashed
     candidates, beyond = _candidates(keys, sizes[order], min(threshold, containment_threshold))
-    sequence = lru_cache(_KEPT_IN_MEMORY)(lambda rank: shingles(texts[order[rank]]))
+    sequence = lru_cache(_KEPT_IN_MEMORY)(lambda rank: shingles(texts[int(order[rank])]))
     runs = lru_cache(_KEPT_IN_MEMORY)(lambda rank: frozenset(sequence(rank)))
     linked = DisjointSet(range(len(texts)))
     for shorter, longer in candidates.tolist():
