@@ -37,7 +37,14 @@ DATA_STATISTICS: dict[str, Any] = {
     "n_pairs": 540,
     "n_authors": 45,
     "n_authors_straddling_folds": 9,
-    "duplicates": {"handling": "group", "threshold": 0.8, "sets": 0, "posts": 0, "sets_straddling_folds": 0},
+    "duplicates": {
+        "handling": "group",
+        "threshold": 0.8,
+        "containment_threshold": 0.75,
+        "sets": 0,
+        "posts": 0,
+        "sets_straddling_folds": 0,
+    },
     "folds": {"group_by": "post_id", "seed": 42},
     "counts": {"expected": {"posts": 60, "criteria": 9, "pairs": 540}, "override_reason": None},
 }

@@ -291,7 +291,10 @@ def _clusters(pairs: pd.DataFrame) -> tuple[NDArray[np.intp], int]:
     """Return the number of each row's cluster, and how many clusters there are."""
     names, cluster = np.unique(_cluster(pairs).to_numpy(str), return_inverse=True)
     if len(names) < 2:
-        raise MentallamError("uncertainty needs two authors or groups or more, since it resamples them; use more posts")
+        raise MentallamError(
+            "uncertainty needs two clusters (authors, or groups without authors) or more, since it resamples them; "
+            "use more posts"
+        )
     return cluster, len(names)
 
 

@@ -344,7 +344,7 @@ def test_two_groups_are_enough(oof: pd.DataFrame, options: UncertaintyOptions) -
 def test_one_group_is_too_few(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
     oof = oof[oof["group"] == "s_0_0"]
     for refused in (compare_tables, lambda first, _, options: protocol_intervals(first, options)):
-        with pytest.raises(MentallamError, match="two groups or more"):
+        with pytest.raises(MentallamError, match="two clusters"):
             refused(oof, oof, options)
 
 

@@ -243,8 +243,9 @@ def test_the_prose_of_the_report(report: str, summary: Facts, uncertainty: Facts
         " {posts} posts, {criteria} criteria, {pairs} pairs".format(**data_statistics["counts"]["expected"]),
         f"{n_all - summary['n_pairs']} pairs of these posts and criteria have no label",
         f"more than one fold: {data_statistics['n_authors_straddling_folds']} of {data_statistics['n_authors']}.",
-        f"(similarity at least {duplicates['threshold']}): {duplicates['posts']} in {duplicates['sets']} sets. "
+        f"Near-duplicate posts: {duplicates['posts']} in {duplicates['sets']} sets. "
         f"Sets in more than one fold: {duplicates['sets_straddling_folds']}.",
+        f"a Jaccard similarity of at least {duplicates['threshold']}, or",
         f"has an accuracy of {summary['baselines']['all_negative']['accuracy']:.3f}",
         f"Macro F1 over the {summary['macro_f1']['n']} criteria with a positive pair: "
         f"{summary['macro_f1']['mean']:.3f}.",
