@@ -223,8 +223,8 @@ def test_authors_in_several_folds_are_declared(
         (
             {},
             "No near-duplicate posts were found. Two posts count as such if their runs of five words have a Jaccard "
-            "similarity of at least 0.8, or if a post of 50 words or more has at least 75 % of its runs in one part of a "
-            "longer post. Paraphrases",
+            "similarity of at least 0.8, or if a post of 50 words or more has at least 75 % of its runs in one part of "
+            "a longer post. Paraphrases",
         ),
         ({"sets": 2, "posts": 5}, "5 in 2 sets. Sets in more than one fold: 0. Two posts count"),
         ({"sets": 2, "posts": 5, "sets_straddling_folds": 1}, "1. A model was trained on a near copy"),
