@@ -211,7 +211,8 @@ def protocol_intervals(oof: pd.DataFrame, options: UncertaintyOptions) -> dict[s
 
     def statistic(weights: Weights) -> Values:
         counts = weighted_counts(weights, sums)
-        mean = f1_of(counts[:, :, has_positives]).mean(axis=2)
+        of_folds = f1_of(counts[:, :, has_positives])
+        mean = of_folds.mean(axis=2) if has_positives.any() else np.full(of_folds.shape[:2], np.nan)
         return np.hstack([f1_of(counts.sum(axis=2)), mean, mean[:, [-1]] - mean[:, [0]]])
 
     estimate, resampled = bootstrap(statistic, n_clusters, len(oof), options)
