@@ -39,7 +39,14 @@ DATA_STATISTICS: dict[str, Any] = {
     "n_pairs": 540,
     "n_authors": 45,
     "n_authors_straddling_folds": 9,
-    "duplicates": {"handling": "group", "threshold": 0.8, "sets": 0, "posts": 0, "sets_straddling_folds": 0},
+    "duplicates": {
+        "handling": "group",
+        "threshold": 0.8,
+        "containment_threshold": 0.75,
+        "sets": 0,
+        "posts": 0,
+        "sets_straddling_folds": 0,
+    },
     "folds": {"group_by": "post_id", "seed": 42},
     "counts": {"expected": {"posts": 60, "criteria": 9, "pairs": 540}, "override_reason": None},
 }
@@ -104,6 +111,8 @@ def _fold(fold: int, criteria: pd.DataFrame, rng: np.random.Generator) -> pd.Dat
     logit = rng.normal(scale=1.5, size=len(pairs)) + 2.5 * label - 1.5
     frame = pairs.to_frame(index=False).assign(
         group=pairs.get_level_values("post_id"),
+        cluster=pairs.get_level_values("post_id"),
+        author_seen=pd.array([pd.NA] * len(pairs), dtype="boolean"),
         fold=fold,
         label=label,
         explicit_negative=False,

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class CorpusTables:
         posts: Columns post_id, text.
         criteria: Columns criterion_id, criterion.
         pairs: Columns post_id, criterion_id, label, explicit_negative.
-        groups: Columns post_id, group.
+        groups: Columns post_id, group, cluster.
     """
 
     posts: pd.DataFrame
@@ -121,17 +122,31 @@ def score_fold(trained: TrainedFold, split: Mapping[str, Any], tables: CorpusTab
 
     Args:
         trained: The fold's classifier.
-        split: The fold: its number, and post ids under held_out.
+        split: The fold: its number, and post ids under train, dev and held_out.
         tables: The corpus.
 
     Returns:
-        The fold's part of the out-of-fold table: post_id, criterion_id, group, fold, label, explicit_negative, logit,
-        probability, threshold, prediction, truncated, post_tokens.
+        The fold's part of the out-of-fold table: post_id, criterion_id, group, cluster, author_seen, fold, label,
+        explicit_negative, logit, probability, threshold, prediction, truncated, post_tokens.
     """
     fold, budget = split["fold"], trained.config.inference.tokens_per_pass
     with deterministic_algorithms(trained.config.training.deterministic), compiler_errors():
         scored = _score_posts(trained.model, trained.prompter, fold, split["held_out"], tables, budget, "held out")
-    return trained.decision.decide(scored)
+    learnt = learnt_from(split, trained.config.training.sample_fraction).values()
+    seen = _author_seen(tables.posts, {*chain.from_iterable(learnt)})
+    return trained.decision.decide(scored.assign(author_seen=seen[scored["post_id"]].array))
+
+
+def _author_seen(posts: pd.DataFrame, learnt: set[str]) -> "pd.Series[bool]":
+    """Return by post_id whether its author wrote one of the posts that a fold learnt or chose from; else missing.
+
+    Args:
+        posts: Columns post_id, author.
+        learnt: Ids of these posts.
+    """
+    authors = posts.set_index("post_id")["author"]
+    seen = authors.isin(authors[authors.index.isin(learnt)].dropna()).astype("boolean")
+    return seen.mask(authors.isna())
 
 
 def _score_posts(
@@ -155,8 +170,8 @@ def _score_posts(
         part: What these posts are to the fold; the progress bar names it.
 
     Returns:
-        Columns post_id, criterion_id, group, fold, label, explicit_negative, logit, truncated, post_tokens (of the post
-        as the model read it, with what the template puts before it).
+        Columns post_id, criterion_id, group, cluster, fold, label, explicit_negative, logit, truncated, post_tokens (of
+        the post as the model read it, with what the template puts before it).
     """
     examples = labelled_examples(prompter, post_ids, tables.posts, tables.pairs)
     logits = score_pairs(model, examples, tokens_per_pass, progress=f"fold {fold} {part}")
@@ -170,8 +185,8 @@ def _score_posts(
     )
     facts = tables.pairs[["post_id", "criterion_id", "label", "explicit_negative"]]
     table = table.merge(facts, on=["post_id", "criterion_id"], how="left", validate="one_to_one")
-    group = table["post_id"].map(tables.groups.set_index("post_id")["group"])
-    return table.assign(group=group, fold=fold, logit=logits)
+    table = table.merge(tables.groups, on="post_id", how="left", validate="many_to_one")
+    return table.assign(fold=fold, logit=logits)
 
 
 def learnt_from(split: Mapping[str, Any], fraction: float) -> dict[str, list[str]]:

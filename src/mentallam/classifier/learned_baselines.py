@@ -107,11 +107,12 @@ def fit_baselines(
         posts: Columns post_id, text.
         criteria: Columns criterion_id, criterion.
         pairs: Columns post_id, criterion_id, label, explicit_negative; some pairs may be missing.
-        groups: Columns post_id, group.
+        groups: Columns post_id, group, cluster.
 
     Returns:
-        The columns of `evaluation.baseline_scores.BASELINE_SCHEMA`: one row per baseline and held-out pair; no row
-        without a baseline. `logit` is the estimator's decision function, `probability` is calibrated on the dev pairs.
+        The columns of `evaluation.baseline_scores.BASELINE_SCHEMA`, without author_seen: one row per baseline and
+        held-out pair; no row without a baseline. `logit` is the estimator's decision function, `probability` is
+        calibrated on the dev pairs.
 
     Raises:
         MentallamError: An unknown baseline, a base model that can't be read, or a post that does not fit into memory.
@@ -144,7 +145,7 @@ def fit_baselines(
         time.perf_counter() - started,
         reading,
     )
-    return table[list(BASELINE_SCHEMA.columns)]
+    return table[[name for name in BASELINE_SCHEMA.columns if name in table]]
 
 
 def _read_posts(

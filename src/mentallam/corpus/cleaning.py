@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from html.entities import html5
+from itertools import groupby
 
 import ftfy
 import pandas as pd
@@ -65,18 +66,24 @@ def _normalise_unicode(text: str) -> str:
 
 
 def _collapse_whitespace(text: str) -> str:
-    return " ".join(text.split())
+    """Put one blank for white space, or one empty line where it holds an empty line: a paragraph ends there."""
+    lines = (" ".join(line.split()) for line in text.splitlines())
+    return "\n\n".join(" ".join(paragraph) for is_visible, paragraph in groupby(lines, bool) if is_visible)
 
 
 def _remove_invisible(text: str) -> str:
     """Remove control characters, and format characters such as zero-width spaces and byte order marks.
 
-    Characters that shape the visible text stay: one joiner between emoji or between letters of a script that needs it,
-    and the tags of a flag.
+    Characters that shape the visible text stay: white space, one joiner between emoji or between letters of a script
+    that needs it, and the tags of a flag.
     """
     if text.isprintable():
         return text
-    invisible = {character for character in set(text) if unicodedata.category(character) in ("Cc", "Cf")}
+    invisible = {
+        character
+        for character in set(text)
+        if unicodedata.category(character) in ("Cc", "Cf") and not character.isspace()
+    }
     removed = [character for character in invisible if not _JOINERS.match(character) and not _TAGS.match(character)]
     text = text.translate(dict.fromkeys(map(ord, removed)))
     return _JOINERS.sub(_joiner, _TAGS.sub(r"\1", text))
@@ -104,8 +111,8 @@ STEPS: dict[str, Callable[[str], str]] = {
     "html_entities": _resolve_entities,
     "mojibake": ftfy.fix_encoding,  # UTF-8 that was read in another encoding
     "unicode": _normalise_unicode,
-    "whitespace": _collapse_whitespace,
     "invisible_characters": _remove_invisible,
+    "whitespace": _collapse_whitespace,  # last: a line of invisible characters is an empty one
 }
 
 

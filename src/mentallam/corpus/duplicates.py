@@ -1,4 +1,4 @@
-"""Search for posts that occur more than once, word for word or nearly.
+"""Search for posts that occur more than once: word for word, nearly, or as a part of a longer post.
 
 A copy of a held-out post among the training posts is a leak that grouping by post or author does not prevent.
 """
@@ -6,46 +6,63 @@ A copy of a held-out post among the training posts is a leak that grouping by po
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import zlib
 from collections.abc import Iterator
-from itertools import combinations
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from datasketch import MinHash
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import DisjointSet
 
+logger = logging.getLogger(__name__)
+
 SHINGLE = 5
-_HASHES = 128
-# Probability of overlooking a pair whose similarity equals the threshold; a more similar pair is overlooked less often.
-_OVERLOOKED = 0.02
+FEWEST_WORDS = 50
+"""A post of fewer words is not taken for a part of a longer one: short posts consist of common phrases."""
+
+# With a run of words that is shared by many posts, each post is compared with this many of them, the next longer ones:
+# n posts with a common template take at most n times this many comparisons, not n squared.
+_MOST_COMPARED = 32
+_KEPT_IN_MEMORY = 4096
 _WORD = re.compile(r"\w+")
+# Odd 64-bit numbers: the upper half of the sum of products mixes the hashes of a run's words.
+_MULTIPLIERS = np.random.RandomState(0).randint(2**62, size=SHINGLE, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 
 
-def find_duplicates(posts: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """Link posts that are the same except for a few words.
+def find_duplicates(posts: pd.DataFrame, threshold: float, containment_threshold: float = 1.0) -> pd.DataFrame:
+    """Link posts that are the same except for a few words, and posts that are a part of another post.
 
-    Two posts are duplicates if the sets of their runs of five words, ignoring case and punctuation, have a Jaccard
-    similarity of at least `threshold`. MinHash proposes candidates; each candidate pair is then compared exactly.
+    Posts are compared as sets of runs of five words, without case and punctuation. Two posts are linked if the Jaccard
+    similarity of their sets is at least `threshold`, or if the shorter one has 50 words or more (`FEWEST_WORDS`) and at
+    least `containment_threshold` of its runs are in the longer one, in a part that is at most twice as long: a very
+    long post may hold a short one's phrases here and there.
+
+    Every pair that may reach a threshold is found (prefix filtering; Bayardo, Ma and Srikant 2007, "Scaling up all
+    pairs similarity search") and compared exactly, except among posts that share a template: see `_MOST_COMPARED`. A
+    warning counts the posts that were not compared with all others.
 
     Args:
         posts: post_id, text (cleaned).
         threshold: The lowest similarity of duplicates; 1 finds only the same words in other case or punctuation.
+        containment_threshold: The lowest share of the shorter post's runs; 1 finds only parts without any change.
 
     Returns:
-        post_id, duplicate_of, similarity: the fewest rows that link all duplicates, directly or through others. The
-        result does not depend on the order of `posts`.
+        post_id, duplicate_of, similarity (Jaccard), containment (share of the runs of the post with fewer): the fewest
+        rows that link all duplicates, directly or through others. The result does not depend on the order of `posts`.
     """
     posts = posts[["post_id", "text"]].sort_values("post_id", ignore_index=True)
     first = first_copy(posts)
     is_copy = first != posts["post_id"]
-    copies = pd.DataFrame({"post_id": posts["post_id"][is_copy], "duplicate_of": first[is_copy], "similarity": 1.0})
+    copies = pd.DataFrame(
+        {"post_id": posts["post_id"][is_copy], "duplicate_of": first[is_copy], "similarity": 1.0, "containment": 1.0}
+    )
     distinct = posts[~is_copy].reset_index(drop=True)
     links = [
-        (distinct["post_id"][later], distinct["post_id"][earlier], similarity)
-        for earlier, later, similarity in _near_duplicates(distinct["text"], threshold)
+        (*sorted((distinct["post_id"][one], distinct["post_id"][other]), reverse=True), similarity, containment)
+        for one, other, similarity, containment in _near_duplicates(distinct["text"], threshold, containment_threshold)
     ]
     near = pd.DataFrame(links, columns=list(copies)).astype(copies.dtypes)
     return pd.concat([copies, near]).sort_values(["post_id", "duplicate_of"], ignore_index=True)
@@ -62,51 +79,115 @@ def first_copy(posts: pd.DataFrame) -> pd.Series[str]:
     return posts["post_id"].sort_values().groupby(content).transform("first").reindex(posts.index)
 
 
-def shingles(text: str) -> frozenset[str]:
-    """Return the runs of five words in a text; a shorter text is one run."""
+def shingles(text: str) -> list[str]:
+    """Return the runs of five words in a text, in order; a shorter text is one run."""
     words = _WORD.findall(text.lower())
     if not words:  # only punctuation or emoji
-        return frozenset([text])
-    return frozenset(" ".join(words[start : start + SHINGLE]) for start in range(max(1, len(words) - SHINGLE + 1)))
+        return [text]
+    return [" ".join(words[start : start + SHINGLE]) for start in range(max(1, len(words) - SHINGLE + 1))]
 
 
-def _near_duplicates(texts: pd.Series[str], threshold: float) -> Iterator[tuple[int, int, float]]:
-    """Yield (earlier position, later position, similarity) of the links between texts."""
-    if texts.empty:
+def _near_duplicates(
+    texts: pd.Series[str], threshold: float, containment_threshold: float
+) -> Iterator[tuple[int, int, float, float]]:
+    """Yield (position, position, similarity, containment) of the links between different texts."""
+    if len(texts) < 2:
         return
+    hashed = [_hashes(text) for text in texts]
+    sizes = np.array([len(hashes) for hashes in hashed])
+    # From the shortest to the longest, so that each post is looked for in those that follow.
+    order = np.argsort(sizes, kind="stable")
+    keys = np.concatenate(
+        [hashed[position].astype(np.uint64) << np.uint64(32) | np.uint64(rank) for rank, position in enumerate(order)]
+    )
+    del hashed
+    candidates, beyond = _candidates(keys, sizes[order], min(threshold, containment_threshold))
+    sequence = lru_cache(_KEPT_IN_MEMORY)(lambda rank: shingles(texts[int(order[rank])]))
+    runs = lru_cache(_KEPT_IN_MEMORY)(lambda rank: frozenset(sequence(rank)))
     linked = DisjointSet(range(len(texts)))
-    for bucket in _buckets(_signatures(texts), _rows_per_band(threshold)):
-        runs = {position: shingles(texts[position]) for position in bucket}
-        for earlier, later in combinations(bucket, 2):
-            # Copies of copies need no second link, so a hundred copies of one post take about a hundred comparisons.
-            if linked.connected(earlier, later):
-                continue
-            similarity = len(runs[earlier] & runs[later]) / len(runs[earlier] | runs[later])
-            if similarity >= threshold:
-                linked.merge(earlier, later)
-                yield earlier, later, similarity
+    for shorter, longer in candidates.tolist():
+        # Copies of copies need no second link, so a hundred copies of one post take about a hundred comparisons.
+        if linked.connected(shorter, longer):
+            continue
+        few, many = runs(shorter), runs(longer)
+        shared = len(few & many)
+        similarity, containment = shared / (len(few) + len(many) - shared), shared / min(len(few), len(many))
+        is_part = (
+            containment >= containment_threshold
+            and len(few) > FEWEST_WORDS - SHINGLE
+            and _together(few, sequence(longer)) >= containment_threshold
+        )
+        if similarity >= threshold or is_part:
+            linked.merge(shorter, longer)
+            yield int(order[shorter]), int(order[longer]), similarity, containment
+    _warn_of_templates(beyond, linked)
 
 
-def _signatures(texts: pd.Series[str]) -> NDArray[np.uint32]:
-    """Return MinHash values, (texts, hashes): half a kilobyte per post, all that is kept of it."""
-    encoded = ([run.encode() for run in shingles(text)] for text in texts)
-    hashes = MinHash.generator(encoded, num_perm=_HASHES, hashfunc=zlib.crc32, scheme="affine32")
-    signatures = np.empty((len(texts), _HASHES), dtype=np.uint32)
-    for row, minhash in enumerate(hashes):
-        signatures[row] = minhash.hashvalues
-    return signatures
+def _together(few: frozenset[str], many: list[str]) -> float:
+    """Return the largest share of some runs that occurs in a part of a text, at most twice as long as they are."""
+    found = np.cumsum([0, *(run in few for run in many)])
+    width = min(2 * len(few), len(many))
+    return float((found[width:] - found[:-width]).max() / len(few))
 
 
-def _rows_per_band(threshold: float) -> int:
-    """Return how many consecutive hashes two texts must share: the most that overlook few enough duplicates."""
-    return next(rows for rows in range(_HASHES, 0, -1) if (1 - threshold**rows) ** (_HASHES // rows) <= _OVERLOOKED)
+def _hashes(text: str) -> NDArray[np.uint32]:
+    """Return the hashes of `shingles`, each once."""
+    words = _WORD.findall(text.lower()) or [text]
+    hashes = np.array([zlib.crc32(word.encode()) for word in words], dtype=np.uint64)
+    if len(hashes) < SHINGLE:
+        hashes = np.concatenate([hashes, np.zeros(SHINGLE - len(hashes), np.uint64)])
+    mixed = np.lib.stride_tricks.sliding_window_view(hashes, SHINGLE) @ _MULTIPLIERS
+    return np.unique((mixed >> np.uint64(32)).astype(np.uint32))
 
 
-def _buckets(signatures: NDArray[np.uint32], rows: int) -> Iterator[list[int]]:
-    """Yield the positions that share a band of their signatures, one band at a time."""
-    for start in range(0, _HASHES - rows + 1, rows):
-        band = np.ascontiguousarray(signatures[:, start : start + rows]).view(f"V{4 * rows}").ravel()
-        _, bucket, size = np.unique(band, return_inverse=True, return_counts=True)
-        shared = np.flatnonzero(size[bucket] > 1)
-        for positions in pd.Series(shared).groupby(bucket[shared]):
-            yield positions[1].tolist()
+def _candidates(
+    keys: NDArray[np.uint64], sizes: NDArray[np.int64], share: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the pairs that may share enough runs, and the pairs that are left out because of a template.
+
+    If a post shares k of its n runs with another, one of any n - k + 1 of its runs is shared. Looking for the rarest
+    ones yields the fewest pairs.
+
+    Args:
+        keys: The runs of all posts: hash x 2^32 + rank of the post. Sorted in place.
+        sizes: The number of runs of each post, by rank; ascending.
+        share: The smallest share of a post's runs that counts.
+
+    Returns:
+        Ranks of pairs, (pairs, 2), the shorter post first, without repetition; and of each post that has more than
+        `_MOST_COMPARED` longer ones with one of its rarest runs, with the first and the last of those left out.
+    """
+    keys.sort()
+    run, rank = keys >> np.uint64(32), (keys & np.uint64(2**32 - 1)).astype(np.int64)
+    starts = np.flatnonzero(np.append(True, run[1:] != run[:-1]))
+    counts = np.diff(np.append(starts, len(run)))
+    end, count = np.repeat(starts + counts, counts), np.repeat(counts, counts)
+    shared = np.flatnonzero(count > 1)
+    rarest = shared[np.lexsort((count[shared], rank[shared]))]
+    # How many of a post's rarest runs to look for, less those that it shares with no post.
+    enough = np.ceil(share * sizes - 1e-9).astype(np.int64)
+    n_shared = np.bincount(rank[shared], minlength=len(sizes))
+    looked_for = np.maximum(sizes - enough + 1 - (sizes - n_shared), 0)
+    place = np.arange(len(rarest)) - np.repeat(np.cumsum(n_shared) - n_shared, n_shared)
+    rarest = rarest[place < looked_for[rank[rarest]]]
+
+    found = [np.empty((0, 2), np.int64)]
+    for step in range(1, _MOST_COMPARED + 1):
+        rarest_left = rarest[rarest + step < end[rarest]]
+        pairs = rank[rarest_left] * len(sizes) + rank[rarest_left + step]
+        found.append(np.stack(np.divmod(np.unique(pairs), len(sizes)), axis=1))
+    over = rarest[rarest + _MOST_COMPARED + 1 < end[rarest]]
+    left_out = np.stack([rank[over], rank[over + _MOST_COMPARED + 1], rank[end[over] - 1]], axis=1)
+    # The nearest in length come first: copies are linked before their further neighbours are compared.
+    return pd.DataFrame(np.concatenate(found)).drop_duplicates().to_numpy(), np.unique(left_out, axis=0)
+
+
+def _warn_of_templates(left_out: NDArray[np.int64], linked: DisjointSet) -> None:
+    """Warn about posts that were not compared with all that share a run of words, unless they are linked to them."""
+    unlinked = {one for one, *others in left_out.tolist() if not all(linked.connected(one, other) for other in others)}
+    if unlinked:
+        logger.warning(
+            "%d posts share runs of words with more than %d others, perhaps a template: each was compared with the "
+            "next longer %d of them only, so near duplicates among them may be missed",
+            *(len(unlinked), _MOST_COMPARED, _MOST_COMPARED),
+        )

@@ -40,6 +40,8 @@ class FoldOptions(BaseModel):
         duplicates: Whether near duplicates are kept in one fold (group), only counted (report), or not searched for
             (ignore).
         near_duplicate_threshold: The similarity from which two posts are near duplicates; see `corpus.duplicates`.
+        containment_threshold: The share of a post of 50 words or more from which, found in a longer post, the two are
+            near duplicates.
         dev_splits: 1/dev_splits of a fold's training posts become its dev split.
         max_share: The largest share of all posts that one fold may hold out; 1.5 times the equal share is always
             allowed.
@@ -51,6 +53,7 @@ class FoldOptions(BaseModel):
     group_by: Literal["post_id", "author"]
     duplicates: Literal["group", "report", "ignore"] = "group"
     near_duplicate_threshold: float = Field(default=0.8, ge=0.5, le=1)
+    containment_threshold: float = Field(default=0.75, ge=0.5, le=1)
     dev_splits: int = Field(ge=2)
     max_share: float = Field(default=0.5, gt=0, le=1)
 

@@ -30,7 +30,7 @@ TABLE_KEYS = {
 # Posts and options determine the groups.
 _HASHED = ("posts", "criteria", "pairs")
 # Another version of these packages may clean, mask, group or split differently.
-_PACKAGES = ("mentallam", "ftfy", "linkify-it-py", "phonenumbers", "datasketch", "scikit-learn", "scipy", "pandas")
+_PACKAGES = ("mentallam", "ftfy", "linkify-it-py", "phonenumbers", "scikit-learn", "scipy", "pandas")
 
 
 class CorpusLabel(BaseModel):

@@ -46,12 +46,14 @@ PAIRS = pa.DataFrameSchema(
     name="pairs",
 )
 DUPLICATES = pa.DataFrameSchema(
-    {"post_id": _ID, "duplicate_of": _ID, "similarity": _PROBABILITY},
+    {"post_id": _ID, "duplicate_of": _ID, "similarity": _PROBABILITY, "containment": _PROBABILITY},
     strict=True,
     unique=["post_id", "duplicate_of"],
     name="duplicates",
 )
-GROUPS = pa.DataFrameSchema({"post_id": _ID, "group": _ID}, strict=True, unique=["post_id"], name="groups")
+GROUPS = pa.DataFrameSchema(
+    {"post_id": _ID, "group": _ID, "cluster": _ID}, strict=True, unique=["post_id"], name="groups"
+)
 
 
 def validate(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:

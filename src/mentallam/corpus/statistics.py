@@ -42,6 +42,8 @@ def describe(
         "corpus": manifest["corpus"],
         "synthetic": manifest["synthetic"],
         "data_hash": manifest["data_hash"],
+        "options": manifest["options"],
+        "frames": manifest["frames"],
         "n_posts": counts["posts"],
         "n_pairs": counts["pairs"],
         "n_unlabelled": counts["posts"] * counts["criteria"] - counts["pairs"],
@@ -67,6 +69,7 @@ def describe(
         "duplicates": {
             "handling": grouping["duplicates"],
             "threshold": grouping["near_duplicate_threshold"],
+            "containment_threshold": grouping["containment_threshold"],
             **_duplicates(posts, duplicates, folds),
         },
         **_authors(posts, folds),

@@ -153,6 +153,11 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, help=f"number of {name} in the sample (default {default})")
     parser.add_argument("--scale", type=int, help="multiple of the twin's size (default 1)")
     parser.add_argument("--noise", type=float, help=f"share of the twin's positives in error (default {TWIN.noise})")
+    parser.add_argument(
+        "--posts-per-author",
+        type=float,
+        help="mean number of posts of the twin's authors, geometric (default: 1.3, at most 3)",
+    )
     arguments = parser.parse_args()
     try:
         spec, options = _requested_spec(arguments)
@@ -170,10 +175,10 @@ def _requested_spec(arguments: argparse.Namespace) -> tuple[CorpusSpec, str]:
     Raises:
         MentallamError: An option is out of range or belongs to the other corpus.
     """
-    without_effect = ("scale", "noise") if arguments.corpus == "sample" else ("posts", "authors")
+    without_effect = ("scale", "noise", "posts_per_author") if arguments.corpus == "sample" else ("posts", "authors")
     for name in without_effect:
         if getattr(arguments, name) is not None:
-            raise MentallamError(f"--{name} changes nothing in the {arguments.corpus}; leave it out")
+            raise MentallamError(f"--{name.replace('_', '-')} changes nothing in the {arguments.corpus}; leave it out")
     if arguments.corpus == "sample":
         n_posts = SAMPLE.n_posts if arguments.posts is None else arguments.posts
         n_authors = SAMPLE.n_authors if arguments.authors is None else arguments.authors
@@ -182,7 +187,13 @@ def _requested_spec(arguments: argparse.Namespace) -> tuple[CorpusSpec, str]:
         raise MentallamError("--scale must be at least 1")
     noise = TWIN.noise if arguments.noise is None else arguments.noise
     options = f"--corpus twin --scale {arguments.scale or 1} --noise {noise}"
-    return replace(TWIN, noise=noise), options
+    spec = replace(TWIN, noise=noise)
+    if (mean := arguments.posts_per_author) is None:
+        return spec, options
+    if not 1 <= mean <= spec.n_posts:
+        raise MentallamError(f"--posts-per-author must be from 1 to {spec.n_posts}, the twin's posts")
+    spec = replace(spec, n_authors=round(spec.n_posts / mean), most_posts=None)
+    return spec, f"{options} --posts-per-author {mean:g}"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import exp, log
 from random import Random
 from statistics import NormalDist
@@ -24,8 +25,6 @@ from mentallam.corpus.synthetic_text import (
 from mentallam.corpus.synthetic_truth import plant_noise
 from mentallam.errors import MentallamError
 
-POSTS_PER_AUTHOR = 3
-
 
 @dataclass(frozen=True)
 class CorpusSpec:
@@ -33,7 +32,7 @@ class CorpusSpec:
 
     Attributes:
         n_posts: Number of posts.
-        n_authors: Number of authors; each writes between one and three posts.
+        n_authors: Number of authors; each writes at least one post.
         positives: By symptom, the number of posts labelled with it.
         without_symptom: Number of posts labelled with no symptom.
         special_cases: Number of posts with a SPECIAL_CASE annotation.
@@ -48,6 +47,8 @@ class CorpusSpec:
             shortest and the longest post then have min_words and max_words.
         noise: Share of each symptom's positives whose text does not show it; as many posts show it without the label.
             It requires exact_words, which gives every post an everyday sentence that a wrong annotation can refer to.
+        most_posts: The most posts of an author, up to which all further posts are equally likely to be anyone's. None:
+            no bound, and numbers of posts follow a geometric distribution, with a few authors who write much.
     """
 
     n_posts: int
@@ -63,6 +64,7 @@ class CorpusSpec:
     evidence_phrases: int | None = None
     exact_words: bool = False
     noise: float = 0.0
+    most_posts: int | None = 3
 
     def __post_init__(self) -> None:
         """Refuse a specification that no corpus can meet.
@@ -72,7 +74,7 @@ class CorpusSpec:
         """
         with_symptom = self.n_posts - self.without_symptom
         possible = (
-            1 <= self.n_authors <= self.n_posts <= POSTS_PER_AUTHOR * self.n_authors
+            1 <= self.n_authors <= self.n_posts <= (self.most_posts or self.n_posts) * self.n_authors
             and 0 <= self.without_symptom <= self.n_posts
             and with_symptom <= sum(self.positives.values())
             and max(self.positives.values()) <= with_symptom
@@ -82,7 +84,7 @@ class CorpusSpec:
             raise MentallamError(
                 f"no corpus has {self.n_posts} posts by {self.n_authors} authors, {self.without_symptom} of "
                 f"them without a symptom, and these positives: {dict(self.positives)}; every author writes "
-                f"1 to {POSTS_PER_AUTHOR} posts, and every other post shows at least one symptom"
+                f"1 to {self.most_posts or self.n_posts} posts, and every other post shows at least one symptom"
             )
         too_much = any(round(self.noise * count) > self.n_posts - count for count in self.positives.values())
         if not 0 <= self.noise <= 0.5 or too_much or (self.noise and not self.exact_words):
@@ -242,13 +244,18 @@ def _author_numbers(spec: CorpusSpec, first: int) -> range:
 
 
 def _post_ids(spec: CorpusSpec, rng: Random, first_author: int) -> list[str]:
-    """Return ids s_<author>_<n> in random order; each author has 1 to `POSTS_PER_AUTHOR` posts."""
+    """Return ids s_<author>_<n> in random order; see `CorpusSpec.most_posts`."""
     authors = rng.sample(_author_numbers(spec, first_author), spec.n_authors)
-    more = rng.sample(authors * (POSTS_PER_AUTHOR - 1), spec.n_posts - spec.n_authors)
+    if spec.most_posts is None:
+        # Given their sum, geometric numbers are equally likely to be any division of it into positive parts.
+        ends = [0, *sorted(rng.sample(range(1, spec.n_posts), spec.n_authors - 1)), spec.n_posts]
+        posts_of = {author: end - start for author, (start, end) in zip(authors, pairwise(ends), strict=True)}
+    else:
+        posts_of = Counter(authors + rng.sample(authors * (spec.most_posts - 1), spec.n_posts - spec.n_authors))
     ids = [
         f"s_{author}_{number}"
-        for author, n_posts in Counter(authors + more).items()
-        for number in rng.sample(range(1, 1_000), n_posts)
+        for author, n_posts in posts_of.items()
+        for number in rng.sample(range(1, max(1_000, n_posts + 1)), n_posts)
     ]
     rng.shuffle(ids)
     return ids

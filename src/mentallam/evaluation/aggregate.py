@@ -31,7 +31,8 @@ def aggregate_folds(fold_results: Sequence[dict[str, Any]]) -> dict[str, dict[st
         fold_results: One per fold, each with `metrics`: metric name to value or None, with the same names in all.
 
     Returns:
-        Metric name to {mean, std, n}; n is the number of folds in which the metric is defined.
+        Metric name to {mean, std, n} of the folds in which the metric is defined; n is their number. A fold without a
+        positive pair has no F1 and no ROC-AUC, and enters neither mean.
     """
     return {
         name: mean_and_std(result["metrics"][name] for result in fold_results) for name in fold_results[0]["metrics"]
@@ -144,8 +145,8 @@ def summarise(
         "n_positive": int(oof["label"].sum()),
         "best_fold": cv_outcome["best_fold"],
         "metrics": aggregate_folds([{"metrics": of_fold} for of_fold in metrics.values()]),
-        "selection_optimism": mean_f1["same_fold"] - mean_f1["honest"],
-        "cross_fitted_difference": mean_f1["cross_fitted"] - mean_f1["honest"],
+        "selection_optimism": _difference(mean_f1["same_fold"], mean_f1["honest"]),
+        "cross_fitted_difference": _difference(mean_f1["cross_fitted"], mean_f1["honest"]),
         "pooled": table_metrics(oof),
         "protocols": protocols,
         "baselines": {name: table_metrics(table) for name, table in trivial_tables(oof).items()},
@@ -216,11 +217,21 @@ def _check_same_run(metrics: dict[int, PairMetrics], results: dict[int, dict[str
             "run cv_training again for all folds"
         )
     for fold, of_fold in metrics.items():
-        if not isclose(of_fold["f1"], results[fold]["metrics"]["f1"], abs_tol=1e-9):
+        if not _is_same(of_fold["f1"], results[fold]["metrics"]["f1"]):
             raise MentallamError(
                 f"the predictions of fold {fold} have another F1 than the training reports: they come from "
                 "another run; run cv_training again for all folds"
             )
+
+
+def _is_same(found: float | None, reported: float | None) -> bool:
+    if found is None or reported is None:
+        return found is reported
+    return isclose(found, reported, abs_tol=1e-9)
+
+
+def _difference(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first - second
 
 
 def _check_complete(oof: pd.DataFrame, n_pairs: int) -> None:

@@ -16,10 +16,11 @@ BASELINE_SCHEMA = OOF_SCHEMA.add_columns({"post_tokens": pa.Column(int, pa.Check
 """The columns of the out-of-fold table, and `model`, the baseline's name; none may hold a post's text."""
 
 _DTYPES = {
-    **dict.fromkeys(("post_id", "criterion_id", "group", "model"), "str"),
+    **dict.fromkeys(("post_id", "criterion_id", "group", "cluster", "model"), "str"),
     **dict.fromkeys(("fold", "post_tokens"), "int64"),
     **dict.fromkeys(("label", "prediction"), "int8"),
     **dict.fromkeys(("explicit_negative", "truncated"), "bool"),
+    "author_seen": "boolean",
     **dict.fromkeys(("logit", "probability", "threshold"), "float64"),
 }
 

@@ -15,7 +15,7 @@ from scipy.special import expit, logit
 from mentallam.evaluation.arrays import Labels, Probabilities, checked_pairs
 from mentallam.evaluation.calibration import equal_bins, expected_calibration_error
 from mentallam.evaluation.counts import Values, Weights, ratio
-from mentallam.evaluation.resampling import UncertaintyOptions, bootstrap, groups_of, interval
+from mentallam.evaluation.resampling import UncertaintyOptions, bootstrap, clusters_of, interval
 
 _LIMIT = 40.0
 """Bound of logits: beyond it a probability is 0 or 1 in double precision."""
@@ -28,7 +28,7 @@ def check_calibration(oof: pd.DataFrame, options: UncertaintyOptions) -> dict[st
     """Check the calibration of all out-of-fold pairs together.
 
     Args:
-        oof: Columns group, label, probability.
+        oof: Columns cluster (or group), label, probability.
         options: Number of resamples and simulations, confidence and seed.
 
     Returns:
@@ -37,12 +37,12 @@ def check_calibration(oof: pd.DataFrame, options: UncertaintyOptions) -> dict[st
         (matched pairs) and `expected` (the sum of the probabilities).
 
     Raises:
-        MentallamError: No pair, a value out of range, or fewer than two groups.
+        MentallamError: No pair, a value out of range, or fewer than two clusters.
     """
     labels, probabilities = checked_pairs(oof["label"], oof["probability"])
-    group, n_groups = groups_of(oof)
+    cluster, n_clusters = clusters_of(oof)
     errors = simulated_errors(probabilities, options)
-    estimate, draws = bootstrap(_Recalibration(labels, probabilities, group), n_groups, len(labels), options)
+    estimate, draws = bootstrap(_Recalibration(labels, probabilities, cluster), n_clusters, len(labels), options)
     return {
         "ece": expected_calibration_error(labels, probabilities),
         "ece_if_calibrated": {"mean": float(errors.mean()), "p95": float(np.quantile(errors, 0.95))},

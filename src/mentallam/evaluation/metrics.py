@@ -42,7 +42,7 @@ from mentallam.evaluation.decision import choose_thresholds
 from mentallam.evaluation.resampling import number
 
 PairMetrics: TypeAlias = dict[str, Any]
-"""Metric name to a float, or to None where the metric is not defined, such as ROC-AUC where all labels are equal."""
+"""Metric name to a float, or to None where the pairs lack a label that the metric needs."""
 
 
 def _reads_per_match(labels: Labels, predictions: Labels) -> float:
@@ -64,6 +64,7 @@ class Metric:
         weighted: From the pairs under b weightings to the value under each, shape (b,); None for a metric without
             intervals.
         less_is_better: Whether a lower value is better.
+        needs_positive: Whether the metric is undefined where no pair is positive.
         needs_both_labels: Whether the metric is undefined where all pairs have the same label.
     """
 
@@ -74,6 +75,7 @@ class Metric:
     plain: Callable[[Labels, Probabilities, Labels], float] | None = None
     weighted: Callable[[WeightedPairs], Values] | None = None
     less_is_better: bool = False
+    needs_positive: bool = False
     needs_both_labels: bool = False
 
 
@@ -85,6 +87,7 @@ METRICS = (
         "harmonic mean of precision and recall (van Rijsbergen 1979)",
         plain=lambda labels, _, predictions: f1_score(labels, predictions, zero_division=0),
         weighted=lambda pairs: f1_of(pairs.counts),
+        needs_positive=True,
     ),
     Metric(
         "precision",
@@ -93,14 +96,16 @@ METRICS = (
         "share of positive pairs among those predicted positive; 0 if none is predicted",
         plain=lambda labels, _, predictions: precision_score(labels, predictions, zero_division=0),
         weighted=lambda pairs: precision_of(pairs.counts),
+        needs_positive=True,
     ),
     Metric(
         "recall",
         "recall",
         "0 to 1",
-        "share of the positive pairs that are predicted positive; 0 if there is none",
+        "share of the positive pairs that are predicted positive",
         plain=lambda labels, _, predictions: recall_score(labels, predictions, zero_division=0),
         weighted=lambda pairs: recall_of(pairs.counts),
+        needs_positive=True,
     ),
     Metric(
         "number_needed_to_read",
@@ -214,20 +219,22 @@ def pair_metrics(labels: ArrayLike, probabilities: ArrayLike, predictions: Array
     """
     labels, probabilities = checked_pairs(labels, probabilities)
     predictions = checked_labels(predictions)
-    has_both_labels = bool(labels.any() and not labels.all())
-    values = {
-        metric.name: number(metric.plain(labels, probabilities, predictions))
-        if has_both_labels or not metric.needs_both_labels
-        else None
-        for metric in METRICS
-        if metric.plain is not None
-    }
+    has_positive, has_negative = bool(labels.any()), not labels.all()
+    values = {}
+    for metric in METRICS:
+        if metric.plain is None:
+            continue
+        is_defined = has_positive or not (metric.needs_positive or metric.needs_both_labels)
+        is_defined = is_defined and (has_negative or not metric.needs_both_labels)
+        values[metric.name] = number(metric.plain(labels, probabilities, predictions)) if is_defined else None
     # Saved summaries have precision and recall before F1, which pages show first.
     return {name: values[name] for name in dict.fromkeys(("precision", "recall", *values))}
 
 
-def same_fold_f1(pairs: pd.DataFrame, options: DecisionConfig) -> float:
+def same_fold_f1(pairs: pd.DataFrame, options: DecisionConfig) -> float | None:
     """Compute F1 at thresholds chosen on the same pairs by the configured rule; optimistic, for comparison only.
+
+    None without a positive pair.
 
     Args:
         pairs: Columns criterion_id, label, probability; one row per pair of a held-out fold.
@@ -236,6 +243,8 @@ def same_fold_f1(pairs: pd.DataFrame, options: DecisionConfig) -> float:
     Raises:
         MentallamError: No pair, or a value out of range.
     """
+    if not pairs["label"].any():
+        return None
     thresholds = choose_thresholds(pairs["criterion_id"], pairs["label"], pairs["probability"], options)
     return float(f1_score(pairs["label"], thresholds.predict(pairs), zero_division=0))
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mentallam.evaluation.arrays import checked_pairs
 from mentallam.evaluation.counts import FN, FP, TP, Values, Weights, confusion_sums, weighted_counts
-from mentallam.evaluation.resampling import UncertaintyOptions, bootstrap, groups_of, interval
+from mentallam.evaluation.resampling import UncertaintyOptions, bootstrap, clusters_of, interval
 from mentallam.evaluation.thresholds import predict_labels
 
 THRESHOLDS: NDArray[np.float64] = np.arange(1, 51) / 100
@@ -35,7 +35,7 @@ def decision_curve(oof: pd.DataFrame, options: UncertaintyOptions) -> list[dict[
     """Compute the net benefit of a model over threshold probabilities, with intervals by the cluster bootstrap.
 
     Args:
-        oof: Columns group, label, probability.
+        oof: Columns cluster (or group), label, probability.
         options: Number of resamples, confidence and seed.
 
     Returns:
@@ -44,14 +44,14 @@ def decision_curve(oof: pd.DataFrame, options: UncertaintyOptions) -> list[dict[
         none ("treat none") has a net benefit of 0.
 
     Raises:
-        MentallamError: No pair, a value out of range, or fewer than two groups.
+        MentallamError: No pair, a value out of range, or fewer than two clusters.
     """
     labels, probabilities = checked_pairs(oof["label"], oof["probability"])
-    group, n_groups = groups_of(oof)
+    cluster, n_clusters = clusters_of(oof)
     marked = (predict_labels(probabilities, threshold) for threshold in THRESHOLDS)
-    one_part = np.zeros_like(group)
+    one_part = np.zeros_like(cluster)
     sums = np.concatenate(
-        [confusion_sums(labels, predicted, one_part, group, n_groups) for predicted in marked], axis=1
+        [confusion_sums(labels, predicted, one_part, cluster, n_clusters) for predicted in marked], axis=1
     )
 
     def statistic(weights: Weights) -> Values:
@@ -62,7 +62,7 @@ def decision_curve(oof: pd.DataFrame, options: UncertaintyOptions) -> list[dict[
         read_all = net_benefit(base_rate, 1 - base_rate, THRESHOLDS)
         return np.stack([model, read_all, model - read_all], axis=2).reshape(len(weights), -1)
 
-    estimate, draws = bootstrap(statistic, n_groups, len(labels), options)
+    estimate, draws = bootstrap(statistic, n_clusters, len(labels), options)
     found = [interval(value, draws[:, place], options.confidence) for place, value in enumerate(estimate)]
     return [
         {"threshold": float(threshold), "model": model, "read_all": read_all, "gain": gain}

@@ -19,6 +19,10 @@ OOF_SCHEMA = pa.DataFrameSchema(
         "post_id": pa.Column(str),
         "criterion_id": pa.Column(str),
         "group": pa.Column(str),
+        # What intervals and tests draw as a whole, and whether the fold learnt or chose from a post of this author
+        # (missing if the author is unknown). Runs of older versions have neither.
+        "cluster": pa.Column(str, required=False),
+        "author_seen": pa.Column("boolean", nullable=True, coerce=True, required=False),
         "fold": pa.Column(int),
         "label": _FLAG,
         "explicit_negative": pa.Column(bool),
@@ -114,4 +118,6 @@ def _checked_fold(fold: int, frame: pd.DataFrame) -> pd.DataFrame:
         raise MentallamError(f"{where} are empty or belong to another fold; {_WAY_OUT}")
     if (checked["prediction"] != predict_labels(checked["probability"], checked["threshold"])).any():
         raise MentallamError(f"{where} contradict their threshold; {_WAY_OUT}")
-    return checked[list(OOF_SCHEMA.columns)].astype({"label": "int8", "prediction": "int8"})
+    return checked[[name for name in OOF_SCHEMA.columns if name in checked]].astype(
+        {"label": "int8", "prediction": "int8"}
+    )

@@ -81,19 +81,27 @@ def bootstrap(statistic: Statistic, n_groups: int, n_pairs: int, options: Uncert
     return statistic(np.ones((1, n_groups)))[0], draws
 
 
-def groups_of(pairs: pd.DataFrame) -> tuple[NDArray[np.intp], int]:
-    """Return the number of each row's group, shape (n,), and how many groups there are.
+def cluster_names(pairs: pd.DataFrame) -> pd.Series:
+    """Return the cluster of each row; the group in tables of older versions, which name no cluster."""
+    return pairs["cluster"] if "cluster" in pairs else pairs["group"]
+
+
+def clusters_of(pairs: pd.DataFrame) -> tuple[NDArray[np.intp], int]:
+    """Return the number of each row's cluster, shape (n,), and how many clusters there are.
 
     Args:
-        pairs: Column group.
+        pairs: Column cluster, or group.
 
     Raises:
-        MentallamError: Fewer than two groups.
+        MentallamError: Fewer than two clusters.
     """
-    names, group = np.unique(pairs["group"].to_numpy(str), return_inverse=True)
+    names, cluster = np.unique(cluster_names(pairs).to_numpy(str), return_inverse=True)
     if len(names) < 2:
-        raise MentallamError("uncertainty needs two groups or more, since it resamples groups; use more posts")
-    return group, len(names)
+        raise MentallamError(
+            "uncertainty needs two clusters (authors, or groups without authors) or more, since it resamples them; "
+            "use more posts"
+        )
+    return cluster, len(names)
 
 
 def interval(estimate: float, draws: Values, confidence: float) -> Interval:

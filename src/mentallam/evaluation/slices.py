@@ -12,6 +12,9 @@ from mentallam.evaluation.metrics import table_metrics
 def slice_metrics(oof: pd.DataFrame) -> list[dict[str, Any]]:
     """Compute the metrics of truncated posts, of whole posts, and of posts by quartile of length.
 
+    Where some posts are of authors that the fold's model has read other posts of, posts are also divided by that; a
+    post of an unknown author is in neither part.
+
     Args:
         oof: The out-of-fold table.
 
@@ -57,6 +60,10 @@ def explicit_negatives(oof: pd.DataFrame) -> dict[str, int | float | None]:
 def _slices(oof: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     yield "truncated posts", oof[oof["truncated"]]
     yield "whole posts", oof[~oof["truncated"]]
+    if "author_seen" in oof and oof["author_seen"].any():
+        seen = oof["author_seen"].fillna(False)
+        yield "author seen in training", oof[seen]
+        yield "author not seen in training", oof[~seen & oof["author_seen"].notna()]
     tokens = oof.drop_duplicates("post_id")["post_tokens"]
     edges = np.unique(np.quantile(tokens, [0.25, 0.5, 0.75], method="inverted_cdf"))
     quarter = np.searchsorted(edges, oof["post_tokens"])

@@ -1,15 +1,17 @@
 """Uncertainty of the figures of a cross-validation, and of the difference between two tables.
 
-The resampling unit is the group (a post or an author), since pairs of one group share text and annotator.
+The resampling unit is the cluster: an author where authors are known, else a group of the folds (near copies, or one
+post), since pairs of a cluster share text, writer and annotator. `corpus.groups` makes the clusters; they do not depend
+on what the folds group by. `studies/author_coverage.py` shows what intervals by post miss.
 
-The intervals cover other groups from the same source, scored by the same trained models at the same thresholds. They
+The intervals cover other clusters from the same source, scored by the same trained models at the same thresholds. They
 do not cover training the models again, on other posts or with another seed. No unbiased estimator of the variance of
 k-fold cross-validation exists, since folds share training posts (Bengio and Grandvalet 2004). Such intervals are too
 narrow for the figures that the recipe would reach on another corpus (Bates, Hastie and Tibshirani 2023).
 `seed_spread` estimates a part of the rest.
 
-Folds are not strata. Groups are drawn from people and only then dealt to folds, and a table with other folds (another
-seed, another run) must get the same draws. The cost is small: the number of groups that each model scores varies
+Folds are not strata. Clusters are drawn from people and only then dealt to folds, and a table with other folds (another
+seed, another run) must get the same draws. The cost is small: the number of clusters that each model scores varies
 between draws, which widens an interval a little.
 """
 
@@ -32,7 +34,8 @@ from mentallam.evaluation.resampling import (
     Interval,
     UncertaintyOptions,
     bootstrap,
-    groups_of,
+    cluster_names,
+    clusters_of,
     holm,
     interval,
     number,
@@ -45,9 +48,9 @@ PAIR = ["post_id", "criterion_id"]
 COMPARED_COLUMNS = [*PAIR, "group", "label", "probability", "prediction"]
 
 METHOD = {
-    "resampled": "groups with all their pairs; folds are not strata",
+    "resampled": "clusters with all their pairs; folds are not strata",
     "interval": "percentile",
-    "test": "two tables change places in a random half of the groups; two-sided",
+    "test": "two tables change places in a random half of the clusters; two-sided",
     "correction": "Holm, over criteria",
     "conditional_on": "the trained models and their thresholds",
 }
@@ -75,20 +78,20 @@ def estimate_uncertainty(
         decision: How the thresholds of the table were chosen, for the protocols.
 
     Returns:
-        JSON-serialisable, None where not defined: `method`, `n_groups`, `n_pairs`, `headline` (metric to interval),
-        `per_criterion` (rows of criterion_id, n_positive, f1 and the `simulated_coverage` of its interval),
-        `macro_f1_coverage` (rows of posts and the coverage of macro F1's interval in simulations), `protocols` (F1 of
-        each under `f1` (pooled) and `f1_mean` (over folds), and `selection_optimism`), `calibration` (of
-        `calibration_check`), `decision_curve` (of `net_benefit`), `baselines` (name to its `headline`, the
+        JSON-serialisable, None where not defined: `method`, `clusters` (`describe_clusters`), `n_pairs`, `headline`
+        (metric to interval), `per_criterion` (rows of criterion_id, n_positive, f1 and the `simulated_coverage` of its
+        interval), `macro_f1_coverage` (rows of posts and the coverage of macro F1's interval in simulations),
+        `protocols` (F1 of each under `f1` (pooled) and `f1_mean` (over folds), and `selection_optimism`), `calibration`
+        (of `calibration_check`), `decision_curve` (of `net_benefit`), `baselines` (name to its `headline`, the
         `difference` to it and that of the F1 `per_criterion`).
 
     Raises:
-        MentallamError: A baseline's table is not one of the same pairs, or there are fewer than two groups.
+        MentallamError: A baseline's table is not one of the same pairs, or there are fewer than two clusters.
     """
     draws = _draw(oof, options)
     return {
         "method": {**METHOD, **options.model_dump()},
-        "n_groups": int(oof["group"].nunique()),
+        "clusters": describe_clusters(oof),
         "n_pairs": len(oof),
         "headline": _headline(draws, options),
         "per_criterion": [
@@ -138,18 +141,19 @@ def compare_tables(first: pd.DataFrame, second: pd.DataFrame, options: Uncertain
         options: Number of resamples, confidence and seed.
 
     Returns:
-        JSON-serialisable: `method`, `n_groups`, `n_pairs`, `first` and `second` (metric to interval), `difference`
+        JSON-serialisable: `method`, `clusters` (`describe_clusters`), `n_pairs`, `first` and `second` (metric to
+        interval), `difference`
         (metric to interval and p_value of first minus second), `per_criterion` (rows of criterion_id, n_positive and
         the F1's difference, interval, p_value and p_holm).
 
     Raises:
-        MentallamError: The tables hold other pairs, labels or groups, or there are fewer than two groups.
+        MentallamError: The tables hold other pairs, labels or groups, or there are fewer than two clusters.
     """
     draws = _draw(first, options)
     compared = _compared(first, draws, paired(first, second, "the second"), options)
     return {
         "method": {**METHOD, **options.model_dump()},
-        "n_groups": int(first["group"].nunique()),
+        "clusters": describe_clusters(first),
         "n_pairs": len(first),
         "first": _headline(draws, options),
         "second": compared.pop("headline"),
@@ -167,7 +171,7 @@ def seed_spread(tables: Mapping[str, pd.DataFrame], options: UncertaintyOptions)
     Returns:
         `repeats` (the names) and `metrics`: metric to `estimates` (one per repeat), `mean`, `std_between_seeds` (sample
         standard deviation of the estimates; not a bootstrap figure), and `low`, `high`, `undefined`: the bootstrap
-        interval of the mean over the repeats, with the same draws of groups for every repeat.
+        interval of the mean over the repeats, with the same draws of clusters for every repeat.
 
     Raises:
         MentallamError: Fewer than two tables, or tables of other pairs, labels or groups.
@@ -206,26 +210,27 @@ def protocol_intervals(oof: pd.DataFrame, options: UncertaintyOptions, decision:
         decision: How the thresholds of the table were chosen.
 
     Returns:
-        Protocol to the intervals of `f1` (pooled) and `f1_mean` (over folds; a fold without a positive pair counts as
-        0, as in the summary), and `selection_optimism`: the interval of f1_mean under same_fold minus under honest.
+        Protocol to the intervals of `f1` (pooled) and `f1_mean` (over the folds that hold a positive pair, as in the
+        summary), and `selection_optimism`: the interval of f1_mean under same_fold minus under honest.
 
     Raises:
-        MentallamError: Fewer than two groups.
+        MentallamError: Fewer than two clusters.
     """
-    group, n_groups = groups_of(oof)
+    cluster, n_clusters = clusters_of(oof)
     fold = np.unique(oof["fold"], return_inverse=True)[1]
     protocols = protocol_predictions(oof, decision)
     sums = np.stack(
-        [confusion_sums(oof["label"], predicted, fold, group, n_groups) for predicted in protocols.values()], axis=1
+        [confusion_sums(oof["label"], predicted, fold, cluster, n_clusters) for predicted in protocols.values()], axis=1
     )
     has_positives = sums[:, 0, :, 2:].any(axis=(0, 2))
 
     def statistic(weights: Weights) -> Values:
         counts = weighted_counts(weights, sums)
-        mean = np.where(has_positives, f1_of(counts), 0.0).mean(axis=2)
+        of_folds = f1_of(counts[:, :, has_positives])
+        mean = of_folds.mean(axis=2) if has_positives.any() else np.full(of_folds.shape[:2], np.nan)
         return np.hstack([f1_of(counts.sum(axis=2)), mean, mean[:, [-1]] - mean[:, [0]]])
 
-    estimate, resampled = bootstrap(statistic, n_groups, len(oof), options)
+    estimate, resampled = bootstrap(statistic, n_clusters, len(oof), options)
     intervals = [interval(estimate[k], resampled[:, k], options.confidence) for k in range(len(estimate))]
     names = list(protocols)
     return {
@@ -241,7 +246,7 @@ def paired(first: pd.DataFrame, second: pd.DataFrame, name: str) -> pd.DataFrame
 
     Args:
         first: Columns post_id, criterion_id, group, label.
-        second: `COMPARED_COLUMNS`.
+        second: `COMPARED_COLUMNS`. Its clusters are replaced by those of the first.
         name: Name of the second table in an error.
 
     Raises:
@@ -260,7 +265,27 @@ def paired(first: pd.DataFrame, second: pd.DataFrame, name: str) -> pd.DataFrame
     for column in ("label", "group"):
         if (differing := expected[column].to_numpy() != found[column].to_numpy()).any():
             _refuse(name, f"{_named(expected.index[differing][0])} has another {column} there")
-    return found.reset_index(drop=True)
+    return found.reset_index(drop=True).assign(cluster=cluster_names(first).array)
+
+
+def describe_clusters(oof: pd.DataFrame) -> dict[str, Any]:
+    """Describe what is resampled.
+
+    Args:
+        oof: An out-of-fold table.
+
+    Returns:
+        `unit`: author, if some posts name theirs; group, if some posts share one; else post. `n`: the number of
+        clusters. `posts_without_author`: how many posts name no author where others do, else 0.
+    """
+    posts = oof.assign(cluster=cluster_names(oof)).drop_duplicates("post_id")
+    authors = posts["author_seen"].notna() if "author_seen" in posts else pd.Series(False, posts.index)
+    unit = "author" if authors.any() else "group" if posts["cluster"].duplicated().any() else "post"
+    return {
+        "unit": unit,
+        "n": int(posts["cluster"].nunique()),
+        "posts_without_author": int((~authors).sum()) if unit == "author" else 0,
+    }
 
 
 def _named(pair: tuple[str, str]) -> str:
@@ -274,9 +299,9 @@ def _refuse(name: str, reason: str) -> None:
 
 
 def _draw(pairs: pd.DataFrame, options: UncertaintyOptions) -> Draws:
-    group, n_groups = groups_of(pairs)
-    metrics = WeightedMetrics(pairs, group, n_groups)
-    return Draws(*bootstrap(metrics, n_groups, len(pairs), options), metrics.criteria)
+    cluster, n_clusters = clusters_of(pairs)
+    metrics = WeightedMetrics(pairs, cluster, n_clusters)
+    return Draws(*bootstrap(metrics, n_clusters, len(pairs), options), metrics.criteria)
 
 
 def _headline(draws: Draws, options: UncertaintyOptions) -> dict[str, Interval]:
@@ -313,10 +338,10 @@ def _compared(first: pd.DataFrame, draws: Draws, second: pd.DataFrame, options: 
 
 
 def _p_values(first: pd.DataFrame, second: pd.DataFrame, options: UncertaintyOptions) -> Values:
-    group, n_groups = groups_of(first)
+    cluster, n_clusters = clusters_of(first)
     # Exchanged scores are ranked together. The models' scales may differ, so each model's scores become ranks first
     # (Venkatraman and Begg 1996).
     rank = np.concatenate([ranks(table["probability"]) for table in (first, second)])
     both = pd.concat([first, second], ignore_index=True)
-    metrics = WeightedMetrics(both, np.concatenate([group, group + n_groups]), 2 * n_groups, rank)
-    return permutation_p_values(metrics, n_groups, len(first), options)
+    metrics = WeightedMetrics(both, np.concatenate([cluster, cluster + n_clusters]), 2 * n_clusters, rank)
+    return permutation_p_values(metrics, n_clusters, len(first), options)

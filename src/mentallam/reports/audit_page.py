@@ -7,6 +7,7 @@ from jinja2 import Environment
 from plotly.graph_objects import Figure
 
 from mentallam.corpus.audit import DUPLICATES_SHOWN
+from mentallam.corpus.duplicates import FEWEST_WORDS
 from mentallam.reports.audit_figures import MOST_CELLS_WITH_TEXT
 from mentallam.reports.page import figure_context, html_environment
 
@@ -29,6 +30,7 @@ def render_audit(facts: Mapping[str, Any], figures: Mapping[str, Figure]) -> str
             near_duplicates=_listed_duplicates(facts["statistics"].get("duplicates", {})),
             tokens_shown=[_shown_lengths(counts) for counts in facts["tokens"] if counts["not_counted"] is None],
             most_cells_with_text=MOST_CELLS_WITH_TEXT,
+            fewest_words=FEWEST_WORDS,
             **figure_context(figures),
         )
     )

@@ -146,7 +146,7 @@ def criterion_f1(
 def _add_model(
     figure: Figure,
     model: str,
-    f1: Mapping[str, float],
+    f1: Mapping[str, float | None],
     intervals: Mapping[str, Interval],
     places: Sequence[tuple[float, Mapping[str, Any]]],
     marker: Mapping[str, Any],
@@ -156,7 +156,7 @@ def _add_model(
 
     The intervals are a separate trace: error bars start at the dot, and a bootstrap interval need not contain it.
     """
-    drawn = [(place, row, f1[row["criterion_id"]]) for place, row in places if row["criterion_id"] in f1]
+    drawn = [(place, row, value) for place, row in places if (value := f1.get(row["criterion_id"])) is not None]
     known = [(place, intervals[row["criterion_id"]]) for place, row, _ in drawn if row["criterion_id"] in intervals]
     if known:
         figure.add_scatter(
@@ -180,8 +180,8 @@ def _add_model(
     )
 
 
-def _f1(table: pd.DataFrame, criteria: pd.DataFrame) -> dict[str, float]:
-    """Return F1 by criterion_id, and of all pairs under "all"."""
+def _f1(table: pd.DataFrame, criteria: pd.DataFrame) -> dict[str, float | None]:
+    """Return F1 by criterion_id, and of all pairs under "all"; None without a positive pair."""
     pooled = pair_metrics(table["label"], table["probability"], table["prediction"])["f1"]
     by_criterion = {row["criterion_id"]: row["f1"] for row in criterion_metrics(table, criteria)}
     return {ALL_CRITERIA["criterion_id"]: pooled} | by_criterion

@@ -39,6 +39,7 @@ def render_model_card(
             config=training_config,
             use=use,
             confidence=uncertainty["method"]["confidence"],
+            unit=uncertainty["clusters"]["unit"],
             headline=uncertainty["headline"],
             f1_of_criterion={row["criterion_id"]: row["f1"] for row in uncertainty["per_criterion"]},
             best=next(fold for fold in summary["folds"] if fold["fold"] == summary["best_fold"]),

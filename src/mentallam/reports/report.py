@@ -10,6 +10,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mentallam.config import Config, to_dict
+from mentallam.corpus.duplicates import FEWEST_WORDS
 from mentallam.corpus.schemas import wording_by_id
 from mentallam.evaluation.decision import describe
 from mentallam.evaluation.few_positives import FEW
@@ -51,6 +52,7 @@ def render_report(
             uncertainty=uncertainty,
             f1_interval={row["criterion_id"]: row["f1"] for row in uncertainty["per_criterion"]},
             data=data_statistics,
+            fewest_words=FEWEST_WORDS,
             decision_rule=describe(training_config.decision),
             select_by=training_config.training.select_by,
             config=training_config,

@@ -98,7 +98,7 @@ def find_evidence(text: str, clean: Callable[[str], str], read: Callable[[str], 
         empty if no single sentence does. A long post is taken apart into runs of sentences (`MOST_PARTS`).
     """
     spans, parts = _parts_read(text, clean, read)
-    without = [_joined([*parts[:position], *parts[position + 1 :]]) for position in range(len(parts))]
+    without = [_without(parts, position) for position in range(len(parts))]
     probabilities = ask([_joined(parts), *without])
     drops = probabilities[:1] - probabilities[1:]
     return [_largest(spans, of_criterion) for of_criterion in drops.T]
@@ -118,19 +118,20 @@ def _has_line_break(gap: str) -> bool:
 def _parts_read(text: str, clean: Callable[[str], str], read: Callable[[str], str]) -> tuple[list[Span], list[str]]:
     """Return the parts of a post that the model reads: where they are written, and how it reads them.
 
-    A part keeps the blank before it, if there is white space.
+    A part keeps the blank or the empty line before it, as cleaning leaves it of white space.
     """
-    spans, parts = [], []
+    spans: list[Span] = []
+    parts: list[str] = []
     sentences = split_sentences(text)
-    length, end = 0, 0
+    end = 0
     for sentence in sentences:
         part = clean(text[sentence.start : sentence.end])
-        if part and length and sentence.start > end:
-            part = f" {part}"
         if part:  # a sentence of invisible characters is not read
+            # Letters on either side keep the white space.
+            gap = clean(f"x{text[end : sentence.start]}x")[1:-1] if parts else ""
             spans.append(sentence)
-            parts.append(part)
-        length, end = length + len(part), sentence.end
+            parts.append(gap + part)
+            end = sentence.end
     left = len(read(_joined(parts)))
     for position, part in enumerate(parts):
         parts[position] = part[:left]
@@ -151,6 +152,18 @@ def _in_runs(spans: Sequence[Span], parts: Sequence[str]) -> tuple[list[Span], l
 
 def _joined(parts: Sequence[str]) -> str:
     return "".join(parts).lstrip()
+
+
+def _without(parts: Sequence[str], position: int) -> str:
+    """Join all parts but one; the wider of the gaps around it stays."""
+    gap, rest = _gap(parts[position]), list(parts[position + 1 :])
+    if rest and len(gap) > len(_gap(rest[0])):
+        rest[0] = gap + rest[0].lstrip()
+    return _joined([*parts[:position], *rest])
+
+
+def _gap(part: str) -> str:
+    return part[: len(part) - len(part.lstrip())]
 
 
 def _largest(spans: Sequence[Span], drops: NDArray[np.float64]) -> list[Evidence]:

@@ -17,7 +17,7 @@ def assert_meets(corpus: SyntheticCorpus, spec: CorpusSpec) -> None:
     assert len(set(post_ids)) == spec.n_posts
     posts_per_author = Counter(post_id.split("_")[1] for post_id in post_ids)
     assert len(posts_per_author) == spec.n_authors
-    assert max(posts_per_author.values()) <= 3
+    assert max(posts_per_author.values()) <= (spec.most_posts or spec.n_posts)
     shown = {(row[0], row[3]) for row in corpus.annotations if row[4] == 1}
     special = {pair for pair in shown if pair[1] == "SPECIAL_CASE"}
     assert len(special) == spec.special_cases

@@ -27,6 +27,8 @@ PIECES = st.sampled_from(
         "\ufeff",
         "\x00",
         "\r\n",
+        "\n\n",
+        "\x1c",
         " ",
         "e\u0301",
         "\u00c3\u00a9",
@@ -60,9 +62,12 @@ PIECES = st.sampled_from(
         ("you &amp;amp; me", "you & me", {"html_entities"}),
         ("caf\u00c3\u00a9", "caf\u00e9", {"mojibake"}),
         ("\uff26\uff35\uff2c\uff2c \ufb01ne", "FULL fine", {"unicode"}),
-        (" a\t b\r\n\n c ", "a b c", {"whitespace"}),
+        (" a\t b\r\n c ", "a b c", {"whitespace"}),
+        ("a\n\nb", "a\n\nb", set()),
+        (" a\r\n \t\r\n\r\nb\x0b\x0bc\u2028d\n\n", "a\n\nb\n\nc d", {"whitespace"}),
+        ("a\n&#x200B;\nb", "a\n\nb", {"html_entities", "invisible_characters"}),
         ("a\u200bb\ufeffc\x07d\u00ade", "abcde", {"invisible_characters"}),
-        ("a\n\n&#x200B;\n\nb", "a b", {"html_entities", "whitespace", "invisible_characters"}),
+        ("a\n\n&#x200B;\n\nb", "a\n\nb", {"html_entities", "whitespace", "invisible_characters"}),
     ],
 )
 def test_steps(text: str, cleaned: str, steps: set[str]) -> None:
@@ -74,6 +79,7 @@ def test_steps(text: str, cleaned: str, steps: set[str]) -> None:
     [
         ("see a.org/?a=1&copy=2&lt=3&amp", "see a.org/?a=1&copy=2&lt=3&amp"),
         ("a.org/?a=1&amp;copy=2", "a.org/?a=1&copy=2"),
+        ("lbs&not happy, lbs&amp;not happy", "lbs&not happy, lbs&not happy"),
         ("&notit; &copy2; &nosuch; &; &#; &#x;", "&notit; &copy2; &nosuch; &; &#; &#x;"),
         ("&copy;&#169;&#xA9;&#XA9;&frac12;&AMP;", "\u00a9\u00a9\u00a9\u00a9\u00bd&"),
         ("&amp;amp;lt;", "<"),
@@ -146,6 +152,13 @@ def test_a_very_long_word(word: str) -> None:
 def test_idempotent(text: str) -> None:
     cleaned, _ = clean_text(text)
     assert clean_text(cleaned) == (cleaned, set())
+
+
+@given(st.lists(st.lists(st.sampled_from(["so", "tired", "\u0645\u200c\u0645", "&"]), min_size=1), min_size=1))
+def test_words_and_paragraphs_stay_as_they_are(paragraphs: list[list[str]]) -> None:
+    text = "\n\n".join(map(" ".join, paragraphs))
+    assert clean_text(text) == (text, set())
+    assert clean_text(text.replace("\n\n", " \r\n\u200b\r\n").replace(" ", "\t\n "))[0] == text
 
 
 @given(st.one_of(st.text(), st.lists(PIECES).map("".join)))

@@ -417,6 +417,8 @@ def test_parts_without_a_label_are_named(
         {"duplicates": "drop"},
         {"near_duplicate_threshold": 0.4},
         {"near_duplicate_threshold": 1.1},
+        {"containment_threshold": 0.4},
+        {"containment_threshold": 1.1},
         {"max_share": 0},
         {"max_share": 1.01},
     ],

@@ -24,7 +24,7 @@ FRAMES = {
             "explicit_negative": [False, True, False],
         }
     ),
-    "groups": pd.DataFrame({"post_id": ["a", "b"], "group": ["a", "b"]}),
+    "groups": pd.DataFrame({"post_id": ["a", "b"], "group": ["a", "b"], "cluster": ["a", "b"]}),
 }
 PLAIN = CleaningOptions(mask=False)
 FOLDS = FoldOptions(seed=42, group_by="post_id", dev_splits=5)
@@ -94,6 +94,7 @@ def test_data_hash_depends_on_the_options_that_shape_the_data(corpus: Corpus) ->
         hash_of(group_by="author"),
         hash_of(duplicates="report"),
         hash_of(near_duplicate_threshold=0.9),
+        hash_of(containment_threshold=0.9),
     ]
     assert len(set(hashes)) == len(hashes)
     assert hash_of(seed=1, dev_splits=2, max_share=0.9) == hash_of()  # other folds of the same data
@@ -109,7 +110,10 @@ def test_data_hash_does_not_depend_on_the_name_of_the_corpus(corpus: Corpus) -> 
 def test_options_are_those_that_a_change_of_which_needs_new_data(corpus: Corpus) -> None:
     assert manifest_of(corpus, FRAMES)["options"] == {
         "cleaning": {"mask": False, "placeholders": list(PLAIN.placeholders)},
-        "folds": {"group_by": "post_id", "duplicates": "group", "near_duplicate_threshold": 0.8},
+        "folds": {
+            **{"group_by": "post_id", "duplicates": "group"},
+            **{"near_duplicate_threshold": 0.8, "containment_threshold": 0.75},
+        },
     }
 
 

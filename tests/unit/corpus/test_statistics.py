@@ -24,7 +24,7 @@ def statistics_of(
     expectation = Expectation(posts=0, criteria=0, pairs=0, override_reason="a test")
     counts = check_counts(posts, corpus.criteria, corpus.pairs, expectation)
     options = FoldOptions(seed=42, group_by="post_id", dev_splits=dev_splits, duplicates=duplicates)
-    links = find_duplicates(posts, options.near_duplicate_threshold)
+    links = find_duplicates(posts, options.near_duplicate_threshold, options.containment_threshold)
     groups = group_posts(posts, "post_id", links if duplicates == "group" else None)
     frames = {"posts": posts, "criteria": corpus.criteria, "pairs": corpus.pairs}
     manifest = build_manifest(
@@ -101,7 +101,8 @@ def test_duplicates_are_counted_and_kept_together(folder: Path) -> None:
     for seed in range(3):  # of the order of the rows
         shuffled = replace(corpus, posts=corpus.posts.sample(frac=1, random_state=seed))
         found = statistics_of(shuffled, 3, 2)["duplicates"]
-        assert found == {"handling": "group", "threshold": 0.8, "sets": 1, "posts": 2, "sets_straddling_folds": 0}
+        thresholds = {"threshold": 0.8, "containment_threshold": 0.75}
+        assert found == {"handling": "group", **thresholds, "sets": 1, "posts": 2, "sets_straddling_folds": 0}
     found = statistics_of(corpus, 5, 2, duplicates="report")["duplicates"]
     assert (found["handling"], found["sets"], found["sets_straddling_folds"]) == ("report", 1, 1)
 

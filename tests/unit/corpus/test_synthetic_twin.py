@@ -18,6 +18,7 @@ import pytest
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from mentallam.corpus.cleaning import clean_text
+from mentallam.corpus.groups import author_of
 from mentallam.corpus.readers import read_corpus
 from mentallam.corpus.synthetic import CorpusCounts, main, write
 from mentallam.corpus.synthetic_corpus import SAMPLE, TWIN, SyntheticCorpus, generate, generate_times
@@ -196,3 +197,33 @@ def test_options_that_do_not_fit_are_refused(
     assert caught.value.code != 0
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_posts_per_author_changes_who_wrote_what_and_keeps_the_marginals() -> None:
+    spec = replace(TWIN, n_authors=round(TWIN.n_posts / 8), most_posts=None)
+    corpus = generate(spec, 42)
+    assert_meets(corpus, spec)
+    posts = author_of(pd.Series([post_id for post_id, _ in corpus.posts])).value_counts()
+    assert (len(posts), posts.sum()) == (186, 1484)
+    # A geometric distribution of mean m has the standard deviation sqrt(m (m - 1)): 7.5.
+    assert 6 < posts.std() < 9
+    assert posts.min() == 1 and posts.max() > 25
+
+
+def test_the_option_of_posts_per_author_is_in_the_readme_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*options: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["synthetic", "--out", str(tmp_path), *options])
+        main()
+
+    run("--corpus", "twin", "--posts-per-author", "17.5")
+    readme = (tmp_path / "README.md").read_text()
+    assert "--posts-per-author 17.5 --seed 42" in readme and "1484 posts by 85 authors" in readme
+    for options, words in (
+        (("--corpus", "twin", "--posts-per-author", "0.5"), "--posts-per-author must be from 1 to 1484"),
+        (("--posts-per-author", "2"), "--posts-per-author changes nothing in the sample"),
+    ):
+        with pytest.raises(SystemExit):
+            run(*options)
+        assert words in capsys.readouterr().err

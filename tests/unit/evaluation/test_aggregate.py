@@ -97,14 +97,19 @@ def test_rows_in_another_order_give_the_same_summary(
     assert rounded(summarised([frame.sample(frac=1, random_state=0) for frame in folds])) == rounded(summarised(folds))
 
 
-def test_a_fold_with_one_label_only_is_left_out_of_the_mean_roc_auc(
+def test_a_fold_without_positives_is_left_out_of_the_means_of_f1_and_roc_auc(
     folds: Folds, summarised: Summarised, caplog: pytest.LogCaptureFixture
 ) -> None:
     folds[1]["label"] = np.int8(0)
     summary = summarised(folds)
     assert not caplog.records
     defined = [sk.roc_auc_score(folds[k]["label"], folds[k]["probability"]) for k in (0, 2, 3, 4)]
-    assert summary["folds"][1]["roc_auc"] is None and summary["folds"][1]["f1_same_fold"] == 0
+    assert summary["folds"][1]["roc_auc"] is None and summary["folds"][1]["f1_same_fold"] is None
+    f1 = [sk.f1_score(folds[k]["label"], folds[k]["prediction"]) for k in (0, 2, 3, 4)]
+    for mean in (summary["metrics"]["f1"], summary["protocols"]["honest"]["mean"]["f1"]):
+        assert (mean["mean"], mean["n"]) == (pytest.approx(np.mean(f1)), 4)
+    assert summary["folds"][1]["f1"] is summary["folds"][1]["recall"] is summary["folds"][1]["precision"] is None
+    assert summary["folds"][1]["accuracy"] is not None
     assert summary["metrics"]["roc_auc"] == {
         "mean": pytest.approx(np.mean(defined)),
         "std": pytest.approx(np.std(defined, ddof=1)),

@@ -76,12 +76,16 @@ def test_saved_metrics_keep_their_order(oof: pd.DataFrame) -> None:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("label", [0, 1])
-def test_ranking_metrics_are_none_where_only_one_label_occurs(label: int) -> None:
+def test_metrics_are_none_where_a_label_that_they_need_is_missing(label: int) -> None:
     result = pair_metrics([label] * 3, [0.1, 0.5, 0.9], [0, 1, 1])
     undefined = {name for name, value in result.items() if value is None}
-    assert undefined - {"number_needed_to_read"} == {metric.name for metric in METRICS if metric.needs_both_labels}
+    needs_positive = {metric.name for metric in METRICS if metric.needs_positive}
+    assert needs_positive == {"f1", "precision", "recall"}
+    assert undefined - {"number_needed_to_read"} == {metric.name for metric in METRICS if metric.needs_both_labels} | (
+        set() if label else needs_positive
+    )
     assert {"balanced_accuracy", "mcc", "roc_auc", "average_precision"} <= undefined
-    assert result["f1"] == (0.8 if label else 0.0)
+    assert result["f1"] == (0.8 if label else None)
 
 
 @pytest.mark.filterwarnings("error")
@@ -129,7 +133,7 @@ def test_criteria_are_scored_one_by_one_in_the_order_of_their_table(oof: pd.Data
 def test_a_criterion_without_positive_pairs_keeps_its_row(oof: pd.DataFrame, criteria: pd.DataFrame) -> None:
     oof.loc[oof["criterion_id"] == "A.5", "label"] = 0
     row = criterion_metrics(oof, criteria)[4]
-    assert (row["criterion_id"], row["n_positive"], row["f1"], row["roc_auc"]) == ("A.5", 0, 0.0, None)
+    assert (row["criterion_id"], row["n_positive"], row["f1"], row["roc_auc"]) == ("A.5", 0, None, None)
 
 
 def test_a_criterion_that_is_not_listed_is_an_error(oof: pd.DataFrame, criteria: pd.DataFrame) -> None:

@@ -51,15 +51,15 @@ def test_a_model_that_knows_nothing_is_useful_nowhere(oof: pd.DataFrame) -> None
         assert useful_thresholds(decision_curve(oof.assign(probability=constant), OPTIONS)) == []
 
 
-def test_intervals_hold_their_estimates_and_draw_whole_groups(oof: pd.DataFrame) -> None:
+def test_intervals_hold_their_estimates_and_draw_whole_clusters(oof: pd.DataFrame) -> None:
     curve = decision_curve(oof, OPTIONS)
     for row in curve:
         for name in ("model", "read_all", "gain"):
             assert row[name]["low"] <= row[name]["estimate"] <= row[name]["high"]
-    pairs_alone = decision_curve(oof.assign(group=np.arange(len(oof)).astype(str)), OPTIONS)
+    pairs_alone = decision_curve(oof.assign(cluster=np.arange(len(oof)).astype(str)), OPTIONS)
     assert pairs_alone[9]["model"]["low"] != curve[9]["model"]["low"]
 
 
-def test_one_group_is_too_few(oof: pd.DataFrame) -> None:
-    with pytest.raises(MentallamError, match="two groups or more"):
-        decision_curve(oof.assign(group="one"), OPTIONS)
+def test_one_cluster_is_too_few(oof: pd.DataFrame) -> None:
+    with pytest.raises(MentallamError, match="two clusters"):
+        decision_curve(oof.assign(cluster="one"), OPTIONS)

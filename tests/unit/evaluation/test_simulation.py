@@ -169,3 +169,28 @@ def test_two_equal_models_seldom_differ() -> None:
         p_values.append(p)
     assert covers_as_often_as_stated([p > 0.05 for p in p_values])
     assert covers_as_often_as_stated([p > 0.5 for p in p_values], 0.5)
+
+
+def test_the_interval_by_author_covers_where_authors_have_effects_and_that_by_post_does_not() -> None:
+    """The quick form of `studies/author_coverage.py`, through the functions of the report: 50 authors x 30 posts."""
+
+    def study_of_authors(rng: np.random.Generator, authors: int, posts: int) -> pd.DataFrame:
+        def latent() -> Array:
+            effect, rest = rng.normal(size=(authors, 1, 1)), rng.normal(size=(authors, posts, 9))
+            return np.asarray((np.sqrt(0.2) * effect + np.sqrt(0.8) * rest).reshape(-1, 9))
+
+        truth, cut = latent(), norm.isf(0.1)
+        scores = norm.cdf(0.8 * truth + 0.6 * latent())
+        found = table(truth > cut, scores, np.full((len(truth), 1), norm.cdf(cut)), np.arange(len(truth)) % N_FOLDS)
+        return found.assign(cluster=(found["post_id"].astype(int) // posts).astype(str))
+
+    population = study_of_authors(np.random.default_rng(10**6), 100_000, 1)
+    truth = f1_score(population["label"], population["prediction"])
+    covered: dict[str, list[bool]] = {"author": [], "post": []}
+    for number in range(60):
+        study = study_of_authors(np.random.default_rng(number), 50, 30)
+        for unit, pairs in {"author": study, "post": study.drop(columns="cluster")}.items():
+            covered[unit].append(covers(protocol_intervals(pairs, OPTIONS, DECISION)["honest"]["f1"], truth))
+    assert covers_as_often_as_stated(covered["author"])
+    assert np.mean(covered["post"]) < np.mean(covered["author"]) - 0.05
+    assert not covers_as_often_as_stated(covered["post"])

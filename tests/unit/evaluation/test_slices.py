@@ -43,3 +43,19 @@ def test_explicit_negatives_are_counted_separately(oof: pd.DataFrame) -> None:
 
 def test_without_explicit_negatives_there_is_no_rate(oof: pd.DataFrame) -> None:
     assert explicit_negatives(oof)["rate"] is None
+
+
+def test_posts_are_divided_by_whether_their_author_was_seen(oof: pd.DataFrame) -> None:
+    assert not [row for row in slice_metrics(oof) if row["slice"].startswith("author")]  # no author is known
+    nothing_seen = oof.assign(author_seen=pd.array([False] * len(oof), dtype="boolean"))
+    assert not [row for row in slice_metrics(nothing_seen) if row["slice"].startswith("author")]
+
+    posts = oof["post_id"].drop_duplicates().tolist()
+    known = {**dict.fromkeys(posts[:20], True), **dict.fromkeys(posts[20:50], False)}
+    rows = slice_metrics(oof.assign(author_seen=oof["post_id"].map(known).astype("boolean")))
+    by_name = {row["slice"]: row for row in rows}
+    for name, ids in (("author seen in training", posts[:20]), ("author not seen in training", posts[20:50])):
+        pairs = oof[oof["post_id"].isin(ids)]
+        assert (by_name[name]["n_posts"], by_name[name]["n"]) == (len(ids), 9 * len(ids))
+        assert by_name[name]["n_positive"] == pairs["label"].sum()
+        assert by_name[name]["f1"] == pair_metrics(pairs["label"], pairs["probability"], pairs["prediction"])["f1"]

@@ -12,6 +12,7 @@ from mentallam.evaluation.resampling import UncertaintyOptions, holm
 from mentallam.evaluation.uncertainty import (
     METHOD,
     compare_tables,
+    describe_clusters,
     estimate_uncertainty,
     f1_intervals,
     paired,
@@ -19,7 +20,7 @@ from mentallam.evaluation.uncertainty import (
     seed_spread,
 )
 from mentallam.evaluation.weighted import HEADLINE
-from tests.unit.predictions import DECISION
+from tests.unit.predictions import DECISION, worse
 
 
 def test_the_estimates_are_the_figures_of_the_summary(
@@ -66,7 +67,7 @@ def test_the_method_and_the_numbers_of_groups_and_pairs_are_reported(
 ) -> None:
     for found in (uncertainty, compare_tables(oof, baseline, options)):
         assert found["method"] == {**METHOD, "resamples": 200, "confidence": 0.95, "seed": 42}
-        assert (found["n_groups"], found["n_pairs"]) == (60, 540)
+        assert (found["clusters"]["n"], found["n_pairs"]) == (60, 540)
 
 
 def test_less_confidence_makes_every_interval_narrower(
@@ -157,13 +158,13 @@ def test_the_same_seed_gives_the_same_and_the_order_of_rows_does_not_matter(
     assert estimate_uncertainty(oof, {}, other_seed, DECISION)["headline"]["f1"] != uncertainty["headline"]["f1"]
 
 
-def test_a_group_comes_with_all_its_pairs(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
-    """Doubling every pair in its group adds no information; a separate group for the copies would seem to."""
+def test_a_cluster_comes_with_all_its_pairs(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
+    """Doubling every pair in its cluster adds no information; a separate cluster for the copies would seem to."""
     twin = oof.assign(post_id=oof["post_id"] + "_twin")
     once = compare_tables(oof, oof, options)["first"]["f1"]
     copied = compare_tables(pd.concat([oof, twin]), pd.concat([oof, twin]), options)["first"]["f1"]
     assert copied == pytest.approx(once)
-    apart = pd.concat([oof, twin.assign(group=twin["group"] + "_twin")])
+    apart = pd.concat([oof, twin.assign(cluster=twin["cluster"] + "_twin")])
     naive = compare_tables(apart, apart, options)["first"]["f1"]
     assert naive["high"] - naive["low"] < 0.85 * (once["high"] - once["low"])
 
@@ -274,15 +275,15 @@ def test_a_resample_in_which_a_figure_is_undefined_is_left_out_and_never_counts_
     assert protocol_intervals(oof, options, DECISION)["honest"]["f1"]["undefined"] == chance
 
 
-def test_a_fold_without_a_positive_pair_counts_as_zero_in_the_mean_as_in_the_summary(
+def test_a_fold_without_a_positive_pair_is_left_out_of_the_mean_as_in_the_summary(
     oof: pd.DataFrame, options: UncertaintyOptions
 ) -> None:
     oof.loc[oof["fold"] == 0, "label"] = 0
     oof = oof.assign(prediction=oof["label"], probability=oof["label"].astype(float))
     assert protocol_intervals(oof, options, DECISION)["honest"]["f1_mean"] == {
-        "estimate": 0.8,
-        "low": pytest.approx(0.8),
-        "high": pytest.approx(0.8),
+        "estimate": 1.0,
+        "low": pytest.approx(1.0),
+        "high": pytest.approx(1.0),
         "undefined": 0.0,
     }
 
@@ -351,13 +352,13 @@ def test_a_pair_that_is_twice_in_the_first_table_is_an_error(oof: pd.DataFrame) 
 def test_two_groups_are_enough(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
     two = oof[oof["group"].isin(["s_0_0", "s_0_1"])]
     compared = compare_tables(two, two, options)
-    assert compared["n_groups"] == 2 and compared["first"]["accuracy"]["low"] is not None
+    assert compared["clusters"]["n"] == 2 and compared["first"]["accuracy"]["low"] is not None
 
 
 def test_one_group_is_too_few(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
     oof = oof[oof["group"] == "s_0_0"]
     for refused in (compare_tables, lambda first, _, options: protocol_intervals(first, options, DECISION)):
-        with pytest.raises(MentallamError, match="two groups or more"):
+        with pytest.raises(MentallamError, match="two clusters"):
             refused(oof, oof, options)
 
 
@@ -402,3 +403,36 @@ def test_a_repeat_of_other_pairs_is_named(oof: pd.DataFrame, options: Uncertaint
 def test_one_repeat_shows_no_spread(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
     with pytest.raises(MentallamError, match="two or more"):
         seed_spread({"42": oof}, options)
+
+
+def authored(oof: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with five posts of each author, whose folds the groups do not follow."""
+    number = oof["post_id"].str.rsplit("_").str[-1].astype(int)
+    author_seen = pd.array([True] * len(oof), dtype="boolean")
+    return oof.assign(cluster="a" + (number % 12).astype(str), author_seen=author_seen)
+
+
+def test_authors_are_resampled_wherever_they_are_known(oof: pd.DataFrame, options: UncertaintyOptions) -> None:
+    by_author = authored(oof)
+    assert by_author.groupby("cluster")["group"].nunique().eq(5).all()
+    found = estimate_uncertainty(by_author, {"tfidf": worse(oof)}, options, DECISION)
+    assert found["clusters"] == {"unit": "author", "n": 12, "posts_without_author": 0}
+    # The same figures follow where the groups are the authors, and the same clusters where a table names none.
+    grouped = by_author.assign(group=by_author["cluster"]).drop(columns="cluster")
+    other = worse(oof)
+    other = other.assign(group="a" + (other["post_id"].str.rsplit("_").str[-1].astype(int) % 12).astype(str))
+    assert estimate_uncertainty(grouped, {"tfidf": other}, options, DECISION) == found
+    by_post = estimate_uncertainty(oof, {"tfidf": worse(oof)}, options, DECISION)
+    assert by_post["headline"]["f1"]["low"] != found["headline"]["f1"]["low"]
+    assert (
+        by_post["baselines"]["tfidf"]["difference"]["f1"]["p_value"]
+        != (found["baselines"]["tfidf"]["difference"]["f1"]["p_value"])
+    )
+
+
+def test_the_unit_of_the_clusters_is_named(oof: pd.DataFrame) -> None:
+    assert describe_clusters(oof) == {"unit": "post", "n": 60, "posts_without_author": 0}
+    copied = oof.assign(cluster=oof["cluster"].replace("s_0_1", "s_0_0"))
+    assert describe_clusters(copied) == {"unit": "group", "n": 59, "posts_without_author": 0}
+    known = oof["author_seen"].where(oof["fold"] == 0, True)
+    assert describe_clusters(oof.assign(author_seen=known)) == {"unit": "author", "n": 60, "posts_without_author": 12}

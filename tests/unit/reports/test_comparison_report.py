@@ -15,12 +15,12 @@ OPTIONS = UncertaintyOptions(resamples=200, confidence=0.9, seed=1)
 
 
 @pytest.fixture
-def compared(oof: pd.DataFrame, data_statistics: dict[str, Any]) -> dict[str, Any]:
+def compared(oof: pd.DataFrame, data_statistics: dict[str, Any], criteria: pd.DataFrame) -> dict[str, Any]:
     """Compare a run with one of random scores, its rows in another order."""
     probability = np.random.default_rng(5).permutation(oof["probability"])
     worse = oof.assign(probability=probability, prediction=predict_labels(probability, oof["threshold"]))
-    first = ReportedRun("first-run", oof, data_statistics, "tiny")
-    second = ReportedRun("second-run", worse.sample(frac=1, random_state=1), data_statistics, "smollm2")
+    first = ReportedRun("first-run", oof, data_statistics, criteria, "tiny")
+    second = ReportedRun("second-run", worse.sample(frac=1, random_state=1), data_statistics, criteria, "smollm2")
     return compare_runs(first, second, OPTIONS)
 
 

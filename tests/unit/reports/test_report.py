@@ -223,7 +223,7 @@ def test_placeholders_and_uneven_folds_are_reported(render: Render, data_statist
     report = render()
     assert " 23 posts were placeholders of deleted posts (`[removed]`, `[deleted]`) and were left out" in report
     assert " fold 1 holds out 42 % of the posts instead of 20 %" in report
-    assert " No held-out pair of fold 2, 3 is positive: precision, recall and F1 count as 0 there" in report
+    assert " No held-out pair of fold 2, 3 is positive: precision, recall, F1, ROC-AUC and " in report
     assert " No held-out pair of fold 1 is negative: no prediction of yes can be wrong there" in report
     assert " **No training pair of fold 4 is negative**, so the model of that fold has learnt nothing." in report
 
@@ -257,8 +257,13 @@ def test_authors_in_several_folds_are_declared(
 @pytest.mark.parametrize(
     ("duplicates", "sentence"),
     [
-        ({}, "No two posts are near-duplicates (similarity at least 0.8)."),
-        ({"sets": 2, "posts": 5}, "5 in 2 sets. Sets in more than one fold: 0.\n"),
+        (
+            {},
+            "No near-duplicate posts were found. Two posts count as such if their runs of five words have a Jaccard "
+            "similarity of at least 0.8, or if a post of 50 words or more has at least 75 % of its runs in one part of "
+            "a longer post. Paraphrases",
+        ),
+        ({"sets": 2, "posts": 5}, "5 in 2 sets. Sets in more than one fold: 0. Two posts count"),
         ({"sets": 2, "posts": 5, "sets_straddling_folds": 1}, "1. A model was trained on a near copy"),
         ({"handling": "ignore"}, "No search was made for near-duplicate posts"),
     ],

@@ -112,8 +112,8 @@ def comparison(uncertainty: Facts, numbers: Iterator[int]) -> Facts:
     compared = distinct(uncertainty["baselines"]["tfidf"], numbers)
     return {
         "runs": {name: {"cv_run_id": f"{name}-run", "model": "tiny"} for name in ("first", "second")},
-        **{"data_hash": "ab" * 32, "corpus": "the sample", "synthetic": True},
-        **{"n_groups": 31, "n_pairs": 32, "method": uncertainty["method"]},
+        **{"data_hash": {"first": "ab" * 32, "second": "ab" * 32}, "corpus": "the sample", "synthetic": True},
+        **{"clusters": {"unit": "author", "n": 31}, "n_pairs": 32, "method": uncertainty["method"], "differs": []},
         "first": uncertainty["headline"],
         "second": compared.pop("headline"),
         **compared,
@@ -283,8 +283,9 @@ def test_the_prose_of_the_report(report: str, summary: Facts, uncertainty: Facts
         " {posts} posts, {criteria} criteria, {pairs} pairs".format(**data_statistics["counts"]["expected"]),
         f"{n_all - summary['n_pairs']} pairs of these posts and criteria have no label",
         f"more than one fold: {data_statistics['n_authors_straddling_folds']} of {data_statistics['n_authors']}.",
-        f"(similarity at least {duplicates['threshold']}): {duplicates['posts']} in {duplicates['sets']} sets. "
+        f"Near-duplicate posts: {duplicates['posts']} in {duplicates['sets']} sets. "
         f"Sets in more than one fold: {duplicates['sets_straddling_folds']}.",
+        f"a Jaccard similarity of at least {duplicates['threshold']}, or",
         f"has an accuracy of {summary['baselines']['all_negative']['accuracy']:.3f}",
         f"{summary['macro_f1']['n']} criteria with a positive pair: {summary['macro_f1']['mean']:.3f} "
         f"({macro['low']:.2f}-{macro['high']:.2f}).",
@@ -297,7 +298,7 @@ def test_the_prose_of_the_report(report: str, summary: Facts, uncertainty: Facts
         f"The cross-fitted protocol, {summary['cross_fitted_difference']:.3f} against honest",
         f"{marked['false_alarms']} of {marked['n']} are false alarms ({marked['rate']:.3f}, against "
         f"{marked['rate_of_other_unmatched']:.3f} of the other unmatched pairs)",
-        f"percentiles of {method['resamples']} resamples of the {uncertainty['n_groups']} groups "
+        f"percentiles of {method['resamples']} resamples of the {uncertainty['clusters']['n']} posts "
         f"(cluster bootstrap, seed {method['seed']})",
         f"at most {100 * undefined:.1f} % of the resamples",
         f"mean {seeds['mean']:.3f} ({seeds['low']:.2f}-{seeds['high']:.2f}), "
@@ -385,7 +386,7 @@ def test_the_tables_of_a_comparison(comparison: Facts) -> None:
 
 def test_the_prose_of_a_comparison(comparison: Facts) -> None:
     text = " ".join(render_comparison(comparison).split())
-    assert f"{comparison['n_pairs']} pairs in {comparison['n_groups']} groups" in text
+    assert f"{comparison['n_pairs']} pairs of {comparison['clusters']['n']} authors" in text
     assert f"95 % intervals from {comparison['method']['resamples']} resamples" in text
     for name in ("first", "second"):
         assert f"{name}: run `{name}-run`" in text

@@ -92,11 +92,12 @@ class Asked:
 def test_each_sentence_is_left_out_once_and_the_largest_drops_are_named() -> None:
     ask = Asked("tired", "night", "absent")
     evidence = find_evidence(POST, cleaned, everything, ask)
-    whole = "I am tired. We went & ate. Awake all night, every night!"
+    whole = "I am tired. We went & ate.\n\nAwake all night, every night!"
+    assert whole == cleaned(POST)
     assert ask.texts == [
         whole,
-        "We went & ate. Awake all night, every night!",
-        "I am tired. Awake all night, every night!",
+        "We went & ate.\n\nAwake all night, every night!",
+        "I am tired.\n\nAwake all night, every night!",
         "I am tired. We went & ate.",
     ]
     tired, night, absent = evidence

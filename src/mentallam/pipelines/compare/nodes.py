@@ -32,9 +32,10 @@ def _load(option: str, run_id: str | None) -> ReportedRun:
         raise MentallamError('compare needs two runs: --params "first=RUN_ID,second=RUN_ID"')
     run_id = str(run_id)
     saved = tracking.find_report_inputs(run_id, option)
-    outcome, data_statistics, training_config = (
-        tracking.load_report_input(run_id, saved[name]) for name in ("cv_outcome", "data_statistics", "training_config")
+    outcome, data_statistics, training_config, criteria = (
+        tracking.load_report_input(run_id, saved[name])
+        for name in ("cv_outcome", "data_statistics", "training_config", "criteria")
     )
     folds = [f"fold_{fold}_predictions" for fold in range(outcome["n_folds"])]
     oof = out_of_fold_table(*(tracking.load_report_input(run_id, saved[name]) for name in folds))
-    return ReportedRun(run_id, oof, data_statistics, training_config.model.name)
+    return ReportedRun(run_id, oof, data_statistics, criteria, training_config.model.name)

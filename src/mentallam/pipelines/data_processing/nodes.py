@@ -39,7 +39,7 @@ def clean_posts(written_posts: pd.DataFrame, options: CleaningOptions) -> tuple[
 def group_posts(posts: pd.DataFrame, options: FoldOptions) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the group of each post, and the links between near duplicates."""
     searched = posts.iloc[:0] if options.duplicates == "ignore" else posts
-    links = duplicates.find_duplicates(searched, options.near_duplicate_threshold)
+    links = duplicates.find_duplicates(searched, options.near_duplicate_threshold, options.containment_threshold)
     grouped = groups.group_posts(posts, options.group_by, links if options.duplicates == "group" else None)
     return schemas.validate(grouped, schemas.GROUPS), schemas.validate(links, schemas.DUPLICATES)
 
