@@ -4,7 +4,6 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_consistent_length
 
 from mentallam.errors import MentallamError
 
@@ -60,9 +59,10 @@ def checked_pairs(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Labels, 
         MentallamError: No pair, a label that is not 0 or 1, or a probability that is not a number from 0 to 1.
         ValueError: The two differ in length.
     """
-    check_consistent_length(labels, probabilities)
     scores = np.asarray(probabilities, dtype=np.float64)
     targets = checked_labels(labels)
+    if len(targets) != len(scores):
+        raise ValueError(f"{len(targets)} labels and {len(scores)} probabilities")
     if not ((scores >= 0) & (scores <= 1)).all():
         raise MentallamError(
             "a probability to evaluate is not a number from 0 to 1: the training has probably diverged; "
