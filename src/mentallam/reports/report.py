@@ -11,8 +11,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mentallam.config import Config, to_dict
 from mentallam.corpus.schemas import wording_by_id
+from mentallam.evaluation.aggregate import median_epoch
 from mentallam.evaluation.decision import describe
-from mentallam.evaluation.metrics import METRICS, METRICS_BY_NAME, criterion_name
+from mentallam.evaluation.metrics import METRICS, METRICS_BY_NAME, criterion_name, mean_and_std
 from mentallam.markdown import as_code, as_text
 
 TEMPLATE = "report.md.j2"
@@ -24,6 +25,9 @@ def render_report(
     data_statistics: dict[str, Any],
     training_config: Config,
     criteria: pd.DataFrame,
+    use: str = "ensemble",
+    ensemble: dict[str, Any] | None = None,
+    candidates: dict[str, Any] | None = None,
 ) -> str:
     """Write the Markdown report; its figures are links into the page of `report_page.render_report_page`.
 
@@ -34,6 +38,9 @@ def render_report(
         training_config: The configuration of the run: `training.select_by` and `decision` are put into words, and
             all of it is printed.
         criteria: Columns criterion_id, symptom, criterion.
+        use: What is served: ensemble, refit or best_fold.
+        ensemble: As `ensemble.calibrate_ensemble` returns it; None where folds are missing.
+        candidates: As `reported_runs.find_candidates` returns it; None is a run without others.
 
     Returns:
         Markdown without any text of a post.
@@ -51,6 +58,9 @@ def render_report(
             config=training_config,
             training_config=yaml.safe_dump(to_dict(training_config), sort_keys=False, allow_unicode=True),
             wording=wording_by_id(criteria),
+            use=use,
+            ensemble=ensemble,
+            candidates=candidates or {"n": 1, "f1": {}},
         )
     )
 
@@ -79,6 +89,9 @@ def markdown_environment() -> Environment:
         text=as_text,
         code=as_code,
         criterion_name=criterion_name,
+        mean_threshold=lambda folds: mean_and_std(fold["threshold"] for fold in folds)["mean"],
+        median_epoch=median_epoch,
+        deviation=lambda values: mean_and_std(values)["std"],
     )
     environment.globals["metrics"] = [metric for metric in METRICS if metric.plain is not None]
     environment.globals["metric"] = METRICS_BY_NAME
