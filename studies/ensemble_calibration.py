@@ -102,9 +102,7 @@ def study(world: World, n_posts: int, seed: int) -> dict[str, dict[str, float]]:
     return {
         **_fresh_scores(fresh_labels.ravel(), scale * fresh + shift, decisions, ensemble_calibration(fitted)),
         "fitted": {"slope": fitted["slope"], "correlation": fitted["correlation"]},
-        "ece_of_two": {
-            way: fitted["two_folds"][way]["ece"] for way in ("members", "mean_probability", "calibrated")
-        },
+        "ece_of_two": {way: fitted["two_folds"][way]["ece"] for way in ("members", "mean_probability", "calibrated")},
     }
 
 

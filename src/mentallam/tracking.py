@@ -56,6 +56,8 @@ REPORT_INPUTS = "report_inputs"
 POOLED_F1 = "pooled_f1"
 # Tag of the run of a model that was trained on all posts of a cross-validation.
 REFIT_TAG = "mentallam.refit"
+# Artifact of such a run: how it was trained.
+RESULT = "result.json"
 MODEL_CARD = "reporting/model_card.md"
 
 # Limits of MLflow: parameters in one request, characters of a dataset's digest.
@@ -243,6 +245,32 @@ def open_fold_run(cv_run: Mapping[str, str], fold: int, token: str) -> dict[str,
     return _open(cv_run["experiment_id"], token, f"fold_{fold}", tags)
 
 
+def open_refit_run(cv_run: Mapping[str, str], token: str) -> str:
+    """Return the run of a model of all posts, a child of the cross-validation's run.
+
+    Args:
+        cv_run: The cross-validation's run, as `open_cv_run` returns it.
+        token: Identifies the training, as in `open_cv_run`.
+
+    Raises:
+        MentallamError: The cross-validation's run is deleted or gone.
+    """
+    writable_run("cv_run.json", cv_run["run_id"])
+    tags = {PARENT_RUN_TAG: cv_run["run_id"], REFIT_TAG: "True"}
+    return _open(cv_run["experiment_id"], token, "refit", tags)["run_id"]
+
+
+def load_result(run_id: str) -> dict[str, Any]:
+    """Return how a finished refit was trained.
+
+    Raises:
+        MentallamError: The artifact can't be downloaded.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        result: dict[str, Any] = read_json(download_artifact(run_id, RESULT, Path(folder)))
+        return result
+
+
 def _open(experiment_id: str, token: str, name: str, tags: Mapping[str, str]) -> dict[str, str]:
     client = retrying_client()
     found = client.search_runs([experiment_id], f"tags.`{TOKEN_TAG}` = '{token}'", max_results=1)
@@ -360,9 +388,7 @@ def find_finished_cv_runs(experiment_id: str, data_hash: str) -> dict[str, float
     """Return the pooled F1 of each finished cross-validation of some data; None where it has not been reported."""
     wanted = f"tags.`mentallam.data_hash` = '{data_hash}' AND tags.`{COMPLETE_TAG}` = 'True'"
     found = retrying_client().search_runs([experiment_id], wanted)
-    return {
-        run.info.run_id: run.data.metrics.get(POOLED_F1) for run in found if PARENT_RUN_TAG not in run.data.tags
-    }
+    return {run.info.run_id: run.data.metrics.get(POOLED_F1) for run in found if PARENT_RUN_TAG not in run.data.tags}
 
 
 def _latest_cv_run(experiment: str) -> MlflowRun:

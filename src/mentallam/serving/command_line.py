@@ -142,6 +142,45 @@ def export(model: str, folder: Path, dtype: str | None, env: str | None) -> None
     )
 
 
+@main.command()
+@click.argument("seeds", nargs=-1, type=int, required=True, metavar="SEED SEED...")
+@click.option(
+    "--vary",
+    type=click.Choice(["folds", "training", "both"]),
+    default="both",
+    show_default=True,
+    help="Which seed is varied: folds.seed, training.seed, or both.",
+)
+@click.option("--overrides", default="", metavar="OVERRIDES", help="Hydra overrides of every run.")
+@click.option(
+    "--params", default="", metavar="PARAMS", help="Other parameters of every run, as `kedro run` takes them."
+)
+@click.option(
+    "--to",
+    "folder",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="The folder that gets a folder seed_<n> per seed; default: data.",
+)
+@_ENVIRONMENT
+def seeds(seeds: tuple[int, ...], vary: str, overrides: str, params: str, folder: Path | None, env: str | None) -> None:
+    """Run one cross-validation per SEED, one after the other, and report them together.
+
+    Each is an ordinary run in its own data folder: the same command again goes on where it was interrupted. The report
+    is that of the first seed, with the spread between seeds and the differences to the baselines over all seeds.
+    """
+    from mentallam.repeated_runs import Vary, run_all, seed_commands
+
+    project = _find_project()
+    data = (project / "data" if folder is None else folder).resolve()
+    others = [params] if params else []
+    commands = seed_commands(seeds, cast(Vary, vary), data, env, overrides, others)
+    program = [sys.executable, "-m", "mentallam"]
+    if code := run_all(program, commands, project):
+        sys.exit(code)
+    click.echo(f"The report over {len(seeds)} seeds: {data / f'seed_{seeds[0]}' / '08_reporting' / 'report.html'}")
+
+
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(arguments: tuple[str, ...]) -> None:

@@ -293,7 +293,7 @@ def close_cv_run(
 def calibrate_ensemble(
     training_config: Config, cv_outcome: dict[str, Any], *predictions: pd.DataFrame
 ) -> dict[str, Any]:
-    """Calibrate the mean of all folds; the first half of the predictions is of held-out pairs, the other of dev pairs."""
+    """Calibrate the mean of all folds; the predictions are those of held-out pairs, then those of dev pairs."""
     results = cv_outcome["folds"]
     held_out, dev = predictions[: len(results)], predictions[len(results) :]
     return ensemble.calibrate_ensemble(training_config.decision.calibration, held_out, dev, results)

@@ -15,7 +15,7 @@ from mentallam.evaluation import uncertainty as intervals
 from mentallam.evaluation.aggregate import summarise, threshold_summary
 from mentallam.evaluation.baseline_scores import summarise_baselines
 from mentallam.evaluation.decision import describe
-from mentallam.evaluation.oof import read_tables
+from mentallam.evaluation.oof import read_baselines, read_tables
 from mentallam.evaluation.resampling import UncertaintyOptions
 from mentallam.reported_runs import load_reported_run
 from mentallam.reports.figures import REPORT_FIGURES, report_figures
@@ -48,11 +48,13 @@ def estimate_uncertainty(
 ) -> dict[str, Any]:
     """Estimate intervals, differences to the baselines and, if repeats are named, the spread between seeds."""
     baselines = {str(model): table for model, table in baseline_predictions.groupby("model")}
-    others = read_tables(repeats)
-    return {
-        **intervals.estimate_uncertainty(oof_predictions, baselines, options),
-        "seeds": intervals.seed_spread({"this run": oof_predictions, **others}, options) if others else None,
-    }
+    estimated = intervals.estimate_uncertainty(oof_predictions, baselines, options)
+    if not (others := read_tables(repeats)):
+        return {**estimated, "seeds": None}
+    of_others = read_baselines(others, baselines)
+    compared = {name: [baselines[name], *tables] for name, tables in of_others.items()}
+    runs = {"this run": oof_predictions, **others}
+    return {**estimated, "seeds": intervals.seed_spread(runs, options, compared)}
 
 
 def draw_figures(
