@@ -94,7 +94,9 @@ def test_a_run_is_registered_once(options: RegistryOptions, candidate: Callable[
     first = candidate(0.4)
     offer(first, options, CARD, save_model, better)
     assert "is the champion already" in offer(first, options, CARD, never, better)
-    assert "is the champion already" in offer(first, options.model_copy(update={"reason": "again"}), CARD, never, better)
+    assert "is the champion already" in offer(
+        first, options.model_copy(update={"reason": "again"}), CARD, never, better
+    )
     offer(candidate(0.5), options, CARD, save_model, better)
     assert "does not lie above 0" in offer(first, options, CARD, never, differs(-0.2, 0.1))
     assert versions(options) == 2
@@ -107,7 +109,10 @@ def test_only_a_better_one_on_the_same_data_takes_over(
     for low, high in ((-0.2, -0.1), (-0.01, 0.3), (0.0, 0.3)):  # a higher F1 alone is not enough
         sentence = offer(candidate(0.9), options, CARD, never, differs(low, high))
         estimate = (low + high) / 2
-        assert f"{options.model} version 1 stays champion: this run's pooled F1 minus its own is {estimate:+.3f} (" in sentence
+        assert (
+            f"{options.model} version 1 stays champion: this run's pooled F1 minus its own is {estimate:+.3f} ("
+            in sentence
+        )
     assert "measured on other data" in offer(candidate(0.9, "cd" * 32), options, CARD, never, better)
     assert versions(options) == 1
     assert "version 2 is the champion now" in offer(candidate(0.41), options, CARD, save_model, better)

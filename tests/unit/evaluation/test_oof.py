@@ -119,7 +119,7 @@ def test_baselines_are_read_from_beside_the_table(folds: Folds, tmp_path: Path) 
     for of_run in found["tfidf"]:
         pd.testing.assert_frame_equal(of_run.drop(columns="model"), table)
     (tmp_path / "b" / "baseline_predictions.parquet").unlink()
-    with pytest.raises(MentallamError, match=r"there is no table of baselines .*b/baseline_predictions.parquet: repeats"):
+    with pytest.raises(MentallamError, match=r"no table of baselines .*b/baseline_predictions.parquet: repeats"):
         read_baselines(paths, ["tfidf"])
 
 

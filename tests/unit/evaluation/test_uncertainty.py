@@ -384,7 +384,9 @@ def test_a_metric_that_a_repeat_does_not_define_is_none(oof: pd.DataFrame, optio
 def test_each_repeat_is_compared_with_its_own_baseline(
     oof: pd.DataFrame, baseline: pd.DataFrame, options: UncertaintyOptions
 ) -> None:
-    found = seed_spread({"42": oof, "142": baseline}, options, {"tfidf": [baseline, oof.sample(frac=1, random_state=0)]})
+    found = seed_spread(
+        {"42": oof, "142": baseline}, options, {"tfidf": [baseline, oof.sample(frac=1, random_state=0)]}
+    )
     difference = found["differences"]["tfidf"]["f1"]
     expected = compare_tables(oof, baseline, options)["difference"]["f1"]["estimate"]
     assert list(difference["estimates"].values()) == pytest.approx([expected, -expected])
@@ -402,7 +404,9 @@ def test_the_interval_over_seeds_covers_as_often_as_stated(n_seeds: int) -> None
     for _ in range(300):
         groups, seeds = rng.normal(), rng.normal(size=n_seeds)
         around = groups + rng.normal(size=(1000, 1))
-        drawn = [Draws(np.full(len(HEADLINE), groups + one), np.repeat(around + one, len(HEADLINE), 1), []) for one in seeds]
+        drawn = [
+            Draws(np.full(len(HEADLINE), groups + one), np.repeat(around + one, len(HEADLINE), 1), []) for one in seeds
+        ]
         found = _over_seeds([*map(str, range(n_seeds))], drawn, options)["f1"]
         covered.append(found["low"] <= 0 <= found["high"])
         chosen = seeds[rng.integers(n_seeds, size=(1000, n_seeds))].mean(axis=1)

@@ -39,7 +39,10 @@ def test_the_best_fold_and_its_threshold_are_named(render: Render) -> None:
 
 def test_an_ensemble_has_the_mean_threshold_and_the_figures_of_its_members(render: Render) -> None:
     card = render("ensemble")
-    assert "all 5 folds' models**: the calibrated mean of their log-odds, compared with the mean of their thresholds (0.460)" in card
+    assert (
+        "all 5 folds' models**: the calibrated mean of their log-odds, compared with the mean of their thresholds (0.46"
+        in card
+    )
     assert "the ensemble itself\nhas not been scored" in card and "Two of its folds" not in card
     assert "Served is **fold" not in card
 

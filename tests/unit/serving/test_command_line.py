@@ -233,7 +233,7 @@ def test_a_champion_of_several_folds_is_not_exported(
         return [tmp_path, tmp_path]
 
     monkeypatch.setattr("mentallam.registry.find_checkpoints", two)
-    check_refused(export("champion", "--to", str(tmp_path / "exported")), "champion is several folds", "the id of its run")
+    check_refused(export("champion", "--to", str(tmp_path / "exported")), "champion is several folds", "by the id")
     assert [(model, options.model) for _, model, options in asked] == [("champion", "never registered")]
 
 
