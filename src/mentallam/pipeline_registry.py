@@ -11,6 +11,7 @@ from mentallam.pipelines import (
     latency,
     memory_plan,
     monitor,
+    refit,
     reporting,
 )
 
@@ -27,6 +28,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "data_processing": data,
         "cv_training": training,
         "reporting": report,
+        "refit": refit.create_pipeline(n_folds),
         "inference": inference.create_pipeline(),
         "latency": latency.create_pipeline(),
         "monitor": monitor.create_pipeline(),

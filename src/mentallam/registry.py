@@ -1,10 +1,10 @@
 """The MLflow Model Registry: which cross-validation's model becomes champion, and where its checkpoints are."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mlflow.entities import LoggedModel, Run
 from mlflow.entities.logged_model_status import LoggedModelStatus
@@ -15,17 +15,28 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from yaml import YAMLError
 
 from mentallam.errors import MentallamError
+from mentallam.evaluation.ensemble import ENSEMBLE_FILE
 from mentallam.files import writing
 from mentallam.names import check_name, check_path_within
-from mentallam.tracking import MODEL_CARD, download_checkpoint, existing_run, find_fold_run, find_fold_runs
+from mentallam.tracking import (
+    MODEL_CARD,
+    download_checkpoint,
+    download_report_input,
+    existing_run,
+    find_cv_run,
+    find_fold_run,
+    find_fold_runs,
+    find_refit_run,
+)
 from mentallam.tracking_client import TOKEN_TAG, download_artifacts, retrying_client
 
-CHAMPION, LATEST, ENSEMBLE = "champion", "latest", "ensemble"
-_MODELS = "name champion, latest, ensemble, a run's id, or such a folder"
+CHAMPION, LATEST = "champion", "latest"
+ENSEMBLE, BEST_FOLD, REFIT = "ensemble", "best_fold", "refit"
+_MODELS = "name champion, latest, ensemble, best_fold, refit, a run's id, or such a folder"
 # The longest description, in characters, that MLflow's database accepts.
 _DESCRIPTION_LENGTH = 5000
 
-Use = Literal["best_fold", "ensemble", "none"]
+Use = Literal["ensemble", "best_fold", "refit", "none"]
 
 
 class RegistryOptions(BaseModel):
@@ -33,14 +44,15 @@ class RegistryOptions(BaseModel):
 
     Attributes:
         model: Name of the registered model.
-        use: The folds in the model: the one with the best dev F1, or all; none registers nothing.
+        use: What is served: all folds together; the one with the best dev F1; the model of the pipeline refit, which
+            was trained on all posts; or none, which registers nothing.
         reason: Why a model becomes champion although it isn't better on the same data; null if it does not.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     model: str
-    use: Use = "best_fold"
+    use: Use = "ensemble"
     reason: str | None = None
 
     @field_validator("model")
@@ -73,17 +85,27 @@ class Candidate:
     dev_f1: float | None
 
 
-def offer(candidate: Candidate, options: RegistryOptions, card: str, save_model: Callable[[Path, str], None]) -> str:
+def offer(
+    candidate: Candidate,
+    options: RegistryOptions,
+    card: str,
+    save_model: Callable[[Path, str], None],
+    difference_to: Callable[[str], Mapping[str, Any]],
+) -> str:
     """Register a cross-validation's model and make it champion, if it beats the champion.
 
-    It does if there is no champion yet, if its pooled F1 is higher than the champion's on the same data, or if a reason
-    is given. A cross-validation is registered once; a reason makes an older version champion again.
+    It does if there is no champion yet, if its pooled F1 is above the champion's on the same data by a difference whose
+    interval excludes 0, or if a reason is given. A cross-validation is registered once; a reason makes an older version
+    champion again.
 
     Args:
         candidate: The cross-validation.
         options: The registry's parameters.
         card: The model card; it becomes the description.
         save_model: Writes the MLflow model to a folder, with an id; called only if the model is registered.
+        difference_to: Returns estimate, low and high of the candidate's pooled F1 minus that of the cross-validation
+            with a run's id; called only if both have the same data. It raises MentallamError where the two can't be
+            compared.
 
     Returns:
         One sentence about the result, for the log.
@@ -93,7 +115,7 @@ def offer(candidate: Candidate, options: RegistryOptions, card: str, save_model:
     registered = _find_version(name, candidate.cv_run_id, options.use)
     if registered and champion and registered.version == champion.version:
         return f"this run's model is the champion already: {name} version {champion.version}"
-    if champion and not options.reason and (objection := _objection(candidate, champion)):
+    if champion and not options.reason and (objection := _objection(candidate, champion, difference_to)):
         return f"{name} version {champion.version} stays champion: {objection}; registry.reason=... overrules that"
     version = registered.version if registered else _register(candidate, options, card, save_model)
     client = retrying_client()
@@ -111,34 +133,66 @@ def find_champion(name: str) -> ModelVersion | None:
         return None
 
 
-def find_checkpoints(experiment: str, model: str, name: str) -> list[Path]:
-    """Return the folders of the checkpoints that answer together; download those that lie on a server.
+def find_checkpoints(experiment: str, model: str, options: RegistryOptions) -> list[Path]:
+    """Return the parts of a model; download those that lie on a server.
 
     Args:
-        experiment: The MLflow experiment of `latest` and `ensemble`.
-        model: `champion`; `latest`, the best fold of the latest finished cross-validation; `ensemble`, all its folds;
-            the folder of a checkpoint or an exported model; or a run's id, see `tracking.find_fold_run`.
-        name: Name of the registered model, for `champion`.
+        experiment: The MLflow experiment of the latest finished cross-validation.
+        model: `champion`; `ensemble`, `best_fold` or `refit` of the latest finished cross-validation; `latest`, the one
+            of these three that `registry.use` names; the folder of a checkpoint or an exported model; a fold's run; or
+            the run of a cross-validation, of which `registry.use` names what is served.
+        options: The registry's parameters: the registered model of `champion`, and `use`.
+
+    Returns:
+        The folders of the checkpoints that answer together. If these are all folds, the file with their calibration
+        comes first.
 
     Raises:
         MentallamError: There is no such model, or its files are gone or damaged.
     """
     if model == CHAMPION:
-        return champion_checkpoints(name)
-    if model == ENSEMBLE:
-        return [download_checkpoint(run_id) for run_id in find_fold_runs(experiment)]
+        return champion_checkpoints(options.model)
     if (Path(model) / "mentallam.json").is_file():
         return [Path(model)]
     if Path(model).is_dir() or Path(model).name != model:
         raise MentallamError(f"model={model} is no folder of a checkpoint or of an exported model; {_MODELS}")
-    return [download_checkpoint(find_fold_run(experiment, None if model == LATEST else model))]
+    configured = ENSEMBLE if options.use == "none" else options.use
+    use = model if model in (ENSEMBLE, BEST_FOLD, REFIT) else configured
+    run_id = None if model in (LATEST, use) else model
+    if cv_run_id := find_cv_run(experiment, run_id):
+        return model_parts(experiment, cv_run_id, use)
+    return [download_checkpoint(find_fold_run(experiment, run_id))]
+
+
+def model_parts(experiment: str, cv_run_id: str, use: str) -> list[Path]:
+    """Return the parts of what a finished cross-validation serves, as `find_checkpoints` does.
+
+    Args:
+        experiment: The MLflow experiment.
+        cv_run_id: The run of the cross-validation.
+        use: `ensemble`, `best_fold` or `refit`.
+
+    Raises:
+        MentallamError: There is no refit of it, or files are gone.
+    """
+    if use == ENSEMBLE:
+        calibration = download_report_input(cv_run_id, ENSEMBLE_FILE)
+        return [calibration, *map(download_checkpoint, find_fold_runs(cv_run_id))]
+    if use == BEST_FOLD:
+        return [download_checkpoint(find_fold_run(experiment, cv_run_id))]
+    if (refit := find_refit_run(cv_run_id)) is None:
+        raise MentallamError(
+            f"no model was trained on all posts of the cross-validation {cv_run_id}: run `kedro run --pipeline refit` "
+            f"first, or name ensemble or best_fold"
+        )
+    return [download_checkpoint(refit)]
 
 
 def champion_checkpoints(name: str) -> list[Path]:
-    """Return the folders of the champion's checkpoints, which exist even if its runs were deleted.
+    """Return the parts of the champion, which exist even if its runs were deleted.
 
     Returns:
-        One folder, or one per fold if the champion is an ensemble.
+        As `find_checkpoints` does.
 
     Raises:
         MentallamError: There is no champion, or its artifacts are gone or damaged.
@@ -161,12 +215,24 @@ def champion_checkpoints(name: str) -> list[Path]:
     return [folder / check_path_within(path, "the path of a checkpoint in MLmodel") for path in paths]
 
 
-def _objection(candidate: Candidate, champion: ModelVersion) -> str | None:
+def _objection(
+    candidate: Candidate, champion: ModelVersion, difference_to: Callable[[str], Mapping[str, Any]]
+) -> str | None:
     if champion.tags["data_hash"] != candidate.data_hash:
         return "it was measured on other data, so the two figures can't be compared"
-    if not candidate.f1 > (best := float(champion.tags["f1"])):
-        return f"this run's pooled F1 of {candidate.f1:.3f} is not above its {best:.3f} on the same data"
-    return None
+    if champion.tags["cv_run_id"] == candidate.cv_run_id:
+        return f"it is the same cross-validation, served as {champion.tags['use']}, and no figure compares the two"
+    try:
+        difference = difference_to(champion.tags["cv_run_id"])
+    except MentallamError as error:
+        return f"its predictions can't be compared with this run's ({error.message})"
+    if difference["low"] is not None and difference["low"] > 0:
+        return None
+    bounds = "" if difference["low"] is None else f" ({difference['low']:+.3f} to {difference['high']:+.3f})"
+    return (
+        f"this run's pooled F1 minus its own is {difference['estimate']:+.3f}{bounds} on the same data, an interval "
+        f"that does not lie above 0"
+    )
 
 
 def _find_version(name: str, cv_run_id: str, use: Use) -> ModelVersion | None:

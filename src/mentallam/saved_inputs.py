@@ -64,7 +64,9 @@ class SavedInputs:
             raise MentallamError(f"{missing[0]} does not exist yet: run `{self._command(maker)}` first{partly}")
 
     def take_finished_folds(self) -> None:
-        """Make the catalog show a cross-validation with its finished folds alone; the others' tables become None.
+        """Make the catalog show a cross-validation with its finished folds alone.
+
+        The tables of the other folds, and the calibration of all folds together, become None.
 
         Raises:
             MentallamError: The chosen nodes don't report, or no fold is finished.
@@ -79,7 +81,7 @@ class SavedInputs:
         if not finished:
             raise MentallamError(f"no fold is finished yet: run `{self._command('cv_training')}` first")
         folds = {result["fold"] for result in finished}
-        unfinished = {name for name in self._taken if folds_in([name]) - folds}
+        unfinished = {name for name in self._taken if folds_in([name]) - folds or name == "ensemble"}
         self._taken -= unfinished
         for name in unfinished:
             catalog[name] = MemoryDataset(None)

@@ -53,6 +53,11 @@ _FOLD_RUN_TAG = re.compile(r"mentallam\.fold_(\d+)_run_id")
 CHECKPOINT = "checkpoint"
 # Artifacts of a cross-validation's run: the inputs of its report, one file per dataset.
 REPORT_INPUTS = "report_inputs"
+POOLED_F1 = "pooled_f1"
+# Tag of the run of a model that was trained on all posts of a cross-validation.
+REFIT_TAG = "mentallam.refit"
+# Artifact of such a run: how it was trained.
+RESULT = "result.json"
 MODEL_CARD = "reporting/model_card.md"
 
 # Limits of MLflow: parameters in one request, characters of a dataset's digest.
@@ -240,6 +245,32 @@ def open_fold_run(cv_run: Mapping[str, str], fold: int, token: str) -> dict[str,
     return _open(cv_run["experiment_id"], token, f"fold_{fold}", tags)
 
 
+def open_refit_run(cv_run: Mapping[str, str], token: str) -> str:
+    """Return the run of a model of all posts, a child of the cross-validation's run.
+
+    Args:
+        cv_run: The cross-validation's run, as `open_cv_run` returns it.
+        token: Identifies the training, as in `open_cv_run`.
+
+    Raises:
+        MentallamError: The cross-validation's run is deleted or gone.
+    """
+    writable_run("cv_run.json", cv_run["run_id"])
+    tags = {PARENT_RUN_TAG: cv_run["run_id"], REFIT_TAG: "True"}
+    return _open(cv_run["experiment_id"], token, "refit", tags)["run_id"]
+
+
+def load_result(run_id: str) -> dict[str, Any]:
+    """Return how a finished refit was trained.
+
+    Raises:
+        MentallamError: The artifact can't be downloaded.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        result: dict[str, Any] = read_json(download_artifact(run_id, RESULT, Path(folder)))
+        return result
+
+
 def _open(experiment_id: str, token: str, name: str, tags: Mapping[str, str]) -> dict[str, str]:
     client = retrying_client()
     found = client.search_runs([experiment_id], f"tags.`{TOKEN_TAG}` = '{token}'", max_results=1)
@@ -319,15 +350,45 @@ def find_fold_run(experiment: str, run_id: str | None = None) -> str:
     return chosen
 
 
-def find_fold_runs(experiment: str) -> list[str]:
-    """Return the runs of all folds of the latest cross-validation whose folds have all finished.
+def find_cv_run(experiment: str, run_id: str | None = None) -> str | None:
+    """Return the run of a cross-validation whose folds have all finished.
+
+    Args:
+        experiment: MLflow experiment with the latest run.
+        run_id: A run; None for the latest cross-validation.
+
+    Returns:
+        Its id; None if the named run is no finished cross-validation.
 
     Raises:
-        MentallamError: There is none.
+        MentallamError: There is no such run.
     """
-    tags = _latest_cv_run(experiment).data.tags
+    found = _latest_cv_run(experiment) if run_id is None else existing_run("model", run_id)
+    return str(found.info.run_id) if BEST_RUN_TAG in found.data.tags else None
+
+
+def find_fold_runs(cv_run_id: str) -> list[str]:
+    """Return the runs of all folds of a finished cross-validation, in the order of the folds."""
+    tags = existing_run("model", cv_run_id).data.tags
     numbered = ((_FOLD_RUN_TAG.fullmatch(tag), run_id) for tag, run_id in tags.items())
     return [run_id for _, run_id in sorted((int(found[1]), run_id) for found, run_id in numbered if found)]
+
+
+def find_refit_run(cv_run_id: str) -> str | None:
+    """Return the finished run of the model that was trained on all posts of a cross-validation; None without one."""
+    run = existing_run("model", cv_run_id)
+    wanted = f"tags.`{PARENT_RUN_TAG}` = '{cv_run_id}' AND tags.`{REFIT_TAG}` = 'True'"
+    found = retrying_client().search_runs(
+        [run.info.experiment_id], f"{wanted} AND attributes.status = 'FINISHED'", order_by=["start_time DESC"]
+    )
+    return str(found[0].info.run_id) if found else None
+
+
+def find_finished_cv_runs(experiment_id: str, data_hash: str) -> dict[str, float | None]:
+    """Return the pooled F1 of each finished cross-validation of some data; None where it has not been reported."""
+    wanted = f"tags.`mentallam.data_hash` = '{data_hash}' AND tags.`{COMPLETE_TAG}` = 'True'"
+    found = retrying_client().search_runs([experiment_id], wanted)
+    return {run.info.run_id: run.data.metrics.get(POOLED_F1) for run in found if PARENT_RUN_TAG not in run.data.tags}
 
 
 def _latest_cv_run(experiment: str) -> MlflowRun:
@@ -357,6 +418,22 @@ def download_checkpoint(run_id: str, copies: Path | None = None) -> Path:
     if not urlsplit(address).scheme:
         return Path(address)
     return _downloaded(f"the checkpoint of run {run_id}", address, copies)
+
+
+def download_report_input(run_id: str, file: str) -> Path:
+    """Return the place of an artifact that `keep_report_inputs` saved; download it if artifacts lie on a server.
+
+    Raises:
+        MentallamError: The run has no such artifact, or it can't be downloaded.
+    """
+    path = f"{REPORT_INPUTS}/{file}"
+    address = Run(run_id).artifact_address(path)
+    place = Path(address) if not urlsplit(address).scheme else _downloaded(f"{path} of run {run_id}", address, None)
+    if not place.is_file():
+        raise MentallamError(
+            f"run {run_id} holds no {path}: finish it with `kedro run --pipeline cv_training`, or name another model"
+        )
+    return place
 
 
 def download_artifact(run_id: str, path: str, folder: Path) -> Path:

@@ -55,27 +55,30 @@ def test_the_version_says_what_it_is(trained: Workspace, outcome: dict) -> None:
         "synthetic": "True",
         "f1": str(summary["pooled"]["f1"]),
         "dev_f1": str(best["dev_f1"]),
-        "use": "best_fold",
+        "use": "ensemble",
     }
     assert best["dev_f1"] == max(fold["dev_f1"] for fold in summary["folds"])
     assert version.description == (trained.data / "08_reporting" / "model_card.md").read_text()
     assert "SYNTHETIC" in version.description
 
 
-def test_reporting_twice_registers_once_and_the_ensemble_takes_a_reason(
+def test_reporting_twice_registers_once_and_another_use_takes_a_reason(
     trained: Workspace, outcome: dict, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = champion(trained)
     trained.run("reporting")
     assert f"this run's model is the champion already: {NAME} version {before.version}" in caplog.text
-    trained.run("reporting", registry={"use": "ensemble"})
-    assert f"{NAME} version {before.version} stays champion" in caplog.text
+    trained.run("reporting", registry={"use": "refit"})
+    assert "nothing is registered: no model was trained on all posts" in caplog.text
+    trained.run("refit")
+    trained.run("reporting", registry={"use": "refit"})
+    assert f"{NAME} version {before.version} stays champion: it is the same cross-validation" in caplog.text
     assert len(trained.client().search_model_versions(f"name = '{NAME}'")) == 1
 
-    trained.run("reporting", registry={"use": "ensemble", "reason": "steadier"}, cv_run_id=outcome["cv_run_id"])
+    trained.run("reporting", registry={"use": "refit", "reason": "faster"}, cv_run_id=outcome["cv_run_id"])
     version = champion(trained)
-    assert (version.tags["use"], version.tags["reason"]) == ("ensemble", "steadier")
-    assert "all 5 folds' models" in version.description
+    assert (version.tags["use"], version.tags["reason"]) == ("refit", "faster")
+    assert "trained on all posts" in version.description
     posts = trained.folder / "posts.csv"
     posts.write_text("post_id,text,criterion_id\na,I am tired.,A.6\n")
     trained.run("inference", input=str(posts), model="champion")
@@ -83,7 +86,10 @@ def test_reporting_twice_registers_once_and_the_ensemble_takes_a_reason(
     model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
     expected = model.predict(pd.DataFrame({"post_id": ["a"], "text": ["I am tired."], "criterion_id": ["A.6"]}))
     assert answer["probability"] == pytest.approx(expected["probability"].iloc[0], abs=1e-9)
-    assert answer["run_id"] == outcome["cv_run_id"]
+    refit = json.loads((trained.data / "06_models" / "refit_result.json").read_text())
+    assert answer["run_id"] == refit["run_id"] != outcome["cv_run_id"]
+    trained.run("refit")
+    assert "the refit is finished: it is kept" in caplog.text
     trained.run("reporting", registry={"reason": "back"})
     assert champion(trained).version == before.version
 

@@ -103,12 +103,12 @@ def fit_fold(
     decision = fit_decision(scored, config.decision, f"the dev pairs of fold {fold}")
     dev = decision.decide(scored)
     learnt = tables.pairs[tables.pairs["post_id"].isin({*parts["train"], *parts["dev"]})]
-    reference = _reference(dev, [example.fertility for example in choose], learnt)
+    reference = reference_of(dev, [example.fertility for example in choose], learnt)
     trained = TrainedFold(model, prompter, config, base, decision, origin, reference=reference)
     return trained, outcome, dev
 
 
-def _reference(dev: pd.DataFrame, fertilities: Sequence[float], learnt: pd.DataFrame) -> dict[str, Any]:
+def reference_of(dev: pd.DataFrame, fertilities: Sequence[float], learnt: pd.DataFrame) -> dict[str, Any]:
     """Return what the posts of a fold were like; see `TrainedFold`."""
     tally, posts = Tally(), dev.drop_duplicates("post_id")
     tally.add_posts(posts["post_tokens"].tolist(), int(posts["truncated"].sum()), fertilities)

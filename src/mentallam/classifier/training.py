@@ -111,6 +111,7 @@ def train(
     log_metrics: LogMetrics,
     states_folder: Path,
     title: str = "training",
+    epochs: int | None = None,
 ) -> TrainingOutcome:
     """Train adapters and head in place; stop early and restore the epoch with the best dev score.
 
@@ -131,6 +132,8 @@ def train(
             scores of each epoch, and the mean loss and peaks of memory at the end; of this process's steps only.
         states_folder: Where training states are kept (`training_states`).
         title: Words before the progress bar.
+        epochs: Stop after so many epochs of the schedule, which stays that of `training.max_epochs`, and keep the last
+            weights; no dev post is read. None lets the dev posts decide.
 
     Raises:
         MentallamError: A single post with its criteria does not fit into memory; a loss, a gradient or dev scores are
@@ -139,7 +142,7 @@ def train(
     """
     if config.optimizer == "adamw_8bit":
         require_bitsandbytes("training.optimizer=adamw_8bit")
-    select_by = _selecting_score(config.select_by, dev_examples, title)
+    select_by = _selecting_score(config.select_by, dev_examples, title) if epochs is None else None
     weights = class_weights(config.class_weight, _labels(train_examples))
     start_at_base_rate(model, train_examples, weights)
     posts_per_step = max(1, round(config.effective_batch_pairs * len(train_examples) / _n_pairs(train_examples)))
@@ -159,6 +162,7 @@ def train(
             class_weights=weights,
             config=config,
             steps_per_epoch=steps_per_epoch,
+            epochs=epochs,
             saved=newest_state(states_folder, title),
             title=title,
         )
@@ -175,7 +179,7 @@ def train(
         best_epoch=math.ceil((state.best_global_step or state.global_step) / steps_per_epoch),
         epochs=math.ceil(state.global_step / steps_per_epoch),
         steps=state.global_step,
-        selected_by=select_by,
+        selected_by=select_by or "the median of the folds",
         diverged_at_step=trainer.diverged_at_step,
         seconds=trainer.seconds,
         history=[(int(entry["step"]), name, value) for entry in logs for name, value in tracked(entry).items()],
@@ -195,9 +199,12 @@ def _selecting_score(select_by: str, dev_examples: Sequence[PostExample], title:
 
 
 def _arguments(
-    config: TrainConfig, folder: Path, seed: int, steps: int, posts_per_step: int, select_by: str
+    config: TrainConfig, folder: Path, seed: int, steps: int, posts_per_step: int, select_by: str | None
 ) -> TrainingArguments:
-    """Return the Trainer's arguments; at the end of each epoch it evaluates, then has a state saved in `folder`."""
+    """Return the Trainer's arguments; at the end of each epoch it evaluates, then has a state saved in `folder`.
+
+    Without a score to select by it does not evaluate.
+    """
     return _OneDevice(
         output_dir=str(folder),
         seed=seed,
@@ -210,11 +217,11 @@ def _arguments(
         warmup_steps=config.warmup_ratio,  # a value below 1 is a share of all steps
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        eval_strategy="epoch",
+        eval_strategy="epoch" if select_by else "no",
         save_strategy="epoch",
-        load_best_model_at_end=True,
-        metric_for_best_model=f"eval_{select_by}",
-        greater_is_better=select_by != "loss",
+        load_best_model_at_end=bool(select_by),
+        metric_for_best_model=f"eval_{select_by}" if select_by else None,
+        greater_is_better=select_by != "loss" if select_by else None,
         logging_steps=1,
         logging_nan_inf_filter=False,  # the Trainer would log a loss that is not finite as 0
         report_to="none",
@@ -315,6 +322,7 @@ class _PackedTrainer(Trainer):
         class_weights: As in `pair_loss`.
         config: The optimisation.
         steps_per_epoch: Optimizer steps of an epoch.
+        epochs: As in `train`.
         saved: The state to go on from, or None.
         title: Words before messages.
         **kwargs: As the Trainer takes them.
@@ -329,6 +337,7 @@ class _PackedTrainer(Trainer):
         class_weights: torch.Tensor | None,
         config: TrainConfig,
         steps_per_epoch: int,
+        epochs: int | None,
         saved: TrainingState | None,
         title: str,
         **kwargs: Any,
@@ -340,7 +349,8 @@ class _PackedTrainer(Trainer):
         self._tokens_per_pass = config.tokens_per_pass  # it gets smaller when memory runs out
         self._best: dict[str, torch.Tensor] | None = None
         self._early_stopping = EarlyStoppingCallback(config.patience)
-        self.add_callback(self._early_stopping)
+        self._last_step = None if epochs is None else epochs * steps_per_epoch
+        self.add_callback(self._early_stopping if epochs is None else _StopAfter(epochs * steps_per_epoch))
         self.add_callback(_SaveWhenDue(self._due_after_step))
         self.diverged_at_step: int | None = None
         self._step_began, self._step_pairs = 0.0, 0
@@ -412,7 +422,7 @@ class _PackedTrainer(Trainer):
         return step % self._steps_per_epoch != 0 and step < self.state.max_steps and self._due()
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        if self.state.best_global_step == self.state.global_step:
+        if self._last_step is not None or self.state.best_global_step == self.state.global_step:
             self._best = trained_weights(model)
         self._save_state(finished=self.control.should_training_stop or self.state.global_step >= self.state.max_steps)
 
@@ -537,6 +547,23 @@ class _PackedTrainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+
+class _StopAfter(TrainerCallback):
+    """A callback that ends the training at a step, at the end of an epoch.
+
+    Args:
+        last_step: The step.
+    """
+
+    def __init__(self, last_step: int) -> None:
+        self._last_step = last_step
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """End the training."""
+        control.should_training_stop = control.should_training_stop or state.global_step >= self._last_step
 
 
 class _SaveWhenDue(TrainerCallback):

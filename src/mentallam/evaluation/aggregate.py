@@ -1,5 +1,6 @@
 """The cross-validation summary, from the out-of-fold table and the results of the folds."""
 
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from math import isclose
@@ -48,6 +49,11 @@ def best_fold(fold_results: Sequence[Mapping[str, Any]]) -> int:
     """
     results = [result for result in fold_results if result["dev_f1"] is not None] or fold_results
     return int(min(results, key=lambda result: (-(result["dev_f1"] or 0), result["fold"]))["fold"])
+
+
+def median_epoch(fold_results: Sequence[Mapping[str, Any]]) -> int:
+    """Return the median of the folds' best epochs, rounded down: how long a model of all posts is trained."""
+    return int(statistics.median(result["best_epoch"] for result in fold_results))
 
 
 def outcome_of_folds(

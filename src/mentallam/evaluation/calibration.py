@@ -28,9 +28,13 @@ class Calibration:
     slope: float = 1.0
     intercept: float = 0.0
 
+    def log_odds(self, logits: ArrayLike) -> NDArray[np.float64]:
+        """Return the calibrated log-odds of label 1, (n,) float64, for logits, (n,)."""
+        return np.asarray(self.slope * np.asarray(logits, np.float64) + self.intercept)
+
     def probabilities(self, logits: ArrayLike) -> Probabilities:
         """Return calibrated probabilities of label 1, (n,) float64, for logits, (n,)."""
-        calibrated: Probabilities = expit(self.slope * np.asarray(logits, np.float64) + self.intercept)
+        calibrated: Probabilities = expit(self.log_odds(logits))
         return calibrated
 
 

@@ -3,6 +3,7 @@
 All reported figures come from it.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -103,6 +104,33 @@ def read_tables(paths: str) -> dict[str, pd.DataFrame]:
         except MentallamError as error:
             raise MentallamError(f"{path}: {error}") from None
     return tables
+
+
+def read_baselines(paths: Iterable[str], names: Iterable[str]) -> dict[str, list[pd.DataFrame]]:
+    """Read the tables of baselines that lie beside the out-of-fold tables of other runs.
+
+    Args:
+        paths: Out-of-fold tables, as `read_tables` returns them.
+        names: The baselines of this run.
+
+    Returns:
+        Baseline to its tables, in the order of the paths; of the baselines that every run has.
+
+    Raises:
+        MentallamError: There is no such table, or it is not one of baselines.
+    """
+    runs = []
+    for path in paths:
+        beside = Path(path).with_name("baseline_predictions.parquet")
+        try:
+            table = pd.read_parquet(beside)
+            runs.append({str(model): predictions for model, predictions in table.groupby("model")})
+        except (OSError, ValueError, KeyError):
+            raise MentallamError(
+                f"there is no table of baselines {beside}: repeats needs it beside the out-of-fold table, where a "
+                f"finished run leaves it"
+            ) from None
+    return {name: [run[name] for run in runs] for name in names if all(name in run for run in runs)}
 
 
 def _checked_fold(fold: int, frame: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,6 @@ from typing import Any
 
 from mentallam.config import Config
 from mentallam.evaluation.decision import describe
-from mentallam.evaluation.metrics import mean_and_std
 from mentallam.reports.report import markdown_environment
 
 TEMPLATE = "model_card.md.j2"
@@ -16,6 +15,8 @@ def render_model_card(
     data_statistics: dict[str, Any],
     training_config: Config,
     use: str,
+    ensemble: dict[str, Any] | None = None,
+    candidates: dict[str, Any] | None = None,
 ) -> str:
     """Write the model card of a cross-validation.
 
@@ -24,7 +25,9 @@ def render_model_card(
         uncertainty: As `uncertainty.estimate_uncertainty` returns it.
         data_statistics: Statistics of the corpus, as data_processing saves them.
         training_config: The configuration of the run.
-        use: `ensemble` if all folds are served together; otherwise the best fold is served.
+        use: What is served: ensemble, refit or best_fold.
+        ensemble: As `ensemble.calibrate_ensemble` returns it; None where folds are missing.
+        candidates: As `reported_runs.find_candidates` returns it; None is a run without others.
 
     Returns:
         Markdown without any text of a post.
@@ -42,8 +45,8 @@ def render_model_card(
             unit=uncertainty["clusters"]["unit"],
             headline=uncertainty["headline"],
             f1_of_criterion={row["criterion_id"]: row["f1"] for row in uncertainty["per_criterion"]},
-            best=next(fold for fold in summary["folds"] if fold["fold"] == summary["best_fold"]),
-            mean_threshold=mean_and_std(fold["threshold"] for fold in summary["folds"])["mean"],
+            ensemble=ensemble,
+            candidates=candidates or {"n": 1, "f1": {}},
             decision_rule=describe(training_config.decision),
             seconds=sum(fold["seconds"] for fold in summary["folds"]),
         )

@@ -12,9 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from mentallam.config import Config, to_dict
 from mentallam.corpus.duplicates import FEWEST_WORDS
 from mentallam.corpus.schemas import wording_by_id
+from mentallam.evaluation.aggregate import median_epoch
 from mentallam.evaluation.decision import describe
 from mentallam.evaluation.few_positives import FEW
-from mentallam.evaluation.metrics import METRICS, METRICS_BY_NAME, criterion_name
+from mentallam.evaluation.metrics import METRICS, METRICS_BY_NAME, criterion_name, mean_and_std
 from mentallam.evaluation.net_benefit import useful_thresholds
 from mentallam.markdown import as_code, as_text
 
@@ -30,6 +31,9 @@ def render_report(
     data_statistics: dict[str, Any],
     training_config: Config,
     criteria: pd.DataFrame,
+    use: str = "ensemble",
+    ensemble: dict[str, Any] | None = None,
+    candidates: dict[str, Any] | None = None,
 ) -> str:
     """Write the Markdown report; its figures are links into the page of `report_page.render_report_page`.
 
@@ -40,6 +44,9 @@ def render_report(
         training_config: The configuration of the run: `training.select_by` and `decision` are put into words, and
             all of it is printed.
         criteria: Columns criterion_id, symptom, criterion.
+        use: What is served: ensemble, refit or best_fold.
+        ensemble: As `ensemble.calibrate_ensemble` returns it; None where folds are missing.
+        candidates: As `reported_runs.find_candidates` returns it; None is a run without others.
 
     Returns:
         Markdown without any text of a post.
@@ -60,6 +67,9 @@ def render_report(
             wording=wording_by_id(criteria),
             shown_thresholds=SHOWN_THRESHOLDS,
             useful_thresholds=useful_thresholds(uncertainty["decision_curve"]),
+            use=use,
+            ensemble=ensemble,
+            candidates=candidates or {"n": 1, "f1": {}},
         )
     )
 
@@ -90,6 +100,9 @@ def markdown_environment() -> Environment:
         coverage=_coverage,
         zip=zip,
         criterion_name=criterion_name,
+        mean_threshold=lambda folds: mean_and_std(fold["threshold"] for fold in folds)["mean"],
+        median_epoch=median_epoch,
+        deviation=lambda values: mean_and_std(values)["std"],
     )
     environment.globals["metrics"] = [metric for metric in METRICS if metric.plain is not None]
     environment.globals["few"] = FEW

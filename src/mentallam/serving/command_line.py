@@ -70,8 +70,9 @@ def main() -> None:
 @click.option(
     "--model",
     metavar="MODEL",
-    help="champion, latest (the best fold of the latest cross-validation), ensemble (all its folds), an MLflow run's "
-    "id, or the folder of a checkpoint or an exported model; default: champion.",
+    help="champion; ensemble (all folds), best_fold or refit of the latest cross-validation; latest (the one of these "
+    "that registry.use names); an MLflow run's id, or the folder of a checkpoint or an exported model; default: "
+    "champion.",
 )
 @_ENVIRONMENT
 def predict(
@@ -121,8 +122,8 @@ def predict(
 def export(model: str, folder: Path, dtype: str | None, env: str | None) -> None:
     """Write a trained model as a folder that transformers loads without this package.
 
-    MODEL is champion, latest (the best fold of the latest cross-validation), the id of an MLflow run, or a checkpoint's
-    folder. The adapter is merged into the base model.
+    MODEL is best_fold or refit (of the latest cross-validation), champion or latest if that is one model, the id of an
+    MLflow run, or a checkpoint's folder. The adapter is merged into the base model.
     """
     logging.disable(logging.INFO)
     parameters = load_parameters(_find_project(), env)
@@ -131,13 +132,53 @@ def export(model: str, folder: Path, dtype: str | None, env: str | None) -> None
     checkpoints = _find_checkpoints(model, parameters, env)
     if len(checkpoints) > 1:
         raise MentallamError(
-            f"{model} is {len(checkpoints)} folds that answer together; export one by the id of its run"
+            f"{model} is several folds that answer together, and an exported model is one: export best_fold, refit "
+            f"(after `kedro run --pipeline refit`), or a fold by the id of its run"
         )
     config = compose_inference(Path(parameters["hydra_configs"]), parameters["profile"])
     export_model(checkpoints[0], folder, Path(parameters["base_models"]), dtype or config.dtype)
     click.echo(
         f"{folder} is written. {SCREENING} Try: python {shlex.quote(str(folder / 'example.py'))} TEXT CRITERION_ID"
     )
+
+
+@main.command()
+@click.argument("seeds", nargs=-1, type=int, required=True, metavar="SEED SEED...")
+@click.option(
+    "--vary",
+    type=click.Choice(["folds", "training", "both"]),
+    default="both",
+    show_default=True,
+    help="Which seed is varied: folds.seed, training.seed, or both.",
+)
+@click.option("--overrides", default="", metavar="OVERRIDES", help="Hydra overrides of every run.")
+@click.option(
+    "--params", default="", metavar="PARAMS", help="Other parameters of every run, as `kedro run` takes them."
+)
+@click.option(
+    "--to",
+    "folder",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="The folder that gets a folder seed_<n> per seed; default: data.",
+)
+@_ENVIRONMENT
+def seeds(seeds: tuple[int, ...], vary: str, overrides: str, params: str, folder: Path | None, env: str | None) -> None:
+    """Run one cross-validation per SEED, one after the other, and report them together.
+
+    Each is an ordinary run in its own data folder: the same command again goes on where it was interrupted. The report
+    is that of the first seed, with the spread between seeds and the differences to the baselines over all seeds.
+    """
+    from mentallam.repeated_runs import Vary, run_all, seed_commands
+
+    project = _find_project()
+    data = (project / "data" if folder is None else folder).resolve()
+    others = [params] if params else []
+    commands = seed_commands(seeds, cast(Vary, vary), data, env, overrides, others)
+    program = [sys.executable, "-m", "mentallam"]
+    if code := run_all(program, commands, project):
+        sys.exit(code)
+    click.echo(f"The report over {len(seeds)} seeds: {data / f'seed_{seeds[0]}' / '08_reporting' / 'report.html'}")
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -202,9 +243,10 @@ def _find_checkpoints(model: str, parameters: dict[str, Any], env: str | None) -
     if model == "champion" and (known := find_known_champion(note, store, name)):
         return known
     with _connected(env):
-        from mentallam.registry import find_checkpoints
+        from mentallam.registry import RegistryOptions, find_checkpoints
 
-        found = find_checkpoints(parameters["tracking_experiment"], model, name)
+        options = RegistryOptions.model_validate(parameters["registry"])
+        found = find_checkpoints(parameters["tracking_experiment"], model, options)
         if model == "champion":
             note_champion(note, store, name, found)
         return found

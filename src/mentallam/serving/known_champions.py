@@ -18,7 +18,7 @@ _SQLITE = "sqlite:///"
 
 
 def find_known_champion(folder: Path, tracking_uri: str, name: str) -> list[Path] | None:
-    """Return the champion's checkpoints; None if they must be asked for.
+    """Return the champion's checkpoints, as `registry.find_checkpoints` does; None if they must be asked for.
 
     Args:
         folder: The folder of the note.
@@ -29,7 +29,7 @@ def find_known_champion(folder: Path, tracking_uri: str, name: str) -> list[Path
         note = read_json(folder / _FILE)[_key(tracking_uri, name)]
         folders = [Path(checkpoint) for checkpoint in note["folders"]]
         current = note["version"] == _champion_version(tracking_uri, name)
-        if current and folders and all((checkpoint / "mentallam.json").is_file() for checkpoint in folders):
+        if current and folders and all(folder.is_file() or (folder / "mentallam.json").is_file() for folder in folders):
             return folders
     return None
 

@@ -188,8 +188,11 @@ def check_limit(summary: Mapping[str, Any]) -> None:
     """
     options = summary["options"]
     if summary["over_limit"] and not options["override_reason"]:
+        n_folds = len(summary["model"]["folds"])
+        # Folds score a post one after the other: they differ from the first adapter on, so they share no states.
+        one = f"serve one model in place of {n_folds} folds (model=refit or best_fold), " if n_folds > 1 else ""
         raise MentallamError(
             f"the 95th percentile of the latency for all criteria is {summary[ALL_CRITERIA]['p95_ms']:.0f} ms, above "
-            f"latency.limit_ms={options['limit_ms']:g}: use a smaller model or a faster machine, or accept it with "
-            f"latency.override_reason=..."
+            f"latency.limit_ms={options['limit_ms']:g}: {one}use a smaller model or a faster machine, or accept it "
+            f"with latency.override_reason=..."
         )

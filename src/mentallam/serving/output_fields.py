@@ -40,22 +40,17 @@ class FoldDecisions:
 
     Attributes:
         pairs: The pairs.
-        probabilities: (F, n) float64, calibrated.
+        probability: (n,) float64, calibrated, of all folds together.
         thresholds: (F, n) float64.
         run_id: MLflow run of the fold, or of the cross-validation if there are several folds.
         evidence: The sentences that carry each yes, per pair; None if nobody asked for them.
     """
 
     pairs: Sequence[Pair]
-    probabilities: NDArray[np.float64]
+    probability: NDArray[np.float64]
     thresholds: NDArray[np.float64]
     run_id: str
     evidence: Sequence[list[Evidence]] | None = None
-
-    @property
-    def probability(self) -> NDArray[np.float64]:
-        """The mean over the folds, (n,)."""
-        return np.asarray(self.probabilities.mean(axis=0))
 
     @property
     def threshold(self) -> NDArray[np.float64]:
@@ -64,7 +59,7 @@ class FoldDecisions:
 
     @property
     def labels(self) -> list[str]:
-        """The answer per pair: the mean probability compared with the mean threshold."""
+        """The answer per pair: the probability compared with the mean threshold."""
         return [ANSWERS[int(label)] for label in self.probability >= self.threshold]
 
 

@@ -18,7 +18,10 @@ from mentallam.config import InferenceConfig
 from mentallam.corpus.cleaning import prepare_text
 from mentallam.corpus.refusals import is_identifier, shown
 from mentallam.errors import MentallamError
+from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Thresholds
+from mentallam.evaluation.ensemble import ENSEMBLE_FILE, ensemble_calibration
+from mentallam.limits import read_json
 from mentallam.provenance import DECIDING_PACKAGES, code_hash, code_version, package_versions
 from mentallam.serving.evidence import Evidence, find_evidence
 from mentallam.serving.merged_models import is_mergeable, merged_model
@@ -50,7 +53,8 @@ class Question:
 class Predictor:
     """One or several trained folds, ready to answer.
 
-    Several folds answer with the mean of their probabilities and the mean of their thresholds.
+    Several folds answer with the calibrated mean of their log-odds (`evaluation.ensemble`) and the mean of their
+    thresholds. They score a post one after the other, so the time of an answer grows with their number.
 
     Args:
         folds: The trained folds. All read a post alike, so it is cleaned and tokenized once.
@@ -59,6 +63,7 @@ class Predictor:
         own_criteria: Wording by id of criteria to ask in place of the model's. A wording that the model was trained on
             is asked as the trained criterion, under its id. The answers to the others are marked: calibration and
             threshold are those of all trained criteria together.
+        ensemble: Calibration of the mean log-odds of several folds; without one the mean stays as it is.
 
     Raises:
         MentallamError: Two folds differ in what they read or in how they decide, or a criterion of the user's own is
@@ -71,9 +76,11 @@ class Predictor:
         tokens_per_pass: int,
         threshold: float | None = None,
         own_criteria: Mapping[str, str] | None = None,
+        ensemble: Calibration | None = None,
     ) -> None:
         _refuse_mixture(folds)
         self._folds = folds
+        self._ensemble = ensemble or Calibration()
         self._tokens_per_pass = tokens_per_pass
         self._decisions = [
             fold.decision if threshold is None else replace(fold.decision, thresholds=Thresholds(threshold))
@@ -130,6 +137,7 @@ class Predictor:
             "files": [folder_digest(fold.folder) if fold.folder else None for fold in self._folds],
             "base_model": self._folds[0].base.fingerprint,
             "inference": asdict(config),
+            "ensemble": asdict(self._ensemble),
             "criteria": self.criteria,
         }
 
@@ -150,7 +158,7 @@ class Predictor:
     @classmethod
     def load(
         cls,
-        folders: Sequence[Path],
+        parts: Sequence[Path],
         base_models: Path,
         config: InferenceConfig,
         own_criteria: Mapping[str, str] | None = None,
@@ -158,7 +166,8 @@ class Predictor:
         """Load one or several checkpoints.
 
         Args:
-            folders: A checkpoint per fold.
+            parts: A checkpoint per fold and, for folds that answer together, the file with their calibration
+                (`evaluation.ensemble.ENSEMBLE_FILE`).
             base_models: Folder of the base weights that were converted or made on this machine.
             config: How predictions are made.
             own_criteria: See the class.
@@ -167,6 +176,7 @@ class Predictor:
             MentallamError: A folder holds no complete checkpoint, its base model can't be loaded, or the folds differ
                 in what they read or in how they decide.
         """
+        ensemble, folders = split_parts(parts)
         if config.merge_adapter and config.keep_merged:
             folders = [merged_model(folder, base_models, config.dtype) for folder in folders]
         try:
@@ -176,7 +186,8 @@ class Predictor:
             ]
         finally:
             release_base()  # the models hold what they need of it; merged ones need little
-        return cls(folds, config.tokens_per_pass, config.threshold, own_criteria)
+        calibration = ensemble_calibration(read_json(ensemble)) if ensemble else None
+        return cls(folds, config.tokens_per_pass, config.threshold, own_criteria, calibration)
 
     def resolve(self, post: Post) -> Post:
         """Return the post with the ids of all criteria that are asked of it, each once.
@@ -231,10 +242,11 @@ class Predictor:
         return answers_of(decisions)
 
     def _probabilities(self, examples: Sequence[PostExample]) -> NDArray[np.float64]:
-        """Return the calibrated probabilities by each of F folds, (F, n) for n pairs."""
+        """Return the calibrated probabilities by all folds together, (n,) for n pairs."""
         logits = [score_pairs(fold.model, examples, self._tokens_per_pass) for fold in self._folds]
         decided = zip(self._decisions, logits, strict=True)
-        return np.array([decision.calibration.probabilities(found) for decision, found in decided])
+        log_odds = np.array([decision.calibration.log_odds(found) for decision, found in decided])
+        return self._ensemble.probabilities(log_odds.mean(axis=0))
 
     def _evidence(self, questions: Sequence[Question], labels: Sequence[str]) -> list[list[Evidence]]:
         """Return the sentences that carry each yes, one list per pair, empty for a no."""
@@ -252,8 +264,7 @@ class Predictor:
 
         def ask(texts: Sequence[str]) -> NDArray[np.float64]:
             examples = [prompter.example(post_id, text, matched) for text in texts]
-            mean: NDArray[np.float64] = self._probabilities(examples).mean(axis=0)
-            return mean.reshape(len(texts), len(matched))
+            return self._probabilities(examples).reshape(len(texts), len(matched))
 
         return find_evidence(question.text, self._cleaned, prompter.part_read, ask)
 
@@ -299,6 +310,12 @@ class Predictor:
             f"unknown criterion {name}; this model knows {', '.join(self._wordings)}; another wording is asked with "
             f"criteria=FILE, or --criterion of `mentallam predict`"
         )
+
+
+def split_parts(parts: Sequence[Path]) -> tuple[Path | None, list[Path]]:
+    """Return the file with the calibration of folds that answer together, or None, and the checkpoints."""
+    ensemble = next((path for path in parts if path.name == ENSEMBLE_FILE), None)
+    return ensemble, [path for path in parts if path != ensemble]
 
 
 def _masked(fold: TrainedFold) -> bool:

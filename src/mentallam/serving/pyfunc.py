@@ -175,6 +175,7 @@ def save_pyfunc(
     base_models: Path,
     inference: InferenceConfig,
     model_id: str | None = None,
+    ensemble: Path | None = None,
 ) -> None:
     """Write an MLflow model without loading weights.
 
@@ -185,15 +186,17 @@ def save_pyfunc(
             first.
         inference: How the model predicts unless it is loaded with another `model_config`.
         model_id: MLflow's id of the model, if it has one.
+        ensemble: The file with the calibration of folds that answer together.
     """
     with tempfile.TemporaryDirectory() as temporary:
         code = Path(temporary) / "mentallam"
         # The generator of synthetic posts plays no part in predictions.
         shutil.copytree(Path(__file__).parents[1], code, ignore=shutil.ignore_patterns("__pycache__", "synthetic*"))
+        artifacts = {f"fold_{fold}": str(checkpoint) for fold, checkpoint in sorted(checkpoints.items())}
         mlflow.pyfunc.save_model(
             folder,
             python_model=__file__,
-            artifacts={f"fold_{fold}": str(checkpoint) for fold, checkpoint in sorted(checkpoints.items())},
+            artifacts=artifacts | ({"ensemble": str(ensemble)} if ensemble else {}),
             code_paths=[str(code)],
             signature=SIGNATURE,
             input_example=INPUT_EXAMPLE,

@@ -90,6 +90,7 @@ def run(
         prepare: Callable[[PeftModel], object] = lambda model: None,
         logged: Logged | None = None,
         states: Path | None = None,
+        epochs: int | None = None,
         **changes: Any,
     ) -> tuple[PeftModel, TrainingOutcome, Logged]:
         model, prompter = make_classifier(tiny_base, tiny_config)
@@ -104,6 +105,7 @@ def run(
             seed,
             lambda metrics, step: logged.append((metrics, step)),
             states or tmp_path / f"states_{next(runs)}",
+            epochs=epochs,
         )
         return model, outcome, logged
 
@@ -202,6 +204,20 @@ def test_dev_scores_after_training_are_those_logged_for_the_best_epoch(run: Any,
     then = {name.removeprefix("dev_"): value for name, value in epochs[outcome.best_epoch - 1].items()}
     assert then.pop("epoch") == outcome.best_epoch
     assert then == pytest.approx(again, abs=1e-6)
+
+
+def test_a_given_number_of_epochs_ends_it_on_the_same_schedule_and_no_dev_post_is_read(run: Any) -> None:
+    whole, _, all_logged = run(max_epochs=3, learning_rate=2e-3)
+    model, outcome, logged = run(dev_numbers=range(0), epochs=2, max_epochs=3, learning_rate=2e-3)
+    assert (outcome.best_epoch, outcome.epochs, outcome.selected_by) == (2, 2, "the median of the folds")
+    assert not any("dev_loss" in metrics for metrics, _ in logged)
+
+    def steps(found: Logged) -> list[tuple[float, float]]:
+        return [(metrics["loss"], metrics["learning_rate"]) for metrics, _ in found if "learning_rate" in metrics]
+
+    assert steps(logged) == steps(all_logged)[: outcome.steps]
+    assert 0 < outcome.steps < len(steps(all_logged))
+    assert largest_difference(adapter_of(model), adapter_of(whole)) > 0
 
 
 def test_it_stops_early(run: Any) -> None:

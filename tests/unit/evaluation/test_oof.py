@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mentallam.errors import MentallamError
-from mentallam.evaluation.oof import OOF_SCHEMA, out_of_fold_table, read_tables
+from mentallam.evaluation.oof import OOF_SCHEMA, out_of_fold_table, read_baselines, read_tables
 
 Folds = list[pd.DataFrame]
 
@@ -105,6 +105,22 @@ def test_tables_of_other_runs_are_read_by_their_paths(folds: Folds, tmp_path: Pa
     tables = read_tables(f"{paths[0]}; {paths[1]};")
     assert list(tables) == paths
     pd.testing.assert_frame_equal(tables[paths[1]], table)
+
+
+def test_baselines_are_read_from_beside_the_table(folds: Folds, tmp_path: Path) -> None:
+    table, paths = out_of_fold_table(*folds), []
+    for name, models in (("a", ("tfidf", "embedding")), ("b", ("tfidf",))):
+        (tmp_path / name).mkdir()
+        both = pd.concat([table.assign(model=model) for model in models])
+        both.to_parquet(tmp_path / name / "baseline_predictions.parquet")
+        paths.append(str(tmp_path / name / "oof_predictions.parquet"))
+    found = read_baselines(paths, ["embedding", "tfidf"])
+    assert list(found) == ["tfidf"]  # the other is not in every run
+    for of_run in found["tfidf"]:
+        pd.testing.assert_frame_equal(of_run.drop(columns="model"), table)
+    (tmp_path / "b" / "baseline_predictions.parquet").unlink()
+    with pytest.raises(MentallamError, match=r"no table of baselines .*b/baseline_predictions.parquet: repeats"):
+        read_baselines(paths, ["tfidf"])
 
 
 def test_a_file_that_is_not_an_out_of_fold_table_is_an_error_naming_it(folds: Folds, tmp_path: Path) -> None:

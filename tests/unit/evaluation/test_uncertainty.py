@@ -11,6 +11,8 @@ from mentallam.evaluation.metrics import criterion_metrics, pair_metrics
 from mentallam.evaluation.resampling import UncertaintyOptions, holm
 from mentallam.evaluation.uncertainty import (
     METHOD,
+    Draws,
+    _over_seeds,
     compare_tables,
     describe_clusters,
     estimate_uncertainty,
@@ -393,6 +395,48 @@ def test_a_metric_that_a_repeat_does_not_define_is_none(oof: pd.DataFrame, optio
         "high": None,
         "undefined": 1.0,
     }
+
+
+def test_each_repeat_is_compared_with_its_own_baseline(
+    oof: pd.DataFrame, baseline: pd.DataFrame, options: UncertaintyOptions
+) -> None:
+    found = seed_spread(
+        {"42": oof, "142": baseline}, options, {"tfidf": [baseline, oof.sample(frac=1, random_state=0)]}
+    )
+    difference = found["differences"]["tfidf"]["f1"]
+    expected = compare_tables(oof, baseline, options)["difference"]["f1"]["estimate"]
+    assert list(difference["estimates"].values()) == pytest.approx([expected, -expected])
+    assert difference["mean"] == pytest.approx(0)
+    assert difference["std_between_seeds"] == pytest.approx(abs(expected) * np.sqrt(2))
+    with pytest.raises(MentallamError, match="the table of tfidf of 142 cannot be compared"):
+        seed_spread({"42": oof, "142": baseline}, options, {"tfidf": [baseline, baseline[1:]]})
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5])
+def test_the_interval_over_seeds_covers_as_often_as_stated(n_seeds: int) -> None:
+    """The truth is 0; groups and seeds err independently, by 1 each; resampling the seeds would cover less."""
+    options = UncertaintyOptions(resamples=1000, confidence=0.95, seed=1)
+    rng, covered, resampled_covers = np.random.default_rng(n_seeds), [], []
+    for _ in range(300):
+        groups, seeds = rng.normal(), rng.normal(size=n_seeds)
+        around = groups + rng.normal(size=(1000, 1))
+        drawn = [
+            Draws(np.full(len(HEADLINE), groups + one), np.repeat(around + one, len(HEADLINE), 1), []) for one in seeds
+        ]
+        found = _over_seeds([*map(str, range(n_seeds))], drawn, options)["f1"]
+        covered.append(found["low"] <= 0 <= found["high"])
+        chosen = seeds[rng.integers(n_seeds, size=(1000, n_seeds))].mean(axis=1)
+        low, high = np.quantile(around[:, 0] + chosen, [0.025, 0.975])
+        resampled_covers.append(low <= 0 <= high)
+    assert np.mean(covered) >= 0.92
+    assert np.mean(resampled_covers) < np.mean(covered)
+
+
+def test_f1_of_the_baselines_is_corrected_over_them(uncertainty: dict[str, Any]) -> None:
+    of_f1 = [other["difference"]["f1"] for other in uncertainty["baselines"].values()]
+    assert [one["p_holm"] for one in of_f1] == holm([one["p_value"] for one in of_f1])
+    assert any(one["p_holm"] > one["p_value"] for one in of_f1)
+    assert all("p_holm" not in other["difference"]["average_precision"] for other in uncertainty["baselines"].values())
 
 
 def test_a_repeat_of_other_pairs_is_named(oof: pd.DataFrame, options: UncertaintyOptions) -> None:

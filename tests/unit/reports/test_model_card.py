@@ -24,12 +24,13 @@ def row_of(card: str, start: str) -> str:
 def test_a_served_fold_without_a_dev_f1_is_reported(render: Render, summary: Facts) -> None:
     for fold in summary["folds"]:
         fold["dev_f1"] = None
-    assert "Served is fold 3 of 5, the first, since no dev split has both labels; threshold" in render("best_fold")
+    assert "Served is **fold 3** of 5, the first, since no dev split has both labels; threshold" in render("best_fold")
 
 
 def test_the_best_fold_and_its_threshold_are_named(render: Render) -> None:
     card = render("best_fold")
-    assert "Served is fold 3 of 5, the one with the best F1 on its dev split (0.700); threshold 0.490" in card
+    assert "Served is **fold 3** of 5, the one with the best F1 on its dev split (0.700); threshold 0.490" in card
+    assert "this order is mostly noise. The pooled figures belong to all folds" in card
     assert "fold 0 0.40, fold 1 0.43, fold 2 0.46, fold 3 0.49, fold 4 0.52." in card
     assert "`tiny` with a classification head and DoRA adapters of rank 8" in card
     assert "0:05:06 (h:mm:ss) over all folds" in card
@@ -38,9 +39,31 @@ def test_the_best_fold_and_its_threshold_are_named(render: Render) -> None:
 
 def test_an_ensemble_has_the_mean_threshold_and_the_figures_of_its_members(render: Render) -> None:
     card = render("ensemble")
-    assert "all 5 folds' models, compared with the mean of their thresholds, 0.460 over the folds" in card
-    assert "no figure is its score: these are the figures of its members" in card
-    assert "Served is fold" not in card
+    assert (
+        "all 5 folds' models**: the calibrated mean of their log-odds, compared with the mean of their thresholds (0.46"
+        in card
+    )
+    assert "the ensemble itself\nhas not been scored" in card and "Two of its folds" not in card
+    assert "Served is **fold" not in card
+
+
+def test_a_refit_has_been_scored_on_no_post(render: Render, summary: Facts) -> None:
+    for fold, epoch in zip(summary["folds"], (1, 9, 2, 4, 2), strict=True):
+        fold["best_epoch"] = epoch
+    card = render("refit")
+    assert "trained on all posts** for 2 epochs, the median of the folds. It has been scored on no post" in card
+
+
+def test_the_card_says_among_how_many_it_was_chosen(
+    summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Config
+) -> None:
+    facts = (summary, uncertainty, data_statistics, training_config, "ensemble", None)
+    alone = render_model_card(*facts, {"n": 1, "f1": {summary["cv_run_id"]: 0.5}})
+    assert "the only finished cross-validation of these data" in alone
+    f1 = {summary["cv_run_id"]: 0.5, "b": 0.25, "c": 0.75}
+    card = render_model_card(*facts, {"n": 4, "f1": f1})
+    assert "**One of 4 finished cross-validations of the same data**" in card
+    assert "of the 3 that have a report: 0.250 to 0.750, standard deviation 0.250; this one 0.500." in card
 
 
 def test_data_and_figures_are_the_summarys(render: Render, summary: Facts) -> None:

@@ -174,7 +174,7 @@ def test_selection_is_spelled_out(render: Render, summary: dict[str, Any], uncer
     assert f"Selection optimism: {summary['selection_optimism']:.3f} (-0.01 to 0.10)." in report
     assert "Platt-scaled; one threshold for all criteria, by F1 on the inner dev split" in report
     assert "The epoch with the best `average_precision` on this split was chosen." in report
-    assert re.search(r"Fold\s+3\s+has\s+the\s+best\s+F1\s+on\s+its\s+dev\s+split", report)
+    assert "Served is the **ensemble of all 5 folds' models**" in report
 
 
 def test_undefined_metrics_are_called_not_defined(
@@ -278,7 +278,8 @@ def test_duplicates_are_declared(
 def test_the_fine_tuned_models_are_compared_with_each_baseline(render: Render, uncertainty: dict[str, Any]) -> None:
     other = uncertainty["baselines"]["tfidf"]
     other["headline"]["f1"] = {"estimate": 0.4, "low": 0.3, "high": 0.5, "undefined": 0.0}
-    other["difference"]["f1"] = {"estimate": 0.2, "low": -0.1, "high": 0.3, "undefined": 0.0, "p_value": 0.0005}
+    f1 = {"estimate": 0.2, "low": -0.1, "high": 0.3, "undefined": 0.0}
+    other["difference"]["f1"] = {**f1, "p_value": 0.5, "p_holm": 0.0005}
     other["difference"]["average_precision"] = {"estimate": None, "low": None, "high": None, "p_value": None}
     for row, estimate, p_holm in zip(
         other["per_criterion"], [1, 1, -1, 1, 0, 0, 0, 0, 0], [0.05, 0.01, 0.02, 0.06, None, 1, 1, 1, 1], strict=True
@@ -307,10 +308,11 @@ def test_resamples_that_are_left_out_are_reported(render: Render, uncertainty: d
 def test_the_spread_between_seeds_is_reported_where_there_is_one(render: Render, uncertainty: dict[str, Any]) -> None:
     assert "different seeds" not in render()
     f1 = {"mean": 0.61, "std_between_seeds": 0.023, "low": 0.5, "high": 0.7}
-    uncertainty["seeds"] = {"repeats": ["this run", "b", "c"], "metrics": {"f1": f1}}
+    uncertainty["seeds"] = {"repeats": ["this run", "b", "c"], "metrics": {"f1": f1}, "differences": {}}
     text = " ".join(render().split())
     assert "over 3 cross-validations with different seeds: mean 0.610 (0.50-0.70)" in text
     assert "standard deviation between seeds 0.023." in text
+    assert "covers other groups and other seeds." in text and "each repeat with its own" not in text
 
 
 def test_a_criterion_cannot_break_its_table(render: Render, criteria: pd.DataFrame) -> None:
@@ -339,7 +341,7 @@ def test_the_checklist_has_every_item_and_what_the_run_knows(render: Render, sum
     assert rows["10"].startswith(f"60 posts, 540 pairs, {summary['n_positive']} positive")
     assert rows["7"].endswith(": none was")
     assert rows["11"].startswith("0 of 540 pairs")
-    assert "fold 3" in rows["22"]
+    assert "section The served model" in rows["22"]
     summary["slices"].append({**summary["slices"][0], "slice": "truncated posts", "n_posts": 4})
     assert {row[0]: row[2] for row in tables(render())["item"][1:]}["7"].endswith(": 4 of 60 posts")
 
@@ -355,7 +357,3 @@ def test_folds_whose_dev_pairs_have_one_label_are_named(render: Render, summary:
     text = " ".join(render().split())
     assert "**All dev pairs of fold 1, 4 have the same label**" in text
     assert "There the loss chose the epoch, probabilities are not calibrated, the threshold is 0.50" in text
-    assert "Fold 3 has the best F1 on its dev split, so its model is used for prediction" in text
-    for fold in summary["folds"]:
-        fold["dev_f1"] = None
-    assert "Fold 3 comes first, so its model is used" in " ".join(render().split())

@@ -69,7 +69,7 @@ def test_figures_stand_in_their_sections(page: str) -> None:
     sections = {part.split("</h2>")[0]: part for part in page.split("<h2>")[1:]}
     assert list(sections) == [
         *("Data", "Result", "Calibration", "Net benefit", "How epoch and threshold were chosen"),
-        *("Folds", "Criteria", "Where the errors are", "Baselines", "Uncertainty", "Limits"),
+        *("The served model", "Folds", "Criteria", "Where the errors are", "Baselines", "Uncertainty", "Limits"),
         *("TRIPOD+AI checklist", "Configuration"),
     ]
     assert 'id="plot-roc"' in sections["Result"]

@@ -84,8 +84,9 @@ def summary(summary: Facts, numbers: Iterator[int]) -> Facts:
 
 @pytest.fixture
 def uncertainty(uncertainty: Facts, numbers: Iterator[int]) -> Facts:
-    seeds = {"f1": {"mean": 0.61, "std_between_seeds": 0.02, "low": 0.5, "high": 0.7}}
-    uncertainty["seeds"] = {"repeats": ["this run", "b", "c"], "metrics": seeds}
+    one = {"mean": 0.61, "std_between_seeds": 0.02, "low": 0.5, "high": 0.7}
+    differences = {"tfidf": {"f1": dict(one), "average_precision": dict(one)}}
+    uncertainty["seeds"] = {"repeats": ["this run", "b", "c"], "metrics": {"f1": one}, "differences": differences}
     return dict(distinct(uncertainty, numbers))
 
 
@@ -251,19 +252,42 @@ def test_the_table_of_learned_baselines(report: str, summary: Facts) -> None:
 
 
 def test_the_table_of_differences(report: str, uncertainty: Facts) -> None:
-    # Two columns are headed p, each to the right of its difference.
     header, *rows = tables(report)["compared with"]
-    assert header[2:6] == ["difference in F1", "p", "difference in average precision", "p"]
+    assert header[2:6] == ["difference in F1", "p (Holm)", "difference in average precision", "p (descriptive)"]
     for (name, other), row in zip(uncertainty["baselines"].items(), rows, strict=True):
         f1, precision = (other["difference"][metric] for metric in ("f1", "average_precision"))
         assert row[0] == name.replace("_", "-")
         assert [numbers_of(cell) for cell in row[1:6]] == [
             estimate(other["headline"]["f1"]),
             estimate(f1),
-            [f1["p_value"]],
+            [f1["p_holm"]],
             estimate(precision),
             [precision["p_value"]],
         ]
+
+
+def test_the_differences_over_seeds(report: str, uncertainty: Facts) -> None:
+    _, row = tables(report)["over 3 seeds, compared with"]
+    found = uncertainty["seeds"]["differences"]["tfidf"]
+    f1, precision = found["f1"], found["average_precision"]
+    means = [[of["mean"], *interval(of)] for of in (f1, precision)]
+    assert row[0] == "tfidf"
+    assert [numbers_of(cell) for cell in row[1:]] == [means[0], [f1["std_between_seeds"]], means[1]]
+
+
+def test_the_table_of_two_folds_together(
+    summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Config, criteria: pd.DataFrame
+) -> None:
+    names = ("f1", "average_precision", "brier", "log_loss", "ece")
+    values = iter(range(101, 200))
+    ways = {way: {name: next(values) / 1000 for name in names} for way in ("members", "mean_probability", "calibrated")}
+    ensemble = {"correlation": 0.345, "two_folds": {"n_pairs": 77, "n_positive": 12, "n_posts": 9, **ways}}
+    text = render_report(summary, uncertainty, data_statistics, training_config, criteria, "ensemble", ensemble)
+    _, *rows = tables(text)["77 pairs (12 positive) of 9 posts"]
+    assert [[numbers_of(cell) for cell in row[1:]] for row in rows] == [
+        [[value] for value in of_way.values()] for of_way in ways.values()
+    ]
+    assert "two folds correlate by 0.345" in text
 
 
 def test_the_prose_of_the_report(report: str, summary: Facts, uncertainty: Facts, data_statistics: Facts) -> None:
@@ -293,7 +317,6 @@ def test_the_prose_of_the_report(report: str, summary: Facts, uncertainty: Facts
         f"with no model it is {summary['baselines']['all_positive']['number_needed_to_read']:.3f}.",
         f"at {len(curve)} of the {len(curve)} thresholds, which lie between {curve[0]['threshold']:.2f} "
         f"and {curve[-1]['threshold']:.2f}.",
-        f"Fold {summary['best_fold']} has the best F1",
         f"Selection optimism: {summary['selection_optimism']:.3f} ({optimism['low']:.2f}-{optimism['high']:.2f})",
         f"The cross-fitted protocol, {summary['cross_fitted_difference']:.3f} against honest",
         f"{marked['false_alarms']} of {marked['n']} are false alarms ({marked['rate']:.3f}, against "
@@ -319,7 +342,7 @@ def test_the_checklist(report: str, summary: Facts) -> None:
         "12a": f"{summary['n_folds']} folds grouped by post_id;",
         "12b, 12c": "of rank 8;",
         "13": f"Base rate {summary['n_positive'] / summary['n_pairs']:.3f};",
-        "22": f"The checkpoint of fold {summary['best_fold']} ",
+        "22": "The checkpoints in MLflow's registry",
     }.items():
         assert words in answers[item], item
 
@@ -373,14 +396,14 @@ def test_the_tables_of_a_comparison(comparison: Facts) -> None:
             "first": estimate(comparison["first"][metric]),
             "second": estimate(comparison["second"][metric]),
             "first - second": estimate(difference),
-            "p": [difference["p_value"]],
+            "p (F1 tested, others descriptive)": [difference["p_value"]],
         }, label
     for criterion, (name, row) in zip(comparison["per_criterion"], columns(found["criterion"]).items(), strict=True):
         assert name == criterion["criterion_id"]
         assert row == {
             "n+": [criterion["n_positive"]],
             "first - second": estimate(criterion),
-            "p": [criterion["p_holm"]],
+            "p (Holm)": [criterion["p_holm"]],
         }
 
 

@@ -21,7 +21,7 @@ def kedro(monkeypatch: pytest.MonkeyPatch, experiment: str, trained: TrainedFold
         "hydra_configs": str(PROJECT / "hydra_configs"),
         "profile": "tiny",
         "base_models": str(Path(trained.base.folder).parent),
-        "registry": {"model": "never registered"},
+        "registry": {"model": "never registered", "use": "best_fold"},
         "model": "latest",
         "notice": "us",
         TRACKING_URI: mlflow.get_tracking_uri(),

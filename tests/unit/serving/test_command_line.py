@@ -226,15 +226,15 @@ def test_the_dtype_is_that_of_predictions_unless_it_is_named(
 def test_a_champion_of_several_folds_is_not_exported(
     kedro: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[object, ...]] = []
+    asked: list[tuple[Any, ...]] = []
 
     def two(*arguments: object) -> list[Path]:
         asked.append(arguments)
         return [tmp_path, tmp_path]
 
     monkeypatch.setattr("mentallam.registry.find_checkpoints", two)
-    check_refused(export("champion", "--to", str(tmp_path / "exported")), "champion is 2 folds", "the id of its run")
-    assert [arguments[1:] for arguments in asked] == [("champion", "never registered")]
+    check_refused(export("champion", "--to", str(tmp_path / "exported")), "champion is several folds", "by the id")
+    assert [(model, options.model) for _, model, options in asked] == [("champion", "never registered")]
 
 
 def test_what_cannot_be_exported_is_one_sentence(kedro: dict[str, Any], tmp_path: Path) -> None:

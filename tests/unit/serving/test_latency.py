@@ -49,14 +49,16 @@ def test_figures_are_percentiles_and_have_the_documented_names() -> None:
 
 
 def test_only_a_reason_lets_a_slow_model_pass() -> None:
-    def summary(over: bool, reason: str | None) -> dict:
-        options = {"limit_ms": 1000, "override_reason": reason}
-        return {"over_limit": over, "all_criteria": {"p95_ms": 1234.5}, "options": options}
+    def summary(over: bool, reason: str | None, n_folds: int = 1) -> dict:
+        options, model = {"limit_ms": 1000, "override_reason": reason}, {"folds": [*range(n_folds)]}
+        return {"over_limit": over, "all_criteria": {"p95_ms": 1234.5}, "options": options, "model": model}
 
     check_limit(summary(False, None))
     check_limit(summary(True, "an old laptop"))
-    with pytest.raises(MentallamError, match=r"for all criteria is 1234 ms, above latency\.limit_ms=1000: "):
+    with pytest.raises(MentallamError, match=r"for all criteria is 1234 ms, above latency\.limit_ms=1000: use a"):
         check_limit(summary(True, None))
+    with pytest.raises(MentallamError, match=r"1000: serve one model in place of 5 folds \(model=refit or best_fold\)"):
+        check_limit(summary(True, None, 5))
 
 
 def test_a_command_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

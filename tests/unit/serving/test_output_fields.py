@@ -17,14 +17,13 @@ from tests.samples import PROJECT
 CONTRACT = (PROJECT / "docs" / "contracts" / "cli.md").read_text(encoding="utf-8")
 
 
-def decided(*folds: tuple[list[float], list[float]]) -> FoldDecisions:
+def decided(probability: list[float], *thresholds: list[float]) -> FoldDecisions:
     pairs = [Pair("p", "A.1", True, TRAINED), Pair("q", "A.1", False, UNTRAINED)]
-    probabilities, thresholds = (np.array(values) for values in zip(*folds, strict=True))
-    return FoldDecisions(pairs, probabilities, thresholds, "feed")
+    return FoldDecisions(pairs, np.array(probability), np.array(thresholds), "feed")
 
 
 def test_one_fold_answers_with_its_figures() -> None:
-    answers = answers_of(decided(([0.25, 0.75], [0.25, 0.8])))
+    answers = answers_of(decided([0.25, 0.75], [0.25, 0.8]))
     assert list(answers) == [field.name for field in fields_with(explain=False)]
     assert answers == {
         "post_id": ["p", "q"],
@@ -38,15 +37,15 @@ def test_one_fold_answers_with_its_figures() -> None:
     }
 
 
-def test_several_folds_answer_with_the_means_of_probabilities_and_thresholds() -> None:
-    answers = answers_of(decided(([0.2, 0.9], [0.5, 0.5]), ([0.6, 0.5], [0.25, 1.0])))
-    assert answers["probability"] == [(0.2 + 0.6) / 2, (0.9 + 0.5) / 2]
+def test_the_threshold_of_several_folds_is_the_mean_of_theirs() -> None:
+    answers = answers_of(decided([0.4, 0.7], [0.5, 0.5], [0.25, 1.0]))
+    assert answers["probability"] == [0.4, 0.7]
     assert answers["threshold"] == [0.375, 0.75]
     assert answers["label"] == ["yes", "no"]
 
 
 def test_no_pair_gives_no_answer() -> None:
-    empty = FoldDecisions([], np.empty((1, 0)), np.empty((1, 0)), "feed")
+    empty = FoldDecisions([], np.empty(0), np.empty((1, 0)), "feed")
     assert answers_of(empty) == {field.name: [] for field in fields_with(explain=False)}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit, logit
 
 from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
 from mentallam.classifier.prompts import Prompter
@@ -158,12 +159,25 @@ def test_several_folds_answer_with_the_mean_against_the_mean_threshold(trained: 
     one, two = (answers(Predictor([fold], 400), post) for fold in folds)
     together = answers(Predictor(folds, 400), post)
     assert list(together.columns) == [field.name for field in fields_with(explain=False)]
-    mean = (one["probability"] + two["probability"]) / 2
+    mean = expit((logit(one["probability"]) + logit(two["probability"])) / 2)
     assert (one["probability"] - two["probability"]).abs().min() > 0.05
-    assert together["probability"].tolist() == mean.tolist()
+    np.testing.assert_allclose(together["probability"], mean, rtol=1e-9)
     assert set(together["threshold"]) == {(0.37 + 0.61) / 2}
     assert together["label"].tolist() == ["yes" if value >= 0.49 else "no" for value in mean]
     assert set(together["run_id"]) == {"cv-run"}
+
+
+def test_the_mean_of_several_folds_is_calibrated_and_one_fold_is_not(trained: TrainedFold) -> None:
+    post, folds, calibration = posts(("a", "I am tired.", None)), [trained, shifted(trained, -5.0, 0.61)], (2.0, 0.5)
+    plain, calibrated = (
+        answers(Predictor(folds, 400, ensemble=ensemble), post) for ensemble in (None, Calibration(*calibration))
+    )
+    expected = expit(2.0 * logit(plain["probability"]) + 0.5)
+    np.testing.assert_allclose(calibrated["probability"], expected, rtol=1e-9)
+    assert calibrated["threshold"].tolist() == plain["threshold"].tolist()
+    alone = answers(Predictor([trained], 400), post)["probability"]
+    logits = score_pairs(trained.model, [trained.prompter.example("a", "I am tired.", list(CRITERIA))], 400)
+    assert alone.tolist() == trained.decision.calibration.probabilities(logits).tolist()
 
 
 def test_several_folds_read_each_post_once(trained: TrainedFold, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,6 +291,7 @@ def test_what_decides_the_answers_is_in_the_fingerprint(trained: TrainedFold, ti
         Predictor([trained], 4, own_criteria=OWN).fingerprint(config),
         Predictor([trained], 4).fingerprint(replace(config, threshold=0.4)),
         Predictor([shifted(trained, 0, 0.5)], 4).fingerprint(config),
+        Predictor([trained], 4, ensemble=Calibration(2.0)).fingerprint(config),
     ]
     assert len({json.dumps(one, sort_keys=True) for one in prints}) == len(prints)
 

@@ -17,10 +17,12 @@ import torch
 from fastapi.testclient import TestClient
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, scoring_server
+from scipy.special import expit, logit
 
 from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
 from mentallam.config import Config, InferenceConfig
 from mentallam.errors import MentallamError
+from mentallam.evaluation.ensemble import ENSEMBLE_FILE
 from mentallam.serving.output_fields import OUTPUT_FIELDS, Answers
 from mentallam.serving.posts import Post
 from mentallam.serving.predictor import Predictor
@@ -106,16 +108,21 @@ def test_nothing_is_pickled_and_the_base_model_stays_where_it_is(model: Path) ->
     assert [path.parent.name for path in files if path.suffix == ".safetensors"] == ["fold_1"]
 
 
-def test_an_ensemble_is_the_mean_of_its_folds(
+def test_an_ensemble_is_the_calibrated_mean_of_its_folds_from_each_entry(
     folds: dict[int, Path], base_models: Path, tiny_config: Config, tmp_path: Path
 ) -> None:
-    save_pyfunc(tmp_path / "both", folds, base_models, tiny_config.inference)
+    calibration = tmp_path / ENSEMBLE_FILE
+    calibration.write_text('{"slope": 1.5, "intercept": -0.25}')
+    save_pyfunc(tmp_path / "both", folds, base_models, tiny_config.inference, ensemble=calibration)
     asked = [Post("a", "I am tired."), Post("b", "We went to the lake.")]
     answer = mlflow.pyfunc.load_model(str(tmp_path / "both")).predict(posts(post_id=["a", "b"]))
     one, two = (np.array(alone(folder, base_models, tiny_config, asked)["probability"]) for folder in folds.values())
     assert np.abs(one - two).min() > 1e-3
-    mean = (one + two) / 2
-    assert answer["probability"].tolist() == mean.tolist()
+    mean = expit(1.5 * (logit(one) + logit(two)) / 2 - 0.25)
+    np.testing.assert_allclose(answer["probability"], mean, rtol=1e-9)
+    parts = [calibration, *folds.values()]
+    answered = Predictor.load(parts, base_models, tiny_config.inference).predict(asked)
+    assert answer["probability"].tolist() == answered["probability"]
     assert set(answer["threshold"]) == {(0.37 + 0.61) / 2}
     assert answer["label"].tolist() == ["yes" if value >= 0.49 else "no" for value in mean]
 

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from mentallam import tracking
 from mentallam.errors import MentallamError
 from mentallam.evaluation import comparison
 from mentallam.evaluation.comparison import ReportedRun
-from mentallam.evaluation.oof import out_of_fold_table
 from mentallam.evaluation.resampling import UncertaintyOptions
+from mentallam.reported_runs import load_reported_run
 from mentallam.reports.comparison_report import render_comparison
 
 
@@ -30,12 +29,4 @@ def compare_runs(first: ReportedRun, second: ReportedRun, options: UncertaintyOp
 def _load(option: str, run_id: str | None) -> ReportedRun:
     if run_id is None:
         raise MentallamError('compare needs two runs: --params "first=RUN_ID,second=RUN_ID"')
-    run_id = str(run_id)
-    saved = tracking.find_report_inputs(run_id, option)
-    outcome, data_statistics, training_config, criteria = (
-        tracking.load_report_input(run_id, saved[name])
-        for name in ("cv_outcome", "data_statistics", "training_config", "criteria")
-    )
-    folds = [f"fold_{fold}_predictions" for fold in range(outcome["n_folds"])]
-    oof = out_of_fold_table(*(tracking.load_report_input(run_id, saved[name]) for name in folds))
-    return ReportedRun(run_id, oof, data_statistics, criteria, training_config.model.name)
+    return load_reported_run(option, str(run_id))

@@ -21,6 +21,7 @@ from mentallam.classifier.training import TrainingOutcome
 from mentallam.classifier.weights import BaseModel
 from mentallam.classifier.weights import prepare_base_model as prepare
 from mentallam.config import Config, compose_config, to_dict
+from mentallam.evaluation import ensemble
 from mentallam.evaluation.aggregate import aggregate_folds, outcome_of_folds
 from mentallam.evaluation.arrays import has_one_label
 from mentallam.evaluation.baseline_scores import baseline_fold_metrics
@@ -287,6 +288,15 @@ def close_cv_run(
     run.link_folds(cv_run["experiment_id"], {result["fold"]: result["run_id"] for result in results})
     run.set_tags({"mentallam.best_fold": outcome["best_fold"], tracking.BEST_RUN_TAG: outcome["best_run_id"]})
     return outcome
+
+
+def calibrate_ensemble(
+    training_config: Config, cv_outcome: dict[str, Any], *predictions: pd.DataFrame
+) -> dict[str, Any]:
+    """Calibrate the mean of all folds; the predictions are those of held-out pairs, then those of dev pairs."""
+    results = cv_outcome["folds"]
+    held_out, dev = predictions[: len(results)], predictions[len(results) :]
+    return ensemble.calibrate_ensemble(training_config.decision.calibration, held_out, dev, results)
 
 
 def keep_report_inputs(cv_run: dict[str, str], **report_inputs: pd.DataFrame | Config | dict[str, Any]) -> None:

@@ -72,6 +72,15 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
                 tags=NEEDS_TRACKING,
             ),
             Node(
+                nodes.calibrate_ensemble,
+                [
+                    *("training_config", "cv_outcome"),
+                    *(f"fold_{fold}_{part}" for part in ("predictions", "dev_predictions") for fold in range(n_folds)),
+                ],
+                "ensemble",
+                name="calibrate_ensemble",
+            ),
+            Node(
                 nodes.keep_report_inputs,
                 {name: name for name in sorted({*report_inputs, "cv_outcome", "cv_run"})},
                 None,

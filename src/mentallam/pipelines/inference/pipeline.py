@@ -23,7 +23,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 find_checkpoints,
-                ["params:tracking_experiment", "params:model", "params:registry.model"],
+                ["params:tracking_experiment", "params:model", "params:registry"],
                 "serving_checkpoints",
                 name="select_checkpoints",  # sorts after find_input: a wrong input is refused before the store is asked
                 tags=NEEDS_TRACKING,

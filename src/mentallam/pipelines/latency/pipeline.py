@@ -14,7 +14,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 find_checkpoints,
-                ["params:tracking_experiment", "params:model", "params:registry.model"],
+                ["params:tracking_experiment", "params:model", "params:registry"],
                 "timed_checkpoints",
                 name="find_timed_checkpoints",
                 tags=NEEDS_TRACKING,

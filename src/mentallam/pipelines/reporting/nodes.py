@@ -10,15 +10,19 @@ from plotly.graph_objects import Figure
 from mentallam import registry, tracking
 from mentallam.classifier.learned_baselines import DESCRIPTIONS
 from mentallam.config import Config
+from mentallam.errors import MentallamError
 from mentallam.evaluation import uncertainty as intervals
 from mentallam.evaluation.aggregate import summarise, threshold_summary
 from mentallam.evaluation.baseline_scores import summarise_baselines
 from mentallam.evaluation.decision import describe
-from mentallam.evaluation.oof import read_tables
+from mentallam.evaluation.oof import read_baselines, read_tables
 from mentallam.evaluation.resampling import UncertaintyOptions
+from mentallam.reported_runs import load_reported_run
 from mentallam.reports.figures import REPORT_FIGURES, report_figures
 from mentallam.reports.model_card import render_model_card
+from mentallam.reports.report import render_report
 from mentallam.reports.report_page import render_report_page
+from mentallam.serving.predictor import split_parts
 from mentallam.serving.pyfunc import save_pyfunc
 from mentallam.spreadsheets import marked
 
@@ -48,11 +52,13 @@ def estimate_uncertainty(
 ) -> dict[str, Any]:
     """Estimate intervals, differences to the baselines and, if repeats are named, the spread between seeds."""
     baselines = {str(model): table for model, table in baseline_predictions.groupby("model")}
-    others = read_tables(repeats)
-    return {
-        **intervals.estimate_uncertainty(oof_predictions, baselines, options, training_config.decision),
-        "seeds": intervals.seed_spread({"this run": oof_predictions, **others}, options) if others else None,
-    }
+    estimated = intervals.estimate_uncertainty(oof_predictions, baselines, options, training_config.decision)
+    if not (others := read_tables(repeats)):
+        return {**estimated, "seeds": None}
+    of_others = read_baselines(others, baselines)
+    compared = {name: [baselines[name], *tables] for name, tables in of_others.items()}
+    runs = {"this run": oof_predictions, **others}
+    return {**estimated, "seeds": intervals.seed_spread(runs, options, compared)}
 
 
 def draw_figures(
@@ -79,6 +85,22 @@ def draw_figures(
     return {f"figure_{name}": figure for name, figure in figures.items()}
 
 
+def write_report(
+    cv_summary: dict[str, Any],
+    uncertainty: dict[str, Any],
+    data_statistics: dict[str, Any],
+    training_config: Config,
+    criteria: pd.DataFrame,
+    ensemble: dict[str, Any] | None,
+    candidates: dict[str, Any],
+    options: registry.RegistryOptions,
+) -> str:
+    """Write the Markdown report for the use that the registry is configured for."""
+    return render_report(
+        cv_summary, uncertainty, data_statistics, training_config, criteria, options.use, ensemble, candidates
+    )
+
+
 def write_page(report: str, data_statistics: dict[str, Any], *figures: Figure) -> str:
     """Write the report and its figures, in the order of `REPORT_FIGURES`, as one HTML page."""
     return render_report_page(report, dict(zip(REPORT_FIGURES, figures, strict=True)), data_statistics["synthetic"])
@@ -89,10 +111,14 @@ def write_model_card(
     uncertainty: dict[str, Any],
     data_statistics: dict[str, Any],
     training_config: Config,
+    ensemble: dict[str, Any] | None,
+    candidates: dict[str, Any],
     options: registry.RegistryOptions,
 ) -> str:
     """Write the model card for the use that the registry is configured for."""
-    return render_model_card(cv_summary, uncertainty, data_statistics, training_config, options.use)
+    return render_model_card(
+        cv_summary, uncertainty, data_statistics, training_config, options.use, ensemble, candidates
+    )
 
 
 def attach_report(
@@ -125,6 +151,7 @@ def attach_report(
     run.log_text(model_card, tracking.MODEL_CARD)
     for name, figure in zip(REPORT_FIGURES, figures, strict=True):
         run.log_figure(figure, f"reporting/figures/{name}.html")
+    # `tracking.POOLED_F1` is one of these.
     pooled = {f"pooled_{name}": value for name, value in cv_summary["pooled"].items()}
     bounds = {f"pooled_f1_{bound}": uncertainty["headline"]["f1"][bound] for bound in ("low", "high")}
     run.log_metrics({**pooled, **bounds, "selection_optimism": cv_summary["selection_optimism"]})
@@ -134,12 +161,20 @@ def register_model(
     cv_summary: dict[str, Any],
     training_config: Config,
     model_card: str,
+    oof_predictions: pd.DataFrame,
     options: registry.RegistryOptions,
+    uncertainty_options: UncertaintyOptions,
     base_models: str,
+    experiment: str,
     partial: bool,
 ) -> None:
     """Offer the model of this cross-validation to the registry, unless the registry is off or folds are missing."""
     if options.use == "none" or partial:
+        return
+    try:
+        parts = registry.model_parts(experiment, cv_summary["cv_run_id"], options.use)
+    except MentallamError as error:  # the report is whole, and a refit may come later
+        logger.warning("nothing is registered: %s; then `kedro run --pipeline reporting` again", error.message)
         return
     folds = {fold["fold"]: fold for fold in cv_summary["folds"]}
     best = folds[cv_summary["best_fold"]]
@@ -148,10 +183,16 @@ def register_model(
         f1=cv_summary["pooled"]["f1"],
         dev_f1=best["dev_f1"],
     )
-    runs = {fold["fold"]: fold["run_id"] for fold in (folds.values() if options.use == "ensemble" else [best])}
+    ensemble, checkpoints = split_parts(parts)
 
     def save_model(folder: Path, model_id: str) -> None:
-        checkpoints = {fold: tracking.download_checkpoint(run_id) for fold, run_id in runs.items()}
-        save_pyfunc(folder, checkpoints, Path(base_models), training_config.inference, model_id)
+        numbered = dict(enumerate(checkpoints))
+        save_pyfunc(folder, numbered, Path(base_models), training_config.inference, model_id, ensemble)
 
-    logger.info(registry.offer(candidate, options, model_card, save_model))
+    def difference_to(cv_run_id: str) -> dict[str, Any]:
+        champion = load_reported_run("the champion's cv_run_id", cv_run_id)
+        found = intervals.compare_tables(oof_predictions, champion.oof, uncertainty_options)
+        difference: dict[str, Any] = found["difference"]["f1"]
+        return difference
+
+    logger.info(registry.offer(candidate, options, model_card, save_model, difference_to))

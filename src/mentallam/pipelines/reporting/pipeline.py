@@ -5,8 +5,8 @@ from kedro.pipeline import Node, Pipeline
 from mentallam.evaluation.label_audit import audit_labels
 from mentallam.evaluation.oof import out_of_fold_table
 from mentallam.pipelines.reporting import nodes
+from mentallam.reported_runs import find_candidates
 from mentallam.reports.figures import REPORT_FIGURES
-from mentallam.reports.report import render_report
 from mentallam.tracking import NEEDS_TRACKING
 
 
@@ -60,8 +60,18 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 name="draw_figures",
             ),
             Node(
-                render_report,
-                inputs=["cv_summary", "uncertainty", "data_statistics", "training_config", "criteria"],
+                find_candidates,
+                inputs=["cv_summary", "cv_outcome"],
+                outputs="candidates",
+                name="find_candidates",
+                tags=NEEDS_TRACKING,
+            ),
+            Node(
+                nodes.write_report,
+                inputs=[
+                    *("cv_summary", "uncertainty", "data_statistics", "training_config", "criteria"),
+                    *("ensemble", "candidates", "params:registry"),
+                ],
                 outputs="report",
                 name="write_report",
             ),
@@ -73,7 +83,10 @@ def create_pipeline(n_folds: int) -> Pipeline:
             ),
             Node(
                 nodes.write_model_card,
-                inputs=["cv_summary", "uncertainty", "data_statistics", "training_config", "params:registry"],
+                inputs=[
+                    *("cv_summary", "uncertainty", "data_statistics", "training_config"),
+                    *("ensemble", "candidates", "params:registry"),
+                ],
                 outputs="model_card",
                 name="write_model_card",
             ),
@@ -91,8 +104,8 @@ def create_pipeline(n_folds: int) -> Pipeline:
             Node(
                 nodes.register_model,
                 inputs=[
-                    *("cv_summary", "training_config", "model_card", "params:registry", "params:base_models"),
-                    "params:partial",
+                    *("cv_summary", "training_config", "model_card", "oof_predictions", "params:registry"),
+                    *("params:uncertainty", "params:base_models", "params:tracking_experiment", "params:partial"),
                 ],
                 outputs=None,
                 name="register_model",

@@ -1,0 +1,123 @@
+"""The node of refit: train, save and log one model of all posts, beside the folds of its cross-validation."""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+from mentallam import tracking
+from mentallam.classifier.checkpoint import save_checkpoint
+from mentallam.classifier.fold import CorpusTables
+from mentallam.classifier.refit import FOLD, fit_refit, refit_decision
+from mentallam.classifier.weights import BaseModel
+from mentallam.config import Config
+from mentallam.errors import MentallamError
+from mentallam.evaluation.aggregate import median_epoch
+from mentallam.evaluation.decision import Decision
+from mentallam.evaluation.oof import out_of_fold_table
+from mentallam.resumption import begin, clear, fingerprint
+from mentallam.seeds import training_seed
+
+logger = logging.getLogger(__name__)
+
+
+def train_on_all_posts(
+    cv_run: dict[str, str],
+    training_config: Config,
+    base_model: dict[str, str],
+    data_manifest: dict[str, Any],
+    frozen_states: dict[str, Tensor],
+    cv_outcome: dict[str, Any],
+    base_models: str,
+    system_metrics_interval: float,
+    fresh: bool,
+    attempts: Path,
+    posts: pd.DataFrame,
+    criteria: pd.DataFrame,
+    pairs: pd.DataFrame,
+    groups: pd.DataFrame,
+    *of_folds: Any,
+) -> tuple[Path, dict[str, Any]]:
+    """Train one model on all posts, for the median of the folds' best epochs; its run is a child of the folds' parent.
+
+    A refit that is finished is kept, and one that was interrupted goes on, as long as all that decides its result is
+    the same.
+
+    Args:
+        cv_run: The parent run.
+        training_config: The configuration.
+        base_model: The base model on disk.
+        data_manifest: The record of the data.
+        frozen_states: As cv_training saved them.
+        cv_outcome: The outcome of the cross-validation.
+        base_models: The folder of base weights that were converted or made on this machine.
+        system_metrics_interval: Seconds between two looks at the machine.
+        fresh: Train anew in any case.
+        attempts: The folder that records what the refit was begun with, and holds its training states.
+        posts: As in `CorpusTables`, like the next three.
+        criteria: See posts.
+        pairs: See posts.
+        groups: See posts.
+        *of_folds: The splits of all folds, then their held-out predictions.
+
+    Returns:
+        The folder of the checkpoint, and how it was trained.
+
+    Raises:
+        MentallamError: The outcome is of another cross-validation than the parent run.
+    """
+    if cv_outcome["cv_run_id"] != cv_run["run_id"]:
+        raise MentallamError(
+            f"the results of the folds belong to the run {cv_outcome['cv_run_id']}, not to {cv_run['run_id']} in "
+            f"cv_run.json: run `kedro run --pipeline cv_training` to its end first"
+        )
+    results = cv_outcome["folds"]
+    splits, predictions = of_folds[: len(results)], of_folds[len(results) :]
+    oof, epochs = out_of_fold_table(*predictions), median_epoch(results)
+    decisions = [Decision.from_dict(result["decision"]) for result in results]
+    decision = refit_decision(training_config.decision.calibration, oof, decisions)
+    plan = {"epochs": epochs, "decision": decision.to_dict(), "cv_run_id": cv_run["run_id"]}
+    attempt = begin(attempts, fingerprint(training_config, base_model, data_manifest, refit=plan), fresh)
+    run_id = tracking.open_refit_run(cv_run, attempt.token)
+    if tracking.is_complete(run_id):
+        logger.info("the refit is finished: it is kept; --params fresh=true trains again")
+        result = tracking.load_result(run_id)
+        return tracking.download_checkpoint(run_id, attempts), result
+    origin = {
+        **{"run_id": run_id, "cv_run_id": cv_run["run_id"], "fold": FOLD},
+        # No fold has this number, so no fold shares its seed.
+        "seed": training_seed(training_config.training.seed, len(results)),
+        **{"training_seed": training_config.training.seed, "folds_seed": splits[0]["seed"]},
+        "mask": data_manifest["options"]["cleaning"]["mask"],
+        **{name: data_manifest[name] for name in ("data_hash", "corpus", "synthetic")},
+    }
+    with tracking.failing(run_id) as run:
+        run.log_params({"fold": FOLD, "epochs": epochs, "seed": origin["seed"]})
+        with tracking.system_metrics(run_id, system_metrics_interval):
+            trained, outcome = fit_refit(
+                training_config,
+                BaseModel(**base_model),
+                splits,
+                CorpusTables(posts, criteria, pairs, groups),
+                frozen_states,
+                oof,
+                decision,
+                epochs,
+                origin,
+                run.log_step,
+                attempts,
+            )
+        checkpoint = attempts / tracking.CHECKPOINT
+        save_checkpoint(trained, checkpoint)
+        run.log_folder(checkpoint, tracking.CHECKPOINT)
+        training = {name: value for name, value in asdict(outcome).items() if name != "history"}
+        result = {"run_id": run_id, **plan, **training}
+        run.log_dict(result, tracking.RESULT)
+        run.log_metrics({name: result[name] for name in ("epochs", "steps", "seconds")})
+        run.finish()
+    clear(attempts)
+    logger.info("registry.use=refit serves it: `kedro run --pipeline reporting --params registry.use=refit`")
+    return tracking.download_checkpoint(run_id, attempts), result
