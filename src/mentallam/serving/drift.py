@@ -85,7 +85,9 @@ def compare_batch(summary: Mapping[str, Any], options: MonitorOptions) -> dict[s
     trained = [
         name for name, row in summary["criteria"].items() if row["wording"] == TRAINED and name in dev["criteria"]
     ]
-    distributions = _distributions(summary, dev, trained, options)
+    n_folds = len(summary.get("model", {}).get("folds", ()))
+    # The mean of several folds is spread otherwise than the scores of the one fold that the dev posts have.
+    distributions = _distributions(summary, dev, trained if n_folds <= 1 else (), options)
     rates = [_rate(name, summary, dev) for name in trained]
     corrected = holm([row["p"] for row in [*distributions, *rates]])
     for row, p_holm in zip([*distributions, *rates], corrected, strict=True):
@@ -95,6 +97,7 @@ def compare_batch(summary: Mapping[str, Any], options: MonitorOptions) -> dict[s
     return {
         "posts": counts["posts"],
         "training_posts": dev["posts"],
+        "folds": n_folds,
         "model": summary.get("model", {}),
         "options": options.model_dump(),
         "distributions": distributions,

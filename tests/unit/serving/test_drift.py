@@ -9,6 +9,7 @@ import pytest
 
 from mentallam.errors import MentallamError
 from mentallam.evaluation.tallies import FERTILITIES, LENGTHS, Tally
+from mentallam.reports.monitor_report import render_monitor
 from mentallam.serving.drift import (
     MonitorOptions,
     compare_batch,
@@ -96,6 +97,17 @@ def test_a_shift_is_named(shift: dict[str, float], what: str) -> None:
     assert any(what in sentence for sentence in alerts)
     others = [sentence for sentence in alerts if "score" not in sentence and "matches" not in sentence]
     assert len(others) == (0 if "score" in shift else 1)  # a shift of one kind is not taken for another
+
+
+def test_the_means_of_several_folds_are_not_compared_with_the_scores_of_one() -> None:
+    given = summary(tally(1, 300), tally(0, 100), model={"run_id": "cv", "folds": [0, 1, 2]})
+    found = compare_batch(given, OPTIONS)
+    assert [row["what"] for row in found["distributions"]] == ["post_tokens", "tokens_per_character"]
+    assert len(found["rates"]) == 2
+    assert "The scores are not compared: they are means of 3 folds" in render_monitor(found)
+    alone = compare_batch(summary(tally(1, 300), tally(0, 100), model={"run_id": "f", "folds": [2]}), OPTIONS)
+    assert [row["what"] for row in alone["distributions"]][2:] == ["score of A.1", "score of A.4"]
+    assert "not compared: they are means" not in render_monitor(alone)
 
 
 def test_a_rate_is_compared_with_the_answers_to_the_dev_posts_not_with_their_labels() -> None:
