@@ -172,10 +172,10 @@ def seed_spread(
 ) -> dict[str, Any]:
     """Estimate the spread between cross-validations with different seeds, and their differences to each baseline.
 
-    An interval covers other clusters and other seeds. Each resample of the clusters, which is the same for every repeat,
-    gets the mean over the repeats, plus the error of a mean of R seeds: their standard deviation / sqrt(R), times a
-    draw from Student's t with R - 1 degrees of freedom. Resampling the seeds themselves would be too narrow: of three
-    seeds, a bootstrap sees 2/3 of the variance.
+    An interval covers other clusters and other seeds. Each resample of the clusters, the same for every repeat, gets
+    the mean over the repeats, plus the error of a mean of R seeds: their standard deviation / sqrt(R), times a draw
+    from Student's t with R - 1 degrees of freedom. Resampling the seeds themselves would be too narrow: of three seeds,
+    a bootstrap sees 2/3 of the variance.
 
     Args:
         tables: Name of the repeat to its out-of-fold table; at least two, of the same pairs and groups.
