@@ -87,12 +87,12 @@ def test_criteria_of_the_users_own(trained: Workspace, tmp_path: Path) -> None:
 
 def test_predict_free_text(trained: Workspace) -> None:
     text = "text with, commas: and 'quotes' # and @ more"
-    done = trained.command("-m", "mentallam", "predict", "--env", "test", "--json", text)
+    done = trained.forked("mentallam", "predict", "--env", "test", "--json", text)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = json.loads(done.stdout)["answers"]
     assert [row["criterion_id"] for row in rows] == [f"A.{number}" for number in range(1, 10)]
 
-    one = trained.command("-m", "mentallam", "predict", "--env", "test", "--criterion", "A.4", text)
+    one = trained.forked("mentallam", "predict", "--env", "test", "--criterion", "A.4", text)
     assert one.returncode == 0
     assert "A.4" in one.stdout
     assert "A.5" not in one.stdout

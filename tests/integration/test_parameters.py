@@ -1,9 +1,6 @@
 """A given parameter takes effect or is refused, however the run starts; nothing is trained here."""
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -159,16 +156,9 @@ def test_all_datasets_agree_on_what_a_relative_folder_is(monkeypatch: pytest.Mon
     assert context.params["criteria_file"] == f"{PROJECT}/raw2/dsm5_criteria.csv"
 
 
-@pytest.mark.parametrize("command", [["-m", "kedro", "registry", "list"], ["-m", "mentallam", "predict", "tired"]])
-def test_a_wrong_number_of_folds_is_one_line_in_every_command(command: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=PROJECT,
-        env={**os.environ, "MENTALLAM_CV_FOLDS": "2.0"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+@pytest.mark.parametrize("command", [("kedro", "registry", "list"), ("mentallam", "predict", "tired")])
+def test_a_wrong_number_of_folds_is_one_line_in_every_command(empty: Workspace, command: tuple[str, ...]) -> None:
+    done = empty.forked(*command, MENTALLAM_CV_FOLDS="2.0")
     assert done.returncode == 1
     assert "Error: MENTALLAM_CV_FOLDS is '2.0'; it takes a whole number from 2 on" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr

@@ -35,7 +35,7 @@ def test_the_champion_in_a_new_process_answers_as_inference_does(trained: Worksp
     posts.write_text(
         'post_id,text,criterion_id\na,"I am awake at night, every night.",\nb,Ask me@example.com why I am tired.,A.6\n'
     )
-    done = trained.command("-c", PREDICT, str(posts), str(answer))
+    done = trained.python("-c", PREDICT, str(posts), str(answer))
     assert done.returncode == 0, done.stderr[-3000:]
     trained.run("inference", input=str(posts), model="champion")
     inferred = pd.read_json(trained.data / "07_model_output" / "predictions.jsonl", lines=True)

@@ -19,7 +19,7 @@ from tests.samples import PROJECT
 class Workspace:
     """A separate place for results and runs.
 
-    `command` starts a process as a user does; `kedro` forks one, which is faster, unless told otherwise.
+    `command` starts a process as a user does. `forked` runs the same in a forked process, which is faster.
     """
 
     folder: Path
@@ -44,10 +44,8 @@ class Workspace:
         params = [a.removeprefix("--params=") for a in arguments if a.startswith("--params=")]
         rest = [a for a in arguments if not a.startswith("--params=")]
         params.append(f"data_dir={self.data}")
-        command = ("kedro", "run", "--env", env, *rest, "--params", ",".join(params))
-        if forked:
-            return run_forked(command, {**self.environment, **variables}, PROJECT)
-        return self.command("-m", *command, **variables)
+        start = self.forked if forked else self.command
+        return start("kedro", "run", "--env", env, *rest, "--params", ",".join(params), **variables)
 
     def run(
         self, pipeline: str, env: str = "test", *, selected: dict[str, list[str]] | None = None, **params: object
@@ -61,7 +59,13 @@ class Workspace:
             with KedroSession.create(PROJECT, env=env, runtime_params=runtime_params) as session:
                 session.run(pipeline_names=[pipeline], **(selected or {}))  # type: ignore[attr-defined]
 
-    def command(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def forked(self, module: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return run_forked((module, *arguments), {**self.environment, **variables}, PROJECT)
+
+    def command(self, module: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return self.python("-m", module, *arguments, **variables)
+
+    def python(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=PROJECT,
