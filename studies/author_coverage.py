@@ -65,10 +65,12 @@ def coverage(design: tuple[int, int], studies: int, options: UncertaintyOptions,
     covered: dict[str, list[bool]] = {"post": [], "author": []}
     for number in range(studies):
         labels, [predictions] = study(np.random.default_rng(number), *design)
+        # Equal draws in all studies would make their intervals too narrow, or too wide, together.
+        drawn = options.model_copy(update={"seed": number})
         for unit, index in units(*design):
             sums = confusion_sums(labels.ravel(), predictions.ravel(), np.zeros_like(index), index, index[-1] + 1)
             estimate, draws = bootstrap(
-                lambda weights, sums=sums: f1_of(weighted_counts(weights, sums)), len(sums), len(index), options
+                lambda weights, sums=sums: f1_of(weighted_counts(weights, sums)), len(sums), len(index), drawn
             )
             found = interval(estimate[0], draws[:, 0], options.confidence)
             covered[unit].append(bool(found["low"] <= truth <= found["high"]))
@@ -80,6 +82,7 @@ def rejections(design: tuple[int, int], studies: int, options: UncertaintyOption
     rejected: dict[str, list[bool]] = {"post": [], "author": []}
     for number in range(studies):
         labels, models = study(np.random.default_rng(number), *design, models=2)
+        drawn = options.model_copy(update={"seed": number})
         for unit, index in units(*design):
             both = np.concatenate(
                 [
@@ -88,7 +91,7 @@ def rejections(design: tuple[int, int], studies: int, options: UncertaintyOption
                 ]
             )
             [p] = permutation_p_values(
-                lambda weights, both=both: f1_of(weighted_counts(weights, both)), len(both) // 2, len(index), options
+                lambda weights, both=both: f1_of(weighted_counts(weights, both)), len(both) // 2, len(index), drawn
             )
             rejected[unit].append(bool(p <= 1 - options.confidence))
     return rejected
