@@ -40,7 +40,13 @@ DATA_STATISTICS: dict[str, Any] = {
     "n_authors": 45,
     "n_authors_straddling_folds": 9,
     "duplicates": {"handling": "group", "threshold": 0.8, "sets": 0, "posts": 0, "sets_straddling_folds": 0},
-    "folds": {"group_by": "post_id", "seed": 42},
+    "folds": {
+        "group_by": "post_id",
+        "seed": 42,
+        "balance": {"fold": 0, "posts": 12, "share": 0.2, "equal_share": 0.2, "uneven": False},
+        "without_positives": {"train": [], "dev": [], "held_out": []},
+        "without_negatives": {"train": [], "dev": [], "held_out": []},
+    },
     "counts": {"expected": {"posts": 60, "criteria": 9, "pairs": 540}, "override_reason": None},
 }
 
@@ -135,6 +141,7 @@ def outcome_of(folds: Folds) -> dict[str, Any]:
             "checkpoint": f"data/06_models/fold_{fold}",
             "decision": Decision(Calibration(), Thresholds(THRESHOLDS[fold])).to_dict(),
             "dev_f1": (0.5, 0.6, 0.4, 0.7, 0.7)[fold],
+            "dev_positive": (14, 13, 12, 16, 15)[fold],
             "best_epoch": 3,
             "epochs": 4,
             "selected_by": "average_precision",

@@ -9,6 +9,7 @@ from plotly.graph_objects import Figure
 
 from mentallam.config import Config
 from mentallam.corpus.audit import audit_facts
+from mentallam.evaluation.checks import CheckedRun, make_checks
 from mentallam.reports.audit_figures import audit_figures
 from mentallam.reports.audit_page import render_audit
 from mentallam.reports.figures import report_figures
@@ -61,7 +62,8 @@ def hostile_report(
     statistics["placeholder_posts"] = {PAYLOAD: 1}
     config = replace(config, model=replace(config.model, name=PAYLOAD))
     figures = report_figures(oof, criteria, True, baselines)
-    report = render_report(summary, uncertainty, statistics, config, criteria)
+    checks = make_checks(CheckedRun(summary, uncertainty, statistics, config))
+    report = render_report(summary, uncertainty, statistics, config, criteria, checks)
     card = render_model_card(summary, uncertainty, statistics, config, "ensemble")
     return report, render_report_page(report, figures, True), card, figures
 

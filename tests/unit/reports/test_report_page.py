@@ -23,8 +23,9 @@ def report(
     data_statistics: dict[str, Any],
     training_config: Config,
     criteria: pd.DataFrame,
+    checks: dict[str, Any],
 ) -> str:
-    return render_report(summary, uncertainty, data_statistics, training_config, criteria)
+    return render_report(summary, uncertainty, data_statistics, training_config, criteria, checks)
 
 
 @pytest.fixture
@@ -68,9 +69,10 @@ def test_every_figure_has_a_place_an_address_and_a_title(page: str, figures: dic
 def test_figures_stand_in_their_sections(page: str) -> None:
     sections = {part.split("</h2>")[0]: part for part in page.split("<h2>")[1:]}
     assert list(sections) == [
+        *("Summary", "Checks"),
         *("Data", "Result", "Calibration", "Net benefit", "How epoch and threshold were chosen"),
         *("Folds", "Criteria", "Where the errors are", "Baselines", "Uncertainty", "Limits"),
-        *("TRIPOD+AI checklist", "Configuration"),
+        *("Configuration", "TRIPOD+AI checklist"),
     ]
     assert 'id="plot-roc"' in sections["Result"]
     assert 'id="plot-criterion_f1"' in sections["Criteria"]
@@ -79,7 +81,7 @@ def test_figures_stand_in_their_sections(page: str) -> None:
 def test_the_contents_lead_to_every_section(page: str) -> None:
     links = [tag["href"] for tag in attributes(page, "a")]
     assert links == [f"#{tag['id']}" for tag in attributes(page, "section")]
-    assert links[4] == "#5-how-epoch-and-threshold-were-chosen"
+    assert links[6] == "#7-how-epoch-and-threshold-were-chosen"
 
 
 def test_the_page_loads_nothing(page: str) -> None:

@@ -96,9 +96,14 @@ def data_statistics(data_statistics: Facts, numbers: Iterator[int]) -> Facts:
 
 @pytest.fixture
 def report(
-    summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Config, criteria: pd.DataFrame
+    summary: Facts,
+    uncertainty: Facts,
+    data_statistics: Facts,
+    training_config: Config,
+    criteria: pd.DataFrame,
+    checks: Facts,
 ) -> str:
-    return render_report(summary, uncertainty, data_statistics, training_config, criteria)
+    return render_report(summary, uncertainty, data_statistics, training_config, criteria, checks)
 
 
 @pytest.fixture
@@ -308,17 +313,17 @@ def test_the_prose_of_the_report(report: str, summary: Facts, uncertainty: Facts
 
 
 def test_the_checklist(report: str, summary: Facts) -> None:
-    answers = {row[0]: row[2] for row in tables(report)["item"][1:]}
+    answers = {row[0]: row[3] for row in tables(report)["item"][1:]}
     truncated = summary["slices"][-1]["n_posts"]
     n_all = summary["n_posts"] * len(summary["per_criterion"])
     for item, words in {
         "7": f"{truncated} of {summary['n_posts']} posts",
-        "10": f"{summary['n_posts']} posts, {summary['n_pairs']} pairs, {summary['n_positive']} positive;",
+        "10": f"{summary['n_posts']} posts, {summary['n_pairs']} pairs, {summary['n_positive']} positive.",
         "11": f"{n_all - summary['n_pairs']} of {n_all} pairs lack a label",
         "12a": f"{summary['n_folds']} folds grouped by post_id;",
         "12b, 12c": "of rank 8;",
-        "13": f"Base rate {summary['n_positive'] / summary['n_pairs']:.3f};",
-        "22": f"The checkpoint of fold {summary['best_fold']} ",
+        "13": f"base rate {summary['n_positive'] / summary['n_pairs']:.3f};",
+        "16": "internal validation only",
     }.items():
         assert words in answers[item], item
 
