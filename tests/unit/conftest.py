@@ -12,6 +12,7 @@ from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
 from mentallam.evaluation.aggregate import summarise
+from mentallam.evaluation.checks import CheckedRun, make_checks
 from mentallam.evaluation.resampling import UncertaintyOptions
 from tests.unit.predictions import DATA_STATISTICS, DECISION, OPTIONS, Folds, Once, outcome_of
 from tests.unit.trained_folds import make_trained
@@ -102,6 +103,14 @@ def cv_outcome(once: Once) -> dict[str, Any]:
 @pytest.fixture
 def summary(once: Once) -> dict[str, Any]:
     return deepcopy(once.summary)
+
+
+@pytest.fixture
+def checks(
+    summary: dict[str, Any], uncertainty: dict[str, Any], data_statistics: dict[str, Any], training_config: Config
+) -> dict[str, Any]:
+    """Return the checks of the fixtures."""
+    return make_checks(CheckedRun(summary, uncertainty, data_statistics, training_config))
 
 
 @pytest.fixture

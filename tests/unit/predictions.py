@@ -28,6 +28,9 @@ SYMPTOMS = (
     "SUICIDAL_THOUGHTS",
 )
 OPTIONS = UncertaintyOptions(resamples=200, confidence=0.95, seed=42)
+ALONE = {"n": 1, "f1": {}}
+"""The only cross-validation of its data."""
+
 DECISION = DecisionConfig()
 THRESHOLDS = (0.4, 0.43, 0.46, 0.49, 0.52)
 
@@ -47,7 +50,13 @@ DATA_STATISTICS: dict[str, Any] = {
         "posts": 0,
         "sets_straddling_folds": 0,
     },
-    "folds": {"group_by": "post_id", "seed": 42},
+    "folds": {
+        "group_by": "post_id",
+        "seed": 42,
+        "balance": {"fold": 0, "posts": 12, "share": 0.2, "equal_share": 0.2, "uneven": False},
+        "without_positives": {"train": [], "dev": [], "held_out": []},
+        "without_negatives": {"train": [], "dev": [], "held_out": []},
+    },
     "counts": {"expected": {"posts": 60, "criteria": 9, "pairs": 540}, "override_reason": None},
 }
 
@@ -144,6 +153,7 @@ def outcome_of(folds: Folds) -> dict[str, Any]:
             "checkpoint": f"data/06_models/fold_{fold}",
             "decision": Decision(Calibration(), Thresholds(THRESHOLDS[fold])).to_dict(),
             "dev_f1": (0.5, 0.6, 0.4, 0.7, 0.7)[fold],
+            "dev_positive": (14, 13, 12, 16, 15)[fold],
             "best_epoch": 3,
             "epochs": 4,
             "selected_by": "average_precision",

@@ -18,7 +18,8 @@ import yaml
 from mentallam.corpus.readers import SPECIAL_CASE
 
 HARD_NEGATIVES = ("explicit_negative", "past", "third_person", "near_miss")
-# The kinds that an annotator records with status 0; the others are not annotated, as in ReDSM5.
+# The kinds that get status 0; the others are not annotated. ReDSM5 differs: in its public preview the explicit
+# negatives are near misses, and none is a denial.
 ANNOTATED_ABSENT = ("explicit_negative", "past")
 SENTENCES_PER_TOPIC = 4
 LONGEST_PADDING = 8

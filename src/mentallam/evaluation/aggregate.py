@@ -120,10 +120,11 @@ def summarise(
         decision: How the thresholds of the table were chosen, for the protocols.
 
     Returns:
-        A JSON-serialisable summary: counts (n_folds of the finished folds, planned_folds of all), `metrics` (mean and
-        std over folds), `pooled` (all pairs, each at its fold's threshold), `protocols`, `selection_optimism` and
-        `cross_fitted_difference` (mean F1 minus that of honest), `baselines`, `per_criterion`, `macro_f1`, `slices`,
-        `few_positives` (criteria whose figures rest on few positive pairs), `explicit_negatives`, `folds`, `best_fold`.
+        A JSON-serialisable summary: counts (n_folds of the finished folds, planned_folds of all; n_marked pairs
+        predicted positive, n_found positive pairs among them), `metrics` (mean and std over folds), `pooled` (all
+        pairs, each at its fold's threshold), `protocols`, `selection_optimism` and `cross_fitted_difference` (mean F1
+        minus that of honest), `baselines`, `per_criterion`, `macro_f1`, `few_positives` (criteria whose figures rest on
+        few positive pairs), `slices`, `explicit_negatives`, `folds`, `best_fold`.
         Nothing is rounded; a metric that is not defined is None.
 
     Raises:
@@ -149,6 +150,8 @@ def summarise(
         "n_groups": oof["group"].nunique(),
         "n_pairs": len(oof),
         "n_positive": int(oof["label"].sum()),
+        "n_marked": int(oof["prediction"].sum()),
+        "n_found": int((oof["label"] & oof["prediction"]).sum()),
         "best_fold": cv_outcome["best_fold"],
         "metrics": aggregate_folds([{"metrics": of_fold} for of_fold in metrics.values()]),
         "selection_optimism": _difference(mean_f1["same_fold"], mean_f1["honest"]),
@@ -262,11 +265,13 @@ def _fold_row(
         "selected_by": result.get("selected_by"),  # older runs lack it
         "seconds": result["seconds"],
         "dev_f1": result["dev_f1"],
+        "dev_positive": result.get("dev_positive"),  # older runs lack it
         **result["decision"],
         "threshold_same_fold": choose_thresholds(
             pairs["criterion_id"], pairs["label"], pairs["probability"], decision
         ).common,
         "n_pairs": len(pairs),
         "n_positive": int(pairs["label"].sum()),
+        "n_marked": int(pairs["prediction"].sum()),
         **metrics,
     }

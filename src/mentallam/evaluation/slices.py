@@ -37,8 +37,8 @@ def slice_metrics(oof: pd.DataFrame) -> list[dict[str, Any]]:
 def explicit_negatives(oof: pd.DataFrame) -> dict[str, int | float | None]:
     """Count false alarms among explicit negatives, and their rate among the other unmatched pairs.
 
-    Annotators mark a pair as an explicit negative where the post names the symptom to deny it, so a classifier that
-    only reads keywords gets it wrong.
+    An explicit negative is a pair that an annotator judged not to match (ReDSM5's status 0), often a near miss: a
+    sentence that touches the criterion without meeting it. A classifier that only reads keywords gets it wrong.
 
     Args:
         oof: The out-of-fold table.

@@ -15,8 +15,8 @@ def render_model_card(
     data_statistics: dict[str, Any],
     training_config: Config,
     use: str,
-    ensemble: dict[str, Any] | None = None,
-    candidates: dict[str, Any] | None = None,
+    ensemble: dict[str, Any] | None,
+    candidates: dict[str, Any],
 ) -> str:
     """Write the model card of a cross-validation.
 
@@ -27,7 +27,7 @@ def render_model_card(
         training_config: The configuration of the run.
         use: What is served: ensemble, refit or best_fold.
         ensemble: As `ensemble.calibrate_ensemble` returns it; None where folds are missing.
-        candidates: As `reported_runs.find_candidates` returns it; None is a run without others.
+        candidates: As `reported_runs.find_candidates` returns it.
 
     Returns:
         Markdown without any text of a post.
@@ -46,7 +46,7 @@ def render_model_card(
             headline=uncertainty["headline"],
             f1_of_criterion={row["criterion_id"]: row["f1"] for row in uncertainty["per_criterion"]},
             ensemble=ensemble,
-            candidates=candidates or {"n": 1, "f1": {}},
+            candidates=candidates,
             decision_rule=describe(training_config.decision),
             seconds=sum(fold["seconds"] for fold in summary["folds"]),
         )

@@ -1,5 +1,6 @@
 """The report of a cross-validation as Markdown."""
 
+import re
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -18,8 +19,11 @@ from mentallam.evaluation.few_positives import FEW
 from mentallam.evaluation.metrics import METRICS, METRICS_BY_NAME, criterion_name, mean_and_std
 from mentallam.evaluation.net_benefit import useful_thresholds
 from mentallam.markdown import as_code, as_text
+from mentallam.reports.plain_words import plain_words
+from mentallam.reports.tripod import checklist
 
-TEMPLATE = "report.md.j2"
+TEMPLATE, CHECKLIST_TEMPLATE = "report.md.j2", "tripod.md.j2"
+_SECTION = re.compile("^## (.+)$", re.MULTILINE)
 
 SHOWN_THRESHOLDS = [round(100 * threshold) - 1 for threshold in (0.05, 0.1, 0.2, 0.3, 0.5)]
 """The rows of the decision curve that the report prints."""
@@ -31,9 +35,10 @@ def render_report(
     data_statistics: dict[str, Any],
     training_config: Config,
     criteria: pd.DataFrame,
-    use: str = "ensemble",
-    ensemble: dict[str, Any] | None = None,
-    candidates: dict[str, Any] | None = None,
+    checks: dict[str, Any],
+    use: str,
+    ensemble: dict[str, Any] | None,
+    candidates: dict[str, Any],
 ) -> str:
     """Write the Markdown report; its figures are links into the page of `report_page.render_report_page`.
 
@@ -44,34 +49,37 @@ def render_report(
         training_config: The configuration of the run: `training.select_by` and `decision` are put into words, and
             all of it is printed.
         criteria: Columns criterion_id, symptom, criterion.
+        checks: As `checks.make_checks` returns them.
         use: What is served: ensemble, refit or best_fold.
         ensemble: As `ensemble.calibrate_ensemble` returns it; None where folds are missing.
-        candidates: As `reported_runs.find_candidates` returns it; None is a run without others.
+        candidates: As `reported_runs.find_candidates` returns it.
 
     Returns:
         Markdown without any text of a post.
     """
-    return (
-        markdown_environment()
-        .get_template(TEMPLATE)
-        .render(
-            summary=summary,
-            uncertainty=uncertainty,
-            f1_interval={row["criterion_id"]: row["f1"] for row in uncertainty["per_criterion"]},
-            data=data_statistics,
-            fewest_words=FEWEST_WORDS,
-            decision_rule=describe(training_config.decision),
-            select_by=training_config.training.select_by,
-            config=training_config,
-            training_config=yaml.safe_dump(to_dict(training_config), sort_keys=False, allow_unicode=True),
-            wording=wording_by_id(criteria),
-            shown_thresholds=SHOWN_THRESHOLDS,
-            useful_thresholds=useful_thresholds(uncertainty["decision_curve"]),
-            use=use,
-            ensemble=ensemble,
-            candidates=candidates or {"n": 1, "f1": {}},
-        )
+    environment = markdown_environment()
+    report = environment.get_template(TEMPLATE).render(
+        summary=summary,
+        uncertainty=uncertainty,
+        f1_interval={row["criterion_id"]: row["f1"] for row in uncertainty["per_criterion"]},
+        data=data_statistics,
+        fewest_words=FEWEST_WORDS,
+        decision_rule=describe(training_config.decision),
+        select_by=training_config.training.select_by,
+        config=training_config,
+        training_config=yaml.safe_dump(to_dict(training_config), sort_keys=False, allow_unicode=True),
+        wording=wording_by_id(criteria),
+        shown_thresholds=SHOWN_THRESHOLDS,
+        useful_thresholds=useful_thresholds(uncertainty["decision_curve"]),
+        use=use,
+        ensemble=ensemble,
+        candidates=candidates,
+        checks=checks,
+        plain_words=plain_words(summary, uncertainty, data_statistics, training_config, checks),
     )
+    # The checklist comes last, since it says which sections the report has.
+    rows = checklist(_SECTION.findall(report), summary, uncertainty, data_statistics, training_config)
+    return f"{report}\n{environment.get_template(CHECKLIST_TEMPLATE).render(rows=rows)}"
 
 
 def markdown_environment() -> Environment:

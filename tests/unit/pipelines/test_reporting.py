@@ -78,7 +78,7 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
 
     reporting = tmp_path / "data" / "08_reporting"
     written = {path.name for path in reporting.iterdir() if path.is_file()}
-    tables = {"cv_summary.json", "thresholds.json", "uncertainty.json", "label_audit.csv"}
+    tables = {"cv_summary.json", "thresholds.json", "uncertainty.json", "checks.json", "label_audit.csv"}
     assert written == {*tables, "report.md", "report.html", "model_card.md"}
     assert {path.name for path in (reporting / "figures").iterdir()} == {f"{name}.json" for name in REPORT_FIGURES}
     assert len(pd.read_parquet(tmp_path / "data" / "07_model_output" / "oof_predictions.parquet")) == 540
@@ -100,8 +100,30 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
     uncertainty = json.loads((reporting / "uncertainty.json").read_text(encoding="utf-8"))
     assert logged["reporting/uncertainty.json"] == uncertainty
     assert logged["metrics"]["pooled_f1_low"] == uncertainty["headline"]["f1"]["low"]
+    checks = json.loads((reporting / "checks.json").read_text(encoding="utf-8"))
+    assert logged["reporting/checks.json"] == checks
+    assert [check["code"] for check in checks["checks"] if check["status"] == "warning"][-2:] == ["MC009", "MC012"]
     assert list(uncertainty["baselines"]) == ["all_negative", "all_positive", "prior_only", "embedding", "tfidf"]
     assert uncertainty["seeds"] is None
+
+
+def test_the_last_lines_of_the_log_are_the_checks(
+    catalog: DataCatalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(nodes.tracking, "Run", RecordedRun)
+    pipeline = create_pipeline(5)
+    assert [node.name for node in pipeline.nodes][-1] == "warn_of_checks"
+    with caplog.at_level("INFO", logger=nodes.__name__):
+        SequentialRunner().run(pipeline, catalog)
+    checks = RecordedRun.logged["reporting/checks.json"]
+    warned = [record for record in caplog.records if record.name == nodes.__name__]
+    assert [record.levelname for record in warned] == ["WARNING"] * checks["warnings"] + ["INFO"]
+    assert warned[0].message.startswith(
+        "MC003 some criteria have fewer than 20 positive pairs: positive pairs are few in "
+    )
+    assert warned[0].message.endswith(" (docs/checks.md#mc003)")
+    counts = f"{checks['passed']} passed, {checks['warnings']} warned, {checks['not_checked']} not checked"
+    assert warned[-1].message == f"checks: {counts}"
 
 
 def test_repeats_are_read_and_compared(

@@ -9,6 +9,7 @@ from plotly.graph_objects import Figure
 
 from mentallam.config import Config
 from mentallam.corpus.audit import audit_facts
+from mentallam.evaluation.checks import CheckedRun, make_checks
 from mentallam.reports.audit_figures import audit_figures
 from mentallam.reports.audit_page import render_audit
 from mentallam.reports.figures import report_figures
@@ -16,6 +17,7 @@ from mentallam.reports.model_card import render_model_card
 from mentallam.reports.report import render_report
 from mentallam.reports.report_page import render_report_page
 from tests.unit.audited import CRITERIA, FOLDS, NOT_COUNTED, PAIRS, POSTS, STATISTICS, TOKENS
+from tests.unit.predictions import ALONE
 
 OWNED = "owned"
 _RUN = f"document.title='{OWNED}'"
@@ -61,8 +63,9 @@ def hostile_report(
     statistics["placeholder_posts"] = {PAYLOAD: 1}
     config = replace(config, model=replace(config.model, name=PAYLOAD))
     figures = report_figures(oof, criteria, True, baselines)
-    report = render_report(summary, uncertainty, statistics, config, criteria)
-    card = render_model_card(summary, uncertainty, statistics, config, "ensemble")
+    checks = make_checks(CheckedRun(summary, uncertainty, statistics, config))
+    report = render_report(summary, uncertainty, statistics, config, criteria, checks, "ensemble", None, ALONE)
+    card = render_model_card(summary, uncertainty, statistics, config, "ensemble", None, ALONE)
     return report, render_report_page(report, figures, True), card, figures
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from mentallam.config import Config
 from mentallam.reports.model_card import render_model_card
+from tests.unit.predictions import ALONE
 
 Facts = dict[str, Any]
 Render = Callable[[str], str]
@@ -13,7 +14,7 @@ Render = Callable[[str], str]
 @pytest.fixture
 def render(summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Config) -> Render:
     """Return a function that renders the fixtures for a use, with the test's changes."""
-    return lambda use: render_model_card(summary, uncertainty, data_statistics, training_config, use)
+    return lambda use: render_model_card(summary, uncertainty, data_statistics, training_config, use, None, ALONE)
 
 
 def row_of(card: str, start: str) -> str:

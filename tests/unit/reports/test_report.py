@@ -8,10 +8,11 @@ import pytest
 import yaml
 
 from mentallam.config import Config, to_dict
+from mentallam.evaluation.checks import CheckedRun, make_checks
 from mentallam.evaluation.metrics import METRICS
 from mentallam.reports.figures import REPORT_FIGURES
 from mentallam.reports.report import render_report
-from tests.unit.predictions import DESCRIPTIONS
+from tests.unit.predictions import ALONE, DESCRIPTIONS
 from tests.unit.seen import tables
 
 BANNER = "SYNTHETIC DATA: these numbers say nothing about people"
@@ -27,8 +28,15 @@ def render(
     training_config: Config,
     criteria: pd.DataFrame,
 ) -> Render:
-    """Return a function that renders the fixtures with the test's changes."""
-    return lambda: render_report(summary, uncertainty, data_statistics, training_config, criteria)
+    """Return a function that renders the fixtures with the test's changes, and the checks of these."""
+
+    def rendered() -> str:
+        checks = make_checks(CheckedRun(summary, uncertainty, data_statistics, training_config))
+        return render_report(
+            summary, uncertainty, data_statistics, training_config, criteria, checks, "ensemble", None, ALONE
+        )
+
+    return rendered
 
 
 def test_synthetic_data_are_announced_before_any_number(render: Render, summary: dict[str, Any]) -> None:
@@ -51,7 +59,7 @@ def test_every_table_has_all_its_rows_and_cells(render: Render) -> None:
         "pairs of": 6,
         "classifier": 4,
         "compared with": 5,
-        "item": 36,
+        "item": 38,
     }
     for table in found.values():
         assert {len(row) for row in table} == {len(table[0])}
@@ -130,10 +138,11 @@ def test_uncalibrated_probabilities_are_called_so(
     data_statistics: dict[str, Any],
     training_config: Config,
     criteria: pd.DataFrame,
+    checks: dict[str, Any],
 ) -> None:
     for method in ("platt", "none"):
         config = replace(training_config, decision=replace(training_config.decision, calibration=method))
-        report = render_report(summary, uncertainty, data_statistics, config, criteria)
+        report = render_report(summary, uncertainty, data_statistics, config, criteria, checks, "ensemble", None, ALONE)
         assert ("The probabilities are not calibrated" in report) == (method == "none")
 
 
@@ -149,6 +158,7 @@ def test_explicit_negatives_are_reported(render: Render, summary: dict[str, Any]
     assert "No pair is marked as an explicit negative." in render()
     summary["explicit_negatives"] = {"n": 8, "false_alarms": 2, "rate": 0.25, "rate_of_other_unmatched": 0.1}
     assert "2 of 8 are false alarms (0.250, against\n0.100 of the other unmatched pairs)" in render()
+    assert "An explicit negative is a pair that an annotator judged not to match, often a near miss. 2 of 8" in render()
 
 
 def test_a_fold_is_traceable(render: Render, summary: dict[str, Any]) -> None:
@@ -321,7 +331,7 @@ def test_a_criterion_cannot_break_its_table(render: Render, criteria: pd.DataFra
 
 
 def test_the_configuration_is_printed_whole(render: Render, training_config: Config) -> None:
-    block = re.search(r"```yaml\n(.*)```\n*\Z", render(), flags=re.DOTALL)
+    block = re.search(r"```yaml\n(.*)```\n", render(), flags=re.DOTALL)
     assert block and yaml.safe_load(block[1]) == to_dict(training_config)
 
 
@@ -334,16 +344,15 @@ def test_the_report_links_to_the_page_with_its_figures(render: Render) -> None:
     assert "(report.html)\n" in render()[: render().index("## Data")]
 
 
-def test_the_checklist_has_every_item_and_what_the_run_knows(render: Render, summary: dict[str, Any]) -> None:
-    rows = {row[0]: row[2] for row in tables(render())["item"][1:]}
-    named = {int(number) for item in rows for number in re.findall(r"\d+", item)}
-    assert named == set(range(1, 28))
-    assert rows["10"].startswith(f"60 posts, 540 pairs, {summary['n_positive']} positive")
-    assert rows["7"].endswith(": none was")
-    assert rows["11"].startswith("0 of 540 pairs")
-    assert "section The served model" in rows["22"]
-    summary["slices"].append({**summary["slices"][0], "slice": "truncated posts", "n_posts": 4})
-    assert {row[0]: row[2] for row in tables(render())["item"][1:]}["7"].endswith(": 4 of 60 posts")
+def test_the_checklist_comes_last_and_names_sections_that_exist(render: Render) -> None:
+    report = render()
+    assert report.count("\n## TRIPOD+AI checklist\n") == 1
+    titles = re.findall(r"^## (.+)$", report, flags=re.MULTILINE)
+    assert titles[-1] == "TRIPOD+AI checklist" and titles[:2] == ["Summary", "Checks"]
+    rows = {row[0]: row[2:] for row in tables(report)["item"][1:]}
+    assert rows["12a"][1].endswith("section How epoch and threshold were chosen")
+    assert rows["12a"][0] == "reported"
+    assert rows["12e"] == ["reported", "sections Result, Calibration, Net benefit, Uncertainty"]
 
 
 def test_the_report_says_what_it_is_not(render: Render) -> None:

@@ -13,6 +13,7 @@ from mentallam.config import Config
 from mentallam.reports.figures import REPORT_FIGURES, report_figures
 from mentallam.reports.report import render_report
 from mentallam.reports.report_page import render_report_page
+from tests.unit.predictions import ALONE
 from tests.unit.seen import Page
 
 
@@ -23,8 +24,11 @@ def report(
     data_statistics: dict[str, Any],
     training_config: Config,
     criteria: pd.DataFrame,
+    checks: dict[str, Any],
 ) -> str:
-    return render_report(summary, uncertainty, data_statistics, training_config, criteria)
+    return render_report(
+        summary, uncertainty, data_statistics, training_config, criteria, checks, "ensemble", None, ALONE
+    )
 
 
 @pytest.fixture
@@ -68,9 +72,10 @@ def test_every_figure_has_a_place_an_address_and_a_title(page: str, figures: dic
 def test_figures_stand_in_their_sections(page: str) -> None:
     sections = {part.split("</h2>")[0]: part for part in page.split("<h2>")[1:]}
     assert list(sections) == [
+        *("Summary", "Checks"),
         *("Data", "Result", "Calibration", "Net benefit", "How epoch and threshold were chosen"),
         *("The served model", "Folds", "Criteria", "Where the errors are", "Baselines", "Uncertainty", "Limits"),
-        *("TRIPOD+AI checklist", "Configuration"),
+        *("Configuration", "TRIPOD+AI checklist"),
     ]
     assert 'id="plot-roc"' in sections["Result"]
     assert 'id="plot-criterion_f1"' in sections["Criteria"]
@@ -79,7 +84,7 @@ def test_figures_stand_in_their_sections(page: str) -> None:
 def test_the_contents_lead_to_every_section(page: str) -> None:
     links = [tag["href"] for tag in attributes(page, "a")]
     assert links == [f"#{tag['id']}" for tag in attributes(page, "section")]
-    assert links[4] == "#5-how-epoch-and-threshold-were-chosen"
+    assert links[6] == "#7-how-epoch-and-threshold-were-chosen"
 
 
 def test_the_page_loads_nothing(page: str) -> None:

@@ -13,6 +13,7 @@ from mentallam.evaluation.metrics import METRICS
 from mentallam.reports.comparison_report import render_comparison
 from mentallam.reports.model_card import render_model_card
 from mentallam.reports.report import render_report
+from tests.unit.predictions import ALONE
 from tests.unit.seen import tables
 
 Facts = dict[str, Any]
@@ -97,14 +98,21 @@ def data_statistics(data_statistics: Facts, numbers: Iterator[int]) -> Facts:
 
 @pytest.fixture
 def report(
-    summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Config, criteria: pd.DataFrame
+    summary: Facts,
+    uncertainty: Facts,
+    data_statistics: Facts,
+    training_config: Config,
+    criteria: pd.DataFrame,
+    checks: Facts,
 ) -> str:
-    return render_report(summary, uncertainty, data_statistics, training_config, criteria)
+    return render_report(
+        summary, uncertainty, data_statistics, training_config, criteria, checks, "ensemble", None, ALONE
+    )
 
 
 @pytest.fixture
 def card(summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Config) -> str:
-    return render_model_card(summary, uncertainty, data_statistics, training_config, "best_fold")
+    return render_model_card(summary, uncertainty, data_statistics, training_config, "best_fold", None, ALONE)
 
 
 @pytest.fixture
@@ -276,13 +284,20 @@ def test_the_differences_over_seeds(report: str, uncertainty: Facts) -> None:
 
 
 def test_the_table_of_two_folds_together(
-    summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Config, criteria: pd.DataFrame
+    summary: Facts,
+    uncertainty: Facts,
+    data_statistics: Facts,
+    training_config: Config,
+    criteria: pd.DataFrame,
+    checks: Facts,
 ) -> None:
     names = ("f1", "average_precision", "brier", "log_loss", "ece")
     values = iter(range(101, 200))
     ways = {way: {name: next(values) / 1000 for name in names} for way in ("members", "mean_probability", "calibrated")}
     ensemble = {"correlation": 0.345, "two_folds": {"n_pairs": 77, "n_positive": 12, "n_posts": 9, **ways}}
-    text = render_report(summary, uncertainty, data_statistics, training_config, criteria, "ensemble", ensemble)
+    text = render_report(
+        summary, uncertainty, data_statistics, training_config, criteria, checks, "ensemble", ensemble, ALONE
+    )
     _, *rows = tables(text)["77 pairs (12 positive) of 9 posts"]
     assert [[numbers_of(cell) for cell in row[1:]] for row in rows] == [
         [[value] for value in of_way.values()] for of_way in ways.values()
@@ -332,17 +347,17 @@ def test_the_prose_of_the_report(report: str, summary: Facts, uncertainty: Facts
 
 
 def test_the_checklist(report: str, summary: Facts) -> None:
-    answers = {row[0]: row[2] for row in tables(report)["item"][1:]}
+    answers = {row[0]: row[3] for row in tables(report)["item"][1:]}
     truncated = summary["slices"][-1]["n_posts"]
     n_all = summary["n_posts"] * len(summary["per_criterion"])
     for item, words in {
         "7": f"{truncated} of {summary['n_posts']} posts",
-        "10": f"{summary['n_posts']} posts, {summary['n_pairs']} pairs, {summary['n_positive']} positive;",
+        "10": f"{summary['n_posts']} posts, {summary['n_pairs']} pairs, {summary['n_positive']} positive.",
         "11": f"{n_all - summary['n_pairs']} of {n_all} pairs lack a label",
         "12a": f"{summary['n_folds']} folds grouped by post_id;",
         "12b, 12c": "of rank 8;",
-        "13": f"Base rate {summary['n_positive'] / summary['n_pairs']:.3f};",
-        "22": "The checkpoints in MLflow's registry",
+        "13": f"base rate {summary['n_positive'] / summary['n_pairs']:.3f};",
+        "16": "internal validation only",
     }.items():
         assert words in answers[item], item
 

@@ -257,6 +257,7 @@ def _fold_result(
         **training,
         "decision": trained.decision.to_dict(),
         "dev_f1": dev_f1,
+        "dev_positive": int(dev["label"].sum()),
         "metrics": held_out_metrics(predictions, trained.config.decision),
         "n_pairs": len(predictions),
     }

@@ -14,6 +14,7 @@ from mentallam.errors import MentallamError
 from mentallam.evaluation import uncertainty as intervals
 from mentallam.evaluation.aggregate import summarise, threshold_summary
 from mentallam.evaluation.baseline_scores import summarise_baselines
+from mentallam.evaluation.checks import WARNING, CheckedRun, make_checks
 from mentallam.evaluation.decision import describe
 from mentallam.evaluation.oof import read_baselines, read_tables
 from mentallam.evaluation.resampling import UncertaintyOptions
@@ -61,6 +62,17 @@ def estimate_uncertainty(
     return {**estimated, "seeds": intervals.seed_spread(runs, options, compared)}
 
 
+def check_run(
+    cv_summary: dict[str, Any],
+    uncertainty: dict[str, Any],
+    data_statistics: dict[str, Any],
+    training_config: Config,
+    candidates: dict[str, Any],
+) -> dict[str, Any]:
+    """Make the coded checks of docs/checks.md."""
+    return make_checks(CheckedRun(cv_summary, uncertainty, data_statistics, training_config, candidates))
+
+
 def draw_figures(
     oof_predictions: pd.DataFrame,
     baseline_predictions: pd.DataFrame,
@@ -91,13 +103,14 @@ def write_report(
     data_statistics: dict[str, Any],
     training_config: Config,
     criteria: pd.DataFrame,
+    checks: dict[str, Any],
     ensemble: dict[str, Any] | None,
     candidates: dict[str, Any],
     options: registry.RegistryOptions,
 ) -> str:
     """Write the Markdown report for the use that the registry is configured for."""
     return render_report(
-        cv_summary, uncertainty, data_statistics, training_config, criteria, options.use, ensemble, candidates
+        cv_summary, uncertainty, data_statistics, training_config, criteria, checks, options.use, ensemble, candidates
     )
 
 
@@ -121,10 +134,26 @@ def write_model_card(
     )
 
 
+def warn_of_checks(checks: dict[str, Any], report_page: str) -> None:
+    """Log the checks that warn, and how many passed.
+
+    Args:
+        checks: As `check_run` returns them.
+        report_page: Not read; it makes this node wait for the report, so that its lines are among a run's last.
+    """
+    for check in checks["checks"]:
+        if check["status"] == WARNING:
+            logger.warning("%s %s: %s (%s)", check["code"], check["title"], check["finding"], check["page"])
+    logger.info(
+        "checks: %s passed, %s warned, %s not checked", *(checks[n] for n in ("passed", "warnings", "not_checked"))
+    )
+
+
 def attach_report(
     cv_summary: dict[str, Any],
     thresholds: dict[str, Any],
     uncertainty: dict[str, Any],
+    checks: dict[str, Any],
     label_audit: pd.DataFrame,
     report: str,
     report_page: str,
@@ -145,6 +174,7 @@ def attach_report(
     run.log_dict(cv_summary, "reporting/cv_summary.json")
     run.log_dict(thresholds, "reporting/thresholds.json")
     run.log_dict(uncertainty, "reporting/uncertainty.json")
+    run.log_dict(checks, "reporting/checks.json")
     run.log_text(report, "reporting/report.md")
     run.log_text(marked(label_audit).to_csv(index=False), "reporting/label_audit.csv")
     run.log_text(report_page, "reporting/report.html")

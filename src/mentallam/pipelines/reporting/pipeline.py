@@ -50,6 +50,12 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 name="estimate_uncertainty",
             ),
             Node(
+                nodes.check_run,
+                inputs=["cv_summary", "uncertainty", "data_statistics", "training_config", "candidates"],
+                outputs="checks",
+                name="check_run",
+            ),
+            Node(
                 nodes.draw_figures,
                 inputs=[
                     *("oof_predictions", "baseline_predictions", "uncertainty", "criteria", "data_statistics"),
@@ -69,7 +75,7 @@ def create_pipeline(n_folds: int) -> Pipeline:
             Node(
                 nodes.write_report,
                 inputs=[
-                    *("cv_summary", "uncertainty", "data_statistics", "training_config", "criteria"),
+                    *("cv_summary", "uncertainty", "data_statistics", "training_config", "criteria", "checks"),
                     *("ensemble", "candidates", "params:registry"),
                 ],
                 outputs="report",
@@ -93,7 +99,8 @@ def create_pipeline(n_folds: int) -> Pipeline:
             Node(
                 nodes.attach_report,
                 inputs=[
-                    *("cv_summary", "thresholds", "uncertainty", "label_audit", "report", "report_page", "model_card"),
+                    *("cv_summary", "thresholds", "uncertainty", "checks", "label_audit"),
+                    *("report", "report_page", "model_card"),
                     "params:partial",
                     *figures,
                 ],
@@ -110,6 +117,13 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 outputs=None,
                 name="register_model",
                 tags=NEEDS_TRACKING,
+            ),
+            # Kedro runs nodes that wait for the same in the order of their names: this one comes after those above.
+            Node(
+                nodes.warn_of_checks,
+                inputs=["checks", "report_page"],
+                outputs=None,
+                name="warn_of_checks",
             ),
         ]
     )
