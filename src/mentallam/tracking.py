@@ -156,6 +156,13 @@ class Run:
             table.to_parquet(file)
             self._client.log_artifact(self.run_id, str(file), str(Path(path).parent))
 
+    def log_files(self, files: Mapping[str, str | bytes], path: str) -> None:
+        """Save small files by name as artifacts below a path."""
+        with self._writing(path), tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                (Path(folder) / name).write_bytes(content.encode() if isinstance(content, str) else content)
+            self._client.log_artifacts(self.run_id, folder, path)
+
     def log_folder(self, folder: Path, path: str) -> None:
         """Copy a folder to the artifacts."""
         with self._writing(path):

@@ -16,6 +16,7 @@ from mentallam.evaluation.few_positives import FEW
 from mentallam.evaluation.metrics import METRICS, METRICS_BY_NAME, criterion_name
 from mentallam.evaluation.net_benefit import useful_thresholds
 from mentallam.markdown import as_code, as_text
+from mentallam.reports.rounding import figure, p_value
 
 TEMPLATE = "report.md.j2"
 
@@ -74,8 +75,8 @@ def markdown_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        figure=_figure,
-        p_value=_p_value,
+        figure=figure,
+        p_value=p_value,
         bounds=_bounds,
         low_to_high=_low_to_high,
         percent=_percent,
@@ -93,10 +94,6 @@ def markdown_environment() -> Environment:
     environment.globals["few"] = FEW
     environment.globals["metric"] = METRICS_BY_NAME
     return environment
-
-
-def _figure(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.3f}"
 
 
 def _coverage(share: float | None) -> str:
@@ -125,12 +122,6 @@ def _percent(share: float) -> str:
 def _undefined(intervals: Iterable[dict[str, Any]]) -> float:
     """Return the largest share of resamples in which one of the figures was not defined."""
     return max(float(interval["undefined"]) for interval in intervals)
-
-
-def _p_value(value: float | None) -> str:
-    if value is None:
-        return "not defined"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _significant(criteria: list[dict[str, Any]], confidence: float) -> tuple[int, int]:
