@@ -231,20 +231,21 @@ def _experiment_id(experiment: str) -> str:
     return str(found.experiment_id)
 
 
-def open_fold_run(cv_run: Mapping[str, str], fold: int, token: str) -> dict[str, str]:
+def open_fold_run(cv_run: Mapping[str, str], fold: int, token: str, name: str | None = None) -> dict[str, str]:
     """Return the run of a fold, a child of the cross-validation's run, as data.
 
     Args:
         cv_run: The cross-validation's run, as `open_cv_run` returns it.
         fold: The fold.
         token: Identifies the fold's training, as in `open_cv_run`.
+        name: The name of a new run; None for `fold_<k>`.
 
     Raises:
         MentallamError: The cross-validation's run is deleted or gone.
     """
     writable_run("cv_run.json", cv_run["run_id"])
     tags = {PARENT_RUN_TAG: cv_run["run_id"], "mentallam.fold": str(fold)}
-    return _open(cv_run["experiment_id"], token, f"fold_{fold}", tags)
+    return _open(cv_run["experiment_id"], token, name or f"fold_{fold}", tags)
 
 
 def _open(experiment_id: str, token: str, name: str, tags: Mapping[str, str]) -> dict[str, str]:
