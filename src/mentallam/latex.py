@@ -28,8 +28,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 def as_latex(text: object) -> str:
     """Return a text on one line, escaped so that LaTeX prints it as it is.
 
-    Letters outside Latin scripts are left as they are: pdfLaTeX refuses them, XeLaTeX and LuaLaTeX print them with a font
-    that has them.
+    Letters outside Latin scripts are left as they are: pdfLaTeX refuses them, XeLaTeX and LuaLaTeX print them with a
+    font that has them.
     """
     line = " ".join(_CONTROL.sub(" ", str(text)).split())
     return _LIGATURE.sub("\0", line).translate(_ESCAPES)

@@ -87,7 +87,7 @@ def sized_splits(
     """
     if options.folds > len(splits):
         raise MentallamError(f"learning_curve.folds is {options.folds}, but there are {len(splits)} folds: lower it")
-    group_of = groups.set_index("post_id")["group"].to_dict()
+    group_of = dict(zip(groups["post_id"], groups["group"], strict=True))
     percents, chosen = options.percents(), splits[: options.folds]
     seeds = [subsets_seed(split["seed"], split["fold"]) for split in chosen]
     subsets = [

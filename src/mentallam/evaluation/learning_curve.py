@@ -30,10 +30,10 @@ def learning_curve(
         options: Number of resamples, confidence and seed.
 
     Returns:
-        JSON-serialisable: `corpus`, `synthetic`, `data_hash`, `method`, `n_groups`, `n_pairs`, `folds`; `sizes` (rows of
-        size, and of posts, pairs and positive pairs of training, as means over the folds); `curves` (classifier to its
-        rows of size and the interval of each of `CURVE_METRICS`, pooled over the folds); `last_doubling` (`of` and `to`,
-        sizes, and `difference`: classifier to the metrics' differences, larger minus smaller, with interval and
+        JSON-serialisable: `corpus`, `synthetic`, `data_hash`, `method`, `n_groups`, `n_pairs`, `folds`; `sizes` (rows
+        of size, and of posts, pairs and positive pairs of training, as means over the folds); `curves` (classifier to
+        its rows of size and the interval of each of `CURVE_METRICS`, pooled over the folds); `last_doubling` (`of` and
+        `to`, sizes, and `difference`: classifier to the metrics' differences, larger minus smaller, with interval and
         p_value); `ahead` (rows of size and the differences, `MODEL` minus another classifier, by `than`).
 
     Raises:
@@ -41,7 +41,8 @@ def learning_curve(
     """
     tables = {
         (str(model), int(size)): table.drop(columns=["model", "size"])
-        for (model, size), table in predictions.groupby(["model", "size"], sort=False)
+        for model, of_model in predictions.groupby("model", sort=False)
+        for size, table in of_model.groupby(of_model["size"].astype(int))
     }
     models, sizes = list(dict.fromkeys(name for name, _ in tables)), sorted({size for _, size in tables})
     largest = sizes[-1]
@@ -59,9 +60,7 @@ def learning_curve(
         **{name: any_comparison[name] for name in ("method", "n_groups", "n_pairs")},
         "folds": sorted({split["fold"] for split in splits}),
         "sizes": [_size(size, [split for split in splits if split["size"] == size]) for size in sizes],
-        "curves": {
-            model: [{"size": size, **_shown(points[model, size])} for size in sizes] for model in models
-        },
+        "curves": {model: [{"size": size, **_shown(points[model, size])} for size in sizes] for model in models},
         "last_doubling": {
             "of": doubled_from,
             "to": largest,

@@ -4,7 +4,7 @@ from typing import Any
 
 from mentallam.evaluation.learning_curve import CURVE_METRICS, MODEL
 from mentallam.evaluation.metrics import METRICS_BY_NAME
-from mentallam.reports.printed_table import Cell, Estimate, Number, PrintedTable, PValue, table_texts
+from mentallam.reports.printed_table import Cell, Estimate, PrintedTable, PValue, table_texts
 from mentallam.reports.report import markdown_environment
 from mentallam.reports.rounding import figure
 
@@ -37,15 +37,17 @@ def answer(curve: dict[str, Any]) -> str:
     if gain["low"] is None:
         return "F1 is not defined at these sizes, so they cannot tell whether more annotation would help."
     step = f"from {doubling['of']} to {doubling['to']} % of the training posts"
-    change = f"{figure(abs(gain['estimate']))} (difference {figure(gain['low'])} to {figure(gain['high'])})"
+    change = (
+        f"{figure(abs(gain['estimate']))} (interval of the difference: {figure(gain['low'])} to {figure(gain['high'])})"
+    )
     if gain["low"] > 0:
         return f"F1 still rose by {change} {step}: more annotation is likely to help."
     if gain["high"] < 0:
         return f"F1 fell by {change} {step}: more annotation of this kind did not help, unless one training went badly."
     direction = "rose" if gain["estimate"] >= 0 else "fell"
     return (
-        f"F1 {direction} by {change} {step}, which chance alone may explain: these held-out posts cannot tell whether more "
-        "annotation would help."
+        f"F1 {direction} by {change} {step}, which chance alone may explain: these held-out posts cannot tell whether "
+        "more annotation would help."
     )
 
 
@@ -56,17 +58,18 @@ def curve_table(curve: dict[str, Any]) -> PrintedTable:
         {
             "classifier": model,
             "size": row["size"],
-            "posts": Number(sizes[row["size"]]["posts"]),
-            "positive": Number(sizes[row["size"]]["positive"]),
+            "posts": round(sizes[row["size"]]["posts"]),
+            "positive": round(sizes[row["size"]]["positive"]),
             **{name: _estimate(row[name]) for name in CURVE_METRICS},
         }
         for model, of_model in curve["curves"].items()
         for row in of_model
     ]
     mark = "SYNTHETIC DATA: these numbers say nothing about people. " if curve["synthetic"] else ""
+    confidence = f"{100 * curve['method']['confidence']:g} %"
     caption = (
-        f"{mark}Performance by size of the training set, in % of a fold's training posts; posts and positive pairs are "
-        f"means over {len(curve['folds'])} folds; in parentheses {100 * curve['method']['confidence']:g} % intervals "
+        f"{mark}Performance by size of the training set, in % of a fold's training posts; posts and n+ (positive "
+        f"pairs) are means over the folds that were trained ({len(curve['folds'])}); in parentheses {confidence} intervals "
         "(cluster bootstrap)."
     )
     headings = {"size": "%", "classifier": "classifier", "posts": "posts", "positive": "n+"}

@@ -42,7 +42,9 @@ def render_figures(figures: Mapping[str, Figure]) -> dict[str, bytes]:
         from choreographer.errors import BrowserFailedError, ChromeNotFoundError
         from kaleido import write_fig_from_object_sync
     except ImportError:
-        raise MentallamError("print_figures=true needs kaleido: install it with `pip install -e '.[figures]'`") from None
+        raise MentallamError(
+            "print_figures=true needs kaleido: install it with `pip install -e '.[figures]'`"
+        ) from None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         jobs = [
@@ -59,8 +61,8 @@ def render_figures(figures: Mapping[str, Figure]) -> dict[str, bytes]:
             ) from None
         except BrowserFailedError:
             raise MentallamError(
-                "print_figures=true: the browser does not start: try it with `chromium --headless --dump-dom about:blank`, "
-                "or name another in BROWSER_PATH"
+                "print_figures=true: the browser does not start: try `chromium --headless --dump-dom about:blank`, or "
+                "name another in BROWSER_PATH"
             ) from None
         return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 

@@ -15,7 +15,6 @@ from mentallam.markdown import as_text
 from mentallam.reports.rounding import figure, p_value
 from mentallam.spreadsheets import marked
 
-
 # LaTeX's classes leave no space between a caption and the table below it.
 _SKIP = r"\setlength{\belowcaptionskip}{6pt}"
 

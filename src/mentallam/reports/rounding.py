@@ -1,7 +1,8 @@
 """The rounding rule of reports and printed tables.
 
-Figures have three decimals, the two bounds of an interval as many as their estimate, and p-values below 0.001 are shown
-as "< 0.001". Halves are rounded as Python's `format` does, from the exact binary value. What rounds to zero has no sign.
+Figures have three decimals, the two bounds of an interval as many as their estimate, and p-values below 0.001 are
+shown as "< 0.001". Halves are rounded as Python's `format` does, from the exact binary value. What rounds to zero has
+no sign.
 """
 
 UNDEFINED = "not defined"

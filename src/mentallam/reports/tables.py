@@ -66,7 +66,7 @@ def comparison_tables(comparison: dict[str, Any]) -> dict[str, str]:
         f"(run {runs['second']['cv_run_id']}); {_intervals(comparison['method'])}; p two-sided, paired permutations."
     )
     headings = {"metric": "metric", "first": "first", "second": "second", "difference": "first - second", "p": "p"}
-    rows = [
+    rows: list[dict[str, Cell]] = [
         {
             "metric": _label(name),
             "first": Number(comparison["first"][name]["estimate"]),
@@ -173,7 +173,9 @@ def _per_criterion(summary: dict[str, Any], uncertainty: dict[str, Any], mark: s
         f"{mark}Results by criterion, pooled over the folds; n+: positive pairs; {_intervals(uncertainty['method'])}."
     )
     if summary["few_positives"]:
-        caption += f" With fewer than 20 positive pairs ({len(summary['few_positives'])} criteria) they may be too narrow."
+        caption += (
+            f" With fewer than 20 positive pairs ({len(summary['few_positives'])} criteria) they may be too narrow."
+        )
     headings = {"criterion": "criterion", "pairs": "pairs", "positive": "n+"}
     headings |= {name: METRICS_BY_NAME[name].label for name in ("precision", "recall", "f1", "roc_auc")}
     return PrintedTable("per_criterion", caption, headings, rows, small=True)
