@@ -69,8 +69,8 @@ def curve_table(curve: dict[str, Any]) -> PrintedTable:
     confidence = f"{100 * curve['method']['confidence']:g} %"
     caption = (
         f"{mark}Performance by size of the training set, in % of a fold's training posts; posts and n+ (positive "
-        f"pairs) are means over the folds that were trained ({len(curve['folds'])}); in parentheses {confidence} intervals "
-        "(cluster bootstrap)."
+        f"pairs) are means over the folds that were trained ({len(curve['folds'])}); in parentheses {confidence} "
+        "intervals (cluster bootstrap)."
     )
     headings = {"size": "%", "classifier": "classifier", "posts": "posts", "positive": "n+"}
     headings |= {name: METRICS_BY_NAME[name].label for name in CURVE_METRICS}
