@@ -248,6 +248,38 @@ class FolderDataset(AbstractDataset[None, Path]):
         return {"folder": str(self._folder)}
 
 
+class FilesDataset(AbstractDataset["dict[str, bytes]", "dict[str, bytes]"]):
+    """Small files by name in a folder of their own, which is replaced as a whole; without a file there is no folder.
+
+    Args:
+        folder: The folder.
+        metadata: For plugins.
+    """
+
+    def __init__(self, *, folder: str, metadata: dict[str, Any] | None = None) -> None:
+        self._folder, self.metadata = Path(folder), metadata
+
+    def load(self) -> dict[str, bytes]:
+        """Read all files."""
+        folder = find_folder(self._folder)
+        return {path.name: path.read_bytes() for path in sorted(folder.iterdir())} if folder.is_dir() else {}
+
+    def save(self, data: dict[str, bytes]) -> None:
+        """Write the files, and remove those that were there."""
+        if not data:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            return
+        with replacing_folder(self._folder) as unfinished:
+            for name, content in data.items():
+                (unfinished / name).write_bytes(content)
+
+    def _exists(self) -> bool:
+        return find_folder(self._folder).is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"folder": str(self._folder)}
+
+
 class WrittenFileDataset(AbstractDataset[Path, "pd.DataFrame"]):
     """A table in a file that a node has written by itself, since it may be larger than the memory.
 

@@ -25,7 +25,7 @@ from mentallam.saved_inputs import SavedInputs, folds_in, take_from_run
 from mentallam.tracking_hooks import connect
 
 # Pipelines whose results no other pipeline takes: each can run beside a study.
-_APART = ("inference", "latency", "monitor", "compare", "memory_plan")
+_APART = ("inference", "latency", "monitor", "compare", "memory_plan", "learning_curve")
 
 
 class ProjectHooks:

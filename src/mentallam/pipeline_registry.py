@@ -9,6 +9,7 @@ from mentallam.pipelines import (
     data_processing,
     inference,
     latency,
+    learning_curve,
     memory_plan,
     monitor,
     refit,
@@ -33,5 +34,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "latency": latency.create_pipeline(),
         "monitor": monitor.create_pipeline(),
         "compare": compare.create_pipeline(),
+        "learning_curve": learning_curve.create_pipeline(n_folds),
         "memory_plan": memory_plan.create_pipeline(),
     }

@@ -6,7 +6,7 @@ Seeds are never added to fold numbers: since 42 + 1 = 43 + 0, two repeats would 
 
 import numpy as np
 
-_TRAINING, _DEV_SPLIT, _SAMPLE = range(3)
+_TRAINING, _DEV_SPLIT, _SAMPLE, _SUBSETS = range(4)
 
 
 def training_seed(seed: int, fold: int) -> int:
@@ -37,6 +37,16 @@ def sample_seed(seed: int, fold: int) -> int:
         fold: The fold's number.
     """
     return _derived(seed, _SAMPLE, fold)
+
+
+def subsets_seed(seed: int, fold: int) -> int:
+    """Return the seed of the order in which groups enter the growing training sets of a learning curve.
+
+    Args:
+        seed: `folds.seed`.
+        fold: The fold's number.
+    """
+    return _derived(seed, _SUBSETS, fold)
 
 
 def _derived(seed: int, purpose: int, fold: int) -> int:

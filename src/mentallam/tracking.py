@@ -161,6 +161,13 @@ class Run:
             table.to_parquet(file)
             self._client.log_artifact(self.run_id, str(file), str(Path(path).parent))
 
+    def log_files(self, files: Mapping[str, str | bytes], path: str) -> None:
+        """Save small files by name as artifacts below a path."""
+        with self._writing(path), tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                (Path(folder) / name).write_bytes(content.encode() if isinstance(content, str) else content)
+            self._client.log_artifacts(self.run_id, folder, path)
+
     def log_folder(self, folder: Path, path: str) -> None:
         """Copy a folder to the artifacts."""
         with self._writing(path):
@@ -229,20 +236,21 @@ def _experiment_id(experiment: str) -> str:
     return str(found.experiment_id)
 
 
-def open_fold_run(cv_run: Mapping[str, str], fold: int, token: str) -> dict[str, str]:
+def open_fold_run(cv_run: Mapping[str, str], fold: int, token: str, name: str | None = None) -> dict[str, str]:
     """Return the run of a fold, a child of the cross-validation's run, as data.
 
     Args:
         cv_run: The cross-validation's run, as `open_cv_run` returns it.
         fold: The fold.
         token: Identifies the fold's training, as in `open_cv_run`.
+        name: The name of a new run; None for `fold_<k>`.
 
     Raises:
         MentallamError: The cross-validation's run is deleted or gone.
     """
     writable_run("cv_run.json", cv_run["run_id"])
     tags = {PARENT_RUN_TAG: cv_run["run_id"], "mentallam.fold": str(fold)}
-    return _open(cv_run["experiment_id"], token, f"fold_{fold}", tags)
+    return _open(cv_run["experiment_id"], token, name or f"fold_{fold}", tags)
 
 
 def open_refit_run(cv_run: Mapping[str, str], token: str) -> str:

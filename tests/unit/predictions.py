@@ -40,6 +40,8 @@ DATA_STATISTICS: dict[str, Any] = {
     "data_hash": "ab" * 32,
     "n_posts": 60,
     "n_pairs": 540,
+    "n_without_symptom": 14,
+    "words_per_post": {"mean": 43.6, "min": 14, "q25": 30.0, "q50": 41.5, "q75": 57.0, "max": 97},
     "n_authors": 45,
     "n_authors_straddling_folds": 9,
     "duplicates": {

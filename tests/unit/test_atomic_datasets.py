@@ -21,7 +21,7 @@ from kedro_datasets.json import JSONDataset as KedroJSONDataset
 from mentallam import datasets
 from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
 from mentallam.config import Config
-from mentallam.datasets import AtomicFile, CheckpointDataset, ConfigDataset, CorpusDataset, JSONDataset
+from mentallam.datasets import AtomicFile, CheckpointDataset, ConfigDataset, CorpusDataset, FilesDataset, JSONDataset
 from mentallam.errors import MentallamError, causes
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
@@ -58,6 +58,7 @@ def contents(request: pytest.FixtureRequest) -> Contents:
         datasets.SpreadsheetDataset: tables,
         datasets.PlotlyJSONDataset: (go.Figure(), go.Figure(go.Scatter(y=list(range(3000))))),
         datasets.SafetensorsDataset: ({"old": torch.zeros(2000)}, {"new": torch.ones(3000)}),
+        FilesDataset: ({"a.pdf": b"old" * 3000}, {"a.pdf": b"new" * 4000}),
         ConfigDataset: (config, replace(config, training=replace(config.training, max_epochs=77))),
     }
 
@@ -108,12 +109,12 @@ def test_no_entry_of_the_catalog_escapes() -> None:
         module, _, type_name = name.rpartition(".")
         assert module == "mentallam.datasets", f"{name} doesn't replace its file as a whole; see datasets.AtomicFile"
         type_ = getattr(datasets, type_name)
-        assert issubclass(type_, AtomicFile) or type_ in (ConfigDataset, CheckpointDataset)
+        assert issubclass(type_, AtomicFile) or type_ in (ConfigDataset, CheckpointDataset, FilesDataset)
     assert set(TYPES) == {
         f"mentallam.datasets.{name}"
         for name, type_ in vars(datasets).items()
         if isinstance(type_, type)
-        and (issubclass(type_, AtomicFile) or type_ in (ConfigDataset, CheckpointDataset))
+        and (issubclass(type_, AtomicFile) or type_ in (ConfigDataset, CheckpointDataset, FilesDataset))
         and name not in ("AtomicFile", "YAMLDataset", "CSVDataset")
     }
 
@@ -144,7 +145,7 @@ def test_a_save_that_fails_or_is_killed_leaves_the_old_content(
         assert files_below(tmp_path) == before
         return sentence_of(caught.value)
 
-    path = entry._folder if isinstance(entry, CheckpointDataset) else next(iter(before))
+    path = entry._folder if isinstance(entry, CheckpointDataset | FilesDataset) else next(iter(before))
     with files_end_at(middle):
         assert refused() == (f"{path} can't be written (File too large): check space and rights, then run this again")
 

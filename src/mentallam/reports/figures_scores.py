@@ -30,6 +30,9 @@ CHANCE_LINE = {"color": GREY, "dash": "dot", "width": 1}
 POINTS_HOVER = "recall %{x:.3f}, precision %{y:.3f}"
 
 HISTOGRAM_BINS = 25
+PATTERNS = ("", "/", ".")
+"""Fills of the kinds of pairs, which can be told apart in grey."""
+
 ROOT_TICKS = (0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1)
 """What an axis of a square-root scale names."""
 
@@ -241,7 +244,7 @@ def score_histograms(pairs: pd.DataFrame, calibrated: bool = True) -> Figure:
             customdata=np.stack([edges[:-1], edges[1:]], axis=1).tolist(),
             hovertemplate="%{customdata[0]:.2f} to %{customdata[1]:.2f}: %{y} pairs<extra></extra>",
             name=f"{name}: {len(rows)}",
-            marker_color=colour,
+            marker={"color": colour, "pattern": {"shape": PATTERNS[panel - 1], "fgcolor": "white"}},
             row=panel,
             col=1,
         )
@@ -291,7 +294,7 @@ def _add_points(
     with_range: bool = False,
     panel: int | None = None,
 ) -> None:
-    """Add one dot per fold, in the fold's colour."""
+    """Add one dot per fold, in the fold's colour; its number tells it apart where there are no colours."""
     spread = {
         "type": "data",
         "array": (points["highest"] - points["threshold"]).tolist(),
@@ -306,7 +309,10 @@ def _add_points(
         name="chosen",
         showlegend=panel in (None, 1),
         legendgroup="chosen",
-        mode="markers",
+        mode="markers+text" if len(points) > 1 else "markers",
+        text=points["fold"].astype(str).tolist(),
+        textposition="top center",
+        textfont={"size": 10, "color": INK},
         marker={"size": 11, "color": points["colour"].tolist(), "line": {"color": "white", "width": 1.5}},
         customdata=points[["fold", "threshold"]].to_numpy().tolist(),
         hovertemplate="fold %{customdata[0]}, threshold %{customdata[1]:.2f}<br>" + hover + "<extra></extra>",

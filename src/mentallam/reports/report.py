@@ -20,6 +20,7 @@ from mentallam.evaluation.metrics import METRICS, METRICS_BY_NAME, criterion_nam
 from mentallam.evaluation.net_benefit import useful_thresholds
 from mentallam.markdown import as_code, as_text
 from mentallam.reports.plain_words import plain_words
+from mentallam.reports.rounding import figure, p_value
 from mentallam.reports.tripod import checklist
 
 TEMPLATE, CHECKLIST_TEMPLATE = "report.md.j2", "tripod.md.j2"
@@ -94,8 +95,8 @@ def markdown_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        figure=_figure,
-        p_value=_p_value,
+        figure=figure,
+        p_value=p_value,
         bounds=_bounds,
         low_to_high=_low_to_high,
         percent=_percent,
@@ -116,10 +117,6 @@ def markdown_environment() -> Environment:
     environment.globals["few"] = FEW
     environment.globals["metric"] = METRICS_BY_NAME
     return environment
-
-
-def _figure(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.3f}"
 
 
 def _coverage(share: float | None) -> str:
@@ -148,12 +145,6 @@ def _percent(share: float) -> str:
 def _undefined(intervals: Iterable[dict[str, Any]]) -> float:
     """Return the largest share of resamples in which one of the figures was not defined."""
     return max(float(interval["undefined"]) for interval in intervals)
-
-
-def _p_value(value: float | None) -> str:
-    if value is None:
-        return "not defined"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _significant(criteria: list[dict[str, Any]], confidence: float) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from mentallam import __version__
 from mentallam.reports.page import figure_context, html_environment
 
 TEMPLATE = "report.html.j2"
-FIGURE_LINK = re.compile(r"report\.html(?:#figure-(\w+))?")
+FIGURE_LINK = re.compile(r"(?:report|learning_curve)\.html(?:#figure-(\w+))?")
 """The target of a Markdown link to this page or to a figure in it."""
 
 LONG_CELL = 24
@@ -45,8 +45,8 @@ def render_report_page(report: str, figures: Mapping[str, Figure], synthetic: bo
     """Return the report as one HTML page that loads nothing.
 
     Args:
-        report: The Markdown report. A paragraph that consists of a link to `report.html#figure-<name>` is the place of
-            that figure, and the link's text is the figure's title.
+        report: The Markdown report. A paragraph that consists of a link to `report.html#figure-<name>`, or to
+            `learning_curve.html#...`, is the place of that figure, and the link's text is the figure's title.
         figures: Figures by name, as `figures.report_figures` returns them.
         synthetic: Whether the data are synthetic; the page then says so in every section and on every printed sheet.
 

@@ -15,6 +15,7 @@ from mentallam.evaluation.resampling import UncertaintyOptions
 from mentallam.pipelines.reporting import create_pipeline, nodes
 from mentallam.registry import RegistryOptions
 from mentallam.reports.figures import REPORT_FIGURES
+from mentallam.reports.tables import REPORT_TABLES
 
 CATALOG = Path(__file__).parents[3] / "conf" / "base" / "catalog_reporting.yml"
 
@@ -25,12 +26,15 @@ class RecordedRun:
     logged: dict[str, Any]
 
     def __init__(self, run_id: str) -> None:
-        RecordedRun.logged = {"run_id": run_id}
+        self.logged["run_id"] = run_id
 
     def _log(self, content: Any, artifact_file: str) -> None:
         self.logged[artifact_file] = content
 
     log_dict = log_text = log_figure = _log
+
+    def log_files(self, files: dict[str, str | bytes], path: str) -> None:
+        self.logged |= {f"{path}/{name}": content for name, content in files.items()}
 
     def log_metrics(self, metrics: dict[str, float | None]) -> None:
         self.logged["metrics"] = metrics
@@ -63,7 +67,7 @@ def catalog(
     inputs |= {"cv_outcome": cv_outcome, "data_statistics": data_statistics}
     inputs |= {"training_config": training_config, "criteria": criteria, "baseline_predictions": baselines}
     inputs |= {"params:uncertainty": options, "params:repeats": ""}
-    inputs |= {"params:partial": False}
+    inputs |= {"params:partial": False, "params:print_figures": False}
     inputs |= {"params:registry": RegistryOptions(model="none", use="none"), "params:base_models": str(tmp_path)}
     for name, data in inputs.items():
         catalog[name] = MemoryDataset(data)
@@ -74,6 +78,7 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
     catalog: DataCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nodes.tracking, "Run", RecordedRun)
+    monkeypatch.setattr(RecordedRun, "logged", {}, raising=False)
     SequentialRunner().run(create_pipeline(5), catalog)
 
     reporting = tmp_path / "data" / "08_reporting"
@@ -86,7 +91,12 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(
     logged = RecordedRun.logged
     assert logged["run_id"] == "parent"
     figures = {f"figures/{name}.html" for name in REPORT_FIGURES}
-    assert {name.removeprefix("reporting/") for name in logged} - {"run_id", "metrics"} == written | figures
+    tables = {f"tables/{name}.{ending}" for name in REPORT_TABLES for ending in ("csv", "tex", "md")}
+    attached = {name.removeprefix("reporting/") for name in logged} - {"run_id", "metrics"}
+    assert attached == written | figures | tables
+    assert {f"tables/{path.name}" for path in (reporting / "tables").iterdir()} == tables
+    for file in tables:
+        assert logged[f"reporting/{file}"] == (reporting / file).read_text(encoding="utf-8")
     assert len(logged["reporting/figures/learning_curves.html"].data) == 5 * 3
     assert [trace["name"] for trace in logged["reporting/figures/roc.html"].to_plotly_json()["data"]][-1] == "chance"
     assert logged["reporting/report.html"] == (reporting / "report.html").read_text(encoding="utf-8")

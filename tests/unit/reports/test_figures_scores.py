@@ -174,3 +174,14 @@ def test_histograms_hold_every_pair_once_and_explicit_negatives_apart(oof: pd.Da
     assert explicit.name == f"explicit negative: {oof['explicit_negative'].sum()}"
     lowest = oof[oof["explicit_negative"] & (oof["probability"] < 0.04)]
     assert (explicit.x[0], explicit.y[0]) == (0.02, len(lowest))
+
+
+def test_what_colours_tell_apart_is_told_apart_in_grey(oof: pd.DataFrame) -> None:
+    oof.loc[(oof["label"] == 0) & (oof.index % 5 == 0), "explicit_negative"] = True
+    fills = [trace.marker.pattern.shape for trace in score_histograms(oof).data]
+    assert len(fills) == len(set(fills)) == 3
+    for figure in (precision_recall(oof), roc(oof), threshold_curves(oof)):
+        [*_, dots] = [trace for trace in figure.data if trace.name == "chosen"]
+        assert (list(dots.text), dots.mode) == (["0", "1", "2", "3", "4"], "markers+text")
+        lines = [trace.line.dash or "solid" for trace in figure.data if trace.name.split(":")[0].startswith("fold")]
+        assert len(set(lines)) == 5

@@ -3,6 +3,8 @@
 from kedro.pipeline import Node, Pipeline
 
 from mentallam.pipelines.compare import nodes
+from mentallam.reports.printed_table import table_datasets
+from mentallam.reports.tables import COMPARISON_TABLES, comparison_tables
 from mentallam.tracking import NEEDS_TRACKING
 
 
@@ -17,6 +19,12 @@ def create_pipeline() -> Pipeline:
                 ["first_run", "second_run", "params:uncertainty"],
                 ["comparison", "comparison_report"],
                 name="compare_runs",
+            ),
+            Node(
+                comparison_tables,
+                "comparison",
+                {name: name for name in table_datasets(COMPARISON_TABLES)},
+                name="write_comparison_tables",
             ),
         ]
     )

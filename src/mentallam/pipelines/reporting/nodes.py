@@ -21,8 +21,11 @@ from mentallam.evaluation.resampling import UncertaintyOptions
 from mentallam.reported_runs import load_reported_run
 from mentallam.reports.figures import REPORT_FIGURES, report_figures
 from mentallam.reports.model_card import render_model_card
+from mentallam.reports.print_figures import render_figures
+from mentallam.reports.printed_table import FORMATS
 from mentallam.reports.report import render_report
 from mentallam.reports.report_page import render_report_page
+from mentallam.reports.tables import REPORT_TABLES
 from mentallam.serving.predictor import split_parts
 from mentallam.serving.pyfunc import save_pyfunc
 from mentallam.spreadsheets import marked
@@ -185,6 +188,27 @@ def attach_report(
     pooled = {f"pooled_{name}": value for name, value in cv_summary["pooled"].items()}
     bounds = {f"pooled_f1_{bound}": uncertainty["headline"]["f1"][bound] for bound in ("low", "high")}
     run.log_metrics({**pooled, **bounds, "selection_optimism": cv_summary["selection_optimism"]})
+
+
+def print_figures(wanted: bool, *figures: Figure) -> dict[str, bytes]:
+    """Draw the figures for a paper, in the order of `REPORT_FIGURES`, if that is wanted."""
+    return render_figures(dict(zip(REPORT_FIGURES, figures, strict=True))) if wanted else {}
+
+
+def attach_for_paper(
+    cv_summary: dict[str, Any], partial: bool, printed_figures: dict[str, bytes], *table_texts: str
+) -> None:
+    """Attach tables and figures for a paper to the parent run, except those of a report of some folds.
+
+    The tables come in the order of `REPORT_TABLES`, each in all formats.
+    """
+    if partial:
+        return
+    run = tracking.Run(cv_summary["cv_run_id"])
+    files = [f"{name}.{ending}" for name in REPORT_TABLES for ending in FORMATS]
+    run.log_files(dict(zip(files, table_texts, strict=True)), "reporting/tables")
+    if printed_figures:
+        run.log_files(printed_figures, "reporting/figures/print")
 
 
 def register_model(

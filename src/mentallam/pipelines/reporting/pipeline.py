@@ -7,6 +7,8 @@ from mentallam.evaluation.oof import out_of_fold_table
 from mentallam.pipelines.reporting import nodes
 from mentallam.reported_runs import find_candidates
 from mentallam.reports.figures import REPORT_FIGURES
+from mentallam.reports.printed_table import table_datasets
+from mentallam.reports.tables import REPORT_TABLES, report_tables
 from mentallam.tracking import NEEDS_TRACKING
 
 
@@ -17,6 +19,7 @@ def create_pipeline(n_folds: int) -> Pipeline:
         n_folds: Number of folds; `fold_{k}_predictions` and `fold_{k}_history` are read for every k below it.
     """
     figures = [f"figure_{name}" for name in REPORT_FIGURES]
+    tables = table_datasets(REPORT_TABLES)
     return Pipeline(
         [
             Node(
@@ -88,6 +91,12 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 name="write_page",
             ),
             Node(
+                report_tables,
+                inputs=["cv_summary", "uncertainty", "data_statistics"],
+                outputs={name: name for name in tables},
+                name="write_tables",
+            ),
+            Node(
                 nodes.write_model_card,
                 inputs=[
                     *("cv_summary", "uncertainty", "data_statistics", "training_config"),
@@ -106,6 +115,19 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 ],
                 outputs=None,
                 name="attach_report",
+                tags=NEEDS_TRACKING,
+            ),
+            Node(
+                nodes.print_figures,
+                inputs=["params:print_figures", *figures],
+                outputs="printed_figures",
+                name="print_figures",
+            ),
+            Node(
+                nodes.attach_for_paper,
+                inputs=["cv_summary", "params:partial", "printed_figures", *tables],
+                outputs=None,
+                name="attach_for_paper",
                 tags=NEEDS_TRACKING,
             ),
             Node(
