@@ -244,7 +244,7 @@ def score_histograms(pairs: pd.DataFrame, calibrated: bool = True) -> Figure:
             customdata=np.stack([edges[:-1], edges[1:]], axis=1).tolist(),
             hovertemplate="%{customdata[0]:.2f} to %{customdata[1]:.2f}: %{y} pairs<extra></extra>",
             name=f"{name}: {len(rows)}",
-            marker={"color": colour, "pattern": {"shape": PATTERNS[panel - 1], "fgcolor": "white"}},
+            marker={"color": colour, "pattern": _pattern(PATTERNS[panel - 1])},
             row=panel,
             col=1,
         )
@@ -252,6 +252,11 @@ def score_histograms(pairs: pd.DataFrame, calibrated: bool = True) -> Figure:
     figure.update_xaxes(**SHARE_AXIS)
     figure.update_yaxes(rangemode="tozero", nticks=5, **GRID_LINES)
     return figure
+
+
+def _pattern(shape: str) -> dict[str, str]:
+    """Return a white pattern over the bars' colour; without "overlay" the pattern's colour would replace it."""
+    return {"shape": shape, "fillmode": "overlay", "fgcolor": "white"}
 
 
 def _folds_and_pooled(pairs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, dict[str, object]]]:
@@ -312,7 +317,8 @@ def _add_points(
         mode="markers+text" if len(points) > 1 else "markers",
         text=points["fold"].astype(str).tolist(),
         textposition="top center",
-        textfont={"size": 10, "color": INK},
+        textfont={"size": 11, "color": INK, "weight": 700},
+        cliponaxis=False,  # a dot in a corner keeps its number
         marker={"size": 11, "color": points["colour"].tolist(), "line": {"color": "white", "width": 1.5}},
         customdata=points[["fold", "threshold"]].to_numpy().tolist(),
         hovertemplate="fold %{customdata[0]}, threshold %{customdata[1]:.2f}<br>" + hover + "<extra></extra>",

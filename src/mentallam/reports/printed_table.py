@@ -118,7 +118,7 @@ class PrintedTable:
 
     def to_latex(self) -> str:
         """Return the table as a floating LaTeX table, which needs the package booktabs."""
-        printed = self._printed(as_latex, number_as_latex)
+        printed = self._printed(as_latex, number_as_latex, r"\textit{{{}}}")
         size = r"\scriptsize" if self.small else r"\footnotesize"
         table = printed.style.hide(axis="index").to_latex(
             hrules=True,
@@ -133,13 +133,15 @@ class PrintedTable:
 
     def to_markdown(self) -> str:
         """Return the table as Markdown."""
-        printed = self._printed(as_text, str)
+        printed = self._printed(as_text, str, "*{}*")
         rules = ["---", *["---:"] * (len(printed.columns) - 1)]
         lines = [printed.columns.tolist(), rules, *printed.to_numpy().tolist()]
         return "\n".join([as_text(self.caption), "", *("| " + " | ".join(line) + " |" for line in lines), ""])
 
-    def _printed(self, escape_text: Callable[[str], str], escape_number: Callable[[str], str]) -> pd.DataFrame:
-        """Return the cells as texts of a markup."""
+    def _printed(
+        self, escape_text: Callable[[str], str], escape_number: Callable[[str], str], emphasis: str
+    ) -> pd.DataFrame:
+        """Return the cells as texts of a markup; a format string emphasises the line above a group."""
 
         def cell(content: Cell | None) -> str:
             if content is None:
@@ -153,7 +155,7 @@ class PrintedTable:
         for row in self.rows:
             if self.grouped_by and row[self.grouped_by] != group:
                 group = row[self.grouped_by]
-                rows.append([cell(group), *[""] * (len(shown) - 1)])
+                rows.append([emphasis.format(cell(group)), *[""] * (len(shown) - 1)])
             rows.append([cell(row.get(name)) for name in shown])
         return pd.DataFrame(rows, columns=[escape_text(self.headings[name]) for name in shown], dtype=object)
 

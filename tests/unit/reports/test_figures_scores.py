@@ -180,6 +180,7 @@ def test_what_colours_tell_apart_is_told_apart_in_grey(oof: pd.DataFrame) -> Non
     oof.loc[(oof["label"] == 0) & (oof.index % 5 == 0), "explicit_negative"] = True
     fills = [trace.marker.pattern.shape for trace in score_histograms(oof).data]
     assert len(fills) == len(set(fills)) == 3
+    assert {trace.marker.pattern.fillmode for trace in score_histograms(oof).data} == {"overlay"}  # else white on white
     for figure in (precision_recall(oof), roc(oof), threshold_curves(oof)):
         [*_, dots] = [trace for trace in figure.data if trace.name == "chosen"]
         assert (list(dots.text), dots.mode) == (["0", "1", "2", "3", "4"], "markers+text")
