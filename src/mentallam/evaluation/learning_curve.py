@@ -30,14 +30,14 @@ def learning_curve(
         options: Number of resamples, confidence and seed.
 
     Returns:
-        JSON-serialisable: `corpus`, `synthetic`, `data_hash`, `method`, `n_groups`, `n_pairs`, `folds`; `sizes` (rows
+        JSON-serialisable: `corpus`, `synthetic`, `data_hash`, `method`, `clusters`, `n_pairs`, `folds`; `sizes` (rows
         of size, and of posts, pairs and positive pairs of training, as means over the folds); `curves` (classifier to
         its rows of size and the interval of each of `CURVE_METRICS`, pooled over the folds); `last_doubling` (`of` and
         `to`, sizes, and `difference`: classifier to the metrics' differences, larger minus smaller, with interval and
         p_value); `ahead` (rows of size and the differences, `MODEL` minus another classifier, by `than`).
 
     Raises:
-        MentallamError: The tables hold other pairs, or there are fewer than two groups.
+        MentallamError: The tables hold other pairs, or there are fewer than two clusters.
     """
     tables = {
         (str(model), int(size)): table.drop(columns=["model", "size"])
@@ -57,7 +57,7 @@ def learning_curve(
     any_comparison = compared[models[0], sizes[0]]
     return {
         **{name: data_statistics[name] for name in ("corpus", "synthetic", "data_hash")},
-        **{name: any_comparison[name] for name in ("method", "n_groups", "n_pairs")},
+        **{name: any_comparison[name] for name in ("method", "clusters", "n_pairs")},
         "folds": sorted({split["fold"] for split in splits}),
         "sizes": [_size(size, [split for split in splits if split["size"] == size]) for size in sizes],
         "curves": {model: [{"size": size, **_shown(points[model, size])} for size in sizes] for model in models},

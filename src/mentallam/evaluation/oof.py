@@ -119,6 +119,8 @@ def read_baselines(paths: Iterable[str], names: Iterable[str]) -> dict[str, list
     Raises:
         MentallamError: There is no such table, or it is not one of baselines.
     """
+    if not (names := list(names)):
+        return {}
     runs = []
     for path in paths:
         beside = Path(path).with_name("baseline_predictions.parquet")

@@ -159,7 +159,7 @@ def _copies(run: CheckedRun) -> None:
 
 
 def _few_groups(run: CheckedRun) -> None:
-    run.uncertainty["n_groups"] = 29
+    run.uncertainty["clusters"] |= {"unit": "group", "n": 29}
 
 
 def _sampled(run: CheckedRun) -> CheckedRun:

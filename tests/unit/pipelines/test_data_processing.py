@@ -68,7 +68,7 @@ def base() -> DataCatalog:
 def test_frames_follow_the_contract(base: DataCatalog) -> None:
     assert list(base["posts"].load()) == ["post_id", "text", "raw_sha256", "author"]
     assert list(base["groups"].load()) == ["post_id", "group", "cluster"]
-    assert list(base["duplicates"].load()) == ["post_id", "duplicate_of", "similarity"]
+    assert list(base["duplicates"].load()) == ["post_id", "duplicate_of", "similarity", "containment"]
     assert list(base["criteria"].load()) == ["criterion_id", "symptom", "criterion"]
     pairs: pd.DataFrame = base["pairs"].load()
     assert pairs.dtypes[["label", "explicit_negative"]].astype(str).tolist() == ["int8", "bool"]

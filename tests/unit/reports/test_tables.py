@@ -42,9 +42,16 @@ def facts(summary: Facts, uncertainty: Facts, data_statistics: Facts) -> tuple[F
 
 
 @pytest.fixture
-def comparison(oof: pd.DataFrame, baseline: pd.DataFrame, data_statistics: Facts, options: UncertaintyOptions) -> Facts:
+def comparison(
+    oof: pd.DataFrame,
+    baseline: pd.DataFrame,
+    data_statistics: Facts,
+    criteria: pd.DataFrame,
+    options: UncertaintyOptions,
+) -> Facts:
     runs = (
-        ReportedRun(f"{name}-run", table, data_statistics, name) for name, table in {"a": oof, "b": baseline}.items()
+        ReportedRun(f"{name}-run", table, data_statistics, criteria, name)
+        for name, table in {"a": oof, "b": baseline}.items()
     )
     return compare_runs(*runs, options)
 
