@@ -12,7 +12,8 @@ from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
 from mentallam.evaluation.aggregate import summarise
-from mentallam.evaluation.checks import CheckedRun, make_checks
+from mentallam.evaluation.checks import make_checks
+from mentallam.evaluation.findings import CheckedRun
 from mentallam.evaluation.resampling import UncertaintyOptions
 from tests.unit.predictions import DATA_STATISTICS, DECISION, OPTIONS, Folds, Once, outcome_of
 from tests.unit.trained_folds import make_trained

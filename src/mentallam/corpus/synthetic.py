@@ -124,8 +124,8 @@ works, and nothing about people. This writes them again, byte for byte:
 - {sum(spec.positives.values()) * scale} positive pairs; {spec.without_symptom * scale} posts show no symptom
 - {counts.n_annotations} annotations, of them {spec.special_cases * scale} SPECIAL_CASE
 - {spec.hard_negatives * scale} posts with a hard negative of each kind: a denial and a symptom in the past, which
-  are the explicit negatives (status 0); one of a third person and an everyday near miss, which have no
-  annotation. In ReDSM5 near misses have status 0
+  are the explicit negatives (status 0); one of a third person and an everyday near miss, which have
+  no annotation. In ReDSM5 near misses have status 0
 
 | symptom | posts {relation} |
 | --- | --- |

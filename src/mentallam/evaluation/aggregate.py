@@ -123,8 +123,8 @@ def summarise(
         A JSON-serialisable summary: counts (n_folds of the finished folds, planned_folds of all; n_marked pairs
         predicted positive, n_found positive pairs among them), `metrics` (mean and std over folds), `pooled` (all
         pairs, each at its fold's threshold), `protocols`, `selection_optimism` and `cross_fitted_difference` (mean F1
-        minus that of honest), `baselines`, `per_criterion`, `macro_f1`, `few_positives` (criteria whose figures rest on
-        few positive pairs), `slices`, `explicit_negatives`, `folds`, `best_fold`.
+        minus that of honest), `baselines`, `per_criterion`, `macro_f1`, `slices`, `few_positives` (criteria whose
+        figures rest on few positive pairs), `explicit_negatives`, `folds`, `best_fold`.
         Nothing is rounded; a metric that is not defined is None.
 
     Raises:

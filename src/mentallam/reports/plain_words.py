@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mentallam.config import Config
-from mentallam.evaluation.checks import NOT_CHECKED, WARNING, interval_in_words
+from mentallam.evaluation.findings import NOT_CHECKED, WARNING, interval_in_words
 from mentallam.markdown import as_code, as_text
 
 COUNTS_WORDS = "tfidf"
@@ -33,7 +33,7 @@ def plain_words(
     return [
         f"**The question.** {_question(summary, data_statistics)} {_method(summary, config)}",
         f"**The result.** {_result(summary, uncertainty)}",
-        *([f"**Compared with less.** {_comparison(summary, uncertainty)}"] if summary["n_positive"] else []),
+        *([f"**Compared with simpler means.** {_comparison(summary, uncertainty)}"] if summary["n_positive"] else []),
         f"**What to doubt.** {_doubts(checks)}",
         "A match is a statement about the wording of a post. It is never a diagnosis of the person who wrote it.",
     ]
@@ -42,10 +42,10 @@ def plain_words(
 def _question(summary: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     posts, criteria, authors = summary["n_posts"], len(summary["per_criterion"]), data["n_authors"]
     by = f" by {_counted(authors, 'author')}" if authors is not None and not _is_partial(summary) else ""
+    corpus = as_text(data["corpus"])
     asked = (
-        f"Does a post match a criterion? The data are {_counted(posts, 'post')}{by} from the corpus "
-        f"{as_text(data['corpus'])}, {'' if posts == 1 else 'each '}paired with "
-        f"{'one criterion' if criteria == 1 else f'{criteria} criteria'}. "
+        f'Does a post match a criterion? The data are {_counted(posts, "post")}{by} from the corpus "{corpus}", '
+        f"{'' if posts == 1 else 'each '}paired with {'one criterion' if criteria == 1 else f'{criteria} criteria'}. "
         f"Of the {_counted(summary['n_pairs'], 'labelled pair')}, {_matches(summary)}."
     )
     if summary["synthetic"]:
@@ -86,7 +86,9 @@ def _result(summary: Mapping[str, Any], uncertainty: Mapping[str, Any]) -> str:
 
 
 def _comparison(summary: Mapping[str, Any], uncertainty: Mapping[str, Any]) -> str:
-    everything = f"Marking every pair reaches an F1 of {summary['baselines']['all_positive']['f1']:.3f}."
+    all_positive = summary["baselines"]["all_positive"]["f1"]
+    missed = ", which the models do not reach" if summary["pooled"]["f1"] < all_positive else ""
+    everything = f"Marking every pair reaches an F1 of {all_positive:.3f}{missed}."
     if COUNTS_WORDS not in summary["learned_baselines"]:
         return f"{everything} No classifier that counts words was fitted, so it is unknown whether the models beat one."
     words = summary["learned_baselines"][COUNTS_WORDS]["pooled"]["f1"]
@@ -133,9 +135,9 @@ def _matches(summary: Mapping[str, Any]) -> str:
 
 def _labelled_so(found: int, marked: int) -> str:
     if marked == 1:
-        return "it is labelled so" if found else "it is not labelled so"
+        return "it is labelled as such" if found else "it is not labelled as such"
     number = {0: "none", marked: "all"}.get(found, f"{found:,}")
-    return f"{number} of them {_are(found)} labelled so"
+    return f"{number} of them {_are(found)} labelled as such"
 
 
 def _find(found: int, positive: int) -> str:

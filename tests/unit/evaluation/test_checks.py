@@ -12,15 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mentallam.config import Config
-from mentallam.evaluation.checks import (
-    CHECKS,
-    NOT_CHECKED,
-    PASSED,
-    WARNING,
-    CheckedRun,
-    interval_in_words,
-    make_checks,
-)
+from mentallam.evaluation.checks import CHECKS, make_checks
+from mentallam.evaluation.findings import NOT_CHECKED, PASSED, WARNING, CheckedRun, interval_in_words
 from tests.samples import PROJECT
 
 PAGE = (PROJECT / "docs" / "checks.md").read_text(encoding="utf-8")

@@ -113,7 +113,8 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(catalog: Data
     assert logged["metrics"]["pooled_f1_low"] == uncertainty["headline"]["f1"]["low"]
     checks = json.loads((reporting / "checks.json").read_text(encoding="utf-8"))
     assert logged["reporting/checks.json"] == checks
-    assert [check["code"] for check in checks["checks"] if check["status"] == "warning"][-3:-1] == ["MC009", "MC012"]
+    warned = [check["code"] for check in checks["checks"] if check["status"] == "warning"]
+    assert {"MC003", "MC004", "MC007", "MC009", "MC012"} <= set(warned)
     assert list(uncertainty["baselines"]) == ["all_negative", "all_positive", "prior_only", "embedding", "tfidf"]
     assert uncertainty["seeds"] is None
 

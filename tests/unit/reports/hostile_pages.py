@@ -9,7 +9,8 @@ from plotly.graph_objects import Figure
 
 from mentallam.config import Config
 from mentallam.corpus.audit import audit_facts
-from mentallam.evaluation.checks import CheckedRun, make_checks
+from mentallam.evaluation.checks import make_checks
+from mentallam.evaluation.findings import CheckedRun
 from mentallam.reports.audit_figures import audit_figures
 from mentallam.reports.audit_page import render_audit
 from mentallam.reports.figures import report_figures

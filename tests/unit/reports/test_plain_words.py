@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mentallam.config import Config
-from mentallam.evaluation.checks import NOT_CHECKED, PASSED, WARNING
+from mentallam.evaluation.findings import NOT_CHECKED, PASSED, WARNING
 from mentallam.reports.plain_words import plain_words
 
 Facts = dict[str, Any]
@@ -57,15 +57,16 @@ def said(
 def test_a_clear_result(said: list[str]) -> None:
     assert said == [
         "**The question.** Does a post match a criterion? The data are 1,484 posts by 742 authors from the corpus "
-        "ReDSM5, each paired with 9 criteria. Of the 13,356 labelled pairs, 1,292 (9.7 %) are matches. The base model "
+        '"ReDSM5", each paired with 9 criteria. '
+        "Of the 13,356 labelled pairs, 1,292 (9.7 %) are matches. The base model "
         "`tiny` was fine-tuned 5 times, each time without some of the posts, and then labelled the posts that it had "
         "not seen.",
-        "**The result.** The models mark 1,400 pairs as matches, and 800 of them are labelled so (precision 0.571). "
-        "They find 800 of the 1,292 matching pairs (recall 0.619). F1, which is high only if both are, is 0.594 (95 % "
-        "interval 0.570 to 0.618).",
-        "**Compared with less.** Marking every pair reaches an F1 of 0.176. A classifier that only counts words "
-        "reaches 0.405 on the same pairs and folds. The models' F1 minus this one is 0.189 (95 % interval 0.160 to "
-        "0.220). The models beat counting words on these posts.",
+        "**The result.** The models mark 1,400 pairs as matches, and 800 of them are labelled as such (precision "
+        "0.571). They find 800 of the 1,292 matching pairs (recall 0.619). F1, which is high only if both are, is "
+        "0.594 (95 % interval 0.570 to 0.618).",
+        "**Compared with simpler means.** Marking every pair reaches an F1 of 0.176. A classifier that only counts "
+        "words reaches 0.405 on the same pairs and folds. The models' F1 minus this one is 0.189 (95 % interval 0.160 "
+        "to 0.220). The models beat counting words on these posts.",
         "**What to doubt.** None of the 1 checks below raises a warning. No check can tell how the models do on posts "
         "from elsewhere.",
         "A match is a statement about the wording of a post. It is never a diagnosis of the person who wrote it.",
@@ -113,15 +114,15 @@ def test_an_unfinished_study_of_invented_posts_with_one_criterion(
     uncertainty["baselines"]["tfidf"]["difference"]["f1"]["low"] = None
     said = plain_words(summary, uncertainty, data_statistics, training_config, checks)
     assert said[0] == (
-        "**The question.** Does a post match a criterion? The data are 1 post from the corpus ReDSM5, paired with one "
-        "criterion. Of the 1 labelled pair, 1 (100.0 %) is a match. The posts are synthetic: a program invented them, "
-        "so no figure below says anything about people. Only 1 of 5 folds is finished, so these counts and all figures "
-        "cover the posts of this fold alone. The base model `tiny` was fine-tuned once without some of the posts, and "
-        "then labelled the posts that it had not seen."
+        '**The question.** Does a post match a criterion? The data are 1 post from the corpus "ReDSM5", paired with '
+        "one criterion. Of the 1 labelled pair, 1 (100.0 %) is a match. The posts are synthetic: a program invented "
+        "them, so no figure below says anything about people. Only 1 of 5 folds is finished, so these counts and all "
+        "figures cover the posts of this fold alone. The base model `tiny` was fine-tuned once without some of the "
+        "posts, and then labelled the posts that it had not seen."
     )
     assert said[1] == (
-        "**The result.** The models mark 1 pair as a match, and it is labelled so (precision 0.571). They find the "
-        "only matching pair (recall 0.619). F1, which is high only if both are, is 0.594."
+        "**The result.** The models mark 1 pair as a match, and it is labelled as such (precision 0.571). They find "
+        "the only matching pair (recall 0.619). F1, which is high only if both are, is 0.594."
     )
     assert said[2].endswith("counts words reaches 0.405 on the same pairs and folds.")
 
@@ -147,27 +148,28 @@ def test_no_positive_pair_leaves_no_figure_and_no_comparison(
             1,
             0,
             61,
-            "mark 1 pair as a match, and it is not labelled so (precision 0.571). They find none of the 61 matching",
+            "mark 1 pair as a match, and it is not labelled as such (precision 0.571). They find none of the 61 "
+            "matching",
         ),
         (
             9,
             0,
             61,
-            "mark 9 pairs as matches, and none of them is labelled so (precision 0.571). They find none of the 61",
+            "mark 9 pairs as matches, and none of them is labelled as such (precision 0.571). They find none of the 61",
         ),
-        (9, 1, 61, "and 1 of them is labelled so (precision 0.571). They find 1 of the 61 matching pairs (recall"),
-        (9, 9, 61, "and all of them are labelled so (precision 0.571). They find 9 of the 61 matching pairs (recall"),
+        (9, 1, 61, "and 1 of them is labelled as such (precision 0.571). They find 1 of the 61 matching pairs (recall"),
+        (9, 9, 61, "and all of them are labelled as such (precision 0.571). They find 9 of the 61 matching pairs"),
         (
             70,
             61,
             61,
-            "and 61 of them are labelled so (precision 0.571). They find all 61 matching pairs (recall 0.619).",
+            "and 61 of them are labelled as such (precision 0.571). They find all 61 matching pairs (recall 0.619).",
         ),
         (
             1,
             0,
             1,
-            "and it is not labelled so (precision 0.571). They do not find the only matching pair (recall 0.619).",
+            "and it is not labelled as such (precision 0.571). They do not find the only matching pair (recall 0.619).",
         ),
     ],
 )
@@ -184,6 +186,14 @@ def test_counts_of_marked_and_found_pairs(
 ) -> None:
     summary |= {"n_marked": marked, "n_found": found, "n_positive": positive}
     assert words in plain_words(summary, uncertainty, data_statistics, training_config, checks)[1]
+
+
+def test_models_that_do_not_reach_marking_everything(
+    summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Config, checks: Facts
+) -> None:
+    summary["pooled"]["f1"] = 0.17
+    said = plain_words(summary, uncertainty, data_statistics, training_config, checks)
+    assert "Marking every pair reaches an F1 of 0.176, which the models do not reach. A classifier" in said[2]
 
 
 def test_a_model_that_marks_nothing(
@@ -203,8 +213,8 @@ def test_without_a_baseline_that_counts_words_nothing_is_claimed(
     summary["learned_baselines"] = {}
     said = plain_words(summary, uncertainty, data_statistics, training_config, checks)
     assert said[2] == (
-        "**Compared with less.** Marking every pair reaches an F1 of 0.176. No classifier that counts words was "
-        "fitted, so it is unknown whether the models beat one."
+        "**Compared with simpler means.** Marking every pair reaches an F1 of 0.176. No classifier that counts words "
+        "was fitted, so it is unknown whether the models beat one."
     )
 
 
@@ -213,7 +223,7 @@ def test_unknown_authors_are_not_counted(
 ) -> None:
     data_statistics |= {"n_authors": None, "corpus": "my | corpus"}
     said = plain_words(summary, uncertainty, data_statistics, training_config, checks)
-    assert r"The data are 1,484 posts from the corpus my \| corpus, each" in said[0]
+    assert r'The data are 1,484 posts from the corpus "my \| corpus", each' in said[0]
 
 
 @pytest.mark.parametrize(

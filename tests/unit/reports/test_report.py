@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from mentallam.config import Config, to_dict
-from mentallam.evaluation.checks import CheckedRun, make_checks
+from mentallam.evaluation.checks import make_checks
+from mentallam.evaluation.findings import CheckedRun
 from mentallam.evaluation.metrics import METRICS
 from mentallam.reports.figures import REPORT_FIGURES
 from mentallam.reports.report import render_report

@@ -14,8 +14,9 @@ from mentallam.errors import MentallamError
 from mentallam.evaluation import uncertainty as intervals
 from mentallam.evaluation.aggregate import summarise, threshold_summary
 from mentallam.evaluation.baseline_scores import summarise_baselines
-from mentallam.evaluation.checks import WARNING, CheckedRun, make_checks
+from mentallam.evaluation.checks import make_checks
 from mentallam.evaluation.decision import describe
+from mentallam.evaluation.findings import WARNING, CheckedRun
 from mentallam.evaluation.oof import read_baselines, read_tables
 from mentallam.evaluation.resampling import UncertaintyOptions
 from mentallam.reported_runs import load_reported_run
