@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from yaml import YAMLError
 
 from mentallam.errors import MentallamError
-from mentallam.evaluation.ensemble import ENSEMBLE_FILE
 from mentallam.files import writing
+from mentallam.model_folders import ENSEMBLE_FILE, parts_in
 from mentallam.names import check_name, check_path_within
 from mentallam.tracking import (
     MODEL_CARD,
@@ -152,8 +152,8 @@ def find_checkpoints(experiment: str, model: str, options: RegistryOptions) -> l
     """
     if model == CHAMPION:
         return champion_checkpoints(options.model)
-    if (Path(model) / "mentallam.json").is_file():
-        return [Path(model)]
+    if parts := parts_in(Path(model)):
+        return parts
     if Path(model).is_dir() or Path(model).name != model:
         raise MentallamError(f"model={model} is no folder of a checkpoint or of an exported model; {_MODELS}")
     configured = ENSEMBLE if options.use == "none" else options.use

@@ -219,5 +219,5 @@ def test_another_runner_gives_the_same_predictions(trained: Workspace, empty: Wo
     experiment = empty.client().get_experiment_by_name("mentallam-tiny")
     runs = empty.client().search_runs([experiment.experiment_id])
     children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
-    assert (len(runs), len(children)) == (6, 5)
+    assert (len(runs), len(children)) == (6, 5), [(run.info.run_name, run.data.tags) for run in runs]
     assert {run.info.status for run in runs} == {"FINISHED"}

@@ -46,8 +46,9 @@ def test_default_is_the_champion_and_model_chooses_another(trained: Workspace, t
     path.write_text("I am awake at night.")
     other = next(fold["run_id"] for fold in outcome["folds"] if fold["run_id"] != outcome["best_run_id"])
     for given, expected in (
-        ({}, outcome["best_run_id"]),
-        ({"model": "latest"}, outcome["best_run_id"]),
+        ({}, outcome["cv_run_id"]),
+        ({"model": "latest"}, outcome["cv_run_id"]),
+        ({"model": "best_fold"}, outcome["best_run_id"]),
         ({"model": other}, other),
         ({"model": str(trained.data / "06_models" / "fold_1")}, outcome["folds"][1]["run_id"]),
         ({"model": "ensemble"}, outcome["cv_run_id"]),

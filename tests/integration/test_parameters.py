@@ -82,8 +82,8 @@ def test_a_misspelt_name_on_the_command_line(
     ("pipeline", "params", "sentence"),
     [
         ("inference", "input=x.csv,folds.seed=3", "folds.seed would change nothing in this run: group_posts"),
-        ("inference", "input=x.csv,registry.use=none", "of the pipeline reporting"),
-        ("memory_plan", "system_metrics_interval=3", "of the pipeline cv_training read it"),
+        ("inference", "input=x.csv,repeats=x.parquet", "of the pipeline reporting"),
+        ("memory_plan", "system_metrics_interval=3", "of the pipeline refit reads it"),
         ("compare", "first=a,second=b,overrides=adapter.r=4", "overrides would change nothing in this run"),
     ],
 )

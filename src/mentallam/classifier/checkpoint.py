@@ -27,17 +27,15 @@ from mentallam.evaluation.decision import Decision, Thresholds
 from mentallam.files import find_folder, replacing_folder
 from mentallam.limits import read_json
 from mentallam.markdown import as_text
+from mentallam.model_folders import FACTS
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 logger = logging.getLogger(__name__)
 
-FACTS = "mentallam.json"
-"""The file with everything but weights and tokenizer, in a checkpoint and in an exported model."""
-
 EXPORTED = "exported"
-"""The key that only an exported model has in this file; its `dtype` is that of the weights."""
+"""The key that only an exported model has in `FACTS`; its `dtype` is that of the weights."""
 
 _CARD = """---
 library_name: peft

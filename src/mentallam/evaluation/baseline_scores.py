@@ -20,14 +20,14 @@ _DTYPES = {
     **dict.fromkeys(("fold", "post_tokens"), "int64"),
     **dict.fromkeys(("label", "prediction"), "int8"),
     **dict.fromkeys(("explicit_negative", "truncated"), "bool"),
-    "author_seen": "boolean",
     **dict.fromkeys(("logit", "probability", "threshold"), "float64"),
 }
 
 
 def no_baselines() -> pd.DataFrame:
-    """Return the table of a run without baselines: the schema's columns and types, no row."""
-    return pd.DataFrame({name: pd.Series(dtype=_DTYPES[name]) for name in BASELINE_SCHEMA.columns})
+    """Return the table of a run without baselines: the columns and types of one with baselines, no row."""
+    columns = (name for name in BASELINE_SCHEMA.columns if name in _DTYPES)
+    return pd.DataFrame({name: pd.Series(dtype=_DTYPES[name]) for name in columns})
 
 
 def baseline_fold_metrics(baselines: pd.DataFrame) -> dict[str, dict[str, dict[str, float | int | None]]]:

@@ -24,9 +24,7 @@ from mentallam.evaluation.calibration import Calibration, fit_calibration
 from mentallam.evaluation.decision import Decision
 from mentallam.evaluation.metrics import pair_metrics
 from mentallam.evaluation.thresholds import predict_labels
-
-ENSEMBLE_FILE = "ensemble.json"
-"""The file that holds an ensemble's calibration; a part of a model beside the checkpoints of its folds."""
+from mentallam.model_folders import ENSEMBLE_FILE
 
 _PAIR = ["post_id", "criterion_id"]
 _METRICS = ("f1", "average_precision", "brier", "log_loss", "ece")

@@ -19,6 +19,7 @@ from mentallam.config_loading import TRACKING_URI, load_parameters
 from mentallam.corpus.cleaning import clean_text
 from mentallam.corpus.refusals import is_identifier
 from mentallam.errors import MentallamError
+from mentallam.model_folders import parts_in
 from mentallam.serving.notices import SCREENING, notice
 
 if TYPE_CHECKING:
@@ -122,21 +123,16 @@ def predict(
 def export(model: str, folder: Path, dtype: str | None, env: str | None) -> None:
     """Write a trained model as a folder that transformers loads without this package.
 
-    MODEL is best_fold or refit (of the latest cross-validation), champion or latest if that is one model, the id of an
-    MLflow run, or a checkpoint's folder. The adapter is merged into the base model.
+    MODEL is champion; ensemble, best_fold or refit of the latest cross-validation; latest; the id of an MLflow run; or
+    a checkpoint's folder. The adapter is merged into the base model. Folds that answer together become a folder each.
     """
     logging.disable(logging.INFO)
     parameters = load_parameters(_find_project(), env)
-    from mentallam.serving.export import export_model
+    from mentallam.serving.export import export_parts
 
-    checkpoints = _find_checkpoints(model, parameters, env)
-    if len(checkpoints) > 1:
-        raise MentallamError(
-            f"{model} is several folds that answer together, and an exported model is one: export best_fold, refit "
-            f"(after `kedro run --pipeline refit`), or a fold by the id of its run"
-        )
+    parts = _find_checkpoints(model, parameters, env)
     config = compose_inference(Path(parameters["hydra_configs"]), parameters["profile"])
-    export_model(checkpoints[0], folder, Path(parameters["base_models"]), dtype or config.dtype)
+    export_parts(parts, folder, Path(parameters["base_models"]), dtype or config.dtype)
     click.echo(
         f"{folder} is written. {SCREENING} Try: python {shlex.quote(str(folder / 'example.py'))} TEXT CRITERION_ID"
     )
@@ -237,8 +233,8 @@ def _find_checkpoints(model: str, parameters: dict[str, Any], env: str | None) -
     """Return the checkpoints of a model; without MLflow, whose import takes seconds, if their place is known."""
     from mentallam.serving.known_champions import find_known_champion, note_champion
 
-    if (Path(model) / "mentallam.json").is_file():
-        return [Path(model)]
+    if parts := parts_in(Path(model)):
+        return parts
     note, store, name = Path(parameters["base_models"]), parameters[TRACKING_URI], parameters["registry"]["model"]
     if model == "champion" and (known := find_known_champion(note, store, name)):
         return known

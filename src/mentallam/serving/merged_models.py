@@ -11,11 +11,12 @@ from pathlib import Path
 from filelock import FileLock
 
 from mentallam.checksums import folder_digest, verify_checksums
-from mentallam.classifier.checkpoint import EXPORTED, FACTS
+from mentallam.classifier.checkpoint import EXPORTED
 from mentallam.classifier.packed_model import compute_dtype
 from mentallam.errors import MentallamError
 from mentallam.files import find_folder, writing
 from mentallam.limits import read_json
+from mentallam.model_folders import FACTS
 
 logger = logging.getLogger(__name__)
 

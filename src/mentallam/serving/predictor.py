@@ -20,8 +20,9 @@ from mentallam.corpus.refusals import is_identifier, shown
 from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Thresholds
-from mentallam.evaluation.ensemble import ENSEMBLE_FILE, ensemble_calibration
+from mentallam.evaluation.ensemble import ensemble_calibration
 from mentallam.limits import read_json
+from mentallam.model_folders import split_parts
 from mentallam.provenance import DECIDING_PACKAGES, code_hash, code_version, package_versions
 from mentallam.serving.evidence import Evidence, find_evidence
 from mentallam.serving.merged_models import is_mergeable, merged_model
@@ -167,7 +168,7 @@ class Predictor:
 
         Args:
             parts: A checkpoint per fold and, for folds that answer together, the file with their calibration
-                (`evaluation.ensemble.ENSEMBLE_FILE`).
+                (`model_folders.ENSEMBLE_FILE`).
             base_models: Folder of the base weights that were converted or made on this machine.
             config: How predictions are made.
             own_criteria: See the class.
@@ -310,12 +311,6 @@ class Predictor:
             f"unknown criterion {name}; this model knows {', '.join(self._wordings)}; another wording is asked with "
             f"criteria=FILE, or --criterion of `mentallam predict`"
         )
-
-
-def split_parts(parts: Sequence[Path]) -> tuple[Path | None, list[Path]]:
-    """Return the file with the calibration of folds that answer together, or None, and the checkpoints."""
-    ensemble = next((path for path in parts if path.name == ENSEMBLE_FILE), None)
-    return ensemble, [path for path in parts if path != ensemble]
 
 
 def _masked(fold: TrainedFold) -> bool:

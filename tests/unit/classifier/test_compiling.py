@@ -173,10 +173,10 @@ def fold() -> dict[str, Any]:
     return {
         "split": {"fold": 0, "seed": 42, "train": ids[:4], "dev": ids[4:6], "held_out": ids[4:6]},
         "tables": CorpusTables(
-            posts=pd.DataFrame({"post_id": ids, "text": texts}),
+            posts=pd.DataFrame({"post_id": ids, "text": texts, "author": None}),
             criteria=pd.DataFrame({"criterion_id": list(CRITERIA), "criterion": list(CRITERIA.values())}),
             pairs=pairs.assign(label=tired.astype("int8"), explicit_negative=False),
-            groups=pd.DataFrame({"post_id": ids, "group": ids}),
+            groups=pd.DataFrame({"post_id": ids, "group": ids, "cluster": ids}),
         ),
     }
 

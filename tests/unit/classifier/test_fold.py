@@ -47,7 +47,7 @@ def posts() -> pd.DataFrame:
     ids = [*SPLIT["train"], *SPLIT["dev"], *HELD_OUT]
     texts = [f"Post {number}: I was " + ("tired." if number % 2 else "at the lake.") for number in range(len(ids))]
     texts[ids.index("s_8_1")] = "word " * 700  # more than fits
-    return pd.DataFrame({"post_id": ids, "text": texts})
+    return pd.DataFrame({"post_id": ids, "text": texts, "author": None})
 
 
 @pytest.fixture
@@ -68,7 +68,11 @@ def pairs(posts: pd.DataFrame) -> pd.DataFrame:
 @pytest.fixture
 def groups(posts: pd.DataFrame) -> pd.DataFrame:
     """Return a group for each post, with shuffled rows."""
-    return posts[["post_id"]].assign(group="group of " + posts["post_id"]).sample(frac=1, random_state=1)
+    return (
+        posts[["post_id"]]
+        .assign(group="group of " + posts["post_id"], cluster=posts["post_id"])
+        .sample(frac=1, random_state=1)
+    )
 
 
 @pytest.fixture

@@ -65,7 +65,11 @@ def pairs(posts: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def groups(posts: pd.DataFrame) -> pd.DataFrame:
-    return posts[["post_id"]].assign(group="group of " + posts["post_id"]).sample(frac=1, random_state=1)
+    return (
+        posts[["post_id"]]
+        .assign(group="group of " + posts["post_id"], cluster=posts["post_id"])
+        .sample(frac=1, random_state=1)
+    )
 
 
 @pytest.fixture(scope="module")

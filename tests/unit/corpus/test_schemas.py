@@ -8,8 +8,8 @@ from mentallam.errors import MentallamError
 
 TEXT = "these words are somebody's own"
 POSTS = pd.DataFrame({"post_id": ["a", "b"], "text": [TEXT, TEXT], "raw_sha256": "0" * 64, "author": ["x", None]})
-GROUPS = POSTS[["post_id"]].assign(group="a")
-DUPLICATES = pd.DataFrame({"post_id": ["b"], "duplicate_of": ["a"], "similarity": [1.0]})
+GROUPS = POSTS[["post_id"]].assign(group="a", cluster="a")
+DUPLICATES = pd.DataFrame({"post_id": ["b"], "duplicate_of": ["a"], "similarity": [1.0], "containment": [1.0]})
 CRITERIA = pd.DataFrame({"criterion_id": ["A.1"], "symptom": ["FATIGUE"], "criterion": ["Tired."]})
 PAIRS = pd.DataFrame(
     {

@@ -29,5 +29,5 @@ def test_a_probability_out_of_range_is_an_error(probability: float) -> None:
 
 
 def test_different_lengths_are_an_error() -> None:
-    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+    with pytest.raises(ValueError, match="2 labels and 1 probabilities"):
         checked_pairs([0, 1], [0.5])

@@ -85,7 +85,7 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(catalog: Data
     reporting = tmp_path / "data" / "08_reporting"
     written = {path.name for path in reporting.iterdir() if path.is_file()}
     tables = {"cv_summary.json", "thresholds.json", "uncertainty.json", "checks.json", "label_audit.csv"}
-    assert written == {*tables, "report.md", "report.html", "model_card.md"}
+    assert written == {*tables, "report.md", "report.html", "model_card.md", "candidates.json"}
     assert {path.name for path in (reporting / "figures").iterdir()} == {f"{name}.json" for name in REPORT_FIGURES}
     assert len(pd.read_parquet(tmp_path / "data" / "07_model_output" / "oof_predictions.parquet")) == 540
 
@@ -94,7 +94,7 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(catalog: Data
     figures = {f"figures/{name}.html" for name in REPORT_FIGURES}
     tables = {f"tables/{name}.{ending}" for name in REPORT_TABLES for ending in ("csv", "tex", "md")}
     attached = {name.removeprefix("reporting/") for name in logged} - {"run_id", "metrics"}
-    assert attached == written | figures | tables
+    assert attached == (written - {"candidates.json"}) | figures | tables
     assert {f"tables/{path.name}" for path in (reporting / "tables").iterdir()} == tables
     for file in tables:
         assert logged[f"reporting/{file}"] == (reporting / file).read_text(encoding="utf-8")

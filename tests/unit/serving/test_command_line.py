@@ -223,18 +223,24 @@ def test_the_dtype_is_that_of_predictions_unless_it_is_named(
     assert json.loads((tmp_path / "exported" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
-def test_a_champion_of_several_folds_is_not_exported(
-    kedro: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_champion_of_several_folds_is_exported_fold_by_fold(
+    kedro: dict[str, Any], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "ensemble.json").write_text('{"slope": 1.5, "intercept": -0.25}')
     asked: list[tuple[Any, ...]] = []
 
-    def two(*arguments: object) -> list[Path]:
+    def parts(*arguments: object) -> list[Path]:
         asked.append(arguments)
-        return [tmp_path, tmp_path]
+        return [tmp_path / "ensemble.json", tmp_path / "fold_1"]
 
-    monkeypatch.setattr("mentallam.registry.find_checkpoints", two)
-    check_refused(export("champion", "--to", str(tmp_path / "exported")), "champion is several folds", "by the id")
+    monkeypatch.setattr("mentallam.registry.find_checkpoints", parts)
+    exported = tmp_path / "exported"
+    result = export("champion", "--to", str(exported))
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert {path.name for path in exported.iterdir()} == {"ensemble.json", "fold_1", "example.py", "README.md"}
     assert [(model, options.model) for _, model, options in asked] == [("champion", "never registered")]
+    # It is a model like any other.
+    assert predict("I am tired.", "--model", str(exported)).exit_code == 0
 
 
 def test_what_cannot_be_exported_is_one_sentence(kedro: dict[str, Any], tmp_path: Path) -> None:

@@ -19,11 +19,12 @@ from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_c
 from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.weights import load_tokenizer
-from mentallam.config import Config, compose_config
+from mentallam.config import Config, InferenceConfig, compose_config
 from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
-from mentallam.serving.export import export_model
+from mentallam.model_folders import ENSEMBLE_FILE, parts_in
+from mentallam.serving.export import export_model, export_parts
 from mentallam.serving.posts import Post
 from mentallam.serving.predictor import Predictor
 from tests.samples import CRITERIA, POSTS, PROJECT
@@ -183,6 +184,40 @@ def test_the_example_agrees_with_the_predictor(
         answers.append(row.label)
     assert set(answers) == {"yes", "no"}
     assert len(answers) == 15
+
+
+def test_folds_that_answer_together_are_exported_with_the_calibration_of_their_mean(
+    trained: TrainedFold,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parts = [tmp_path / ENSEMBLE_FILE, tmp_path / "one", tmp_path / "other"]
+    parts[0].write_text('{"slope": 1.5, "intercept": -0.25}')
+    save_checkpoint(trained, parts[1])
+    head = trained.model.base_model.model.score.modules_to_save["default"].weight  # type: ignore[union-attr,index]
+    with torch.no_grad():
+        head.mul_(-0.5)  # type: ignore[operator,union-attr]
+    other = replace(
+        trained, origin={**trained.origin, "fold": 3}, decision=replace(DECISION, thresholds=Thresholds(0.6))
+    )
+    save_checkpoint(other, parts[2])
+    exported = tmp_path / "exported"
+    for _ in range(2):  # an exported model is replaced
+        export_parts(parts, exported, cache, "float32")
+    assert [part.name for part in parts_in(exported)] == ["ensemble.json", "fold_1", "fold_3"]
+    assert "never a diagnosis" in (exported / "README.md").read_text(encoding="utf-8")
+    config = InferenceConfig(tokens_per_pass=400, dtype="float32")
+    asked = [Post(name, text) for name, text in POSTS.items()]
+    expected = Predictor.load(parts, cache, replace(config, keep_merged=False)).predict(asked)
+    found = Predictor.load(parts_in(exported), NOWHERE, config).predict(asked)
+    assert found["probability"] == expected["probability"] and found["label"] == expected["label"]
+    for place in (0, 4):
+        text, criterion = POSTS[expected["post_id"][place]], expected["criterion_id"][place]
+        answer = run_example(exported, text, criterion, monkeypatch, capsys)
+        assert answer[::2] == [expected["label"][place], f"{expected['threshold'][place]:.6f}"]
+        assert float(answer[1]) == pytest.approx(expected["probability"][place], abs=1e-5)
 
 
 def test_the_example_runs_as_a_program(exported: Path, python: str) -> None:

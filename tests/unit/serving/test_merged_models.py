@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mentallam.classifier import checkpoint as checkpoints
 from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
 from mentallam.config import Config
+from mentallam.model_folders import FACTS
 from mentallam.serving import export
 from mentallam.serving.merged_models import is_mergeable, merged_model
 from mentallam.serving.posts import Post
@@ -77,8 +77,8 @@ def test_an_interrupted_merge_is_made_again(saved: Path, base_models: Path, monk
 def test_what_can_not_be_merged_is_taken_as_it_is(saved: Path, base_models: Path, tmp_path: Path) -> None:
     merged = merged_model(saved, base_models, "float32")
     assert not is_mergeable(merged) and merged_model(merged, base_models, "float32") == merged
-    facts = (saved / checkpoints.FACTS).read_text()
-    (saved / checkpoints.FACTS).write_text(facts.replace('"quantization": "none"', '"quantization": "nf4"'))
+    facts = (saved / FACTS).read_text()
+    (saved / FACTS).write_text(facts.replace('"quantization": "none"', '"quantization": "nf4"'))
     assert not is_mergeable(saved) and merged_model(saved, base_models, "float32") == saved
     assert not is_mergeable(tmp_path)
 

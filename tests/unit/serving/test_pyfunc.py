@@ -22,7 +22,7 @@ from scipy.special import expit, logit
 from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
 from mentallam.config import Config, InferenceConfig
 from mentallam.errors import MentallamError
-from mentallam.evaluation.ensemble import ENSEMBLE_FILE
+from mentallam.model_folders import ENSEMBLE_FILE
 from mentallam.serving.output_fields import OUTPUT_FIELDS, Answers
 from mentallam.serving.posts import Post
 from mentallam.serving.predictor import Predictor

@@ -19,6 +19,7 @@ from mentallam.evaluation.decision import describe
 from mentallam.evaluation.findings import WARNING, CheckedRun
 from mentallam.evaluation.oof import read_baselines, read_tables
 from mentallam.evaluation.resampling import UncertaintyOptions
+from mentallam.model_folders import split_parts
 from mentallam.reported_runs import load_reported_run
 from mentallam.reports.figures import REPORT_FIGURES, report_figures
 from mentallam.reports.model_card import render_model_card
@@ -27,7 +28,6 @@ from mentallam.reports.printed_table import FORMATS
 from mentallam.reports.report import render_report
 from mentallam.reports.report_page import render_report_page
 from mentallam.reports.tables import REPORT_TABLES
-from mentallam.serving.predictor import split_parts
 from mentallam.serving.pyfunc import save_pyfunc
 from mentallam.spreadsheets import marked
 
