@@ -23,11 +23,7 @@ TRAINED = [
     f"06_models/{name}"
     for name in ("training_config.yml", "base_model.json", "cv_run.json", "frozen_states.safetensors")
 ]
-TRAINED += [
-    "07_model_output/cv_outcome.json",
-    "07_model_output/ensemble.json",
-    "07_model_output/baseline_predictions.parquet",
-]
+TRAINED += [f"07_model_output/{name}" for name in ("cv_outcome.json", "ensemble.json", "baseline_predictions.parquet")]
 TRAINED += [
     f"07_model_output/folds/fold_{fold}_{name}.parquet" for fold in range(5) for name in ("predictions", "history")
 ]
