@@ -140,6 +140,7 @@ def test_merged_equals_adapter_on_tiny(trained: TrainedFold, cache: Path, tmp_pa
     check_merged_equals_adapter(trained, tmp_path / "fold", cache)
 
 
+@pytest.mark.slow
 def test_merged_equals_adapter_on_smollm2(tmp_path: Path) -> None:
     config = compose_config(PROJECT / "hydra_configs", "smollm2", "model.dtype=float32")
     cache = PROJECT / "data" / "06_models" / "base"
