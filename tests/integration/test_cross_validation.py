@@ -210,7 +210,7 @@ def test_a_finished_cross_validation_is_kept(trained: Workspace, summary: dict) 
 
 
 def test_another_runner_gives_the_same_predictions(trained: Workspace, empty: Workspace) -> None:
-    done = empty.kedro("--pipelines", "cv_training", "--runner", "ParallelRunner", "--async")
+    done = empty.kedro("--pipelines", "cv_training", "--runner", "ParallelRunner", "--async", forked=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     for fold in range(5):
         file = Path("07_model_output", "folds", f"fold_{fold}_predictions.parquet")

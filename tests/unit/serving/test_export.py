@@ -159,6 +159,7 @@ def test_it_is_loaded_as_a_model_here(
 
 
 def run_example(folder: Path, text: str, criterion: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> list[str]:
+    capsys.readouterr()  # what was printed before
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "mentallam", None)  # an import of it fails
         patch.setattr(sys, "argv", ["example.py", text, criterion])
