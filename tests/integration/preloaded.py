@@ -1,6 +1,9 @@
 """What `forked_commands` imports once: all that a run needs, without connecting to a tracking store."""
 
+import os
 import threading
+
+os.environ["COLUMNS"] = "300"  # Kedro's log takes its width when it is imported
 
 import sklearn.feature_extraction.text
 import sklearn.linear_model
