@@ -82,6 +82,29 @@ class TrainedFold:
     reference: Mapping[str, Any] = field(default_factory=dict)
 
 
+def origin_of(
+    run_id: str,
+    cv_run_id: str,
+    fold: int | str,
+    seeds: Mapping[str, int],
+    data_manifest: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what a checkpoint says about where it comes from.
+
+    Args:
+        run_id: The run of the training.
+        cv_run_id: The run of its cross-validation.
+        fold: The fold's number, or what takes its place.
+        seeds: `seed`, `training_seed` and `folds_seed`, as in `TrainedFold`.
+        data_manifest: The record of the data.
+    """
+    return {
+        **{"run_id": run_id, "cv_run_id": cv_run_id, "fold": fold, **seeds},
+        "mask": data_manifest["options"]["cleaning"]["mask"],
+        **{name: data_manifest[name] for name in ("data_hash", "corpus", "synthetic")},
+    }
+
+
 def save_checkpoint(trained: TrainedFold, folder: Path) -> None:
     """Write the checkpoint whole, or keep the previous one, even if the process is killed.
 

@@ -19,7 +19,7 @@ from mentallam.classifier.callbacks import LogMetrics
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.compiling import compiler_errors, uncompile_layers
 from mentallam.classifier.examples import labelled_examples
-from mentallam.classifier.frozen import with_states
+from mentallam.classifier.frozen import frozen_states, with_states
 from mentallam.classifier.model import build_classifier
 from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.scoring import score_pairs
@@ -198,6 +198,34 @@ def learnt_from(split: Mapping[str, Any], fraction: float) -> dict[str, list[str
     """
     seed = sample_seed(split["seed"], split["fold"])
     return {part: sample(split[part], fraction, seed) for part in ("train", "dev")}
+
+
+def states_of_folds(
+    config: Config,
+    base_model: Mapping[str, str],
+    posts: pd.DataFrame,
+    criteria: pd.DataFrame,
+    pairs: pd.DataFrame,
+    splits: Sequence[Mapping[str, Any]],
+) -> dict[str, Tensor]:
+    """Compute what goes into the lowest trained layer, for all posts that some folds learn from.
+
+    Args:
+        config: The resolved configuration.
+        base_model: The base model on disk, as `model.prepare_base` returns it.
+        posts: As in `CorpusTables`, like the next two.
+        criteria: See posts.
+        pairs: See posts.
+        splits: The folds.
+
+    Returns:
+        As `frozen.frozen_states`; empty where every layer is trained.
+    """
+    training = config.training
+    parts = (part for split in splits for part in learnt_from(split, training.sample_fraction).values())
+    posts = posts[posts["post_id"].isin(set(chain.from_iterable(parts)))]
+    with deterministic_algorithms(training.deterministic):
+        return frozen_states(config, BaseModel(**base_model), posts, criteria, pairs)
 
 
 def sample(post_ids: Sequence[str], fraction: float, seed: int) -> list[str]:

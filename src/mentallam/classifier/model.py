@@ -2,6 +2,7 @@
 
 import logging
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -21,7 +22,7 @@ from mentallam.classifier.packed_model import (
     read_tokenizer,
 )
 from mentallam.classifier.shared_base import frozen_base
-from mentallam.classifier.weights import BaseModel
+from mentallam.classifier.weights import BaseModel, prepare_base_model
 from mentallam.config import AdapterConfig, Config
 from mentallam.device import compute_device
 from mentallam.errors import MentallamError
@@ -169,6 +170,21 @@ def lora_config(architecture: PreTrainedConfig, adapter: AdapterConfig) -> LoraC
         layers_to_transform=list(range(layers_below_adapter(architecture, adapter), architecture.num_hidden_layers)),
         modules_to_save=["score"],
     )
+
+
+def prepare_base(config: Config, base_models: str) -> dict[str, str]:
+    """Get the base model onto this machine, check that the adapter fits it, and return where it lies, as plain values.
+
+    Args:
+        config: The resolved configuration.
+        base_models: Folder of the base weights that were converted or made on this machine.
+
+    Raises:
+        MentallamError: As `weights.prepare_base_model` and `check_adapter`.
+    """
+    base = prepare_base_model(config.model, Path(base_models))
+    check_adapter(base.architecture(), config.adapter)
+    return base.to_dict()
 
 
 def check_adapter(architecture: PreTrainedConfig, adapter: AdapterConfig) -> None:

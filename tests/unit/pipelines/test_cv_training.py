@@ -52,7 +52,9 @@ def test_states_are_computed_of_the_posts_that_some_fold_learns_from(
     overrides = f"adapter.top_layers=1 training.sample_fraction={fraction}"
     training_config = compose_config(PROJECT / "hydra_configs", "tiny", overrides)
     asked: list[str] = []
-    monkeypatch.setattr(nodes.frozen, "frozen_states", lambda _, base, posts, *rest: asked.extend(posts["post_id"]))
+    monkeypatch.setattr(
+        "mentallam.classifier.fold.frozen_states", lambda _, base, posts, *rest: asked.extend(posts["post_id"])
+    )
     base = {"name": "tiny", "source": "random", "folder": "", "fingerprint": ""}
     posts = pd.DataFrame({"post_id": post_ids, "text": "words"})
     nodes.compute_frozen_states(training_config, base, posts, pd.DataFrame(), pd.DataFrame(), *splits)
@@ -82,7 +84,7 @@ def test_a_finished_fold_whose_results_are_damaged_is_finished_no_more(
     cv_run = tracking.open_cv_run("a study", experiment, "study")
     monkeypatch.setattr(nodes, "fingerprint", lambda *_, **__: {"code": "same"})
     monkeypatch.setattr(nodes, "load_fold_results", lambda *_: None)
-    monkeypatch.setattr(nodes, "_origin", lambda *_: 1 / 0)  # the new training goes no further
+    monkeypatch.setattr(nodes, "_seeds", lambda *_: 1 / 0)  # the new training goes no further
     first = tracking.open_fold_run(cv_run, 0, nodes.begin(tmp_path, {"code": "same"}).token)
     tracking.Run(first["run_id"]).finish()
     base = {"name": "tiny", "source": "random", "folder": "", "fingerprint": ""}

@@ -3,7 +3,6 @@
 import logging
 import time
 from dataclasses import asdict, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,14 +11,12 @@ from plotly.graph_objects import Figure
 from torch import Tensor
 
 from mentallam import provenance, retries, tracking
-from mentallam.classifier import frozen, learned_baselines
-from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_checkpoint
-from mentallam.classifier.fold import CorpusTables, deterministic_algorithms, fit_fold, learnt_from, score_fold
-from mentallam.classifier.model import check_adapter
+from mentallam.classifier import learned_baselines
+from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, origin_of, save_checkpoint
+from mentallam.classifier.fold import CorpusTables, fit_fold, score_fold, states_of_folds
 from mentallam.classifier.sources import find_source
 from mentallam.classifier.training import TrainingOutcome
 from mentallam.classifier.weights import BaseModel
-from mentallam.classifier.weights import prepare_base_model as prepare
 from mentallam.config import Config, compose_config, to_dict
 from mentallam.evaluation import ensemble
 from mentallam.evaluation.aggregate import aggregate_folds, outcome_of_folds
@@ -32,9 +29,6 @@ from mentallam.resumption import Attempt, begin, clear, fingerprint, hash_of
 from mentallam.seeds import training_seed as derived_seed
 
 logger = logging.getLogger(__name__)
-
-# The seeds of a fold: the one it is trained with, and those of the training and of the folds.
-_SEEDS = ("seed", "training_seed", "folds_seed")
 
 
 def compose_training_config(hydra_configs: str, profile: str, overrides: str | None) -> Config:
@@ -49,13 +43,6 @@ def compose_training_config(hydra_configs: str, profile: str, overrides: str | N
     return composed
 
 
-def prepare_base_model(training_config: Config, base_models: str) -> dict[str, str]:
-    """Get the base model onto this machine, once for all folds, and return where it lies."""
-    base = prepare(training_config.model, Path(base_models))
-    check_adapter(base.architecture(), training_config.adapter)
-    return base.to_dict()
-
-
 def compute_frozen_states(
     training_config: Config,
     base_model: dict[str, str],
@@ -65,11 +52,7 @@ def compute_frozen_states(
     *splits: dict[str, Any],
 ) -> dict[str, Tensor]:
     """Compute what goes into the lowest trained layer, for all folds; empty where every layer is trained."""
-    training = training_config.training
-    parts = [part for split in splits for part in learnt_from(split, training.sample_fraction).values()]
-    posts = posts[posts["post_id"].isin(set(chain.from_iterable(parts)))]
-    with deterministic_algorithms(training.deterministic):
-        return frozen.frozen_states(training_config, BaseModel(**base_model), posts, criteria, pairs)
+    return states_of_folds(training_config, base_model, posts, criteria, pairs, splits)
 
 
 def fit_baselines(
@@ -197,10 +180,11 @@ def run_fold(
     if attempt.change and not attempt.change.startswith("cv_run_id"):  # that one has been named
         logger.info("fold %s begins anew: %s", fold, attempt.change)
     corpus, base = CorpusTables(*tables), BaseModel(**base_model)
-    origin = _origin(fold_run, cv_run, training_config, data_manifest, split)
+    seeds = _seeds(training_config, split)
+    origin = origin_of(fold_run["run_id"], cv_run["run_id"], fold, seeds, data_manifest)
     with tracking.failing(fold_run["run_id"]) as run:
         _log_start(run, training_config, base_model, data_manifest)
-        run.log_params({**{name: origin[name] for name in ("fold", *_SEEDS)}, "group_by": split["group_by"]})
+        run.log_params({"fold": fold, **seeds, "group_by": split["group_by"]})
         run.log_dict(split, f"fold_{fold}.json")
         with tracking.system_metrics(run.run_id, system_metrics_interval):
             trained, outcome, dev = fit_fold(
@@ -220,22 +204,10 @@ def run_fold(
     return fold_run, *replace(results, checkpoint=logged).outputs()
 
 
-def _origin(
-    fold_run: dict[str, str],
-    cv_run: dict[str, str],
-    training_config: Config,
-    data_manifest: dict[str, Any],
-    split: dict[str, Any],
-) -> dict[str, Any]:
-    """Return what a checkpoint says about where it comes from; see `TrainedFold`."""
-    training_seed = training_config.training.seed
-    seeds = (derived_seed(training_seed, split["fold"]), training_seed, split["seed"])
-    return {
-        **{"run_id": fold_run["run_id"], "cv_run_id": cv_run["run_id"], "fold": split["fold"]},
-        **dict(zip(_SEEDS, seeds, strict=True)),
-        "mask": data_manifest["options"]["cleaning"]["mask"],
-        **{name: data_manifest[name] for name in ("data_hash", "corpus", "synthetic")},
-    }
+def _seeds(training_config: Config, split: dict[str, Any]) -> dict[str, int]:
+    """Return the seeds of a fold: the one it is trained with, and those of the training and of the folds."""
+    seed = training_config.training.seed
+    return {"seed": derived_seed(seed, split["fold"]), "training_seed": seed, "folds_seed": split["seed"]}
 
 
 def _fold_result(

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from kedro.pipeline import Node, Pipeline
 
+from mentallam.classifier.model import prepare_base
 from mentallam.pipelines.cv_training import nodes
 from mentallam.tracking import NEEDS_TRACKING
 
@@ -28,7 +29,7 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
                 name="compose_training_config",
             ),
             Node(
-                nodes.prepare_base_model,
+                prepare_base,
                 ["training_config", "params:base_models"],
                 "base_model",
                 name="prepare_base_model",

@@ -4,7 +4,7 @@ import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain, groupby
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,9 @@ from plotly.graph_objects import Figure
 from torch import Tensor
 
 from mentallam import tracking
-from mentallam.classifier import frozen, learned_baselines
-from mentallam.classifier.fold import CorpusTables, deterministic_algorithms, fit_fold, score_fold
-from mentallam.classifier.model import check_adapter
+from mentallam.classifier import learned_baselines
+from mentallam.classifier.fold import CorpusTables, fit_fold, score_fold
 from mentallam.classifier.weights import BaseModel
-from mentallam.classifier.weights import prepare_base_model as prepare
 from mentallam.config import Config, compose_config, to_dict
 from mentallam.errors import MentallamError
 from mentallam.evaluation.learning_curve import MODEL
@@ -48,28 +46,6 @@ def compose_config_of_curve(hydra_configs: str, profile: str, overrides: str | N
     return replace(composed, baselines=replace(composed.baselines, models=[BASELINE]))
 
 
-def prepare_base_of_curve(config: Config, base_models: str) -> dict[str, str]:
-    """Get the base model onto this machine, and return where it lies."""
-    base = prepare(config.model, Path(base_models))
-    check_adapter(base.architecture(), config.adapter)
-    return base.to_dict()
-
-
-def compute_states_of_curve(
-    config: Config,
-    base_model: dict[str, str],
-    posts: pd.DataFrame,
-    criteria: pd.DataFrame,
-    pairs: pd.DataFrame,
-    splits: list[dict[str, Any]],
-) -> dict[str, Tensor]:
-    """Compute what goes into the lowest trained layer, for all sizes; empty where every layer is trained."""
-    wanted = {*chain.from_iterable((*split["train"], *split["dev"]) for split in splits)}
-    with deterministic_algorithms(config.training.deterministic):
-        posts = posts[posts["post_id"].isin(wanted)]
-        return frozen.frozen_states(config, BaseModel(**base_model), posts, criteria, pairs)
-
-
 def train_by_size(
     config: Config,
     base_model: dict[str, str],
@@ -91,7 +67,7 @@ def train_by_size(
         config: The configuration.
         base_model: The base model on disk.
         data_manifest: The record of the data.
-        frozen_states: As `compute_states_of_curve` returns them.
+        frozen_states: As `fold.states_of_folds` returns them.
         splits: As `corpus.subsets.sized_splits` returns them.
         experiment: The MLflow experiment.
         system_metrics_interval: Seconds between two looks at the machine.

@@ -2,6 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from mentallam.classifier.fold import states_of_folds
+from mentallam.classifier.model import prepare_base
 from mentallam.corpus.subsets import sized_splits
 from mentallam.evaluation.learning_curve import learning_curve
 from mentallam.pipelines.learning_curve import nodes
@@ -33,13 +35,13 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 name="compose_config_of_curve",
             ),
             Node(
-                nodes.prepare_base_of_curve,
+                prepare_base,
                 ["config_of_curve", "params:base_models"],
                 "base_of_curve",
                 name="prepare_base_of_curve",
             ),
             Node(
-                nodes.compute_states_of_curve,
+                states_of_folds,
                 ["config_of_curve", "base_of_curve", "posts", "criteria", "pairs", "sized_splits"],
                 "states_of_curve",
                 name="compute_states_of_curve",

@@ -9,7 +9,7 @@ import pandas as pd
 from torch import Tensor
 
 from mentallam import tracking
-from mentallam.classifier.checkpoint import save_checkpoint
+from mentallam.classifier.checkpoint import origin_of, save_checkpoint
 from mentallam.classifier.fold import CorpusTables
 from mentallam.classifier.refit import FOLD, fit_refit, refit_decision
 from mentallam.classifier.weights import BaseModel
@@ -31,7 +31,6 @@ def train_on_all_posts(
     data_manifest: dict[str, Any],
     frozen_states: dict[str, Tensor],
     cv_outcome: dict[str, Any],
-    base_models: str,
     system_metrics_interval: float,
     fresh: bool,
     attempts: Path,
@@ -53,7 +52,6 @@ def train_on_all_posts(
         data_manifest: The record of the data.
         frozen_states: As cv_training saved them.
         cv_outcome: The outcome of the cross-validation.
-        base_models: The folder of base weights that were converted or made on this machine.
         system_metrics_interval: Seconds between two looks at the machine.
         fresh: Train anew in any case.
         attempts: The folder that records what the refit was begun with, and holds its training states.
@@ -86,14 +84,10 @@ def train_on_all_posts(
         logger.info("the refit is finished: it is kept; --params fresh=true trains again")
         result = tracking.load_result(run_id)
         return tracking.download_checkpoint(run_id, attempts), result
-    origin = {
-        **{"run_id": run_id, "cv_run_id": cv_run["run_id"], "fold": FOLD},
-        # No fold has this number, so no fold shares its seed.
-        "seed": training_seed(training_config.training.seed, len(results)),
-        **{"training_seed": training_config.training.seed, "folds_seed": splits[0]["seed"]},
-        "mask": data_manifest["options"]["cleaning"]["mask"],
-        **{name: data_manifest[name] for name in ("data_hash", "corpus", "synthetic")},
-    }
+    seed = training_config.training.seed
+    # No fold has this number, so no fold shares its seed.
+    seeds = {"seed": training_seed(seed, len(results)), "training_seed": seed, "folds_seed": splits[0]["seed"]}
+    origin = origin_of(run_id, cv_run["run_id"], FOLD, seeds, data_manifest)
     with tracking.failing(run_id) as run:
         run.log_params({"fold": FOLD, "epochs": epochs, "seed": origin["seed"]})
         with tracking.system_metrics(run_id, system_metrics_interval):

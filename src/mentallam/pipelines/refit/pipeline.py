@@ -18,7 +18,7 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 nodes.train_on_all_posts,
                 [
                     *("cv_run", "training_config", "base_model", "data_manifest", "frozen_states", "cv_outcome"),
-                    *("params:base_models", "params:system_metrics_interval", "params:fresh", "refit_attempt"),
+                    *("params:system_metrics_interval", "params:fresh", "refit_attempt"),
                     *("posts", "criteria", "pairs", "groups"),
                     *(f"fold_{fold}_{part}" for part in ("split", "predictions") for fold in range(n_folds)),
                 ],
