@@ -1,7 +1,7 @@
-"""One recipe with several seeds: the commands that run it, one after the other, and report them together."""
+"""One recipe with several seeds: the commands that run it, one after the other; the last one reports all."""
 
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,10 +14,11 @@ OUT_OF_FOLD = Path("07_model_output") / "oof_predictions.parquet"
 def seed_commands(
     seeds: Sequence[int], vary: Vary, data: Path, env: str | None, overrides: str = "", others: Sequence[str] = ()
 ) -> list[list[str]]:
-    """Return the arguments of `kedro` for a run per seed and for the report over all of them.
+    """Return the arguments of `kedro` for a run per seed, of which the last one reports all.
 
     Each run is an ordinary one in its own data folder, so that a repeated command goes on where the last one stopped.
-    Only the first run is offered to the registry: the others exist to be compared with it.
+    Only the first seed's run is offered to the registry: the others exist to be compared with it. It comes last, so
+    that it finds their tables.
 
     Args:
         seeds: Each once; the report is written in the folder of the first.
@@ -36,20 +37,22 @@ def seed_commands(
         raise MentallamError(f"the data folder {data} holds one of , ; =, which --params can't carry; choose another")
     base = ["run", *(["--env", env] if env else [])]
     folders = {seed: data / f"seed_{seed}" for seed in seeds}
+    first, *repeats = seeds
     commands = []
-    for seed, folder in folders.items():
-        given = {"data_dir": str(folder)}
+    for seed in (*repeats, first):
+        given = {"data_dir": str(folders[seed])}
         training = f"training.seed={seed}" if vary != "folds" else ""
         if words := f"{overrides} {training}".strip():
             given["overrides"] = words
         if vary != "training":
             given["folds.seed"] = str(seed)
-        if seed != seeds[0]:
+        if seed == first:
+            given["repeats"] = ";".join(str(folders[other] / OUT_OF_FOLD) for other in repeats)
+        else:
             given["registry.use"] = "none"
-        commands.append([*base, "--params", _params(given, others)])
-    repeats = ";".join(str(folders[seed] / OUT_OF_FOLD) for seed in seeds[1:])
-    report = {"data_dir": str(folders[seeds[0]]), "repeats": repeats}
-    return [*commands, [*base, "--pipeline", "reporting", "--params", _params(report)]]
+        params = [*(f"{name}={value}" for name, value in given.items()), *others]
+        commands.append([*base, "--params", ",".join(params)])
+    return commands
 
 
 def run_all(program: Sequence[str], commands: Iterable[Sequence[str]], folder: Path) -> int:
@@ -64,7 +67,3 @@ def run_all(program: Sequence[str], commands: Iterable[Sequence[str]], folder: P
         if code := subprocess.run([*program, *command], cwd=folder).returncode:
             return code
     return 0
-
-
-def _params(given: Mapping[str, str], others: Sequence[str] = ()) -> str:
-    return ",".join([*(f"{name}={value}" for name, value in given.items()), *others])

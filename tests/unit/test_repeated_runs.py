@@ -13,27 +13,27 @@ def params(command: list[str]) -> dict[str, str]:
     return dict(part.split("=", 1) for part in command[command.index("--params") + 1].split(","))
 
 
-def test_a_run_per_seed_and_a_report_over_all() -> None:
-    first, second, report = seed_commands([42, 7], "both", DATA, "test", "training.max_epochs=2", ["repeats=x"])
-    assert first[:3] == second[:3] == ["run", "--env", "test"]
-    assert params(first) == {
+def test_a_run_per_seed_of_which_the_first_seeds_comes_last_and_reports_all() -> None:
+    given = ("both", DATA, "test", "training.max_epochs=2", ["system_metrics_interval=3"])
+    *others, last = seed_commands([42, 7, 8], *given)  # type: ignore[arg-type]
+    assert [command[:3] for command in (*others, last)] == [["run", "--env", "test"]] * 3
+    assert [params(command)["folds.seed"] for command in others] == ["7", "8"]
+    assert {params(command)["registry.use"] for command in others} == {"none"}  # compared with the first, not offered
+    tables = (f"/somewhere/data/seed_{seed}/07_model_output/oof_predictions.parquet" for seed in (7, 8))
+    assert params(last) == {
         "data_dir": "/somewhere/data/seed_42",
         "overrides": "training.max_epochs=2 training.seed=42",
         "folds.seed": "42",
-        "repeats": "x",
-    }
-    assert params(second)["registry.use"] == "none"  # the others are compared with the first, not offered
-    assert "--pipeline" in report and params(report) == {
-        "data_dir": "/somewhere/data/seed_42",
-        "repeats": "/somewhere/data/seed_7/07_model_output/oof_predictions.parquet",
+        "repeats": ";".join(tables),
+        "system_metrics_interval": "3",
     }
 
 
 @pytest.mark.parametrize(("vary", "given"), [("folds", {"folds.seed"}), ("training", {"overrides"})])
 def test_one_of_the_two_seeds_is_varied_alone(vary: str, given: set[str]) -> None:
-    first, *_ = seed_commands([42, 7], vary, DATA, None)  # type: ignore[arg-type]
-    assert params(first).keys() == {"data_dir", *given}
-    assert first[:2] == ["run", "--params"]
+    *_, last = seed_commands([42, 7], vary, DATA, None)  # type: ignore[arg-type]
+    assert params(last).keys() == {"data_dir", "repeats", *given}
+    assert last[:2] == ["run", "--params"]
 
 
 @pytest.mark.parametrize("seeds", [[], [42], [42, 42]])
