@@ -9,26 +9,9 @@ import pytest
 from plotly.graph_objects import Figure
 
 from mentallam import __version__
-from mentallam.config import Config
 from mentallam.reports.figures import REPORT_FIGURES, report_figures
-from mentallam.reports.report import render_report
 from mentallam.reports.report_page import render_report_page
-from tests.unit.predictions import ALONE
 from tests.unit.seen import Page
-
-
-@pytest.fixture
-def report(
-    summary: dict[str, Any],
-    uncertainty: dict[str, Any],
-    data_statistics: dict[str, Any],
-    training_config: Config,
-    criteria: pd.DataFrame,
-    checks: dict[str, Any],
-) -> str:
-    return render_report(
-        summary, uncertainty, data_statistics, training_config, criteria, checks, "ensemble", None, ALONE
-    )
 
 
 @pytest.fixture

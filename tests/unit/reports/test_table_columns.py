@@ -97,20 +97,6 @@ def data_statistics(data_statistics: Facts, numbers: Iterator[int]) -> Facts:
 
 
 @pytest.fixture
-def report(
-    summary: Facts,
-    uncertainty: Facts,
-    data_statistics: Facts,
-    training_config: Config,
-    criteria: pd.DataFrame,
-    checks: Facts,
-) -> str:
-    return render_report(
-        summary, uncertainty, data_statistics, training_config, criteria, checks, "ensemble", None, ALONE
-    )
-
-
-@pytest.fixture
 def card(summary: Facts, uncertainty: Facts, data_statistics: Facts, training_config: Config) -> str:
     return render_model_card(summary, uncertainty, data_statistics, training_config, "best_fold", None, ALONE)
 

@@ -3,32 +3,15 @@
 import re
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from mentallam.config import Config
 from mentallam.evaluation.metrics import METRICS
-from mentallam.reports.report import render_report
 from mentallam.reports.tripod import MISSING, NOT_APPLICABLE, PARTLY, REPORTED, checklist, figures_with_intervals
-from tests.unit.predictions import ALONE
 from tests.unit.seen import tables
 
 Facts = dict[str, Any]
 INTERVAL = re.compile(r"\((-?\d\.\d+)(?:-| to )(-?\d\.\d+)\)")
-
-
-@pytest.fixture
-def report(
-    summary: Facts,
-    uncertainty: Facts,
-    data_statistics: Facts,
-    training_config: Config,
-    criteria: pd.DataFrame,
-    checks: Facts,
-) -> str:
-    return render_report(
-        summary, uncertainty, data_statistics, training_config, criteria, checks, "ensemble", None, ALONE
-    )
 
 
 @pytest.fixture
