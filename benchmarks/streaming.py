@@ -27,6 +27,7 @@ def write_posts(path: Path, n: int) -> None:
 
 def run(n: int, output_format: str) -> None:
     """Answer n posts, and print peak memory and speed as JSON."""
+    from mentallam.batch_files import BatchFiles
     from mentallam.classifier.checkpoint import TrainedFold
     from mentallam.classifier.model import build_classifier
     from mentallam.classifier.progress import peak_memory
@@ -49,7 +50,7 @@ def run(n: int, output_format: str) -> None:
         origin = {"run_id": "r", "cv_run_id": "c", "fold": 0, "data_hash": "d", "corpus": "none", "synthetic": True}
         fold = TrainedFold(model.eval(), prompter, config, base, Decision(Calibration(), Thresholds(0.5)), origin)
         before = peak_memory()["peak_rss_bytes"]
-        options = OutputOptions(folder / "out", output_format)  # type: ignore[arg-type]
+        options = OutputOptions(BatchFiles(folder / "out", output_format))  # type: ignore[arg-type]
         done = predict_files(
             Predictor([fold], config.inference.tokens_per_pass), find_sources(str(folder / "posts.jsonl")), options, {}
         )

@@ -24,7 +24,7 @@ from scipy.special import expit
 from mentallam.config import DecisionConfig
 from mentallam.evaluation.calibration import Calibration, expected_calibration_error
 from mentallam.evaluation.decision import Decision, fit_decision
-from mentallam.evaluation.ensemble import calibrate_ensemble, ensemble_calibration
+from mentallam.evaluation.ensemble import calibrate_ensemble
 from mentallam.evaluation.thresholds import predict_labels
 
 Array = NDArray[np.float64]
@@ -100,7 +100,7 @@ def study(world: World, n_posts: int, seed: int) -> dict[str, dict[str, float]]:
     fitted = calibrate_ensemble("platt", held_out, dev, results)
     fresh_labels, fresh = world.draw(rng, N_FRESH)
     return {
-        **_fresh_scores(fresh_labels.ravel(), scale * fresh + shift, decisions, ensemble_calibration(fitted)),
+        **_fresh_scores(fresh_labels.ravel(), scale * fresh + shift, decisions, Calibration.from_dict(fitted)),
         "fitted": {"slope": fitted["slope"], "correlation": fitted["correlation"]},
         "ece_of_two": {way: fitted["two_folds"][way]["ece"] for way in ("members", "mean_probability", "calibrated")},
     }

@@ -25,8 +25,8 @@ from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint
 from mentallam.classifier.learned_baselines import BASELINES
 from mentallam.classifier.packing import pack
 from mentallam.classifier.scoring import score_pairs
-from mentallam.corpus.cleaning import clean_text
 from mentallam.corpus.readers import Corpus
+from mentallam.corpus.texts import clean_text
 from mentallam.evaluation.resampling import UncertaintyOptions, bootstrap, interval
 from mentallam.serving.evidence import Span, find_evidence, split_sentences
 

@@ -1,15 +1,19 @@
-"""Three variants of the prompt on a labelled part of a pairs corpus: quality on held-out posts, and cost.
+"""Variants of the prompt on a labelled part of a pairs corpus: quality on held-out posts, and cost.
 
-All variants have the same posts, seed, optimisation and effective batch; epoch and threshold come from the dev posts.
+All variants have the same posts, optimisation and effective batch; epoch and threshold come from the dev posts. A seed
+decides the start of head and adapters and the order of the posts.
 
-python studies/prompt_variants.py --corpus FOLDER [--train 300 --dev 60 --test 300] [--variants NAME ...]
+python studies/prompt_variants.py --corpus FOLDER [--train 300 --dev 60 --test 300] [--variants NAME ...] [--seeds 42]
 """
 
 import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +27,7 @@ from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs, sigmoid
 from mentallam.classifier.training import train
 from mentallam.classifier.weights import prepare_base_model
-from mentallam.config import Config
+from mentallam.config import Config, PromptConfig
 from mentallam.evaluation.thresholds import best_threshold
 
 SEED = 42
@@ -62,13 +66,22 @@ def variant(name: str, tokenizer: PreTrainedTokenizerBase, criteria: dict[str, s
     prompt, length = config.model.prompt, config.model.max_length
     if name == "criterion first, full text":
         return criterion_first(tokenizer, criteria, config)
+    if name == "question in the prefix":
+        return post_first(Prompter(tokenizer, QUESTION_FIRST, criteria, length))
     if name == "post first, short name":
         return post_first(Prompter(tokenizer, prompt, {criterion: criterion for criterion in criteria}, length))
     return post_first(Prompter(tokenizer, prompt, criteria, length))
 
 
+# The question once per post in place of once per criterion: the same words, in another order.
+QUESTION_FIRST = PromptConfig(
+    prefix="post: {post} Does the post match the following criterion? Output yes or no. criterion:",
+    suffix=" {criterion}",
+)
+
 VARIANTS = (
     "post first, full text",
+    "question in the prefix",
     "post first, short name",
     "criterion first, full text",
 )
@@ -81,9 +94,10 @@ def run(
     labels: dict[str, dict[str, int]],
     criteria: dict[str, str],
     parts: dict[str, list[str]],
+    seed: int,
 ) -> tuple[dict[str, float], NDArray[np.float64], NDArray[np.int64], float]:
     """Train one variant; return its figures, and the logits, labels and threshold on the test posts."""
-    set_seed(SEED)
+    set_seed(seed)
     base = prepare_base_model(config.model, BASE_MODELS)
     model, tokenizer = build_classifier(base, config)
     make = variant(name, tokenizer, criteria, config)
@@ -92,7 +106,8 @@ def run(
         for part, ids in parts.items()
     }
     start = time.perf_counter()
-    train(model, examples["train"], examples["dev"], config.training, SEED, lambda *_: None, title=name)
+    with TemporaryDirectory() as states:
+        train(model, examples["train"], examples["dev"], config.training, seed, lambda *_: None, Path(states), name)
     trained = time.perf_counter() - start
     start = time.perf_counter()
     logits = score_pairs(model, examples["test"], config.inference.tokens_per_pass, progress="test")
@@ -115,20 +130,31 @@ def run(
 
 
 def f1_difference(
-    logits: Sequence[NDArray[np.float64]],
-    thresholds: Sequence[float],
+    first: Sequence[NDArray[np.bool_]],
+    second: Sequence[NDArray[np.bool_]],
     truth: NDArray[np.int64],
     post_of_pair: NDArray[np.int64],
 ) -> tuple[float, float]:
-    """Return the 95 % interval of F1(second) - F1(first), by a paired bootstrap over posts (2,000 draws)."""
+    """Return the 95 % interval of the mean difference in F1, second minus first, over seeds and posts.
+
+    Each of 2,000 draws takes seeds, and posts, with replacement, the same for both (a paired bootstrap of two levels).
+
+    Args:
+        first: Predictions of the first variant, per seed.
+        second: Those of the second, of the same seeds.
+        truth: The labels.
+        post_of_pair: The number of each pair's post.
+    """
     random = np.random.default_rng(SEED)
-    hits = [sigmoid(one) >= threshold for one, threshold in zip(logits, thresholds, strict=True)]
-    n_posts = int(post_of_pair.max()) + 1
+    n_posts, n_seeds = int(post_of_pair.max()) + 1, len(first)
     differences = []
     for _ in range(2000):
         weight = np.bincount(random.integers(0, n_posts, n_posts), minlength=n_posts)[post_of_pair]
-        first, second = (f1_score(truth, hit, sample_weight=weight) for hit in hits)
-        differences.append(second - first)
+        drawn = random.integers(0, n_seeds, n_seeds)
+        f1 = [
+            np.mean([f1_score(truth, hits[seed], sample_weight=weight) for seed in drawn]) for hits in (first, second)
+        ]
+        differences.append(f1[1] - f1[0])
     low, high = np.quantile(differences, [0.025, 0.975])
     return float(low), float(high)
 
@@ -142,6 +168,8 @@ def main() -> None:
     for part, n_posts in (("train", 300), ("dev", 60), ("test", 300)):
         parser.add_argument(f"--{part}", type=int, default=n_posts, help=f"number of {part} posts (default {n_posts})")
     parser.add_argument("--variants", nargs="*", default=VARIANTS, choices=VARIANTS, help="default: all")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[SEED], help=f"seeds of the trainings (default {SEED})")
+    parser.add_argument("--out", type=Path, default=PROJECT / "studies/results/prompt_variants.json")
     parser.add_argument("--overrides", default=OVERRIDES, help="Hydra overrides (default: %(default)s)")
     arguments = parser.parse_args()
 
@@ -159,23 +187,23 @@ def main() -> None:
     labels = {post_id: dict(zip(criteria, table.loc[post_id].astype(int), strict=True)) for post_id in chosen}
     text = dict(zip(posts["post_id"], posts["post"], strict=True))
 
-    results: dict[str, dict[str, object]] = {}
-    first: tuple[NDArray[np.float64], float] | None = None
-    for name in arguments.variants:
-        figures, logits, labels_of_pairs, threshold = run(name, config, text, labels, criteria, parts)
-        results[name] = dict(figures)
-        if first is None:
-            first = (logits, threshold)
-        else:
-            post_of_pair = np.repeat(np.arange(len(parts["test"])), len(criteria))
-            results[name]["f1_minus_first_95"] = f1_difference(
-                (first[0], logits), (first[1], threshold), labels_of_pairs, post_of_pair
-            )
-        print(name, json.dumps(results[name]), flush=True)
-        out = PROJECT / "studies/results/prompt_variants.json"
-        out.parent.mkdir(exist_ok=True)
+    post_of_pair = np.repeat(np.arange(len(parts["test"])), len(criteria))
+    results: dict[str, dict[str, Any]] = {}
+    hits: dict[str, list[NDArray[np.bool_]]] = {}
+    for seed, name in product(arguments.seeds, arguments.variants):  # seeds outside: after each, variants compare
+        figures, logits, labels_of_pairs, threshold = run(name, config, text, labels, criteria, parts, seed)
+        print(name, seed, json.dumps(figures), flush=True)
+        hits.setdefault(name, []).append(sigmoid(logits) >= threshold)
+        result = results.setdefault(name, {"by_seed": {}})
+        result["by_seed"][str(seed)] = figures
+        result |= {key: float(np.mean([each[key] for each in result["by_seed"].values()])) for key in figures}
+        first = hits[arguments.variants[0]]
+        if name != arguments.variants[0]:
+            result["f1_minus_first_95"] = f1_difference(first, hits[name], labels_of_pairs, post_of_pair)
+        arguments.out.parent.mkdir(exist_ok=True)
         content = {"posts": dict(zip(("train", "dev", "test"), sizes, strict=True)), "overrides": arguments.overrides}
-        out.write_text(json.dumps({**content, "variants": results}, indent=2) + "\n", encoding="utf-8")
+        content["seeds"] = arguments.seeds
+        arguments.out.write_text(json.dumps({**content, "variants": results}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

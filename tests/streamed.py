@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from mentallam.corpus.cleaning import clean_text
+from mentallam.corpus.texts import clean_text
 from mentallam.errors import MentallamError
 from mentallam.serving.posts import RowError, join_rows, read_post
 from mentallam.serving.sources import find_sources

@@ -3,7 +3,8 @@
 import logging
 import os
 
-__version__ = "0.1.0"
+# The one place of the version: pyproject.toml reads it, and a test holds CITATION.cff and CHANGELOG.md to it.
+__version__ = "0.2.0"
 
 # MLflow would report to its makers, under an id that it keeps in the home folder. It decides when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

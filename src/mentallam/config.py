@@ -5,6 +5,7 @@ schema is in `config_schema`: an unknown key or group, a value of the wrong type
 the run with one sentence.
 """
 
+import logging
 import shlex
 import threading
 from contextlib import suppress
@@ -48,6 +49,7 @@ __all__ = [
     "RetriesConfig",
     "TrainConfig",
     "compose_config",
+    "compose_for_corpus",
     "compose_inference",
     "deciding",
     "from_dict",
@@ -55,7 +57,11 @@ __all__ = [
 ]
 
 
+logger = logging.getLogger(__name__)
+
 _KEYS = tuple(keys(Config()))
+# The folder beside the groups whose files say what a search tries.
+_SEARCHES = "sweep"
 ConfigStore.instance().store(name="schema", node=composed_schema())
 
 # Hydra's state belongs to the process, and under Kedro's ThreadRunner two nodes may compose at once.
@@ -104,6 +110,31 @@ def compose_config(config_dir: Path, experiment: str, overrides: str | None = ""
             "into the suffix, or leave one of the two out"
         )
     return config
+
+
+def compose_for_corpus(
+    config_dir: Path, experiment: str, overrides: str | None, n_posts: int, corpus_training_from: int | None
+) -> Config:
+    """Compose the configuration of one run, with the settings for larger corpora if the corpus is one.
+
+    Args:
+        config_dir: As in `compose_config`.
+        experiment: The same.
+        overrides: The same; where they name a training or an experiment, that one is taken.
+        n_posts: Number of posts of the corpus.
+        corpus_training_from: Posts from which on `training=corpus` takes the place of the profile's training; None for
+            never.
+
+    Raises:
+        MentallamError: As `compose_config`.
+    """
+    named = any(word.startswith(("training=", "experiment=")) for word in _words(overrides))
+    if named or corpus_training_from is None or n_posts < corpus_training_from:
+        return compose_config(config_dir, experiment, overrides)
+    logger.info(
+        "%d posts, so training=corpus: smaller steps than for a sample; overrides=training=... names another", n_posts
+    )
+    return compose_config(config_dir, experiment, f"training=corpus {overrides or ''}")
 
 
 def compose_inference(config_dir: Path, experiment: str, overrides: str | None = "") -> InferenceConfig:
@@ -184,7 +215,7 @@ def _typed(plain: Any) -> Config:
 
 
 def _one_sentence(error: Exception, config_dir: Path) -> str:
-    groups = sorted(folder.name for folder in config_dir.iterdir() if folder.is_dir())
+    groups = sorted(folder.name for folder in config_dir.iterdir() if folder.is_dir() and folder.name != _SEARCHES)
     return (
         f"Hydra refused the configuration: {_first_line(error)} "
         f"(groups: {', '.join(groups)}; keys and their meaning: {config_dir.name}/*/*.yaml)"

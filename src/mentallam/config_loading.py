@@ -12,15 +12,18 @@ from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 from yaml import YAMLError
 
+from mentallam.batch_files import batch_file
 from mentallam.configuration_files import environment_folders
 from mentallam.errors import MentallamError, causes
 from mentallam.project import environment, in_project, project_path
 from mentallam.tracking_address import artifact_location, tracking_uri
 from mentallam.variables import CV_FOLDS
 
+DEFAULT_FOLDS = 5
+
 
 def cv_folds() -> int:
-    """Return the number of folds from the variable MENTALLAM_CV_FOLDS; 5 if it is unset or empty.
+    """Return the number of folds from the variable MENTALLAM_CV_FOLDS; `DEFAULT_FOLDS` if it is unset or empty.
 
     The pipeline has one namespace per fold, so their number must be known when the pipeline is registered. Kedro
     imports this module before its commands can show an error as one line, so a function reads the variable later.
@@ -28,9 +31,11 @@ def cv_folds() -> int:
     Raises:
         MentallamError: The variable does not hold a whole number from 2 on.
     """
-    given = os.environ.get(CV_FOLDS, "").strip() or "5"
+    given = os.environ.get(CV_FOLDS, "").strip() or str(DEFAULT_FOLDS)
     if not (given.isascii() and given.isdecimal() and int(given) >= 2):
-        raise MentallamError(f"{CV_FOLDS} is {given!r}; it takes a whole number from 2 on, and empty means 5")
+        raise MentallamError(
+            f"{CV_FOLDS} is {given!r}; it takes a whole number from 2 on, and empty means {DEFAULT_FOLDS}"
+        )
     return int(given)
 
 
@@ -43,11 +48,12 @@ CONFIG_LOADER_ARGS: dict[str, Any] = {
     # Both read experiment.yml, which names the MLflow experiment.
     "config_patterns": {
         "mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*", "experiment*"],
-        "parameters": ["parameters*", "parameters*/**", "**/parameters*", "experiment*"],
+        "parameters": ["parameters*", "parameters*/**", "**/parameters*", "experiment*", "cluster*"],
     },
     "custom_resolvers": {
         "cv_folds": cv_folds,
         "in_project": in_project,
+        "batch_file": batch_file,
         "environment": environment,
         "project_path": lambda: str(project_path()),
         "tracking_uri": lambda: tracking_uri(project_path()),
@@ -58,10 +64,27 @@ CONFIG_LOADER_ARGS: dict[str, Any] = {
 
 
 TRACKING_URI = "tracking_uri"
+DATA_FOLDER = "data_folder"
+CORPUS_FOLDER = "corpus_folder"
+
+
+def config_loader(project: Path, env: str | None) -> OmegaConfigLoader:
+    """Return the loader of a project's configuration, as a session has it.
+
+    Args:
+        project: The project's folder.
+        env: The environment; None for the default one.
+
+    Raises:
+        MentallamError: There is no such environment.
+    """
+    conf, arguments = project / "conf", CONFIG_LOADER_ARGS
+    environment_folders(conf, arguments["base_env"], env or arguments["default_run_env"], named=bool(env))
+    return OmegaConfigLoader(str(conf), env, **arguments)
 
 
 def load_parameters(project: Path, env: str | None) -> dict[str, Any]:
-    """Return Kedro's parameters, and the tracking store's address, without a session, which imports every pipeline.
+    """Return Kedro's parameters, and the places of runs, data and corpus, without a session and thus every pipeline.
 
     Args:
         project: The project's folder.
@@ -70,11 +93,15 @@ def load_parameters(project: Path, env: str | None) -> dict[str, Any]:
     Raises:
         MentallamError: There is no such environment, or its files can't be read.
     """
-    conf, arguments = project / "conf", CONFIG_LOADER_ARGS
-    environment_folders(conf, arguments["base_env"], env or arguments["default_run_env"], named=bool(env))
-    loader = OmegaConfigLoader(str(conf), env, **arguments)
+    loader = config_loader(project, env)
     try:
-        return {**loader["parameters"], TRACKING_URI: loader["mlflow"]["server"]["mlflow_tracking_uri"]}
+        folders = loader["globals"]
+        return {
+            **loader["parameters"],
+            TRACKING_URI: loader["mlflow"]["server"]["mlflow_tracking_uri"],
+            DATA_FOLDER: in_project(folders["data_dir"]),
+            CORPUS_FOLDER: in_project(f"{folders['raw_dir']}/{folders['corpus_folder']}"),
+        }
     except (MissingConfigException, OmegaConfBaseException, YAMLError, ValueError, KeyError) as error:
         for cause in causes(error):
             if isinstance(cause, MentallamError):

@@ -239,6 +239,13 @@ class TrainConfig:
             SHARE_ABOVE_ZERO,
         ),
     )
+    start_from: str | None = field(
+        default=None,
+        metadata=about(
+            "The checkpoint that the adapters start from: its folder, or the id of a fold's MLflow run; the head, too, "
+            "if the criteria are the same. null starts them anew."
+        ),
+    )
     patience: int = field(
         default=MISSING, metadata=about("Epochs without a better dev score before a fold stops.", POSITIVE)
     )

@@ -1,15 +1,16 @@
 """One run at a time in a data folder; folds in processes of their own share it.
 
 A run of the whole study locks the study and every fold. A process that trains some folds locks these, and the study
-only while it starts. The system releases the locks of a process that ends, however it ends.
+only while it starts. A run whose folds are trained by workers leaves these locks to them, and keeps one that other runs
+of the whole need. The system releases the locks of a process that ends, however it ends.
 """
 
 import json
 import os
 import platform
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -18,6 +19,7 @@ from mentallam.errors import MentallamError
 from mentallam.files import writing
 
 _FOLDER = ".locks"
+_WHOLE = "whole"
 _START_S = 5.0  # how long to wait for a process of a fold that has just locked the study to start
 
 
@@ -28,8 +30,11 @@ class DataLock:
         data: The data folder.
     """
 
+    _latest: "DataLock | None" = None
+
     def __init__(self, data: Path) -> None:
         self._data, self._held = data, list[FileLock]()
+        self._taken: tuple[str, list[int]] = "", []
 
     def take(self, work: str, folds: Iterable[int] = (), shared: bool = False) -> None:
         """Lock some work.
@@ -42,9 +47,12 @@ class DataLock:
         Raises:
             MentallamError: Another run holds one of the locks, or the folder can't be written.
         """
+        DataLock._latest, self._taken = self, (work, list(folds))
         try:
             whole = self._lock(work, _START_S)
-            for fold in folds:
+            if not shared:
+                self._lock(f"{work}_{_WHOLE}")
+            for fold in self._taken[1]:
                 self._lock(f"{work}_fold_{fold}")
             if shared:
                 whole.release()
@@ -52,6 +60,28 @@ class DataLock:
         except BaseException:
             self.release()
             raise
+
+    @classmethod
+    @contextmanager
+    def shared_with_workers(cls) -> Iterator[None]:
+        """Let this run's workers lock the folds, while any other run of the whole is still refused.
+
+        Raises:
+            MentallamError: Another run has taken one of the locks meanwhile.
+        """
+        lock = cls._latest
+        if lock is None or not lock._held:
+            yield
+            return
+        work, folds = lock._taken
+        keep = next(held for held in lock._held if held.lock_file.endswith(f"{work}_{_WHOLE}.lock"))
+        for held in [held for held in lock._held if held is not keep]:
+            held.release()
+            lock._held.remove(held)
+        yield
+        lock._lock(work, _START_S)
+        for fold in folds:
+            lock._lock(f"{work}_fold_{fold}", _START_S)
 
     def release(self) -> None:
         """Release every lock."""

@@ -18,6 +18,7 @@ import kedro_datasets.yaml
 import kedro_datasets_experimental.safetensors
 from kedro.io import AbstractDataset
 
+from mentallam.batch_files import BatchFiles
 from mentallam.config import Config, from_dict, to_dict
 from mentallam.corpus.readers import Corpus, read_corpus
 from mentallam.errors import MentallamError
@@ -248,6 +249,36 @@ class FolderDataset(AbstractDataset[None, Path]):
         return {"folder": str(self._folder)}
 
 
+class BatchFilesDataset(AbstractDataset[None, BatchFiles]):
+    """The places of the files of a batch of predictions, which a node writes by itself.
+
+    Args:
+        output: See `BatchFiles.named`.
+        output_format: The same.
+        metadata: For plugins.
+
+    Raises:
+        MentallamError: There is no such format, or it is not the file's.
+    """
+
+    def __init__(self, *, output: str, output_format: str, metadata: dict[str, Any] | None = None) -> None:
+        self._files, self.metadata = BatchFiles.named(output, output_format), metadata
+
+    def load(self) -> BatchFiles:
+        """Return the places."""
+        return self._files
+
+    def save(self, data: None) -> None:
+        """Refuse: the node writes the files."""
+        raise NotImplementedError("the files of a batch are written by the node that takes their places")
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"predictions": str(self._files.predictions)}
+
+
 class FilesDataset(AbstractDataset["dict[str, bytes]", "dict[str, bytes]"]):
     """Small files by name in a folder of their own, which is replaced as a whole; without a file there is no folder.
 
@@ -284,7 +315,7 @@ class WrittenFileDataset(AbstractDataset[Path, "pd.DataFrame"]):
     """A table in a file that a node has written by itself, since it may be larger than the memory.
 
     Args:
-        filepath: The file, .jsonl or .parquet.
+        filepath: The file, .jsonl, .csv or .parquet.
         metadata: For plugins.
     """
 
@@ -297,6 +328,9 @@ class WrittenFileDataset(AbstractDataset[Path, "pd.DataFrame"]):
 
         if self._filepath.suffix == ".parquet":
             return pd.read_parquet(self._filepath)
+        if self._filepath.suffix == ".csv":
+            ids = dict.fromkeys(("post_id", "criterion_id", "run_id"), str)
+            return unmarked(pd.read_csv(self._filepath, dtype=ids, keep_default_na=False))
         return pd.read_json(self._filepath, lines=True, dtype=False)  # ids are strings, whatever they look like
 
     def save(self, data: Path) -> None:

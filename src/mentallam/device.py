@@ -1,5 +1,7 @@
 """The device that computes everything: decided here and nowhere else."""
 
+import os
+
 import torch
 
 
@@ -9,6 +11,13 @@ def compute_device() -> torch.device:
     No other device works: a Mac's GPU (mps), for example, can't return logits in float64.
     """
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that CUDA sees, each as CUDA_VISIBLE_DEVICES names it."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return named.split(",")[:count] if named else [str(index) for index in range(count)]
 
 
 def on_gpu() -> bool:

@@ -1,7 +1,9 @@
 """What happens around a run: wrong parameters and stale results are refused, errors become one sentence."""
 
+import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +14,31 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from mentallam import interruption, project, retries, run_checks
+from mentallam.config_loading import DEFAULT_FOLDS, cv_folds
 from mentallam.configuration_files import environment_folders, interpolated_names
+from mentallam.console import LOG_FILE, LogFile, Phases
 from mentallam.data_lock import DataLock
 from mentallam.errors import MentallamError, RejectedRowsError, causes
+from mentallam.one_training import refuse_runner, trains_fold
 from mentallam.result_files import ResultFiles
-from mentallam.runners import refuse_threads
+from mentallam.runner.options import PARAMETERS
+from mentallam.runner.unit import UnitRunner
 from mentallam.saved_inputs import SavedInputs, folds_in, take_from_run
+from mentallam.tracking_address import runs_page
 from mentallam.tracking_hooks import connect
+from mentallam.variables import CV_FOLDS
+
+logger = logging.getLogger(__name__)
 
 # Pipelines whose results no other pipeline takes: each can run beside a study.
-_APART = ("inference", "latency", "monitor", "compare", "memory_plan", "learning_curve")
+_APART = ("inference", "latency", "monitor", "compare", "memory_plan", "learning_curve", "sweep")
+
+_PHASES = {"cv_training": "cross-validation"}
 
 
 class ProjectHooks:
@@ -34,6 +47,8 @@ class ProjectHooks:
     _interpolated: frozenset[str] = frozenset()  # runtime parameters that the configuration files read
     _lock = DataLock(Path())  # the locks of the session
     _read = ""  # the dataset that the run last loaded, until it saves one
+    _log = LogFile()
+    _phases = Phases({})
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
@@ -51,7 +66,7 @@ class ProjectHooks:
         self._interpolated = frozenset(interpolated_names(folders))
         command = click.get_current_context(silent=True)
         run_checks.check_selection(command.params if command else {}, pipelines)
-        types = run_checks.parameter_types(pipelines)
+        types = run_checks.parameter_types(pipelines) | PARAMETERS
         if folders:  # the names that an archive or a remote folder interpolates are not known
             run_checks.check_names(loader.runtime_params, types, self._interpolated, folders[0].parent)
         try:
@@ -59,6 +74,7 @@ class ProjectHooks:
         except (MissingConfigException, OmegaConfBaseException, YAMLError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise MentallamError(f"the parameters can't be read: {reason}") from None
+        _refuse_wrong_places(loader)
         run_checks.check_unread_keys(parameters, types)
         run_checks.check_values(parameters, types)
 
@@ -71,7 +87,7 @@ class ProjectHooks:
         Raises:
             MentallamError: The message names the input, the parameter or what has changed, and the way out.
         """
-        refuse_threads(run_params, pipeline.all_outputs())
+        refuse_runner(run_params, pipeline.all_outputs())
         self._lock_data(pipeline)
         try:
             self._check_inputs(run_params, pipeline, catalog)
@@ -79,6 +95,13 @@ class ProjectHooks:
             self._lock.release()
             raise
         interruption.watch()
+        self._log.open(project.data_folder(self._context))
+        self._phases = Phases({})
+        if _is_unit(run_params):
+            return  # the run that it belongs to says the rest
+        if cv_folds() != DEFAULT_FOLDS and folds_in(pipeline.all_outputs()):  # a variable outlives the run it was for
+            logger.info("%s is set: %d folds in place of %d", CV_FOLDS, cv_folds(), DEFAULT_FOLDS)
+        self._phases = Phases({node.name: _phase(node) for node in pipeline.nodes})
 
     def _lock_data(self, pipeline: Pipeline) -> None:
         """Lock what the pipeline makes; folds without the nodes around them share the study with other folds."""
@@ -106,12 +129,19 @@ class ProjectHooks:
         saved.check_existence()
         running = saved.keep_outputs() if run_params["only_missing_outputs"] else pipeline
         compared = saved.check_changes(given)
-        run_checks.check_read(given, running, pipelines, self._interpolated | compared)
+        if not _is_unit(run_params):  # the whole run has been checked
+            placed = {*PARAMETERS} if any(trains_fold(node.outputs) for node in running.nodes) else set()
+            run_checks.check_read(given, running, pipelines, self._interpolated | compared | placed)
 
     @hook_impl
     def before_node_run(self) -> None:
         """Stop between two nodes if a library has swallowed the stop."""
         interruption.stop_if_requested()
+
+    @hook_impl
+    def after_node_run(self, node: Node) -> None:
+        """Show a line when a phase of the run ends."""
+        self._phases.finished(node.name)
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
@@ -130,14 +160,19 @@ class ProjectHooks:
         self._read = ""
 
     @hook_impl(trylast=True)
-    def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Free the base model and the data folder, and say so if a batch was answered in part.
+    def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Free the base model and the data folder; show what came out, or that a batch was answered in part.
 
         Raises:
             RejectedRowsError: Some rows of the batch could not be answered.
         """
+        if "report_page" in pipeline.all_outputs():
+            logger.info("%s", self._outcome(catalog, _env_option(run_params)))
+        batch = "prediction_summary" in pipeline.all_outputs()
+        if batch:
+            logger.info("%s", _batch_outcome(catalog))
         self._leave()
-        if "prediction_summary" in pipeline.all_outputs():
+        if batch:
             _tell_rejected(catalog)
 
     @hook_impl(trylast=True)
@@ -158,21 +193,65 @@ class ProjectHooks:
             if isinstance(cause, DatasetError) and (sentence := files.explain(cause, self._read)):
                 raise sentence from None
 
+    def _outcome(self, catalog: DataCatalog, env: str) -> str:
+        from mentallam.reports.outcome import outcome_in_words
+
+        report, card = (_shown(Path(catalog[name]._describe()["filepath"])) for name in ("report_page", "model_card"))
+        log = _shown(project.data_folder(self._context) / LOG_FILE)
+        summary, uncertainty = (catalog.load(name) for name in ("cv_summary", "uncertainty"))
+        page = runs_page(catalog.load("cv_outcome")["experiment_id"])
+        return outcome_in_words(summary, uncertainty, report, card, log, page, env, self._phases.elapsed())
+
     def _leave(self) -> None:
+        self._log.close()
         _release_base()
         self._lock.release()
         interruption.unwatch()
 
 
-def _tell_rejected(catalog: DataCatalog) -> None:
-    from mentallam.serving.batch import REJECTS  # imported by the node that wrote the file
+def _refuse_wrong_places(loader: OmegaConfigLoader) -> None:
+    """Refuse parameters that name no place for a dataset; Kedro leaves every other fault of the catalog for later."""
+    with suppress(MissingConfigException):
+        try:
+            loader["catalog"]
+        except OmegaConfBaseException as error:
+            for cause in causes(error):
+                if isinstance(cause, MentallamError):
+                    raise cause from None
 
+
+def _shown(path: Path) -> Path:
+    """Return a path as the user would type it here."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _phase(node: Node) -> str:
+    """Return the pipeline that a node belongs to, in words."""
+    names = (name for name, part in pipelines.items() if name != "__default__" and node in part.nodes)
+    name: str = next(names, "run")  # a user may add a node to __default__ alone
+    return _PHASES.get(name, name.replace("_", " "))
+
+
+def _batch_outcome(catalog: DataCatalog) -> str:
+    from mentallam.reports.outcome import batch_in_words
+
+    files = catalog.load("batch_files")
+    return batch_in_words(catalog.load("prediction_summary"), _shown(files.predictions), _shown(files.summary))
+
+
+def _tell_rejected(catalog: DataCatalog) -> None:
     counts = catalog.load("prediction_summary")["counts"]
     if counts["rejected_rows"]:
         raise RejectedRowsError(
             f"{counts['rejected_rows']} of {counts['rows']} rows could not be answered: see "
-            f"{catalog.load('prediction_folder') / REJECTS}"
+            f"{catalog.load('batch_files').rejects}"
         )
+
+
+def _is_unit(run_params: dict[str, Any]) -> bool:
+    """Return whether a run is a fold that the runner of another run has placed."""
+    return UnitRunner.__name__ in str(run_params["runner"])
 
 
 def _env_option(run_params: dict[str, Any]) -> str:

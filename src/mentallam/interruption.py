@@ -67,6 +67,11 @@ def requested() -> bool:
     return _State.noted is not None
 
 
+def noted() -> int | None:
+    """Return the signal that has asked the run to stop, or None."""
+    return _State.noted
+
+
 def stop_if_requested() -> None:
     """Stop here if a signal has asked for it.
 

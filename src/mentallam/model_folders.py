@@ -21,9 +21,8 @@ def parts_in(folder: Path) -> list[Path]:
     """Return the parts of the model in a folder, as `registry.find_checkpoints` does; none if it holds no model."""
     if (folder / FACTS).is_file():
         return [folder]
-    if (folder / ENSEMBLE_FILE).is_file():
-        return [folder / ENSEMBLE_FILE, *_folds_in(folder)]
-    return []
+    folds = _folds_in(folder) if (folder / ENSEMBLE_FILE).is_file() else []
+    return [folder / ENSEMBLE_FILE, *folds] if folds else []
 
 
 def split_parts(parts: Sequence[Path]) -> tuple[Path | None, list[Path]]:

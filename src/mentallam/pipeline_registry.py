@@ -14,6 +14,7 @@ from mentallam.pipelines import (
     monitor,
     refit,
     reporting,
+    sweep,
 )
 
 
@@ -35,5 +36,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "monitor": monitor.create_pipeline(),
         "compare": compare.create_pipeline(),
         "learning_curve": learning_curve.create_pipeline(n_folds),
+        "sweep": sweep.create_pipeline(n_folds),
         "memory_plan": memory_plan.create_pipeline(),
     }

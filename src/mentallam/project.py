@@ -1,24 +1,71 @@
 """The project's folder: the folder of Kedro's session, whichever copy of this package runs."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kedro.config import OmegaConfigLoader
 from kedro.utils import find_kedro_project
 
+from mentallam.errors import MentallamError
+
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
 
-_session: Path | None = None
-_environment = "local"
+
+@dataclass(frozen=True)
+class Session:
+    """What another process needs to start the same session.
+
+    Attributes:
+        folder: The project's folder.
+        env: The environment; None for the default one.
+        runtime_params: The parameters that were given.
+        conf_source: The folder of the configuration.
+        data: The data folder.
+    """
+
+    folder: Path
+    env: str | None
+    runtime_params: Mapping[str, Any]
+    conf_source: str
+    data: Path
+
+
+_session: Session | None = None
+
+
+def find_project(start: Path) -> Path | None:
+    """Return the project in which a folder lies, or None: the one that Kedro finds, from the folder upwards.
+
+    For a package installed from a wheel there is no project for Kedro, but may be a folder with its configuration.
+    """
+    found = find_kedro_project(start)
+    folders = [Path(found)] if found else []
+    return next((folder for folder in (*folders, start, *start.parents) if _is_configured(folder)), None)
+
+
+def current_project() -> Path:
+    """Return the project in which the command runs.
+
+    Raises:
+        MentallamError: There is none.
+    """
+    if project := find_project(Path.cwd()):
+        return project
+    raise MentallamError(
+        "there is no mentallam project here: run `mentallam` in its folder or in one below it, or, without a checkout, "
+        "in a folder with its conf and hydra_configs"
+    )
 
 
 def project_path() -> Path:
-    """Return the folder of the session's project; before any session, the project that Kedro finds.
+    """Return the folder of the session's project; before any session, the project in which the process works.
 
-    Where Kedro finds none, as for a package installed from a wheel, it is the working directory.
+    Outside a project it is the working directory.
     """
-    return _session or (find_kedro_project(Path.cwd()) or Path.cwd()).resolve()
+    return _session.folder if _session else (find_project(Path.cwd()) or Path.cwd()).resolve()
 
 
 def enter(context: "KedroContext") -> None:
@@ -29,20 +76,29 @@ def enter(context: "KedroContext") -> None:
     Args:
         context: The context of the session.
     """
-    global _session, _environment
+    global _session
     from kedro.framework.project import settings  # this module is used before Kedro's framework is imported
 
-    _environment = context.env or "local"
-    before, _session = project_path(), Path(context.project_path)
+    before, folder = project_path(), Path(context.project_path)
     loader = context.config_loader
-    if before != _session and isinstance(loader, OmegaConfigLoader):
+    assert isinstance(loader, OmegaConfigLoader)
+    given = dict(loader.runtime_params or {})
+    _session = Session(folder, context.env, given, str(loader.conf_source), folder)
+    if before != folder:
         again = type(loader)(loader.conf_source, loader.env, loader.runtime_params, **settings.CONFIG_LOADER_ARGS)
         loader["globals"] = again["globals"]
+    _session = replace(_session, data=data_folder(context))
 
 
 def environment() -> str:
     """Return the environment of the session, for a command that a run starts in a process of its own."""
-    return _environment
+    return (_session and _session.env) or "local"
+
+
+def session() -> Session:
+    """Return the session that this process runs."""
+    assert _session is not None, "there is no session yet"
+    return _session
 
 
 def in_project(folder: str) -> str:
@@ -55,3 +111,7 @@ def data_folder(context: "KedroContext") -> Path:
     loader = context.config_loader
     assert isinstance(loader, OmegaConfigLoader)
     return Path(in_project((loader.runtime_params or {}).get("data_dir") or loader["globals"]["data_dir"]))
+
+
+def _is_configured(folder: Path) -> bool:
+    return all((folder / name).is_dir() for name in ("conf/base", "hydra_configs"))

@@ -11,8 +11,9 @@ from typing import Any
 import psutil
 import torch
 
+from mentallam import __version__
+
 _PACKAGES = (
-    "mentallam",
     "kedro",
     "kedro-datasets",
     "kedro-mlflow",
@@ -41,7 +42,7 @@ _DECIDING_CODE = (
 
 def package_versions() -> dict[str, str]:
     """Return the version of each package that results depend on."""
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"mentallam": __version__} | {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
 @cache
@@ -53,7 +54,7 @@ def code_version() -> dict[str, Any]:
         project, commit and dirty: whether tracked files differ from it.
     """
     version: dict[str, Any] = {
-        "version": importlib.metadata.version("mentallam"),
+        "version": __version__,
         "source": _hash(_PACKAGE, _DECIDING_CODE),
     }
     if commit := _git("rev-parse", "HEAD"):

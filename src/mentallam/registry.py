@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mlflow.entities import LoggedModel, Run
 from mlflow.entities.logged_model_status import LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -27,8 +26,9 @@ from mentallam.tracking import (
     find_fold_run,
     find_fold_runs,
     find_refit_run,
+    open_logged_model,
 )
-from mentallam.tracking_client import TOKEN_TAG, download_artifacts, retrying_client
+from mentallam.tracking_client import download_artifacts, retrying_client
 
 CHAMPION, LATEST = "champion", "latest"
 ENSEMBLE, BEST_FOLD, REFIT = "ensemble", "best_fold", "refit"
@@ -247,7 +247,7 @@ def _register(
     """Log the model to the cross-validation's run, register it with the card as description, return the version."""
     client, description = retrying_client(), _shortened(card)
     run = existing_run("cv_run_id", candidate.cv_run_id)
-    model = _logged_model(run, options.use)
+    model = open_logged_model(run, options.use)
     with writing(f"the model of run {candidate.cv_run_id}"), tempfile.TemporaryDirectory() as folder:
         try:
             save_model(Path(folder) / "model", model.model_id)
@@ -269,16 +269,6 @@ def _register(
         model_id=model.model_id,
     )
     return str(version.version)
-
-
-def _logged_model(run: Run, use: Use) -> LoggedModel:
-    """Return the logged model of a cross-validation: a new one, unless an interrupted registration has left one."""
-    client, token = retrying_client(), f"{run.info.run_id}-{use}"
-    found = client.search_logged_models([run.info.experiment_id], f"tags.`{TOKEN_TAG}` = '{token}'", max_results=1)
-    if found:
-        return found[0]
-    tags = {TOKEN_TAG: token}
-    return client.create_logged_model(run.info.experiment_id, use, tags=tags, source_run_id=run.info.run_id)
 
 
 def _shortened(card: str) -> str:

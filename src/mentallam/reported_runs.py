@@ -35,10 +35,12 @@ def find_candidates(cv_summary: dict[str, Any], cv_outcome: dict[str, Any]) -> d
         cv_outcome: Its outcome, with the id of its experiment.
 
     Returns:
-        `n`, with this one, and `f1`: run id to the pooled F1 of those that have been reported, this one first.
+        `n`, with this one; `f1`: run id to the pooled F1 of those that have been reported, this one first; `this`, as
+        `tracking.beginning_of` returns it.
     """
     found = tracking.find_finished_cv_runs(cv_outcome["experiment_id"], cv_summary["data_hash"])
     this = cv_summary["cv_run_id"]
     others = {run_id: f1 for run_id, f1 in found.items() if run_id != this}
     reported = {run_id: f1 for run_id, f1 in others.items() if f1 is not None}
-    return {"n": 1 + len(others), "f1": {this: cv_summary["pooled"]["f1"], **reported}}
+    f1 = {this: cv_summary["pooled"]["f1"], **reported}
+    return {"n": 1 + len(others), "f1": f1, "this": tracking.beginning_of(this)}

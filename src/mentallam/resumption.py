@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mentallam.checksums import folder_digest
 from mentallam.config import Config, deciding
 from mentallam.files import replacing_file, writing
 from mentallam.provenance import DECIDING_PACKAGES, code_version, package_versions
@@ -57,6 +58,7 @@ def fingerprint(
         "packages": {name: versions[name] for name in DECIDING_PACKAGES},
         "data": {name: data_manifest[name] for name in ("data_hash", "frames", "options", "corpus", "synthetic")},
         "base_model": {name: value for name, value in base_model.items() if name != "folder"},
+        "start": folder_digest(Path(config.training.start_from)) if config.training.start_from else None,
         **deciding(config),
     }
     plain: dict[str, Any] = json.loads(json.dumps(content))

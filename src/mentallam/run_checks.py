@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
@@ -258,7 +258,9 @@ def _all_names(read: Iterable[str], types: Mapping[str, Any]) -> set[str]:
 
 def _model(annotation: Any) -> type[BaseModel] | None:
     kinds = (annotation, *get_args(annotation))
-    return next((kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, BaseModel)), None)
+    # Python 3.10 takes list[str] for a class.
+    classes = (kind for kind in kinds if get_origin(kind) is None and inspect.isclass(kind))
+    return next((kind for kind in classes if issubclass(kind, BaseModel)), None)
 
 
 def _sentence(name: str, value: Any, annotation: Any, error: ValidationError) -> str:

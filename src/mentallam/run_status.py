@@ -39,6 +39,12 @@ def work_on(run_id: str) -> None:
         client.update_run(run_id, status="RUNNING")
 
 
+def take_back(run_id: str) -> None:
+    """Mark a run that waits as one that this process works on, after the processes of its folds have left it."""
+    if retrying_client().get_run(run_id).info.status == WAITING:
+        work_on(run_id)
+
+
 def end(run_id: str, status: str) -> None:
     """Give a run that this process leaves its status, and an end unless it waits."""
     client = retrying_client()

@@ -11,16 +11,31 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pandas as pd
-from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LifecycleStage,
+    LoggedModel,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    RunInputs,
+    RunTag,
+)
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
 
 from mentallam import run_status
 from mentallam.config import Config, from_dict, to_dict
@@ -29,12 +44,11 @@ from mentallam.files import writing
 from mentallam.interruption import RunStoppedError
 from mentallam.limits import read_json
 from mentallam.names import check_name
+from mentallam.project import in_project, session
 from mentallam.run_status import COMPLETE_TAG, PARENT_RUN_TAG
 from mentallam.tracking_address import local_path
 from mentallam.tracking_client import TOKEN_TAG, MetricQueue, download_artifacts, retrying_client
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from mentallam.tracking_view import describe_experiment
 
 # One bar per small file would fill the log.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -44,6 +58,7 @@ NEEDS_TRACKING = "tracking"
 
 # System tags, as MLflow documents them.
 _NOTE_TAG = "mlflow.note.content"
+_FOLDS_NOTE = "Folds of this cross-validation:"
 _DATASET_CONTEXT_TAG = "mlflow.data.context"
 
 BEST_RUN_TAG = "mentallam.best_run_id"
@@ -91,6 +106,27 @@ class Run:
         new = {name: value for name, value in metrics.items() if self._last.get((name, step)) != value}
         self._client.log_batch(self.run_id, metrics=self._points(new, step))
 
+    def log_model(self, name: str, params: Mapping[str, Any], metrics: Mapping[str, float | None]) -> None:
+        """Record the checkpoint, which is the run's artifact, as a logged model; log its metrics on the run's data.
+
+        The same call again, in a run that goes on, adds nothing.
+
+        Args:
+            name: Name of the logged model.
+            params: What tells it from others.
+            metrics: As in `log_metrics`; they are the run's, too.
+        """
+        run = self._client.get_run(self.run_id)
+        tags = {MLFLOW_MODEL_IS_EXTERNAL: "true"}  # its files are not those of the logged model
+        model_id = open_logged_model(run, name, params, tags).model_id
+        if not run.outputs or model_id not in {output.model_id for output in run.outputs.model_outputs}:
+            self._client.log_outputs(self.run_id, [LoggedModelOutput(model_id, step=0)])
+        data = cast(RunInputs, run.inputs).dataset_inputs[0].dataset
+        new = {name: value for name, value in metrics.items() if self._last.get((name, 0)) != value}
+        link = {"model_id": model_id, "dataset_name": data.name, "dataset_digest": data.digest}
+        self._client.log_batch(self.run_id, metrics=self._points(new, 0, **link))
+        self._client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+
     def log_step(self, metrics: Mapping[str, float | None], step: int) -> None:
         """Log metrics of a training step, except undefined ones and those that the step has, with whatever value.
 
@@ -103,11 +139,11 @@ class Run:
         """Log what `log_step` had to keep."""
         self._steps.flush()
 
-    def _points(self, metrics: Mapping[str, float | None], step: int) -> list[Metric]:
+    def _points(self, metrics: Mapping[str, float | None], step: int, **link: str) -> list[Metric]:
         now = time.time_ns() // 1_000_000
         defined = {name: value for name, value in metrics.items() if value is not None}
         self._last.update({(name, step): value for name, value in defined.items()})
-        return [Metric(name, value, now, step) for name, value in defined.items()]
+        return [Metric(name, value, now, step, **link) for name, value in defined.items()]
 
     @cached_property
     def _last(self) -> dict[tuple[str, int], float]:
@@ -149,11 +185,6 @@ class Run:
         with self._writing(path):
             self._client.log_text(self.run_id, content, path)
 
-    def log_figure(self, figure: "Figure", path: str) -> None:
-        """Save a plotly figure as an HTML artifact, which fetches plotly.js when it is opened."""
-        with self._writing(path):
-            self._client.log_figure(self.run_id, figure, path)
-
     def log_table(self, table: pd.DataFrame, path: str) -> None:
         """Save a table as a .parquet artifact."""
         with self._writing(path), tempfile.TemporaryDirectory() as folder:
@@ -184,16 +215,46 @@ class Run:
             return uri
         return str(local.relative_to(Path.cwd())) if local.is_relative_to(Path.cwd()) else str(local)
 
+    def describe(self, words: str) -> None:
+        """Write what came out at the head of the run's note; links to folds below it stay.
+
+        Args:
+            words: Markdown.
+        """
+        _, heading, links = self._note().partition(_FOLDS_NOTE)
+        self.set_tags({_NOTE_TAG: f"{words}\n\n{heading}{links}".strip()})
+
     def link_folds(self, experiment_id: str, fold_runs: Mapping[int, str]) -> None:
-        """Link to the folds' runs in tags, and in a note that MLflow's page shows as links."""
+        """Link to the folds' runs in tags, and in the run's note, below what came out."""
         links = [f"- [fold {fold}](#/experiments/{experiment_id}/runs/{run_id})" for fold, run_id in fold_runs.items()]
         self.set_tags({f"mentallam.fold_{fold}_run_id": run_id for fold, run_id in fold_runs.items()})
-        self.set_tags({_NOTE_TAG: "\n".join(["Folds of this cross-validation:", "", *links])})
+        words = self._note().partition(_FOLDS_NOTE)[0].strip()
+        self.set_tags({_NOTE_TAG: "\n".join([*([words, ""] if words else []), _FOLDS_NOTE, "", *links])})
+
+    def _note(self) -> str:
+        return str(self._client.get_run(self.run_id).data.tags.get(_NOTE_TAG, ""))
 
     def finish(self, status: str = "FINISHED") -> None:
         """Log what is left, and close the run."""
         self.flush()
         run_status.end(self.run_id, status)
+
+
+def open_logged_model(
+    run: MlflowRun, name: str, params: Mapping[str, Any] | None = None, tags: Mapping[str, str] | None = None
+) -> LoggedModel:
+    """Return a run's logged model of that name: a new one, unless an attempt that was interrupted has left one."""
+    client, token = retrying_client(), f"{run.info.run_id}-{name}"
+    found = client.search_logged_models([run.info.experiment_id], f"tags.`{TOKEN_TAG}` = '{token}'", max_results=1)
+    if found:
+        return found[0]
+    return client.create_logged_model(
+        run.info.experiment_id,
+        name,
+        tags={TOKEN_TAG: token, **(tags or {})},
+        params={param: str(value) for param, value in (params or {}).items()},
+        source_run_id=run.info.run_id,
+    )
 
 
 def open_batch_run(experiment: str, model_run_id: str) -> Run:
@@ -223,7 +284,9 @@ def open_cv_run(name: str, experiment: str, token: str) -> dict[str, str]:
     Raises:
         MentallamError: There is no such experiment.
     """
-    return _open(_experiment_id(experiment), token, name, {})
+    experiment_id = _experiment_id(experiment)
+    describe_experiment(experiment_id)
+    return _open(experiment_id, token, name, {})
 
 
 def _experiment_id(experiment: str) -> str:
@@ -251,6 +314,21 @@ def open_fold_run(cv_run: Mapping[str, str], fold: int, token: str, name: str | 
     writable_run("cv_run.json", cv_run["run_id"])
     tags = {PARENT_RUN_TAG: cv_run["run_id"], "mentallam.fold": str(fold)}
     return _open(cv_run["experiment_id"], token, name or f"fold_{fold}", tags)
+
+
+def fail_replaced_runs(cv_run: Mapping[str, str], fold: int, run_id: str) -> None:
+    """Mark the other finished runs of a fold as failed, so that a cross-validation has one finished run per fold.
+
+    Args:
+        cv_run: The cross-validation's run, as `open_cv_run` returns it.
+        fold: The fold.
+        run_id: The run that takes their place.
+    """
+    of_fold = f"tags.`{PARENT_RUN_TAG}` = '{cv_run['run_id']}' AND tags.`mentallam.fold` = '{fold}'"
+    finished = f"{of_fold} AND attributes.status = 'FINISHED'"
+    for run in retrying_client().search_runs([cv_run["experiment_id"]], finished):
+        if run.info.run_id != run_id:
+            Run(run.info.run_id).finish("FAILED")
 
 
 def open_refit_run(cv_run: Mapping[str, str], token: str) -> str:
@@ -399,6 +477,17 @@ def find_finished_cv_runs(experiment_id: str, data_hash: str) -> dict[str, float
     return {run.info.run_id: run.data.metrics.get(POOLED_F1) for run in found if PARENT_RUN_TAG not in run.data.tags}
 
 
+def beginning_of(run_id: str) -> dict[str, Any]:
+    """Return when a run began and of which code: `begun` (UTC), `commit` (None outside a git checkout) and `dirty`."""
+    run = retrying_client().get_run(run_id)
+    began, tags = datetime.fromtimestamp(run.info.start_time / 1000, timezone.utc), run.data.tags
+    return {
+        "begun": f"{began:%Y-%m-%d %H:%M} UTC",
+        "commit": tags.get("mentallam.code.commit"),
+        "dirty": tags.get("mentallam.code.dirty") == "True",
+    }
+
+
 def _latest_cv_run(experiment: str) -> MlflowRun:
     client = retrying_client()
     found = client.get_experiment_by_name(experiment)
@@ -426,6 +515,22 @@ def download_checkpoint(run_id: str, copies: Path | None = None) -> Path:
     if not urlsplit(address).scheme:
         return Path(address)
     return _downloaded(f"the checkpoint of run {run_id}", address, copies)
+
+
+def with_local_start(config: Config) -> Config:
+    """Return the configuration with `training.start_from` as an absolute folder, below the project if it is relative.
+
+    Raises:
+        MentallamError: It is a run's id, and the checkpoint of that run can't be had.
+    """
+    start = config.training.start_from
+    if not start:
+        return config
+    if re.fullmatch("[0-9a-f]{32}", start):
+        folder = str(download_checkpoint(start, session().data / "06_models" / "start" / start))
+    else:
+        folder = in_project(start)
+    return replace(config, training=replace(config.training, start_from=folder))
 
 
 def download_report_input(run_id: str, file: str) -> Path:

@@ -34,6 +34,16 @@ def artifact_location(project: Path) -> str | None:
     return None if scheme in ("http", "https", "databricks") else str(project / ARTIFACT_FOLDER)
 
 
+def runs_page(experiment_id: str) -> str:
+    """Return the address of an experiment's list of runs: on the server, or where `kedro mlflow ui` shows it.
+
+    MLflow 3 opens an experiment in a view that shows no runs; this address chooses the other one.
+    """
+    uri = _named_uri() or ""
+    server = uri.rstrip("/") if urlsplit(uri).scheme in ("http", "https") else "http://127.0.0.1:5000"
+    return f"{server}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+
+
 def local_path(address: str) -> Path | None:
     """Return the path of an artifact's address; None if the address is not on this machine."""
     parts = urlsplit(address)

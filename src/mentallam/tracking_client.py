@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeVar, cast
 import requests
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts as mlflow_download_artifacts
-from mlflow.entities import LoggedModel, Metric
+from mlflow.entities import LoggedModel, LoggedModelOutput, Metric
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
@@ -48,7 +48,8 @@ _patience: ContextVar[float | None] = ContextVar("patience", default=None)
 def retrying_client() -> MlflowClient:
     """Return a client whose calls are repeated after a fault that may pass.
 
-    What it creates (runs, logged models, registered models and versions) it creates once, even if an answer is lost.
+    What it creates (runs, logged models and their links, registered models and versions) it creates once, even if an
+    answer is lost.
     Its calls raise a `MentallamError` if the store refuses the account or stays away, and otherwise what MLflow's do.
     """
     return cast(MlflowClient, _RetryingClient(MlflowClient()))
@@ -161,6 +162,15 @@ class _RetryingClient:
             lambda: self._inner.search_logged_models([experiment_id], _has_token(tags), max_results=1),
         )
 
+    def log_outputs(self, run_id: str, models: list[LoggedModelOutput]) -> None:
+        wanted = {model.model_id for model in models}
+
+        def find() -> list[LoggedModelOutput]:
+            found = self._inner.get_run(run_id).outputs
+            return [output for output in (found.model_outputs if found else []) if output.model_id in wanted]
+
+        _create_once("log_outputs", lambda: self._inner.log_outputs(run_id, models), find)
+
     def create_registered_model(self, name: str, **others: Any) -> RegisteredModel:
         return _create_once(
             "create_registered_model",
@@ -256,19 +266,22 @@ _send_repeatedly: Callable[..., requests.Response] = _http._get_http_response_wi
 def _send(
     method: str, url: str, max_retries: int, factor: float, jitter: float, codes: Any, *rest: Any, **named: Any
 ) -> requests.Response:
-    """Send a request of MLflow's: once inside our calls, as MLflow does it elsewhere.
+    """Send a request of MLflow's: once inside our calls, and by our policy where kedro-mlflow or MLflow calls.
 
-    MLflow's sender forgets the answer, and with it the time that the server asks for.
+    MLflow's sender forgets the answer, and with it the time that the server asks for, and gives up at one that breaks
+    off.
     """
     patience = _patience.get()
-    if not retries.inside_call() and patience is None:
-        return _send_repeatedly(method, url, max_retries, factor, jitter, codes, *rest, **named)
     if patience is not None:
         named["timeout"] = min(patience, named.get("timeout") or patience)
-    response = _send_repeatedly(method, url, 0, factor, jitter, (), *rest, **named)
-    if retries.may_pass(response.status_code) or response.status_code in _REFUSALS:
-        response.raise_for_status()
-    return response
+
+    def send_once() -> requests.Response:
+        response = _send_repeatedly(method, url, 0, factor, jitter, (), *rest, **named)
+        if retries.may_pass(response.status_code) or response.status_code in _REFUSALS:
+            response.raise_for_status()
+        return response
+
+    return send_once() if retries.inside_call() or patience is not None else _call("request", send_once)
 
 
 _http._get_http_response_with_retries = _send

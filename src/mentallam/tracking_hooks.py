@@ -38,9 +38,11 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
     """kedro-mlflow's hook, used for the run of a cross-validation once it is open; it leaves no active run behind."""
 
     run_id: str | None
+    _logger = logging.getLogger("kedro.mlflow")  # for the log file, like Kedro's lines
     _experiment: str | None = None  # the experiment whose runs this session may work on
     _run_params: dict[str, Any]
     _pipeline: Pipeline
+    _cv_run_id: str | None = None  # the cross-validation that this session has opened
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -98,6 +100,7 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
         The parameters of all nodes are logged at once: a run that is killed in reporting is finished already.
         """
         opened = outputs.get("cv_run")
+        self._cv_run_id = opened["run_id"] if opened else self._cv_run_id
         if not (opened and self._experiment) or tracking.is_complete(opened["run_id"]):
             return
         run = self.mlflow_config.tracking.run
@@ -132,8 +135,10 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
             while self.run_id and mlflow.active_run():
                 mlflow.end_run("RUNNING")
             if experiment:
+                if self._cv_run_id and status != run_status.WAITING:
+                    run_status.take_back(self._cv_run_id)
                 run_status.settle(experiment, status)
-        self.run_id, self._is_mlflow_enabled = None, False
+        self._cv_run_id, self.run_id, self._is_mlflow_enabled = None, None, False
 
     def _settle_others(self, cv_run_id: str | None = None) -> None:
         experiment = self.mlflow_config.tracking.experiment._experiment.experiment_id
@@ -151,6 +156,7 @@ def connect(context: KedroContext) -> None:
         MentallamError: The store can't be used.
     """
     config: KedroMlflowConfig = context.mlflow  # type: ignore[attr-defined]
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it sets itself to INFO when it is imported
     uri = config.server.mlflow_tracking_uri
     tracking_store.check_store(uri)
     tracking_store.follow_move(uri, Path(context.project_path))

@@ -50,7 +50,7 @@ def check_store(uri: str) -> None:
     Raises:
         MentallamError: It does not, or it is damaged; the message gives the reason.
     """
-    shown = _without_password(uri)
+    shown = without_password(uri)
     try:
         if uri.startswith("sqlite:"):  # MLflow itself tries for minutes
             _check_database(make_url(uri).database or "")
@@ -124,7 +124,8 @@ def _short_timeout() -> Iterator[None]:
         os.environ.pop(name, None)
 
 
-def _without_password(uri: str) -> str:
+def without_password(uri: str) -> str:
+    """Return the address of a store as it may be shown."""
     parts = urlsplit(uri)
     return uri.replace(f"{parts.netloc}", parts.netloc.rpartition("@")[2], 1) if "@" in parts.netloc else uri
 

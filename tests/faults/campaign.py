@@ -31,6 +31,9 @@ from pathlib import Path
 from tests.faults import forked, injected
 from tests.faults.forked import Attempt, Fault, Study, attempt, new_study, tree
 from tests.faults.oracle import Facts, difference, facts, statuses
+from tests.faulty_proxy import faulty_proxy
+from tests.servers import serving
+from tests.unit.classifier.fake_hub import fake_hub
 
 # How often each kind is tried.
 SCALES = {
@@ -44,6 +47,8 @@ SCALES = {
         "errno": 8,
         "writers": 1,
         "clock": 2,
+        "tracking": 3,
+        "hub": 3,
     },
 }
 SCALES["long"] = {kind: 6 * count for kind, count in SCALES["full"].items()}
@@ -62,6 +67,7 @@ class Surroundings:
     Attributes:
         root: The folder of all studies.
         reference: The facts of the study that nothing happened to.
+        hub_reference: The same of one whose base model comes from a hub.
         cpu_seconds: The time of the processor that it took.
         calls: How often it called each of `injected.PLACES`.
         report_inputs: The files in its data folder that reporting reads.
@@ -69,6 +75,7 @@ class Surroundings:
 
     root: Path
     reference: Facts
+    hub_reference: Facts
     cpu_seconds: float
     calls: dict[str, int]
     report_inputs: list[str]
@@ -110,7 +117,7 @@ class Case:
     fresh_runs: bool = False  # whether a new cross-validation beside one that was given up is a right answer
 
     def attempt(self, *faults: Fault, command: list[str] | None = None, **named: float | None) -> Attempt:
-        done = attempt(self.study, *faults, command=command, **named)  # type: ignore[arg-type]
+        done = attempt(self.study, *_surroundings(self.study), *faults, command=command, **named)  # type: ignore[arg-type]
         self.story.append(f"exit {done.exit_code} after {done.seconds:.1f} s: {done.sentence or ''}")
         return done
 
@@ -129,7 +136,8 @@ class Case:
         return SENTENCE if followed else EQUAL
 
     def compare(self, *parts: str) -> None:
-        if found := difference(self.around.reference, self.study, self.fresh_runs, parts):
+        reference = self.around.hub_reference if self.study.hub else self.around.reference
+        if found := difference(reference, self.study, self.fresh_runs, parts):
             raise FaultFoundError(found)
 
     def check_stopped(self, done: Attempt) -> None:
@@ -310,6 +318,54 @@ def clock(case: Case) -> str:
     return case.finish()
 
 
+_OF_THE_SERVER: list[int | str] = [429, 503, "reset", "lost", "truncated"]
+_OF_THE_HUB: list[int | str | None] = [429, 503, "reset", "cut off", "corrupted", None, None]
+
+
+def tracking(case: Case) -> str:
+    """Let requests to the tracking server fail here and there, or the server be away from some request on."""
+    folder = case.study.folder
+    database = f"sqlite:///{case.study.database}"
+    command = ("mlflow", "server", "--backend-store-uri", database, "--artifacts-destination", str(folder / "mlruns"))
+    with serving(*command, log=folder / "tmp_server.txt") as server, faulty_proxy(server) as proxy:
+        case.study = replace(case.study, server=proxy.address)
+        if is_away := case.number % 3 == 2:
+            case.label = "tracking server away, then back"
+            proxy.faults = [*[""] * case.random.randint(20, 250), *["reset"] * 10**5]
+        else:
+            case.label = "faults of the tracking server"
+            chances = (case.random.random() < 0.05 for _ in range(10**4))
+            proxy.faults = [case.random.choice(_OF_THE_SERVER) if chance else "" for chance in chances]
+        done = case.attempt()
+        case.story.append(f"{len(proxy.requests)} requests")
+        proxy.clear()
+        if is_away and done.exit_code == 0:
+            raise FaultFoundError("the study ended without its server")
+        if done.sentence is None and done.exit_code:
+            raise FaultFoundError(f"exit code {done.exit_code} without one sentence: {done.output[-1500:]}")
+        ended = case.finish()
+    return SENTENCE if done.exit_code else ended
+
+
+def hub(case: Case) -> str:
+    """Let requests to the hub fail here and there; kill the download in every third try."""
+    case.label = "faults of the hub"
+    with fake_hub(forked.HUB_MODEL, case.around.root / "repository") as server:
+        case.study = replace(case.study, hub=server.address)
+        server.faults = case.random.choices(_OF_THE_HUB, k=12)
+        kill_at = injected.at_call("mentallam.classifier.hub:_compare", 1, after=case.random.random() < 0.5)
+        done = case.attempt(*([kill_at] if case.number % 3 == 2 else []))
+        case.story.append(f"{len(server.requests)} requests")
+        server.faults = []
+        case.attempt()  # the audit of a run that finds the tokenizer on the machine has token counts, as the reference
+        ended = case.finish()
+    return SENTENCE if done.exit_code == 1 else ended
+
+
+def _surroundings(study: Study) -> list[Fault]:
+    return [injected.asking_hub(study.hub, study.folder / "tmp/hub")] if study.hub else []
+
+
 KINDS: dict[str, tuple[str, Callable[[Case], str]]] = {
     "SIGKILL": ("SIGKILL at a random moment", sigkill),
     "twice": ("SIGKILL twice in a row", twice),
@@ -320,6 +376,8 @@ KINDS: dict[str, tuple[str, Callable[[Case], str]]] = {
     "errno": ("error of the disk", errnos),
     "writers": ("two writers at once", writers),
     "clock": ("clock set back by an hour", clock),
+    "tracking": ("tracking server", tracking),
+    "hub": ("hub", hub),
 }
 
 
@@ -352,7 +410,18 @@ def _prepare(root: Path) -> Surroundings:
     for other in (counted, timed):
         if found := difference(reference, other):
             raise FaultFoundError(f"two studies without a fault differ: {found}")
-    return Surroundings(root, reference, cpu_seconds, calls, forked.report_inputs(done))
+    return Surroundings(root, reference, _hub_reference(root, shared), cpu_seconds, calls, forked.report_inputs(done))
+
+
+def _hub_reference(root: Path, shared: Path) -> Facts:
+    """Put the base model into a repository of a hub, and run a study that takes it from there."""
+    [base] = (path.parent for path in (shared / "base").glob("*/config.json"))
+    shutil.copytree(base, root / "repository")
+    with fake_hub(forked.HUB_MODEL, root / "repository") as server:
+        study = replace(new_study(root / "from_hub", shared), hub=server.address)
+        for _ in range(2):  # the second run counts tokens
+            _succeed(study, *_surroundings(study))
+    return facts(study)
 
 
 def _succeed(study: Study, *faults: Fault) -> Attempt:

@@ -58,10 +58,7 @@ class CanaryProject:
         annotations.to_csv(self.corpus / "redsm5_annotations.csv", index=False)
         logs = yaml.safe_load((self.project / "conf/logging.yml").read_text(encoding="utf-8"))
         logs["loggers"] = {name: {"level": "DEBUG"} for name in logs["loggers"]}
-        # Rich's handler stays, since it installs the tracebacks, but would take minutes to draw what SQLAlchemy says.
-        logs["handlers"]["rich"]["level"] = "WARNING"
-        logs["handlers"]["plain"] = {"class": "logging.StreamHandler"}
-        logs["root"] = {"handlers": ["rich", "plain"], "level": "DEBUG"}
+        logs["root"] = {"handlers": ["screen"], "level": "DEBUG"}
         (self.root / "debug.yml").write_text(yaml.safe_dump(logs), encoding="utf-8")
 
     def run(self, *arguments: str, stdin: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,8 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from transformers import Trainer
 
-from mentallam.corpus.cleaning import clean_text
+from mentallam.classifier import training
+from mentallam.corpus.texts import clean_text
 from tests.faults.canary import POST
 
 PROJECT = Path.cwd()
@@ -121,7 +122,7 @@ def corrupt_posts() -> Iterator[None]:
 TRAIN = ("cv_training", {"overrides": "training.max_epochs=1"})
 FAILURES: dict[str, tuple[Any, str, dict[str, Any], dict[str, Any]]] = {
     "a node fails": (
-        mock.patch("mentallam.corpus.cleaning.clean_text", failing_clean),
+        mock.patch("mentallam.corpus.texts.clean_text", failing_clean),
         "data_processing",
         {},
         {},
@@ -133,8 +134,8 @@ FAILURES: dict[str, tuple[Any, str, dict[str, Any], dict[str, Any]]] = {
         {"overrides": "training.learning_rate=1e30 training.max_grad_norm=1e30"},
         {},
     ),
-    "out of memory": (mock.patch.object(Trainer, "training_step", out_of_memory), *TRAIN, {}),
-    "interrupted": (mock.patch.object(Trainer, "training_step", interrupted), *TRAIN, {}),
+    "out of memory": (mock.patch.object(training._PackedTrainer, "training_step", out_of_memory), *TRAIN, {}),
+    "interrupted": (mock.patch.object(training._PackedTrainer, "training_step", interrupted), *TRAIN, {}),
 }
 
 

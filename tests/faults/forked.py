@@ -24,6 +24,7 @@ from tests.faults.corpora import write_corpus
 from tests.samples import PROJECT
 
 FOLDS = 2
+HUB_MODEL = "lab/tiny"
 Fault = Callable[[], None]
 """What is done in the child before the command begins: it patches something, or sends a signal later."""
 
@@ -35,11 +36,21 @@ _OVERRIDES = (
 
 @dataclass(frozen=True)
 class Study:
-    """A folder with results, tracking database and artifacts of one study."""
+    """A folder with results, tracking database and artifacts of one study.
+
+    Attributes:
+        folder: The folder.
+        shared: Corpus and base model, the same for all studies.
+        copied_from: The folder of the study that it is a copy of.
+        server: Address of the tracking server in front of the database; the study opens the database itself by default.
+        hub: Address of the hub that the base model comes from; made on this machine by default.
+    """
 
     folder: Path
-    shared: Path  # corpus and base model, the same for all studies
+    shared: Path
     copied_from: Path | None = None
+    server: str = ""
+    hub: str = ""
 
     @property
     def data(self) -> Path:
@@ -52,7 +63,7 @@ class Study:
     @property
     def variables(self) -> dict[str, str]:
         return {
-            "MLFLOW_TRACKING_URI": f"sqlite:///{self.database}",
+            "MLFLOW_TRACKING_URI": self.server or f"sqlite:///{self.database}",
             "MENTALLAM_ARTIFACTS": str(self.folder / "mlruns"),
             "TMPDIR": str(self.folder / "tmp"),
         }
@@ -62,8 +73,8 @@ class Study:
         return {
             "data_dir": str(self.data),
             "corpus_dir": str(self.shared / "corpus"),
-            "base_models": str(self.shared / "base"),
-            "overrides": _OVERRIDES,
+            "base_models": str((self.folder if self.hub else self.shared) / "base"),
+            "overrides": _OVERRIDES + (f" model.source=hub model.path={HUB_MODEL}" if self.hub else ""),
             "folds.dev_splits": "3",
             "uncertainty.resamples": "100",
             "system_metrics_interval": "0.5",
@@ -88,7 +99,7 @@ class Study:
             else self.params
         )
         given = ",".join(f"{name}={value}" for name, value in {**kept, **params}.items())
-        return ["--env", "pairs", *options, "--params", given]
+        return ["--env", "pairs", "--verbose", *options, "--params", given]
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,7 @@ class Attempt:
 
 def make_pipelines() -> None:
     """Make the project's pipelines, for the studies' folds."""
-    os.environ |= {"MENTALLAM_CV_FOLDS": str(FOLDS), "COLUMNS": "300", "HF_HUB_OFFLINE": "1"}
+    os.environ |= {"MENTALLAM_CV_FOLDS": str(FOLDS), "COLUMNS": "300", "HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1"}
     os.chdir(PROJECT)
     from kedro.framework.project import pipelines
     from kedro.framework.startup import bootstrap_project

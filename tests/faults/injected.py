@@ -53,8 +53,8 @@ PLACES: dict[str, tuple[str, ...]] = {
     "writing to MLflow": tuple(
         f"mlflow:MlflowClient.{name}"
         for name in (
-            *("create_run", "log_batch", "log_artifacts", "log_artifact", "log_dict", "log_text", "log_figure"),
-            *("log_inputs", "set_terminated", "set_tag", "create_experiment"),
+            *("create_run", "log_batch", "log_artifacts", "log_artifact", "log_dict", "log_text"),
+            *("log_inputs", "log_outputs", "set_terminated", "set_tag", "create_experiment"),
         )
     ),
     "between nodes": (
@@ -83,6 +83,23 @@ PLACES: dict[str, tuple[str, ...]] = {
 }
 
 Act = Callable[[], None]
+
+
+def asking_hub(address: str, cache: Path) -> Fault:
+    """Return what lets a child ask a hub of this machine; its library reads its variables only when it is imported."""
+
+    def fault() -> None:
+        import huggingface_hub
+        from huggingface_hub import constants
+
+        constants.ENDPOINT = address
+        constants.HUGGINGFACE_CO_URL_TEMPLATE = address + "/{repo_id}/resolve/{revision}/{filename}"
+        constants.HF_HUB_CACHE, constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = str(cache), False, True
+        sleep = time.sleep
+        time.sleep = lambda seconds: sleep(min(seconds, 0.05))  # the library's fixed seconds
+        huggingface_hub.close_session()
+
+    return fault
 
 
 def kill() -> None:

@@ -20,13 +20,16 @@ from mentallam.errors import MentallamError
 from tests.faults.forked import FOLDS, Study, tree
 
 # Figures and facts of the machine and the moment.
-_OF_THE_MACHINE = re.compile(r"system/.*|pairs_per_second|seconds|memory.*|peak_.*|begun|token|frozen_states_gb")
+_OF_THE_MACHINE = re.compile(
+    r"system/.*|pairs_per_second|seconds|duration_s|memory.*|peak_.*|begun|token|frozen_states_gb"
+)
 _TAGS_OF_THE_MACHINE = re.compile(
     r"mentallam\.(token|worker|retries|code\.commit|code\.dirty)|mlflow\.(source\.name|user)"
     r"|run_id|runner|runtime_params|kedro_command|pipeline_names?|from_\w+|to_\w+|node_names"  # of Kedro's session
 )
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # plotly gives each figure one
 _DURATION = re.compile(r"\b\d+:\d\d:\d\d\b")
+_MOMENT = re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d UTC\b")
 _HIDDEN = re.compile(r"(^|/)\.(?!locks/)")
 _ATTEMPT = re.compile(r"06_models/\w+_attempt/")
 
@@ -154,8 +157,9 @@ def _tracked(
                 yield f"tag of {role}: {row['key']}", _neutral(row["value"], roles)
         (inputs,) = database.execute("SELECT count(*) FROM inputs WHERE destination_id = ?", (run_id,)).fetchone()
         yield f"inputs of {role}", inputs
-    for status, count in database.execute("SELECT status, count(*) FROM logged_models GROUP BY status"):
-        yield f"logged models with status {status}", count
+    for name, run_id, status in database.execute("SELECT name, source_run_id, status FROM logged_models"):
+        if run_id in roles:  # a fold that was trained again has left one in the run that failed
+            yield f"logged model {name} of {roles[run_id]}", status
     for row in database.execute("SELECT name, version, run_id, status FROM model_versions"):
         yield f"version {row['version']} of {row['name']}", (row["status"], roles.get(row["run_id"]))
     for row in database.execute("SELECT name, alias, version FROM registered_model_aliases"):
@@ -168,7 +172,7 @@ def _files(folder: Path, prefix: str, roles: Mapping[str, str]) -> Facts:
     for name, path in tree(folder).items():
         if path.name == CHECKSUMS:
             found[prefix + name] = _verified(path.parent)
-        elif path.name != "sha256.json" and ".locks/" not in name and path.name != "machine.json":
+        elif path.name not in ("sha256.json", "machine.json", "run.log") and ".locks/" not in name:
             found[prefix + name] = hashlib.sha256(_content(path, roles)).hexdigest()[:16]
     return found
 
@@ -190,7 +194,7 @@ def _content(path: Path, roles: Mapping[str, str]) -> bytes:
     if path.suffix == ".json":
         plain = _without_moment(json.loads(path.read_bytes()))
         return _neutral(json.dumps(plain), roles).encode()
-    if path.suffix in (".md", ".html", ".yml", ".yaml", ".csv", ".jsonl", ".txt"):
+    if path.suffix in (".md", ".html", ".yml", ".yaml", ".csv", ".tex", ".jsonl", ".txt"):
         return _neutral(path.read_text(encoding="utf-8"), roles).encode()
     return path.read_bytes()
 
@@ -204,4 +208,4 @@ def _without_moment(value: Any) -> Any:
 def _neutral(text: str, roles: Mapping[str, str]) -> str:
     for given, role in roles.items():
         text = text.replace(given, role)
-    return _DURATION.sub("<duration>", _UUID.sub("<uuid>", text))
+    return _MOMENT.sub("<moment>", _DURATION.sub("<duration>", _UUID.sub("<uuid>", text)))

@@ -43,7 +43,9 @@ def test_inference(place: CanaryProject) -> None:
     pd.DataFrame({"post_id": ["a", "b"], "text": [PREDICTED, POST]}).to_csv(posts, index=False)
     done = place.kedro("run", "--env", "test", "--pipeline", "inference", "--params", f"input={posts}")
     assert done.returncode == 0, done.stderr[-2000:]
-    done = place.kedro("run", "--env", "test", "--pipeline", "inference", "--params", f"input={PREDICTED}")
+    done = place.kedro(
+        "run", "--env", "test", "--pipeline", "inference", "--params", f"input={PREDICTED},overwrite=true"
+    )
     assert done.returncode == 1
     assert place.leaks() == []
 

@@ -169,7 +169,7 @@ def test_the_project_finishes_after_three_preemptions(tmp_path: Path) -> None:
         folds = {"MENTALLAM_CV_FOLDS": "3"}
         cluster.environment = {**cluster.environment, **workspace.environment, **folds, "PATH": commands}
         job = cluster.sbatch(SCRIPT, "--env", "test", "--params", f"data_dir={workspace.data}")
-        log = cluster.spool / "job-1000" / "task-0.txt"
+        log = workspace.data / "run.log"
         # All starts write to one log. The first is ended in fold 0, the second in fold 1, the third in fold 2.
         for begun, event in ((1, "limit"), (3, "preempt"), (6, "limit")):
             wait_until(partial(has_begun_folds, log, begun), job)

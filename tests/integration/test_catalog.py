@@ -10,6 +10,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
 
+from mentallam.console import LOG_FILE
 from tests.integration.workspace import Workspace
 from tests.samples import PROJECT
 
@@ -37,7 +38,7 @@ def test_every_entry_that_a_run_writes_loads_again(catalog: DataCatalog, trained
     assert {"posts", "fold_0_checkpoint", "label_audit", "report", "predictions", "memory_plan"} <= written
     for name in sorted(written):
         assert catalog.load(name) is not None, name
-    files = {path for path in trained.data.rglob("*") if path.is_file()}
+    files = {path for path in trained.data.rglob("*") if path.is_file() and path.name != LOG_FILE}
     described = [Path(str(catalog[name]._describe().get("filepath", "?"))) for name in written]
     apart = (trained.data / "06_models", trained.data / ".locks")  # checkpoints and attempts; nobody reads the locks
     forgotten = {path for path in files - set(described) if not any(map(path.is_relative_to, apart))}

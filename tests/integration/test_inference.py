@@ -1,12 +1,13 @@
 """Inference with the model that the shared run trained."""
 
 import json
+import logging
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from mentallam.errors import RejectedRowsError
+from mentallam.errors import MentallamError, RejectedRowsError
 from mentallam.serving.output_fields import fields_with
 from tests.integration.workspace import Workspace
 
@@ -98,3 +99,23 @@ def test_predict_free_text(trained: Workspace) -> None:
     assert "A.4" in one.stdout
     assert "A.5" not in one.stdout
     assert "never a diagnosis" in one.stdout
+
+
+def test_a_file_that_is_there_is_kept_until_it_may_be_replaced(
+    trained: Workspace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    posts, output = tmp_path / "posts.txt", tmp_path / "june.csv"
+    posts.write_text("I am awake at night.\n")
+    with caplog.at_level(logging.INFO):
+        trained.run("inference", input=str(posts), output=str(output), overwrite=False)
+    assert {path.name for path in tmp_path.glob("june*")} == {"june.csv", "june_summary.json", "june_metrics.prom"}
+    assert "1 posts, 9 pairs" in caplog.text and f"{output}" in caplog.text and "never a diagnosis" in caplog.text
+    before = output.read_bytes()
+    posts.write_text("I am never awake at night.\nNor by day.\n")
+    with pytest.raises(MentallamError, match=r"june\.csv exists: .* replace it with overwrite=true"):
+        trained.run("inference", input=str(posts), output=str(output), overwrite=False)
+    assert output.read_bytes() == before
+    trained.run("inference", input=str(posts), output=str(output), overwrite=True)
+    assert len(pd.read_csv(output)) == 18
+    with pytest.raises(MentallamError, match="CSV has no place for the sentences of explain=true"):
+        trained.run("inference", input=str(posts), output=str(output), explain=True)

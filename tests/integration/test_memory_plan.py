@@ -9,7 +9,7 @@ def test_memory_is_planned_without_data_or_weights(empty: Workspace, capfd: pyte
     empty.run("memory_plan", overrides="training.effective_batch_pairs=18 training.tokens_per_pass=9999")
     plan = json.loads((empty.data / "08_reporting" / "memory_plan.json").read_text())
     assert (plan["model"], plan["pass"]["posts"], plan["pass"]["pairs"]) == ("tiny", 2, 18)
-    assert {path.name for path in empty.data.iterdir()} == {"08_reporting", ".locks"}
+    assert {path.name for path in empty.data.iterdir()} == {"08_reporting", ".locks", "run.log"}
     printed = capfd.readouterr().out
     assert "activations" in printed
     assert "50 GB: fits" in printed

@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from safetensors.torch import load_file
 
+from mentallam.classifier.checkpoint import read_facts
+from mentallam.errors import MentallamError
 from tests.integration.workspace import Workspace
 
 TOPICS = {
@@ -81,3 +84,28 @@ def test_a_users_posts_and_criteria_go_through_all_pipelines(empty: Workspace, t
     [experiment] = [one for one in empty.client().search_experiments() if one.name.endswith("-pairs")]
     runs = empty.client().search_runs([experiment.experiment_id])
     assert len(runs) == 1 + 5
+
+
+def test_a_training_starts_from_another_corpus_and_never_from_its_own(trained: Workspace, tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus")
+    run_id = json.loads((trained.data / "06_models" / "fold_0_run.json").read_text())["run_id"]
+    trained.run(
+        "cv_training",
+        env="pairs",
+        data_dir=str(tmp_path / "data"),
+        corpus_dir=str(tmp_path / "corpus"),
+        columns={"text": "selftext", "post_id": "id"},
+        label_values="matched:unmatched",
+        overrides=f"experiment=tiny training.max_steps=1 training.start_from={run_id}",
+    )
+    start, started = (
+        load_file(folder / "adapter_model.safetensors")
+        for folder in (trained.data / "06_models" / "fold_0", tmp_path / "data" / "06_models" / "fold_1")
+    )
+    distance = {name: float((started[name] - start[name]).norm() / start[name].norm()) for name in start}
+    adapters = {name for name in start if "lora_A" in name}
+    assert max(distance[name] for name in adapters) < 0.1  # one step away; another seed would be 1.4 away
+    with pytest.raises(MentallamError, match="has learnt from .* posts of this corpus"):
+        trained.run("cv_training", data_dir=str(tmp_path / "again"), overrides=f"training.start_from={run_id}")
+    facts = read_facts(tmp_path / "data" / "06_models" / "fold_1")
+    assert len(facts["learnt_posts"]) > 32  # those of the start, too

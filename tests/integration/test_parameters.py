@@ -83,6 +83,8 @@ def test_a_misspelt_name_on_the_command_line(
     [
         ("inference", "input=x.csv,folds.seed=3", "folds.seed would change nothing in this run: group_posts"),
         ("inference", "input=x.csv,repeats=x.parquet", "of the pipeline reporting"),
+        ("inference", "input=x.csv,output_format=xlsx", "output_format=xlsx is not one of jsonl, csv, parquet"),
+        ("inference", "input=x.csv,output=y.csv,output_format=jsonl", "does not fit output_format=jsonl"),
         ("memory_plan", "system_metrics_interval=3", "of the pipeline refit reads it"),
         ("compare", "first=a,second=b,overrides=adapter.r=4", "overrides would change nothing in this run"),
     ],

@@ -26,9 +26,10 @@ def elsewhere(tmp_path: Path) -> dict[str, str]:
 
 
 def test_the_report_is_the_same_and_lies_in_a_separate_folder(
-    trained: Workspace, cv_run_id: str, elsewhere: dict[str, str]
+    trained: Workspace, cv_run_id: str, elsewhere: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    trained.run("reporting", **elsewhere, cv_run_id=cv_run_id)
+    with caplog.at_level("INFO", logger="mentallam"):
+        trained.run("reporting", **elsewhere, cv_run_id=cv_run_id)
     first, again = trained.data / "08_reporting", Path(elsewhere["data_dir"]) / "08_reporting" / cv_run_id
     for name in ("cv_summary.json", "thresholds.json", "report.md"):
         assert (again / name).read_text() == (first / name).read_text()
@@ -37,6 +38,7 @@ def test_the_report_is_the_same_and_lies_in_a_separate_folder(
     written, before = Path(elsewhere["data_dir"], table.format(cv_run_id)), trained.data / table.format(".")
     pd.testing.assert_frame_equal(pd.read_parquet(written), pd.read_parquet(before))
     assert [path.name for path in again.parent.iterdir()] == [cv_run_id]
+    assert str(again / "report.html") in caplog.text and str(again / "model_card.md") in caplog.text
 
 
 def test_everything_that_reporting_writes_keeps_runs_apart(trained: Workspace) -> None:

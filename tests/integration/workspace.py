@@ -55,7 +55,8 @@ class Workspace:
         with pytest.MonkeyPatch.context() as patch:
             for name in ("MLFLOW_TRACKING_URI", "MENTALLAM_ARTIFACTS"):
                 patch.setenv(name, self.environment[name])
-            runtime_params = {"data_dir": str(self.data), **params}
+            again = {"overwrite": True} if pipeline == "inference" else {}
+            runtime_params = {"data_dir": str(self.data), **again, **params}
             with KedroSession.create(PROJECT, env=env, runtime_params=runtime_params) as session:
                 session.run(pipeline_names=[pipeline], **(selected or {}))  # type: ignore[attr-defined]
 

@@ -1,7 +1,9 @@
 """A page as a reader sees it."""
 
+import json
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 
 class Page(HTMLParser):
@@ -28,6 +30,14 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         return " ".join(" ".join(self.words).split())
+
+
+def drawn_figures(page: str) -> dict[str, Any]:
+    """Return the figures that a page draws, by name."""
+    found = re.search(r"Object\.entries\((\{.*\})\)\) \{$", page, flags=re.MULTILINE)
+    assert found
+    figures: dict[str, Any] = json.loads(found[1])
+    return figures
 
 
 def tables(markdown: str) -> dict[str, list[list[str]]]:

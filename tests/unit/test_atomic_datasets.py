@@ -36,7 +36,10 @@ ENTRIES: dict[str, dict[str, Any]] = {
     if not name.startswith("_") and "type" in entry
 }
 # Not by the catalog: a corpus is only read, and a folder or a large file is written by the node that takes or gives it.
-NOT_WRITTEN = {f"mentallam.datasets.{type_}" for type_ in ("CorpusDataset", "FolderDataset", "WrittenFileDataset")}
+NOT_WRITTEN = {
+    f"mentallam.datasets.{type_}"
+    for type_ in ("BatchFilesDataset", "CorpusDataset", "FolderDataset", "WrittenFileDataset")
+}
 WRITTEN = sorted(name for name, entry in ENTRIES.items() if entry["type"] not in NOT_WRITTEN)
 TYPES = sorted({ENTRIES[name]["type"] for name in WRITTEN})
 # Entries that differ in their place alone are written by the same code, so one of each kind is tried.

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mentallam.config import Config, compose_config, compose_inference, from_dict, to_dict
+from mentallam.config import Config, compose_config, compose_for_corpus, compose_inference, from_dict, to_dict
 from mentallam.errors import MentallamError
 from tests.samples import PROJECT
 
@@ -270,3 +270,22 @@ def test_a_question_that_the_suffix_does_not_contain_is_refused() -> None:
     assert compose_config(HYDRA, "tiny", asked).model.prompt.suffix == " {criterion} Is it met? yes or no"
     with pytest.raises(MentallamError, match=r"^model\.prompt\.question would change nothing: model\.prompt\.suffix"):
         compose_config(HYDRA, "tiny", f"'model.prompt.suffix= {{criterion}} yes or no' {asked}")
+
+
+@pytest.mark.parametrize(
+    ("n_posts", "overrides", "training_from", "rate", "epochs"),
+    [
+        (299, "", 300, 2e-3, 2),
+        (300, "", 300, 1e-3, 3),
+        (300, None, 300, 1e-3, 3),
+        (9999, "", None, 2e-3, 2),
+        (300, "training.max_epochs=5 adapter.r=4", 300, 1e-3, 5),  # one key is the user's, the rest the corpus's
+        (300, "training=smollm2", 300, 2e-3, 2),
+        (300, "experiment=smollm2_corpus_gpu", 300, 1e-3, 8),
+    ],
+)
+def test_a_large_corpus_takes_its_own_training_unless_one_is_named(
+    n_posts: int, overrides: str | None, training_from: int | None, rate: float, epochs: int
+) -> None:
+    training = compose_for_corpus(HYDRA, "smollm2", overrides, n_posts, training_from).training
+    assert (training.learning_rate, training.max_epochs) == (rate, epochs)

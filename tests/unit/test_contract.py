@@ -1,52 +1,46 @@
-"""docs/contracts/cli.md lists every parameter and says who reads it."""
+"""docs/parameters.md lists every parameter, with its values, its default and who reads it."""
 
 import re
 
 import pytest
-from kedro.framework.project import configure_project, pipelines
 
 from mentallam.configuration_files import interpolated_names
-from mentallam.run_checks import parameter_types
+from tests.parameters_page import FILES, PAGE, defaults_by_environment, of_key, page, read_by
 from tests.samples import PROJECT
 
-CONTRACT = (PROJECT / "docs" / "contracts" / "cli.md").read_text(encoding="utf-8")
-SECTION = CONTRACT.partition("\n### Parameters\n")[2].partition("\n#")[0]
+READ_BY = 3
 
 
-def documented() -> dict[str, set[str]]:
-    """Return the words of the column "read by" by parameter; `.seed` after `folds.group_by` stands for `folds.seed`."""
-    readers = {}
-    for line in re.findall(r"^\| `.*$", SECTION, flags=re.MULTILINE):
-        names, _, _, read_by, _ = re.split(r" *\| *", line)[1:-1]
-        first, *others = re.findall(r"`([\w.]+)`", names)
-        group = first.partition(".")[0]
-        for name in (first, *(f"{group}{other}" if other.startswith(".") else other for other in others)):
-            readers[name] = set(re.findall(r"\w+", read_by))
-    return readers
+def rows() -> dict[str, list[str]]:
+    """Return the cells of each row of the page by the parameter's name."""
+    cells = [re.split(r" *(?<!\\)\| *", line)[1:-1] for line in re.findall(r"^\| `.*$", PAGE.read_text(), re.MULTILINE)]
+    return {name.strip("`"): [name, *others] for name, *others in cells}
 
 
 @pytest.fixture(scope="module")
 def read() -> dict[str, set[str]]:
-    """Return the pipelines that read a parameter, cv_training without data_processing."""
-    configure_project("mentallam")
-    alone = {name: pipeline for name, pipeline in pipelines.items() if name != "__default__"}
-    alone["cv_training"] = alone["cv_training"] - alone["data_processing"]
-    readers: dict[str, set[str]] = {}
-    for name, pipeline in alone.items():
-        for parameter in parameter_types({name: pipeline}):
-            readers.setdefault(parameter, set()).add(name)
-    return readers
+    return read_by()
 
 
-def test_every_parameter_is_documented_and_read(read: dict[str, set[str]]) -> None:
+def test_the_page_is_written_from_the_files_and_the_code() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "write the page again: python -m tests.parameters_page"
+
+
+def test_every_parameter_that_is_read_is_on_the_page(read: dict[str, set[str]]) -> None:
     interpolated = interpolated_names(folder for folder in (PROJECT / "conf").iterdir() if folder.is_dir())
-    groups = {name.partition(".")[0] for name in documented()}
+    groups = {name.partition(".")[0] for name in rows()}
     assert groups == {name.partition(".")[0] for name in {*read, *interpolated}}
+    assert {name.partition(".")[0] for name in FILES} - {"columns"} == interpolated - read.keys()
 
 
-def test_the_pipelines_that_read_a_parameter_are_documented(read: dict[str, set[str]]) -> None:
-    for name, words in documented().items():
-        group = name.partition(".")[0]
-        readers = read.get(name, set()) | read.get(group, set())
-        assert words & {*pipelines} == readers, name
-        assert readers or words >= {"configuration", "files"}, name
+def test_every_parameter_of_the_files_has_a_row_and_a_reader(read: dict[str, set[str]]) -> None:
+    listed = rows()
+    for name in defaults_by_environment()["base"]:
+        if not name.startswith("_"):  # what other files refer to
+            assert set(listed[name][READ_BY].split(", ")) == of_key(name, read), name
+
+
+def test_every_parameter_has_a_meaning_or_belongs_to_one_that_has() -> None:
+    listed = rows()
+    for name, cells in listed.items():
+        assert cells[-1] or listed[name.partition(".")[0]][-1], f"write a comment above {name} in conf/base"

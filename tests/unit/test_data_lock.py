@@ -87,3 +87,26 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
     (tmp_path / "data").write_text("a file")
     with pytest.raises(MentallamError, match="can't be written"):
         DataLock(tmp_path / "data").take("study")
+
+
+def test_workers_lock_the_folds_of_a_run_that_keeps_other_runs_out(tmp_path: Path) -> None:
+    driver, worker, other = (DataLock(tmp_path) for _ in range(3))
+    driver.take("study", range(3))
+    with DataLock.shared_with_workers():
+        worker.take("study", [1], shared=True)
+        with pytest.raises(MentallamError, match=f"process {os.getpid()} on "):
+            other.take("study", range(3))
+        with pytest.raises(MentallamError, match="another run works in"):
+            other.take("study", [1], shared=True)
+        worker.release()
+    with pytest.raises(MentallamError, match="another run works in"):
+        worker.take("study", [1], shared=True)
+    driver.release()
+    other.take("study", range(3))
+    other.release()
+
+
+def test_without_a_run_there_is_nothing_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DataLock, "_latest", None)
+    with DataLock.shared_with_workers():
+        pass

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 from tests.samples import PROJECT
 
-LOCKS = ("build", "requirements", "tools", "torch", "torch-cpu", "weights")
+LOCKS = ("build", "docs", "requirements", "tools", "torch", "torch-cpu", "weights")
 PYTHONS = ("3.10.0", "3.11.0", "3.11.4", "3.12.0", "3.13.0")
 WORKFLOWS = sorted(PROJECT.glob(".github/workflows/*.yml"))
 
@@ -74,6 +74,15 @@ def test_every_direct_dependency_is_locked_within_its_range(python: str) -> None
     assert outside == [], "run `make lock`"
 
 
+@pytest.mark.parametrize("group", ["docs", "tools"])
+def test_the_lock_of_a_group_has_what_it_asks_for(group: str) -> None:
+    text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
+    asked, *_ = re.findall(rf"^{group} = \[(.*)\]$", text.partition("[dependency-groups]")[2], re.MULTILINE)
+    locked = {canonicalize_name(pin.name): version(pin) for pin in pins(group) if holds_for(pin, "3.11.0")}
+    for requirement in map(Requirement, re.findall(r'"([^"]+)"', asked)):
+        assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), "run `make lock`"
+
+
 def test_only_the_lock_of_torch_names_torch_and_its_cuda_libraries() -> None:
     assert [
         pin.name for pin in pins("requirements") if re.match("torch$|triton|cuda-|nvidia-(?!ml-py)", pin.name)
@@ -124,9 +133,50 @@ def test_a_workflow_may_only_read_and_ends(path: Path) -> None:
     assert workflow(path)["permissions"] == {"contents": "read"}
     assert workflow(path)["concurrency"]
     assert "pull_request_target" not in workflow(path)[True]  # YAML reads the key `on` as true
-    for job in workflow(path)["jobs"].values():
-        assert "permissions" not in job
+    for name, job in workflow(path)["jobs"].items():
+        assert "permissions" not in job or (path.name, name) == ("release.yml", "attach")
         assert job["timeout-minutes"] <= 120
+
+
+def test_the_job_that_may_write_runs_no_code_of_the_repository() -> None:
+    (release,) = (path for path in WORKFLOWS if path.name == "release.yml")
+    assert workflow(release)[True] == {"push": {"tags": ["v*"]}}
+    job = workflow(release)["jobs"]["attach"]
+    assert job["permissions"] == {"contents": "write"}
+    assert [step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step] == ["actions/download-artifact"]
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    assert [command.split()[0] for command in commands] == ["sha256sum", "gh"]
+    assert "${{" not in "".join(commands)  # a tag's name is no code
+
+
+def test_every_command_of_a_workflow_is_a_target_of_make() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*##", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    steps = [step for path in WORKFLOWS for job in workflow(path)["jobs"].values() for step in job["steps"]]
+    called = {match[1] for step in steps if (match := re.match(r"make ([a-z-]+)", step.get("run", "")))}
+    assert called == {"test", "test-dist", "test-all", "docs", "licences", "sbom", "audit"} <= targets
+
+
+def test_a_report_of_a_bug_asks_for_the_doctor_and_never_for_a_text() -> None:
+    forms = sorted((PROJECT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+    assert [form.stem for form in forms] == ["bug", "config", "question"]
+    for form in forms:
+        if form.stem != "config":
+            assert "**Never paste the text of a post**" in form.read_text(encoding="utf-8")
+    asked = {part["id"]: part for part in workflow(forms[0])["body"] if "id" in part}
+    assert "`mentallam doctor`" in asked["doctor"]["attributes"]["label"]
+    assert asked["doctor"]["validations"]["required"] is True
+    assert workflow(forms[1]) == {"blank_issues_enabled": False}
+
+
+def test_hooks_run_the_tools_of_the_environment_that_lint_runs() -> None:
+    (local,) = workflow(PROJECT / ".pre-commit-config.yaml")["repos"]
+    assert local["repo"] == "local"
+    assert {hook["language"] for hook in local["hooks"]} == {"system"}
+    tools = {hook["entry"].split()[0] for hook in local["hooks"]}
+    assert tools == {f".venv/bin/{name}" for name in ("ruff", "mypy", "codespell", "nbstripout")}
+    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    lint = makefile.partition("\nlint: ")[2].partition("\n\n")[0]
+    assert {tool.rpartition("/")[2] for tool in tools} < set(re.findall(r"^\t\$\(BIN\)/([\w-]+)", lint, re.MULTILINE))
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

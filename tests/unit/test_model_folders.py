@@ -10,6 +10,9 @@ def test_the_parts_of_each_kind_of_folder(tmp_path: Path) -> None:
         fold.mkdir()
         (fold / FACTS).touch()
     fold_folder(tmp_path, 3).mkdir()  # without facts it is no fold
+    (tmp_path / "calibration" / ENSEMBLE_FILE).parent.mkdir()
+    (tmp_path / "calibration" / ENSEMBLE_FILE).touch()
+    assert parts_in(tmp_path / "calibration") == []  # of folds that are gone
     assert parts_in(tmp_path) == []  # checkpoints side by side need not belong together
     (tmp_path / ENSEMBLE_FILE).touch()
     assert parts_in(tmp_path) == [tmp_path / ENSEMBLE_FILE, *folds]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mentallam import provenance
+from mentallam import __version__, provenance
 from mentallam.provenance import code_version, machine_facts, package_versions
 
 
@@ -36,7 +36,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_code_is_known_by_commit_dirt_and_content(checkout: Path) -> None:
     look = code_version.__wrapped__
     clean = look()
-    assert clean["version"] == version("mentallam")
+    assert clean["version"] == __version__
     assert (len(clean["commit"]), clean["dirty"]) == (40, False)
     (checkout / "reports" / "report.md.j2").write_text("another report")
     page = look()
@@ -68,5 +68,5 @@ def test_what_decides_a_fold_imports_nothing_that_is_not_hashed() -> None:
     }
     # These read, write, check or stop, and compute nothing that a fold's result consists of.
     idle = {"__version__", "checksums", "errors", "files", "interruption"}
-    idle |= {"limits", "markdown", "model_folders", "names", "retries", "runners"}
+    idle |= {"limits", "markdown", "model_folders", "names", "one_training", "retries"}
     assert found - hashed <= idle

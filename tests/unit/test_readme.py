@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.samples import PROJECT
 
@@ -12,9 +11,9 @@ PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
 
 
 def source_map() -> list[str]:
-    """Return the paths that the README's source tree names, relative to the project."""
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    tree = readme.partition("## The source tree")[2].split("```")[1]
+    """Return the paths that the source tree in CONTRIBUTING.md names, relative to the project."""
+    page = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tree = page.partition("## The source tree")[2].split("```")[1].removeprefix("text")
     paths, folder = [], ""
     for line in tree.strip().splitlines():
         name = line.split()[0]
@@ -32,7 +31,7 @@ def anchors(page: Path) -> set[str]:
 
 def test_every_name_on_the_map_exists() -> None:
     paths = source_map()
-    assert len(paths) == 21
+    assert len(paths) == 26
     assert [path for path in paths if not (PROJECT / path).exists()] == []
     packages = {f"src/mentallam/{path.parent.name}/" for path in (PROJECT / "src" / "mentallam").glob("*/__init__.py")}
     assert packages <= set(paths)
@@ -54,12 +53,3 @@ def test_the_list_of_pages_is_complete() -> None:
     listed = set(re.findall(r"^\| \[([^\]]+)\]", (PROJECT / "docs" / "README.md").read_text(), flags=re.MULTILINE))
     pages = {page.relative_to(PROJECT / "docs").as_posix() for page in PROJECT.glob("docs/**/*.md")}
     assert {page for page in pages if not page.startswith("adr/")} - listed == {"README.md"}
-
-
-def test_the_citation_names_this_version_and_licence() -> None:
-    citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text(encoding="utf-8"))
-    # Python 3.10 has no reader of TOML.
-    project = dict(re.findall(r'^(version|license) = "(.+)"$', (PROJECT / "pyproject.toml").read_text(), re.MULTILINE))
-    assert citation["cff-version"] == "1.2.0"
-    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
-    assert {"message", "title", "authors"} <= citation.keys()

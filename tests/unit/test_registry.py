@@ -1,3 +1,4 @@
+import re
 import shutil
 import uuid
 from collections.abc import Callable
@@ -313,9 +314,15 @@ def test_the_candidates_are_the_finished_cross_validations_of_the_same_data(expe
     Run(unfinished["run_id"]).set_tags({"mentallam.data_hash": HASH})
     summary = {"cv_run_id": first, "data_hash": HASH, "pooled": {"f1": 0.5}}
     outcome = {"experiment_id": unfinished["experiment_id"]}
-    assert find_candidates(summary, outcome) == {"n": 2, "f1": {first: 0.5}}
+    found = find_candidates(summary, outcome)
+    assert (found["n"], found["f1"]) == (2, {first: 0.5})
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", found["this"].pop("begun"))
+    assert found["this"] == {"commit": None, "dirty": False}
+    Run(first).set_tags({"mentallam.code.commit": "feed", "mentallam.code.dirty": True})
     Run(second).log_metrics({"pooled_f1": 0.25})
-    assert find_candidates(summary, outcome) == {"n": 2, "f1": {first: 0.5, second: 0.25}}
+    found = find_candidates(summary, outcome)
+    assert (found["n"], found["f1"]) == (2, {first: 0.5, second: 0.25})
+    assert (found["this"]["commit"], found["this"]["dirty"]) == ("feed", True)
 
 
 def test_a_misspelt_option_is_refused() -> None:

@@ -11,13 +11,13 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Barrier
+from unittest.mock import Mock
 
 import mlflow
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.utils import mlflow_tags
-from plotly.graph_objects import Figure
 
 from mentallam import run_status
 from mentallam.errors import MentallamError
@@ -38,6 +38,7 @@ from mentallam.tracking import (
     system_metrics,
     writable_run,
 )
+from mentallam.tracking_view import COLUMNS
 from tests.unit.disks import full, small_disk
 
 
@@ -218,6 +219,37 @@ def test_a_result_appears_again_only_if_it_has_changed(cv_run: dict[str, str]) -
     assert sorted(point.value for point in history) == [0.5, 0.6]
 
 
+def test_a_checkpoint_is_one_logged_model_with_its_metrics_on_the_data(cv_run: dict[str, str]) -> None:
+    run_id = open_fold(cv_run)
+    Run(run_id).log_data_input("corpus", "ab", "sample", {})
+    for _ in range(2):  # the run goes on
+        Run(run_id).log_model("fold_0", {"adapter.r": 8}, {"f1": 0.5, "roc_auc": None})
+    client = MlflowClient()
+    (model,) = client.search_logged_models([cv_run["experiment_id"]], f"source_run_id = '{run_id}'")
+    assert (model.name, model.params, model.status.name) == ("fold_0", {"adapter.r": "8"}, "READY")
+    (metric,) = model.metrics
+    assert (metric.key, metric.value, metric.dataset_name, metric.dataset_digest) == ("f1", 0.5, "corpus", "ab")
+    run = client.get_run(run_id)
+    assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+    assert [point.value for point in client.get_metric_history(run_id, "f1")] == [0.5]
+
+
+@pytest.mark.parametrize("call", ["log_outputs", "log_batch", "finalize_logged_model"])
+def test_a_logged_model_that_was_interrupted_is_completed(
+    cv_run: dict[str, str], monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    run_id = open_fold(cv_run)
+    Run(run_id).log_data_input("corpus", "ab", "sample", {})
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MlflowClient, call, raising := Mock(side_effect=KeyboardInterrupt))
+        Run(run_id).log_model("fold_0", {}, {"f1": 0.5})
+    assert raising.called
+    Run(run_id).log_model("fold_0", {}, {"f1": 0.5})
+    (model,) = MlflowClient().search_logged_models([cv_run["experiment_id"]], f"source_run_id = '{run_id}'")
+    assert (model.status.name, [metric.value for metric in model.metrics]) == ("READY", [0.5])
+    assert len(MlflowClient().get_run(run_id).outputs.model_outputs) == 1
+
+
 def test_a_metric_that_is_no_number_is_kept_as_such(cv_run: dict[str, str]) -> None:
     run = Run(cv_run["run_id"])
     run.log_metrics({"grad_norm": math.nan})
@@ -241,12 +273,10 @@ def test_artifacts_lie_where_they_are_said_to(
     run = Run(open_fold(cv_run))
     run.log_dict({"fold": 0}, "fold_0.json")
     run.log_text("a report", "report.md")
-    run.log_figure(Figure(), "curve.html")
     checkpoint_of(run, tmp_path / "fold_0")
     assert {item.path for item in MlflowClient().list_artifacts(run.run_id)} == {
         "fold_0.json",
         "report.md",
-        "curve.html",
         CHECKPOINT,
     }
     address = run.artifact_address(CHECKPOINT)
@@ -269,6 +299,33 @@ def test_the_parent_links_to_its_children(cv_run: dict[str, str]) -> None:
         assert tags[f"mentallam.fold_{fold}_run_id"] == run_id
         link = f"[fold {fold}](#/experiments/{cv_run['experiment_id']}/runs/{run_id})"
         assert link in tags[mlflow_tags.MLFLOW_RUN_NOTE]
+
+
+def test_a_note_begins_with_what_came_out_and_keeps_the_links(cv_run: dict[str, str]) -> None:
+    run = Run(cv_run["run_id"])
+    run.describe("F1 0.4")
+    for words in ("F1 0.5", "F1 0.6"):
+        run.link_folds("1", {0: "feed"})
+        run.describe(words)
+    run.link_folds("1", {0: "feed"})
+    note = MlflowClient().get_run(cv_run["run_id"]).data.tags[mlflow_tags.MLFLOW_RUN_NOTE]
+    assert note == "F1 0.6\n\nFolds of this cross-validation:\n\n- [fold 0](#/experiments/1/runs/feed)"
+
+
+def test_an_experiment_says_where_its_runs_are_unless_a_user_has_described_it(experiment: str) -> None:
+    client, name = MlflowClient(), mlflow_tags.MLFLOW_RUN_NOTE
+
+    def note() -> str:
+        experiment_id = open_cv_run("a study", experiment, uuid.uuid4().hex)["experiment_id"]
+        found = client.get_experiment(experiment_id)
+        assert found.tags[name].count(f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&") < 2
+        view = json.loads(found.tags["mlflow.sharedViewState.mentallam"])
+        assert tuple(view["selectedColumns"]) == COLUMNS
+        return str(found.tags[name])
+
+    assert "runs?workflowType=machine_learning&viewStateShareKey=mentallam" in note()
+    client.set_experiment_tag(client.get_experiment_by_name(experiment).experiment_id, name, "mine")
+    assert note() == "mine"
 
 
 def test_the_default_is_the_best_fold_of_the_latest_finished_cross_validation(
@@ -447,7 +504,6 @@ def test_a_full_disk_under_the_artifacts_fails_the_run_which_goes_on_when_there_
         "a.json": lambda run, path: run.log_dict({"a": list(range(20_000))}, path),
         "a.md": lambda run, path: run.log_text("x" * 50_000, path),
         "tables/a.parquet": lambda run, path: run.log_table(pd.DataFrame({"a": range(20_000)}), path),
-        "a.html": lambda run, path: run.log_figure(Figure(), path),
         "a": lambda run, path: run.log_folder(checkpoint, path),
     }
     with small_disk(tmp_path / "mlruns", 1024) as disk:

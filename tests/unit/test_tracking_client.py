@@ -8,12 +8,12 @@ from uuid import uuid4
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import LoggedModelOutput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from mentallam import retries, tracking_client
 from mentallam.config import RetriesConfig
-from mentallam.errors import MentallamError
+from mentallam.errors import MentallamError, causes
 from mentallam.tracking_client import MetricQueue, download_artifacts, retrying_client
 from mentallam.tracking_store import check_store
 from tests.faulty_proxy import Proxy, faulty_proxy
@@ -82,6 +82,22 @@ def test_a_call_ends_well_after_a_fault_that_passes(
     assert len(proxy.requests) == 3  # MLflow repeats nothing by itself
 
 
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_call_of_another_library_ends_well_too(
+    proxy: Proxy, direct: MlflowClient, run_id: str, fault: int | str
+) -> None:
+    """kedro-mlflow calls MLflow by itself, at the beginning of each node."""
+    before, proxy.faults = retries.count(), [fault, fault]
+    MlflowClient().set_tag(run_id, "fold", "1")
+    assert direct.get_run(run_id).data.tags["fold"] == "1"
+    assert retries.count() == before + 2
+    proxy.faults = [fault] * 4
+    with pytest.raises(MlflowException) as caught:
+        MlflowClient().set_tag(run_id, "fold", "2")
+    sentences = [str(cause) for cause in causes(caught.value) if isinstance(cause, MentallamError)]
+    assert len(sentences) == 1 and "fails again and again" in sentences[0]
+
+
 def test_a_server_that_does_not_answer_is_asked_again(
     proxy: Proxy, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +129,9 @@ def test_a_model_whose_answer_was_lost_is_not_created_twice(
     proxy.faults = ["lost"]
     model = client.create_logged_model(experiment, "best_fold", source_run_id=run_id)
     assert [each.model_id for each in direct.search_logged_models([experiment])] == [model.model_id]
+    proxy.faults = ["lost"]
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    assert [each.model_id for each in direct.get_run(run_id).outputs.model_outputs] == [model.model_id]
     proxy.faults = ["lost"]
     assert client.create_registered_model(name).name == name
     for version in ("1", "2"):

@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 
 from mentallam import tracking_address, tracking_store
 from mentallam.errors import MentallamError
-from mentallam.tracking_address import artifact_location, local_path, tracking_uri
+from mentallam.tracking_address import artifact_location, local_path, runs_page, tracking_uri
 from mentallam.tracking_store import announce, check_store, follow_move
 
 NAMES = ["plain", "what?", "a%25b", "a%b", "a#b", "ä ö", "a&b=c", "co:lon", "a@b", "[x]", "o'neill", "%3F?"]
@@ -248,3 +248,10 @@ def test_the_store_is_found_by_other_processes(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout.strip() == tracking_uri(tmp_path)
+
+
+def test_the_list_of_runs_is_on_the_server_or_where_the_page_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = "/#/experiments/3/runs?workflowType=machine_learning"
+    assert runs_page("3") == f"http://127.0.0.1:5000{runs}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://server/mlflow/")
+    assert runs_page("3") == f"https://server/mlflow{runs}"

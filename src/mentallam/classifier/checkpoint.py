@@ -10,7 +10,7 @@ An exported model (`serving.export`) is loaded like a checkpoint; it holds merge
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 EXPORTED = "exported"
 """The key that only an exported model has in `FACTS`; its `dtype` is that of the weights."""
+
+LEARNT = "learnt_posts"
+"""The key in `FACTS` of the hashes of the posts that a checkpoint has learnt from (`warm_start`)."""
 
 _CARD = """---
 library_name: peft
@@ -67,9 +70,10 @@ class TrainedFold:
         origin: Where it comes from: run_id, cv_run_id, fold, seed (of this fold, derived from training_seed),
             training_seed, folds_seed, mask, corpus, synthetic, data_hash. Older checkpoints have `seed` alone.
         folder: The folder it was loaded from.
-        reference: What its posts were like, to compare others with: positive_rate, the share of matched pairs by
-            criterion in the posts that it learnt from; dev, the counts of its dev predictions (`Tally`). Empty in
-            older checkpoints.
+        reference: What its posts were like, to compare others with: positive_rate and positive, the share and the
+            number of matched pairs by criterion in the posts that it learnt from; dev, the counts of its dev
+            predictions (`Tally`). Older checkpoints lack some of these.
+        learnt: Hashes of the posts that it learnt from, once it is trained; a loaded one has none.
     """
 
     model: "PeftModel | PackedForSequenceClassification"
@@ -80,6 +84,7 @@ class TrainedFold:
     origin: Mapping[str, Any]
     folder: Path | None = None
     reference: Mapping[str, Any] = field(default_factory=dict)
+    learnt: Sequence[str] = ()
 
 
 def origin_of(
@@ -117,7 +122,8 @@ def save_checkpoint(trained: TrainedFold, folder: Path) -> None:
         # Otherwise PEFT asks the hub whether the vocabulary grew; here it never does.
         trained.model.save_pretrained(str(unfinished), save_embedding_layers=False)
         trained.prompter.tokenizer.save_pretrained(unfinished)
-        (unfinished / FACTS).write_text(json.dumps(to_facts(trained), indent=2) + "\n", encoding="utf-8")
+        facts = {**to_facts(trained), LEARNT: list(trained.learnt)}
+        (unfinished / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         (unfinished / "README.md").write_text(_card(trained), encoding="utf-8")
         write_checksums(unfinished)
 

@@ -24,12 +24,13 @@ from mentallam.classifier.model import build_classifier
 from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.training import TrainingOutcome, train
+from mentallam.classifier.warm_start import check_start, learnt_posts, start_adapters
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
 from mentallam.corpus.schemas import wording_by_id
 from mentallam.evaluation.decision import fit_decision
 from mentallam.evaluation.tallies import Tally
-from mentallam.runners import training_alone
+from mentallam.one_training import training_alone
 from mentallam.seeds import sample_seed, training_seed
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ def fit_fold(
         set_seed(seed)  # head and adapter start from it
         model, tokenizer = build_classifier(base, config)
         prompter = Prompter(tokenizer, config.model.prompt, wording_by_id(tables.criteria), config.model.max_length)
+        start_adapters(model, config, prompter.criteria)
         learn, choose = (
             with_states(labelled_examples(prompter, parts[part], tables.posts, tables.pairs), frozen_states, model)
             for part in ("train", "dev")
@@ -102,9 +104,11 @@ def fit_fold(
         scored = _score_posts(model, prompter, fold, parts["dev"], tables, budget, "dev")
     decision = fit_decision(scored, config.decision, f"the dev pairs of fold {fold}")
     dev = decision.decide(scored)
-    learnt = tables.pairs[tables.pairs["post_id"].isin({*parts["train"], *parts["dev"]})]
+    chosen = {*parts["train"], *parts["dev"]}
+    learnt = tables.pairs[tables.pairs["post_id"].isin(chosen)]
     reference = reference_of(dev, [example.fertility for example in choose], learnt)
-    trained = TrainedFold(model, prompter, config, base, decision, origin, reference=reference)
+    hashes = learnt_posts(config, tables.posts, chosen)
+    trained = TrainedFold(model, prompter, config, base, decision, origin, reference=reference, learnt=hashes)
     return trained, outcome, dev
 
 
@@ -113,8 +117,12 @@ def reference_of(dev: pd.DataFrame, fertilities: Sequence[float], learnt: pd.Dat
     tally, posts = Tally(), dev.drop_duplicates("post_id")
     tally.add_posts(posts["post_tokens"].tolist(), int(posts["truncated"].sum()), fertilities)
     tally.add_pairs(dev["criterion_id"], dev["probability"].tolist(), dev["prediction"] == 1)
-    rates = (learnt["label"] == 1).groupby(learnt["criterion_id"], sort=False).mean()
-    return {"positive_rate": rates.to_dict(), "dev": tally.to_dict()}
+    matched = (learnt["label"] == 1).groupby(learnt["criterion_id"], sort=False)
+    return {
+        "positive_rate": matched.mean().to_dict(),
+        "positive": matched.sum().to_dict(),
+        "dev": tally.to_dict(),
+    }
 
 
 def score_fold(trained: TrainedFold, split: Mapping[str, Any], tables: CorpusTables) -> pd.DataFrame:
@@ -220,8 +228,12 @@ def states_of_folds(
 
     Returns:
         As `frozen.frozen_states`; empty where every layer is trained.
+
+    Raises:
+        MentallamError: `training.start_from` doesn't fit, or has learnt from one of the posts.
     """
     training = config.training
+    check_start(config, BaseModel(**base_model), posts)
     parts = (part for split in splits for part in learnt_from(split, training.sample_fraction).values())
     posts = posts[posts["post_id"].isin(set(chain.from_iterable(parts)))]
     with deterministic_algorithms(training.deterministic):

@@ -139,9 +139,9 @@ def fit_baselines(
             tables.append(decision.decide(held_out.assign(model=name, logit=logits[len(choose) :])))
     table = pd.concat(tables, ignore_index=True).join(lengths, on="post_id")
     logger.info(
-        "baselines %s on %d folds: %.1f s, of which %.1f s were spent on reading the posts",
+        "baselines %s on %s: %.1f s, of which %.1f s were spent on reading the posts",
         " and ".join(baselines),
-        len(splits),
+        f"{len(splits)} folds" if len(splits) > 1 else f"fold {splits[0]['fold']}",
         time.perf_counter() - started,
         reading,
     )

@@ -17,6 +17,15 @@ _SECONDS_PER_LINE = 30.0
 _LINE = "{desc}: {n_fmt}/{total_fmt} {unit}, {elapsed} so far, {remaining} left{postfix}"
 
 
+_lines_only = False
+
+
+def show_lines() -> None:
+    """Show lines on a terminal, too, since another process writes to it at the same time."""
+    global _lines_only
+    _lines_only = True
+
+
 def progress_bar(total: int | None, title: str | None, unit: str, done: int = 0) -> "tqdm[Any]":
     """Return a progress bar for a terminal; elsewhere, such as in a log file, one that logs a line every half minute.
 
@@ -26,8 +35,11 @@ def progress_bar(total: int | None, title: str | None, unit: str, done: int = 0)
         unit: Name of the unit, in the plural.
         done: Units that an earlier process has done.
     """
-    if sys.stderr.isatty():
-        return tqdm(total=total, initial=done, desc=title, unit=f" {unit}", disable=title is None, dynamic_ncols=True)
+    if sys.stderr.isatty() and not _lines_only:
+        unit = f" {unit}"
+        return tqdm(
+            total=total, initial=done, desc=title, unit=unit, disable=title is None, dynamic_ncols=True, leave=False
+        )
     return tqdm(
         total=total,
         initial=done,
@@ -36,6 +48,8 @@ def progress_bar(total: int | None, title: str | None, unit: str, done: int = 0)
         disable=title is None,
         file=_LogLines(),
         mininterval=_SECONDS_PER_LINE,
+        delay=_SECONDS_PER_LINE,  # what takes less needs no line
+        leave=False,  # the last line would come twice
         miniters=1,  # Otherwise tqdm's monitor thread prints more lines.
         bar_format=_LINE,
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from mentallam.config import PromptConfig
-from mentallam.corpus.refusals import is_identifier, shown
+from mentallam.corpus.identifiers import is_identifier, shown
 from mentallam.errors import MentallamError
 
 

@@ -19,12 +19,13 @@ from mentallam.classifier.frozen import with_states
 from mentallam.classifier.model import build_classifier
 from mentallam.classifier.prompts import Prompter
 from mentallam.classifier.training import TrainingOutcome, train
+from mentallam.classifier.warm_start import learnt_posts, start_adapters
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config
 from mentallam.corpus.schemas import wording_by_id
 from mentallam.evaluation.calibration import fit_calibration
 from mentallam.evaluation.decision import Decision, Thresholds
-from mentallam.runners import training_alone
+from mentallam.one_training import training_alone
 
 FOLD = "refit"
 """What a checkpoint's origin has in place of a fold's number."""
@@ -87,10 +88,12 @@ def fit_refit(
         set_seed(origin["seed"])
         model, tokenizer = build_classifier(base, config)
         prompter = Prompter(tokenizer, config.model.prompt, wording_by_id(tables.criteria), config.model.max_length)
+        start_adapters(model, config, prompter.criteria)
         examples = labelled_examples(prompter, post_ids, tables.posts, tables.pairs)
         learn = with_states(examples, frozen_states, model)
         outcome = train(model, learn, [], training, origin["seed"], log_metrics, states_folder, FOLD, epochs)
         uncompile_layers(model)
     learnt = tables.pairs[tables.pairs["post_id"].isin(chosen)]
     reference = reference_of(decision.decide(oof), [example.fertility for example in learn], learnt)
-    return TrainedFold(model, prompter, config, base, decision, origin, reference=reference), outcome
+    hashes = learnt_posts(config, tables.posts, chosen)
+    return TrainedFold(model, prompter, config, base, decision, origin, reference=reference, learnt=hashes), outcome

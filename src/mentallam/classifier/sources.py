@@ -7,13 +7,21 @@ import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from filelock import FileLock
 from huggingface_hub import snapshot_download
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedConfig
+from tqdm import tqdm
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    PreTrainedConfig,
+    modeling_gguf_pytorch_utils,
+)
 
 from mentallam.classifier.families import make_architecture, read_architecture
 from mentallam.classifier.hub import download
@@ -166,6 +174,7 @@ def _prepare_wheel(model: ModelConfig, cache: Path) -> tuple[Path, str]:
 
     def convert(folder: Path) -> None:
         logger.info("Converting %s to safetensors (once)", model.file)
+        vars(modeling_gguf_pytorch_utils)["tqdm"] = partial(tqdm, disable=True)  # its bar has no switch
         loaded = load_whole(
             AutoModelForCausalLM.from_pretrained,
             source.parent,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from mentallam.corpus.refusals import is_identifier, shown
+from mentallam.corpus.identifiers import is_identifier, shown
 from mentallam.corpus.unreadable import other_separator
 from mentallam.errors import MentallamError
 

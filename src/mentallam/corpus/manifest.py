@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
+from mentallam import __version__
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
 from mentallam.corpus.pairs import count_pairs
@@ -29,8 +30,8 @@ TABLE_KEYS = {
 }
 # Posts and options determine the groups.
 _HASHED = ("posts", "criteria", "pairs")
-# Another version of these packages may clean, mask, group or split differently.
-_PACKAGES = ("mentallam", "ftfy", "linkify-it-py", "phonenumbers", "scikit-learn", "scipy", "pandas")
+# Another version of these packages, or of this one, may clean, mask, group or split differently.
+_PACKAGES = ("ftfy", "linkify-it-py", "phonenumbers", "scikit-learn", "scipy", "pandas")
 
 
 class CorpusLabel(BaseModel):
@@ -127,7 +128,7 @@ def build_manifest(
         },
         "posts_cleaned": posts_cleaned,
         "frames": hashes,
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": {"mentallam": __version__} | {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
 
 

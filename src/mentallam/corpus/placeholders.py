@@ -7,8 +7,9 @@ import re
 
 import pandas as pd
 
-from mentallam.corpus.cleaning import CleaningOptions, prepare_text
-from mentallam.corpus.refusals import shown
+from mentallam.corpus.cleaning import CleaningOptions
+from mentallam.corpus.identifiers import shown
+from mentallam.corpus.texts import prepare_text
 from mentallam.errors import MentallamError
 
 logger = logging.getLogger(__name__)

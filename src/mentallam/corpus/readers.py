@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
+from mentallam.corpus.identifiers import shown
 from mentallam.corpus.layouts import TABLE_ENDINGS, Layout, chosen_headings
 from mentallam.corpus.manifest import Source, describe_source
 from mentallam.corpus.pairs import grid_cells, pairs_of_annotations, pairs_of_labels
@@ -25,7 +26,6 @@ from mentallam.corpus.refusals import (
     refuse_others,
     refuse_rows,
     refuse_unknown,
-    shown,
 )
 from mentallam.corpus.tables import find_table, read_table
 from mentallam.errors import MentallamError

@@ -12,13 +12,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mentallam.corpus.identifiers import LONGEST_IDENTIFIER, described, shown
 from mentallam.errors import MentallamError
 
-# At most one word that does not end like a sentence.
-_IDENTIFIER = re.compile(r"\s*(\w([\w.:/-]*\w)?)?\s*")
 # At most two short words; a column of texts has more than a few different values.
 _LABEL = re.compile(r"([+-]?\w([\w.:/-]*\w)?( \w([\w.:/-]*\w)?)?)?")
-_LONGEST_IDENTIFIER, _LONGEST_LABEL, _FEW_LABELS = 40, 20, 10
+_LONGEST_LABEL, _FEW_LABELS = 20, 10
 _NAMED_ROWS = 5
 
 
@@ -137,10 +136,10 @@ def _first_row(mask: pd.Series[bool]) -> int:
 
 def _shown_value(value: str, allowed: Sequence[str]) -> str:
     """Return a misspelt value for a message; one unlike every allowed value may be a post's text (shifted columns)."""
-    resembles = len(value) <= _LONGEST_IDENTIFIER and (
+    resembles = len(value) <= LONGEST_IDENTIFIER and (
         value == value.upper() or get_close_matches(value.strip().upper(), [*map(str.upper, allowed)])
     )
-    return shown(value) if resembles else _described(value)
+    return shown(value) if resembles else described(value)
 
 
 def _shown_labels(values: Sequence[str]) -> list[str]:
@@ -149,20 +148,6 @@ def _shown_labels(values: Sequence[str]) -> list[str]:
     return [
         repr(value)
         if are_labels and len(value) <= _LONGEST_LABEL and _LABEL.fullmatch(value.strip())
-        else _described(value)
+        else described(value)
         for value in values
     ]
-
-
-def shown(value: str) -> str:
-    """Return an identifier for a message; describe a value that may be a post's text (shifted columns)."""
-    return repr(value) if is_identifier(value) else _described(value)
-
-
-def is_identifier(value: str) -> bool:
-    """Tell whether a value looks like an id or a heading: at most one word of at most 40 characters."""
-    return len(value) <= _LONGEST_IDENTIFIER and _IDENTIFIER.fullmatch(value) is not None
-
-
-def _described(value: str) -> str:
-    return f"(a value of {len(value)} characters)"

@@ -123,7 +123,7 @@ def summarise(
         A JSON-serialisable summary: counts (n_folds of the finished folds, planned_folds of all; n_marked pairs
         predicted positive, n_found positive pairs among them), `metrics` (mean and std over folds), `pooled` (all
         pairs, each at its fold's threshold), `protocols`, `selection_optimism` and `cross_fitted_difference` (mean F1
-        minus that of honest), `baselines`, `per_criterion`, `macro_f1`, `slices`, `few_positives` (criteria whose
+        minus that of dev_split), `baselines`, `per_criterion`, `macro_f1`, `slices`, `few_positives` (criteria whose
         figures rest on few positive pairs), `explicit_negatives`, `folds`, `best_fold`.
         Nothing is rounded; a metric that is not defined is None.
 
@@ -154,8 +154,8 @@ def summarise(
         "n_found": int((oof["label"] & oof["prediction"]).sum()),
         "best_fold": cv_outcome["best_fold"],
         "metrics": aggregate_folds([{"metrics": of_fold} for of_fold in metrics.values()]),
-        "selection_optimism": _difference(mean_f1["same_fold"], mean_f1["honest"]),
-        "cross_fitted_difference": _difference(mean_f1["cross_fitted"], mean_f1["honest"]),
+        "selection_optimism": _difference(mean_f1["same_fold"], mean_f1["dev_split"]),
+        "cross_fitted_difference": _difference(mean_f1["cross_fitted"], mean_f1["dev_split"]),
         "pooled": table_metrics(oof),
         "protocols": protocols,
         "baselines": {name: table_metrics(table) for name, table in trivial_tables(oof).items()},

@@ -1,14 +1,15 @@
 """Calibration: from logits to probabilities, and the distance between probabilities and observed shares."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
 
 from mentallam.evaluation.arrays import Probabilities, checked_labels, checked_pairs
 
@@ -37,6 +38,15 @@ class Calibration:
         calibrated: Probabilities = expit(self.log_odds(logits))
         return calibrated
 
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> "Calibration":
+        """Restore a calibration from slope and intercept among plain values.
+
+        Raises:
+            KeyError, TypeError, ValueError: They are missing, or are no numbers.
+        """
+        return cls(float(saved["slope"]), float(saved["intercept"]))
+
 
 def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike, name: str = "the dev pairs") -> Calibration:
     """Fit a calibration by maximum likelihood.
@@ -58,6 +68,8 @@ def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike, name: str
     Raises:
         MentallamError: No pair, or a label that is not 0 or 1.
     """
+    from sklearn.linear_model import LogisticRegression  # takes a second to import; only a fit needs it
+
     positive, scores = checked_labels(labels) == 1, np.asarray(logits, np.float64)
     if method == "none":
         return Calibration()

@@ -151,6 +151,14 @@ CHECKS = (
         findings.sample,
         "Train with `training.sample_fraction=1` before you report a result.",
     ),
+    Check(
+        "MC018",
+        "a baseline is far better on some criteria",
+        findings.criteria_lost,
+        "Name these criteria beside the overall result. Words may decide them, so that counting suffices, or the model "
+        "saw too few posts of them: compare the baseline's errors with the model's.",
+        "Fit the baselines: `overrides=baselines.models=[tfidf,embedding]`.",
+    ),
 )
 """Every check, in the order in which they are shown."""
 

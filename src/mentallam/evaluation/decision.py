@@ -64,9 +64,7 @@ class Decision:
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> "Decision":
         """Restore a decision from what `to_dict` returned."""
-        return cls(
-            Calibration(saved["slope"], saved["intercept"]), Thresholds(saved["threshold"], saved["by_criterion"])
-        )
+        return cls(Calibration.from_dict(saved), Thresholds(saved["threshold"], saved["by_criterion"]))
 
 
 def fit_decision(dev: pd.DataFrame, options: DecisionConfig, name: str = "the dev pairs") -> Decision:

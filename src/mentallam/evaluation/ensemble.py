@@ -18,13 +18,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from mentallam.errors import MentallamError
 from mentallam.evaluation.arrays import has_one_label
 from mentallam.evaluation.calibration import Calibration, fit_calibration
 from mentallam.evaluation.decision import Decision
 from mentallam.evaluation.metrics import pair_metrics
 from mentallam.evaluation.thresholds import predict_labels
-from mentallam.model_folders import ENSEMBLE_FILE
 
 _PAIR = ["post_id", "criterion_id"]
 _METRICS = ("f1", "average_precision", "brier", "log_loss", "ece")
@@ -67,20 +65,6 @@ def calibrate_ensemble(
         "correlation": correlation,
         "two_folds": score_two_folds(method, alone, both) if len(both) else None,
     }
-
-
-def ensemble_calibration(saved: Mapping[str, Any]) -> Calibration:
-    """Return the calibration of the mean log-odds from what `calibrate_ensemble` returned.
-
-    Raises:
-        MentallamError: It holds none.
-    """
-    try:
-        return Calibration(float(saved["slope"]), float(saved["intercept"]))
-    except (KeyError, TypeError, ValueError):
-        raise MentallamError(
-            f"{ENSEMBLE_FILE} holds no calibration of the ensemble; run `kedro run --pipeline cv_training` again"
-        ) from None
 
 
 def unseen_by_two(

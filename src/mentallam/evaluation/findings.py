@@ -17,6 +17,9 @@ PASSED, WARNING, NOT_CHECKED = "passed", "warning", "not checked"
 FEW_CLUSTERS = 30
 """Tests and intervals from fewer clusters reject too often (Cameron, Gelbach and Miller 2008, 5 to 30 clusters)."""
 
+FAR_BETTER = 0.1
+"""The gain in a criterion's F1 from which on a baseline's lead is named, whatever its interval."""
+
 MOST_CUT = 0.05
 """The largest share of the positive pairs that may belong to truncated posts."""
 
@@ -108,6 +111,28 @@ def seeds(run: CheckedRun) -> Finding:
         std_between_seeds=spread,
         baseline=closest,
         difference=defined[closest],
+    )
+
+
+def criteria_lost(run: CheckedRun) -> Finding:
+    """Name the criteria on which a learned baseline's F1 is far above the model's."""
+    learned = run.summary["learned_baselines"]
+    if not learned:
+        return Finding(NOT_CHECKED, "no baseline that reads posts was fitted")
+    lost = []
+    for number, row in enumerate(run.summary["per_criterion"]):
+        f1 = {name: each["per_criterion"][number]["f1"] for name, each in learned.items()}
+        best = max(f1, key=lambda name: f1[name] or 0.0)
+        if None not in (row["f1"], f1[best]) and f1[best] >= row["f1"] + FAR_BETTER:
+            lost.append(
+                {"criterion": criterion_name(row), "f1": row["f1"], "baseline": _shown(best), "baseline_f1": f1[best]}
+            )
+    named = ", ".join("{criterion} ({f1:.3f}, {baseline} {baseline_f1:.3f})".format_map(each) for each in lost)
+    return _judged(
+        bool(lost),
+        f"the F1 of a baseline is {FAR_BETTER:g} or more above the model's on: {named}",
+        f"no learned baseline's F1 is {FAR_BETTER:g} or more above the model's on any criterion",
+        criteria=lost,
     )
 
 

@@ -19,7 +19,7 @@ def protocol_predictions(oof: pd.DataFrame, options: DecisionConfig) -> dict[str
 
     Returns:
         Protocol to int8 predictions in the table's order, shape (n,):
-            honest: As in the table, whose thresholds come from the dev splits.
+            dev_split: As in the table, whose thresholds come from the dev splits.
             cross_fitted: Each fold at the thresholds that the other folds' out-of-fold pairs choose.
             same_fold: Each fold at the thresholds that the same pairs choose, whose labels they have then seen.
 
@@ -27,7 +27,7 @@ def protocol_predictions(oof: pd.DataFrame, options: DecisionConfig) -> dict[str
         MentallamError: No pair, or a value out of range.
     """
     fold = oof["fold"].to_numpy()
-    predictions = {"honest": oof["prediction"].to_numpy(np.int8)}
+    predictions = {"dev_split": oof["prediction"].to_numpy(np.int8)}
     for protocol in ("cross_fitted", "same_fold"):
         predicted = np.zeros(len(oof), np.int8)
         for number in np.unique(fold):

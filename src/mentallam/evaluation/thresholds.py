@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.ndimage import uniform_filter1d
-from sklearn.metrics import f1_score, precision_recall_curve
 
 from mentallam.evaluation.arrays import Labels, Probabilities, checked_pairs
 
@@ -104,6 +102,8 @@ def best_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: ThresholdR
     Raises:
         MentallamError: No pair, or a value out of range.
     """
+    from sklearn.metrics import f1_score  # takes a second to import; only a choice needs it
+
     labels, probabilities = checked_pairs(labels, probabilities)
     if not labels.any():
         return ThresholdChoice(NO_POSITIVES_THRESHOLD, 0.0)
@@ -129,6 +129,8 @@ def _score(curve: pd.DataFrame, rule: ThresholdRule) -> Probabilities:
     else:
         score = precision
     if rule.smoothing:
+        from scipy.ndimage import uniform_filter1d
+
         score = uniform_filter1d(score, 2 * rule.smoothing + 1, mode="nearest")
     enough = recall >= (rule.min_recall or 0.0)  # the lowest threshold always has a recall of 1
     scored: Probabilities = np.where(enough, score, -1.0)
@@ -141,6 +143,8 @@ def _precision_and_recall_at(
     """Read scikit-learn's curve, which has a point per distinct probability, at the grid's thresholds."""
     if not labels.any():
         return np.zeros_like(grid), np.zeros_like(grid)
+    from sklearn.metrics import precision_recall_curve
+
     precision, recall, distinct = precision_recall_curve(labels, probabilities)
     precision[-1] = 0.0  # at the curve's end nothing is predicted: 1 by scikit-learn's convention, 0 by ours
     point = np.searchsorted(distinct, grid)  # the lowest distinct probability that is >= the threshold

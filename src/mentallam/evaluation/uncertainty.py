@@ -246,7 +246,7 @@ def protocol_intervals(oof: pd.DataFrame, options: UncertaintyOptions, decision:
 
     Returns:
         Protocol to the intervals of `f1` (pooled) and `f1_mean` (over the folds that hold a positive pair, as in the
-        summary), and `selection_optimism`: the interval of f1_mean under same_fold minus under honest.
+        summary), and `selection_optimism`: the interval of f1_mean under same_fold minus under dev_split.
 
     Raises:
         MentallamError: Fewer than two clusters.

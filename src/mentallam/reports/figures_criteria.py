@@ -171,13 +171,21 @@ def _add_model(
     figure.add_scatter(
         x=[value for _, _, value in drawn],
         y=[place for place, _, _ in drawn],
-        name=model + (f" ({100 * confidence:g} % interval)" if known else ""),
+        name=model + _promise(len(known), len(drawn), confidence),
         legendgroup=model,
         mode="markers",
         marker=marker,
         customdata=[[escape(row["symptom"]), _bounds(intervals.get(row["criterion_id"]))] for _, row, _ in drawn],
         hovertemplate="%{customdata[0]}<br>" + model + ": F1 %{x:.3f}%{customdata[1]}<extra></extra>",
     )
+
+
+def _promise(known: int, drawn: int, confidence: float) -> str:
+    """Return what a legend says of the intervals of a model's dots; baselines have one of all criteria alone."""
+    if not known:
+        return ""
+    where = " of all criteria" if known == 1 < drawn else ""
+    return f" ({100 * confidence:g} % interval{where})"
 
 
 def _f1(table: pd.DataFrame, criteria: pd.DataFrame) -> dict[str, float | None]:

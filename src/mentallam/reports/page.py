@@ -29,6 +29,17 @@ def html_environment() -> Environment:
     return environment
 
 
+def render_figures_page(title: str, figures: Mapping[str, Figure]) -> str:
+    """Return figures below one another as one HTML page that loads nothing.
+
+    Args:
+        title: The page's title.
+        figures: Figures by name; the name, with spaces, is the heading above the figure.
+    """
+    template = html_environment().get_template("figures.html.j2")
+    return template.render(title=title, **figure_context(figures))
+
+
 def figure_context(figures: Mapping[str, Figure]) -> dict[str, Any]:
     """Return the values that `page.html.j2` needs to draw figures.
 

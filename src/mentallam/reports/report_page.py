@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import zip_longest
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -11,10 +11,13 @@ from plotly.graph_objects import Figure
 
 from mentallam import __version__
 from mentallam.reports.page import figure_context, html_environment
+from mentallam.reports.rounding import UNDEFINED
 
 TEMPLATE = "report.html.j2"
-FIGURE_LINK = re.compile(r"(?:report|learning_curve)\.html(?:#figure-(\w+))?")
+FIGURE_LINK = re.compile(r"(?:report|learning_curve|sweep)\.html(?:#figure-(\w+))?")
 """The target of a Markdown link to this page or to a figure in it."""
+
+_NUMBER = re.compile(rf"[*<( -]*\d|-$|{UNDEFINED}$")
 
 LONG_CELL = 24
 """Longest text, in characters, that a table cell keeps on one line."""
@@ -45,8 +48,9 @@ def render_report_page(report: str, figures: Mapping[str, Figure], synthetic: bo
     """Return the report as one HTML page that loads nothing.
 
     Args:
-        report: The Markdown report. A paragraph that consists of a link to `report.html#figure-<name>`, or to
-            `learning_curve.html#...`, is the place of that figure, and the link's text is the figure's title.
+        report: The Markdown report. A paragraph that consists of a link to `report.html#figure-<name>`,
+            `learning_curve.html#...` or `sweep.html#...` is the place of that figure, and the link's text is the
+            figure's title.
         figures: Figures by name, as `figures.report_figures` returns them.
         synthetic: Whether the data are synthetic; the page then says so in every section and on every printed sheet.
 
@@ -103,12 +107,38 @@ def _figure(inline: Token) -> Part | None:
 
 def _html(tokens: Sequence[Token]) -> Part:
     """Render the tokens as HTML; on a narrow screen a table scrolls, and only its long texts break into lines."""
-    for cell, inline in pairwise(tokens):
-        if cell.type == "td_open" and len(inline.content) > LONG_CELL and "`" not in inline.content:
-            cell.attrSet("class", "long")
+    for table in _tables(tokens):
+        for column in zip(*table, strict=True):
+            _set_classes(*column)
     html = str(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))
     html = html.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
     return Part(html=html)
+
+
+def _tables(tokens: Sequence[Token]) -> Iterator[list[list[tuple[Token, str]]]]:
+    """Yield each table as rows of cells: the token that opens the cell, and its content."""
+    table: list[list[tuple[Token, str]]] = []
+    for token, following in zip_longest(tokens, tokens[1:]):
+        if token.type == "tr_open":
+            table.append([])
+        elif token.type in ("th_open", "td_open"):
+            table[-1].append((token, following.content))
+        elif token.type == "table_close":
+            yield table
+            table = []
+
+
+def _set_classes(head: tuple[Token, str], *cells: tuple[Token, str]) -> None:
+    """Set the class of a column's cells: `n` for numbers, `long` for texts that break, `code` for addresses."""
+    if cells and all(_NUMBER.match(content) or not content for _, content in cells):
+        for token, _ in (head, *cells):
+            token.attrSet("class", "n")
+        return
+    for token, content in cells:
+        if "`" in content:
+            token.attrSet("class", "code")
+        elif len(content) > LONG_CELL:
+            token.attrSet("class", "long")
 
 
 def _text(inline: Token) -> str:

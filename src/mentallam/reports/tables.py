@@ -120,7 +120,8 @@ def _results(summary: dict[str, Any], uncertainty: dict[str, Any], mark: str) ->
 def _baselines(uncertainty: dict[str, Any], published: dict[str, Any] | None, mark: str) -> PrintedTable:
     caption = (
         f"{mark}The model and classifiers on the same pairs and folds, pooled; difference: model minus classifier; "
-        f"{_intervals(uncertainty['method'])}. p (raw): two-sided paired permutations, not corrected for several tests."
+        f"{_intervals(uncertainty['method'])}. p (Holm): of F1 alone, two-sided paired permutations, corrected over "
+        "the classifiers; the differences of the other metrics are descriptive."
     )
     if published:
         caption += f" Published: {published['source']}; {published['protocol']}."
@@ -130,12 +131,14 @@ def _baselines(uncertainty: dict[str, Any], published: dict[str, Any] | None, ma
             metric = _label(name)
             yield {"metric": metric, "classifier": "model", "value": _estimate(uncertainty["headline"][name])}
             for classifier, other in uncertainty["baselines"].items():
+                difference = other["difference"][name]
+                corrected: dict[str, Cell] = {"p_holm": PValue(difference["p_holm"])} if "p_holm" in difference else {}
                 yield {
                     "metric": metric,
                     "classifier": classifier.replace("_", "-"),
                     "value": _estimate(other["headline"][name]),
-                    "difference": _estimate(other["difference"][name]),
-                    "p": PValue(other["difference"][name]["p_value"]),
+                    "difference": _estimate(difference),
+                    **corrected,
                 }
             for result in (published or {"results": []})["results"]:
                 if name in result:
@@ -150,7 +153,7 @@ def _baselines(uncertainty: dict[str, Any], published: dict[str, Any] | None, ma
         "metric": "metric",
         "value": "value",
         "difference": "difference",
-        "p": "p (raw)",
+        "p_holm": "p (Holm)",
     }
     return PrintedTable("baselines", caption, headings, list(rows()), small=True, grouped_by="metric")
 

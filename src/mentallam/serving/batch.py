@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
+from mentallam.batch_files import BatchFiles, Format
 from mentallam.classifier.progress import progress_bar
 from mentallam.errors import MentallamError
 from mentallam.evaluation.tallies import Tally
@@ -34,20 +35,19 @@ from mentallam.serving.output_fields import ANSWERS, UNTRAINED, Answers, fields_
 from mentallam.serving.posts import Post, RowError, join_rows, read_post, two_texts
 from mentallam.serving.predictor import Predictor, Question
 from mentallam.serving.sources import Row, Source
+from mentallam.spreadsheets import marked
 
 logger = logging.getLogger(__name__)
 
-PREDICTIONS, REJECTS = "predictions", "rejects.jsonl"
+_ANSWERS, _REJECTS = "predictions.jsonl", "rejects.jsonl"  # in the attempt's folder
 ROWS_PER_BLOCK = 64
 TIMES = tuple(digits * 10.0**power for power in range(-3, 2) for digits in (1, 1.5, 2, 3, 5, 7))
 """Upper ends of the bins of seconds per post; one more bin holds all that took longer."""
-_ATTEMPT = ".predictions_attempt"
 _EVIDENCE = pa.struct([("sentence", pa.int64()), ("start", pa.int64()), ("end", pa.int64()), ("drop", pa.float64())])
 _TYPES = {"string": pa.string(), "double": pa.float64(), "boolean": pa.bool_(), "array": pa.list_(_EVIDENCE)}
 _KIB = 1024
 
 
-Format = Literal["jsonl", "parquet"]
 OnError = Literal["reject", "stop"]
 
 
@@ -56,14 +56,12 @@ class OutputOptions:
     """Where and how answers are written.
 
     Attributes:
-        folder: The folder of predictions and rejects.
-        format: The format of the predictions.
+        files: Where the answers and rejects go.
         on_error: What a bad row does: `reject` writes it to rejects.jsonl and goes on, `stop` ends the run.
         explain: Whether each answer has the sentences that carry a yes.
     """
 
-    folder: Path
-    format: Format = "jsonl"
+    files: BatchFiles
     on_error: OnError = "reject"
     explain: bool = False
 
@@ -127,8 +125,8 @@ def predict_files(
 ) -> Progress:
     """Answer all posts of some files.
 
-    The folder then holds predictions.jsonl or predictions.parquet and, if a row was bad, rejects.jsonl. While the run
-    lasts they lie in `.predictions_attempt` in it.
+    Predictions and, if a row was bad, rejects are then in their places. While the run lasts they lie in the folder
+    `BatchFiles.attempt`.
 
     Args:
         predictor: The predictor.
@@ -145,21 +143,20 @@ def predict_files(
             row is bad.
         RunStoppedError: A signal has stopped the run; the same command goes on.
     """
-    folder = options.folder
-    attempt = folder / _ATTEMPT
+    attempt = options.files.attempt
     files = [[source.name, *_state_of(source), dict(source.headings)] for source in sources]
     decides = {**fingerprint, "explain": options.explain, "files": files}
     begun = begin(attempt, decides, fresh=any(s.is_standard_input for s in sources))
     if begun.change and not begun.goes_on:
         logger.info("the predictions begin anew: %s", begun.change)
-    with writing(folder), closing(_Store(attempt)) as store:
+    with writing(options.files.folder), closing(_Store(attempt)) as store:
         if store.progress.rows:
             logger.info("the predictions go on behind %d rows", store.progress.rows)
         _answer_all(predictor, sources, options, store)
         progress = store.progress
         progress.files = len(sources)
         if not progress.tally.pairs:
-            raise MentallamError(_nothing_answered(sources, attempt / REJECTS, progress))
+            raise MentallamError(_nothing_answered(sources, attempt / _REJECTS, progress))
         _publish(attempt, options, progress)
     (attempt / RECORD).unlink()  # what is left without it is no attempt that could go on
     shutil.rmtree(attempt)
@@ -275,10 +272,8 @@ class _Store:
             )
             saved = self._database.execute("SELECT content FROM progress").fetchone()
             self.progress = Progress.from_json(saved[0]) if saved else Progress()
-            self._answers = self._resources.enter_context(
-                _cut_back(folder / f"{PREDICTIONS}.jsonl", self.progress.predictions)
-            )
-            self._rejects = self._resources.enter_context(_cut_back(folder / REJECTS, self.progress.rejects))
+            self._answers = self._resources.enter_context(_cut_back(folder / _ANSWERS, self.progress.predictions))
+            self._rejects = self._resources.enter_context(_cut_back(folder / _REJECTS, self.progress.rejects))
         except sqlite3.DatabaseError:
             self._resources.close()
             raise MentallamError(f"{folder} is damaged: remove it, and run the same command again") from None
@@ -357,27 +352,30 @@ def _state_of(source: Source) -> tuple[int, int]:
 
 def _publish(attempt: Path, options: OutputOptions, progress: Progress) -> None:
     """Put the finished files in their place, so that it makes no difference if the process is killed in between."""
-    answers, folder = attempt / f"{PREDICTIONS}.jsonl", options.folder
-    with replacing_file(folder / f"{PREDICTIONS}.{options.format}") as unfinished:
-        if options.format == "parquet":
-            _write_parquet(answers, unfinished, options.explain)
-        else:
+    answers, files = attempt / _ANSWERS, options.files
+    with replacing_file(files.predictions) as unfinished:
+        if files.format == "jsonl":
             shutil.copyfile(answers, unfinished)
+        else:
+            _convert(answers, unfinished, files.format, options.explain)
     if progress.rejects:
-        with replacing_file(folder / REJECTS) as unfinished:
-            shutil.copyfile(attempt / REJECTS, unfinished)
+        with replacing_file(files.rejects) as unfinished:
+            shutil.copyfile(attempt / _REJECTS, unfinished)
     else:
-        (folder / REJECTS).unlink(missing_ok=True)
+        files.rejects.unlink(missing_ok=True)
 
 
-def _write_parquet(answers: Path, target: Path, explain: bool) -> None:
-    """Convert JSON Lines to Parquet, block by block."""
+def _convert(answers: Path, target: Path, to: Format, explain: bool) -> None:
+    """Convert JSON Lines to Parquet or CSV, block by block."""
     schema = pa.schema([(field.name, _TYPES[field.type]) for field in fields_with(explain)])
     options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
-    with (
-        pyarrow.json.open_json(answers, parse_options=options) as reader,
-        pq.ParquetWriter(target, schema, write_page_checksum=True) as writer,
-    ):
+    with pyarrow.json.open_json(answers, parse_options=options) as reader, ExitStack() as stack:
+        if to == "csv":
+            file = stack.enter_context(target.open("w", encoding="utf-8", newline=""))
+            for number, batch in enumerate(reader):
+                marked(batch.to_pandas()).to_csv(file, index=False, header=number == 0)
+            return
+        writer = stack.enter_context(pq.ParquetWriter(target, schema, write_page_checksum=True))
         for batch in reader:
             writer.write_batch(batch)
 

@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import fisher_exact
 
+from mentallam.batch_files import BatchFiles
 from mentallam.errors import MentallamError
 from mentallam.evaluation.resampling import holm
 from mentallam.limits import read_json
 from mentallam.serving.output_fields import TRAINED
 
-SUMMARY = "prediction_summary.json"
 _NEEDED = {"counts", "criteria", "post_tokens", "tokens_per_character", "post_ms", "tokens", "reference"}
 
 
@@ -44,17 +44,17 @@ class MonitorOptions(BaseModel):
     fail: bool = False
 
 
-def load_summary(summary: str | None, folder: Path) -> dict[str, Any]:
+def load_summary(summary: str | None, files: BatchFiles) -> dict[str, Any]:
     """Return the summary of a batch.
 
     Args:
         summary: Its file; None for the one of the last batch.
-        folder: The folder of the last batch.
+        files: The files of the last batch.
 
     Raises:
         MentallamError: There is none, or it is none of this version.
     """
-    path = folder / SUMMARY if summary is None else Path(str(summary))
+    path = files.summary if summary is None else Path(str(summary))
     way_out = "run `kedro run --pipeline inference` first, or name the summary of a batch with summary=FILE"
     try:
         content = read_json(path)

@@ -1,18 +1,22 @@
 """The fields of a prediction: predictor, registered model, command line and docs read this one list."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mentallam.evaluation.few_positives import FEW
 from mentallam.serving.evidence import MOST_NAMED, Evidence
 
 ANSWERS = {1: "yes", 0: "no"}
 
 TRAINED, UNTRAINED = "trained", "untrained wording, uncalibrated"
 """What an answer says about the wording of its criterion: whether the model was trained on it."""
+
+INVENTED, FEW_MATCHES = "SYNTHETIC training posts", f"fewer than {FEW} training matches"
+"""What weakens an answer, whatever its probability."""
 
 Answers = dict[str, list[Any]]
 """Answers by field, in the order of `OUTPUT_FIELDS`; one value per pair."""
@@ -43,6 +47,7 @@ class FoldDecisions:
         probability: (n,) float64, calibrated, of all folds together.
         thresholds: (F, n) float64.
         run_id: MLflow run of the fold, or of the cross-validation if there are several folds.
+        cautions: What weakens the answers to a criterion, by its id; none without an entry.
         evidence: The sentences that carry each yes, per pair; None if nobody asked for them.
     """
 
@@ -50,6 +55,7 @@ class FoldDecisions:
     probability: NDArray[np.float64]
     thresholds: NDArray[np.float64]
     run_id: str
+    cautions: Mapping[str, str] = field(default_factory=dict)
     evidence: Sequence[list[Evidence]] | None = None
 
     @property
@@ -133,6 +139,13 @@ OUTPUT_FIELDS = (
         lambda decisions: [pair.wording for pair in decisions.pairs],
     ),
     OutputField(
+        "caution",
+        "string",
+        f"what weakens every answer to the criterion: `{INVENTED}` (invented, not people's), `{FEW_MATCHES}` "
+        "(posts that match), both with `; ` between them, or empty",
+        lambda decisions: [decisions.cautions.get(pair.criterion_id, "") for pair in decisions.pairs],
+    ),
+    OutputField(
         "run_id",
         "string",
         "MLflow run of the fold that answered, or of the cross-validation where all its folds answered",
@@ -149,6 +162,19 @@ OUTPUT_FIELDS = (
         explains=True,
     ),
 )
+
+
+def cautions_for(criteria: Iterable[str], synthetic: bool, positive: Mapping[str, int]) -> dict[str, str]:
+    """Return what weakens the answers of a model, by criterion; an entry is empty if nothing does.
+
+    Args:
+        criteria: The criteria that are asked.
+        synthetic: Whether the model was trained on invented posts.
+        positive: Matched pairs that it learnt from, by criterion; one without an entry is not judged.
+    """
+    return {
+        name: "; ".join([INVENTED] * synthetic + [FEW_MATCHES] * (positive.get(name, FEW) < FEW)) for name in criteria
+    }
 
 
 def fields_with(explain: bool) -> list[OutputField]:

@@ -1,10 +1,10 @@
 """A post to predict on, and the rules that its row must keep; a reason for a refusal never holds the text."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mentallam.corpus.refusals import shown
+from mentallam.corpus.identifiers import is_identifier, shown
 from mentallam.corpus.unreadable import SAVE_AS_UTF8
 from mentallam.limits import LONGEST_VALUE
 
@@ -37,6 +37,21 @@ class Post:
     post_id: str
     text: str
     criteria: tuple[str, ...] | None = None
+
+
+def unknown_criterion(criterion: str, known: Iterable[str]) -> RowError:
+    """Return the error that a model does not know a criterion.
+
+    Args:
+        criterion: What was asked.
+        known: The ids of the model's criteria.
+    """
+    # In a file with shifted columns this may be a post's text.
+    name = criterion if is_identifier(criterion) else shown(criterion)
+    return RowError(
+        f"unknown criterion {name}; this model knows {', '.join(known)}; another wording is asked with "
+        f"criteria=FILE, or --criterion of `mentallam predict`"
+    )
 
 
 def read_post(row: Mapping[str, Any], default_id: str) -> Post:

@@ -15,19 +15,27 @@ from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.shared_base import release_base
 from mentallam.config import InferenceConfig
-from mentallam.corpus.cleaning import prepare_text
-from mentallam.corpus.refusals import is_identifier, shown
+from mentallam.corpus.identifiers import shown
+from mentallam.corpus.texts import prepare_text
 from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Thresholds
-from mentallam.evaluation.ensemble import ensemble_calibration
 from mentallam.limits import read_json
-from mentallam.model_folders import split_parts
+from mentallam.model_folders import ENSEMBLE_FILE, split_parts
 from mentallam.provenance import DECIDING_PACKAGES, code_hash, code_version, package_versions
 from mentallam.serving.evidence import Evidence, find_evidence
-from mentallam.serving.merged_models import is_mergeable, merged_model
-from mentallam.serving.output_fields import ANSWERS, TRAINED, UNTRAINED, Answers, FoldDecisions, Pair, answers_of
-from mentallam.serving.posts import Post, RowError
+from mentallam.serving.merged_models import is_mergeable, load_merged_fold
+from mentallam.serving.output_fields import (
+    ANSWERS,
+    TRAINED,
+    UNTRAINED,
+    Answers,
+    FoldDecisions,
+    Pair,
+    answers_of,
+    cautions_for,
+)
+from mentallam.serving.posts import Post, RowError, unknown_criterion
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,7 @@ class Predictor:
         self._folds = folds
         self._ensemble = ensemble or Calibration()
         self._tokens_per_pass = tokens_per_pass
+        self._threshold = threshold
         self._decisions = [
             fold.decision if threshold is None else replace(fold.decision, thresholds=Thresholds(threshold))
             for fold in folds
@@ -99,7 +108,20 @@ class Predictor:
         self._ids = {self.wording_of(name): name for name in self._wordings}
         asked = (name if name in own else self._ids[text] for name, text in given.items())
         self._asked = list(dict.fromkeys(asked)) or list(trained.criteria)
+        positive = {name: n for name, n in self.reference.get("positive", {}).items() if self.is_trained(name)}
+        self._cautions = cautions_for(self._wordings, bool(folds[0].origin["synthetic"]), positive)
         self.run_id = folds[0].origin["run_id" if len(folds) == 1 else "cv_run_id"]
+
+    def asking(self, own_criteria: Mapping[str, str]) -> "Predictor":
+        """Return a predictor with the same folds, not loaded again, that asks other criteria.
+
+        Args:
+            own_criteria: See the class.
+
+        Raises:
+            MentallamError: A criterion is too long for a post beside it.
+        """
+        return Predictor(self._folds, self._tokens_per_pass, self._threshold, own_criteria, self._ensemble)
 
     @property
     def reference(self) -> Mapping[str, Any]:
@@ -178,16 +200,17 @@ class Predictor:
                 in what they read or in how they decide.
         """
         ensemble, folders = split_parts(parts)
-        if config.merge_adapter and config.keep_merged:
-            folders = [merged_model(folder, base_models, config.dtype) for folder in folders]
+        dtype, merge = config.dtype, config.merge_adapter
         try:
             folds = [
-                load_checkpoint(folder, base_models, config.dtype, config.merge_adapter and is_mergeable(folder))
+                load_merged_fold(folder, base_models, dtype)
+                if merge and config.keep_merged
+                else load_checkpoint(folder, base_models, dtype, merge and is_mergeable(folder))
                 for folder in folders
             ]
         finally:
             release_base()  # the models hold what they need of it; merged ones need little
-        calibration = ensemble_calibration(read_json(ensemble)) if ensemble else None
+        calibration = _ensemble_calibration(ensemble) if ensemble else None
         return cls(folds, config.tokens_per_pass, config.threshold, own_criteria, calibration)
 
     def resolve(self, post: Post) -> Post:
@@ -237,6 +260,7 @@ class Predictor:
             self._probabilities([question.example for question in questions]),
             np.array([decision.thresholds.of(names) for decision in self._decisions]),
             self.run_id,
+            self._cautions,
         )
         if explain:
             decisions = replace(decisions, evidence=self._evidence(questions, decisions.labels))
@@ -305,12 +329,16 @@ class Predictor:
             return criterion
         if criterion in self._ids:
             return self._ids[criterion]
-        # In a file with shifted columns this may be a post's text.
-        name = criterion if is_identifier(criterion) else shown(criterion)
-        raise RowError(
-            f"unknown criterion {name}; this model knows {', '.join(self._wordings)}; another wording is asked with "
-            f"criteria=FILE, or --criterion of `mentallam predict`"
-        )
+        raise unknown_criterion(criterion, self._wordings)
+
+
+def _ensemble_calibration(file: Path) -> Calibration:
+    try:
+        return Calibration.from_dict(read_json(file))
+    except (KeyError, TypeError, ValueError):
+        raise MentallamError(
+            f"{ENSEMBLE_FILE} holds no calibration of the ensemble; run `kedro run --pipeline cv_training` again"
+        ) from None
 
 
 def _masked(fold: TrainedFold) -> bool:

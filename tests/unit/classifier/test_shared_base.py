@@ -168,7 +168,7 @@ def test_a_run_that_ends_frees_the_base(tiny_base: BaseModel, monkeypatch: pytes
 
     hooks = ProjectHooks()
     ends: list[Callable[[], None]] = [
-        lambda: hooks.after_pipeline_run(Pipeline([]), DataCatalog()),
+        lambda: hooks.after_pipeline_run({}, Pipeline([]), DataCatalog()),
         lambda: hooks.on_pipeline_error(ValueError("no"), {"env": None}, None),  # type: ignore[arg-type]
     ]
     for end in ends:

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from mentallam.corpus.cleaning import clean_text
 from mentallam.corpus.synthetic_corpus import CorpusSpec, SyntheticCorpus
+from mentallam.corpus.texts import clean_text
 
 
 def plain(text: str) -> str:

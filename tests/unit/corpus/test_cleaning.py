@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mentallam.corpus import cleaning
-from mentallam.corpus.cleaning import STEPS, CleaningOptions, clean_posts, clean_text, prepare_text
+from mentallam.corpus import texts
+from mentallam.corpus.cleaning import CleaningOptions, clean_posts
+from mentallam.corpus.texts import STEPS, clean_text, prepare_text
 from mentallam.errors import MentallamError
 
 PLAIN, MASKING = CleaningOptions(mask=False), CleaningOptions(mask=True)
@@ -137,7 +138,7 @@ def test_raised_digits_and_fractions_are_all_known() -> None:
 
     raised = {character for number in range(sys.maxunicode + 1) if is_raised(character := chr(number))}
     assert {"\u00bd", "\u2075"} < raised
-    assert {found for found in map(chr, range(sys.maxunicode + 1)) if re.fullmatch(f"[{cleaning._RAISED}]", found)} == (
+    assert {found for found in map(chr, range(sys.maxunicode + 1)) if re.fullmatch(f"[{texts._RAISED}]", found)} == (
         raised
     )
 

@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mentallam.corpus.cleaning import clean_text
 from mentallam.corpus.pairs import Expectation, check_counts
 from mentallam.corpus.readers import (
     ANNOTATION_COLUMNS,
@@ -30,6 +29,7 @@ from mentallam.corpus.readers import (
     Corpus,
     read_corpus,
 )
+from mentallam.corpus.texts import clean_text
 from mentallam.errors import MentallamError
 
 Rows = list[list[str]]

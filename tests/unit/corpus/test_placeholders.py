@@ -1,10 +1,7 @@
 import logging
-from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
-from kedro.logging import RichHandler
 
 from mentallam.corpus.cleaning import CleaningOptions, clean_posts
 from mentallam.corpus.placeholders import leave_out_placeholders
@@ -66,14 +63,6 @@ def test_they_are_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == [
         "3 of 5 posts are placeholders of deleted posts and are left out: [removed] (2), [deleted] (1)"
     ]
-
-
-def test_a_log_shows_what_stands_in_brackets(project: Path) -> None:
-    """By default, Kedro's handler takes brackets for markup."""
-    options = yaml.safe_load((project / "conf" / "logging.yml").read_text(encoding="utf-8"))["handlers"]["rich"]
-    assert options.pop("class") == "kedro.logging.RichHandler"
-    record = logging.makeLogRecord({"msg": "left out: [removed] (2)"})
-    assert str(RichHandler(**options).render_message(record, record.getMessage())) == "left out: [removed] (2)"
 
 
 def test_others_can_be_named_and_none() -> None:

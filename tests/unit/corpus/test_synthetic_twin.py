@@ -17,13 +17,13 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
-from mentallam.corpus.cleaning import clean_text
 from mentallam.corpus.groups import author_of
 from mentallam.corpus.readers import read_corpus
 from mentallam.corpus.synthetic import CorpusCounts, main, write
 from mentallam.corpus.synthetic_corpus import SAMPLE, TWIN, SyntheticCorpus, generate, generate_times
 from mentallam.corpus.synthetic_text import PhraseDeck
 from mentallam.corpus.synthetic_truth import ceiling, plant_noise
+from mentallam.corpus.texts import clean_text
 from tests.unit.corpus.files import CRITERIA_FILE
 from tests.unit.corpus.marginals import assert_meets, plain
 

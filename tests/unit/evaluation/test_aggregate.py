@@ -106,7 +106,7 @@ def test_a_fold_without_positives_is_left_out_of_the_means_of_f1_and_roc_auc(
     defined = [sk.roc_auc_score(folds[k]["label"], folds[k]["probability"]) for k in (0, 2, 3, 4)]
     assert summary["folds"][1]["roc_auc"] is None and summary["folds"][1]["f1_same_fold"] is None
     f1 = [sk.f1_score(folds[k]["label"], folds[k]["prediction"]) for k in (0, 2, 3, 4)]
-    for mean in (summary["metrics"]["f1"], summary["protocols"]["honest"]["mean"]["f1"]):
+    for mean in (summary["metrics"]["f1"], summary["protocols"]["dev_split"]["mean"]["f1"]):
         assert (mean["mean"], mean["n"]) == (pytest.approx(np.mean(f1)), 4)
     assert summary["folds"][1]["f1"] is summary["folds"][1]["recall"] is summary["folds"][1]["precision"] is None
     assert summary["folds"][1]["accuracy"] is not None

@@ -8,12 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logit
 
-from mentallam.errors import MentallamError
 from mentallam.evaluation.calibration import Calibration
 from mentallam.evaluation.decision import Decision, Thresholds
 from mentallam.evaluation.ensemble import (
     calibrate_ensemble,
-    ensemble_calibration,
     fit_mean,
     unseen_by_two,
     within_label_correlation,
@@ -137,7 +135,7 @@ def test_folds_that_always_agree_are_not_stretched_and_those_that_share_nothing_
 def test_without_calibration_nothing_is_fitted() -> None:
     held_out, dev, results = draw()
     found = calibrate_ensemble("none", held_out, dev, results)
-    assert ensemble_calibration(found) == Calibration()
+    assert Calibration.from_dict(found) == Calibration()
     assert found["two_folds"]["calibrated"].keys() == found["two_folds"]["mean_probability"].keys()
 
 
@@ -145,7 +143,7 @@ def test_one_label_everywhere_leaves_the_mean_as_it_is() -> None:
     held_out, dev, results = draw()
     tables = [[table.assign(label=np.int8(0)) for table in part] for part in (held_out, dev)]
     found = calibrate_ensemble("platt", *tables, results)
-    assert ensemble_calibration(found) == Calibration()
+    assert Calibration.from_dict(found) == Calibration()
     assert (found["correlation"], found["two_folds"]) == (None, None)
 
 
@@ -154,14 +152,8 @@ def test_what_is_saved_is_what_was_fitted() -> None:
     found = calibrate_ensemble("platt", *study)
     alone, both = alone_of(study), both_of(study)
     assert found["correlation"] == within_label_correlation(both)
-    assert ensemble_calibration(found) == fit_mean("platt", alone, found["correlation"], N_FOLDS)
+    assert Calibration.from_dict(found) == fit_mean("platt", alone, found["correlation"], N_FOLDS)
     assert (found["cv_run_id"], found["n_folds"], found["two_folds"]["n_pairs"]) == ("run", N_FOLDS, len(both))
-
-
-def test_a_file_without_a_calibration_is_one_sentence() -> None:
-    for content in ({}, [], {"slope": "x", "intercept": 0}):
-        with pytest.raises(MentallamError, match=r"ensemble.json holds no calibration of the ensemble; run"):
-            ensemble_calibration(content)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("normal", [True, False])

@@ -20,6 +20,7 @@ def truth() -> pd.DataFrame:
         logit = 6 * (label - 0.5) + rng.normal(scale=0.5, size=400)
         frame = pd.DataFrame({"criterion_id": criterion_id, "label": label, "probability": expit(logit)})
         frame["post_id"] = [f"s_{number}_0" for number in range(400)]
+        frame["explicit_negative"] = False
         frames.append(frame.assign(fold=np.arange(400) % 5))
     return pd.concat(frames).sample(frac=1, random_state=0, ignore_index=True)
 
@@ -51,6 +52,18 @@ def test_planted_label_errors_come_first(truth: pd.DataFrame, planted: pd.DataFr
         assert row.looks == ("unmatched" if row.label == 1 else "matched")
         assert (row.probability > 0.5) == (row.looks == "matched")
     assert found["looks"].head(10).nunique() == 2
+
+
+def test_a_negative_that_an_annotator_judged_speaks_against_the_model(
+    truth: pd.DataFrame, planted: pd.DataFrame
+) -> None:
+    wrong = truth.copy()
+    wrong.loc[planted.index, "label"] = 1 - planted["label"]
+    judged = planted.index[planted["label"] == 1]
+    wrong.loc[judged, "explicit_negative"] = True
+    found = audit_labels(wrong).merge(wrong[["post_id", "criterion_id", "explicit_negative"]])
+    assert found["explicit_negative"].any() and not found["explicit_negative"].all()
+    assert (found["speaks_against"] == np.where(found["explicit_negative"], "model", "label")).all()
 
 
 def test_right_labels_are_not_suspected(truth: pd.DataFrame) -> None:
@@ -106,7 +119,9 @@ def test_a_label_that_the_model_is_seldom_sure_of_is_not_the_most_suspicious() -
     """
     matched, unmatched = [0.45] * 18 + [0.05, 0.02], [0.03] * 176 + [0.5, 0.6, 0.62, 0.7]
     oof = pd.DataFrame({"label": [1] * 20 + [0] * 180, "probability": matched + unmatched, "criterion_id": "A.1"})
-    found = audit_labels(oof.assign(post_id=[f"s_{number}_0" for number in range(200)], fold=0))
+    found = audit_labels(
+        oof.assign(post_id=[f"s_{number}_0" for number in range(200)], fold=0, explicit_negative=False)
+    )
     assert found["probability"].tolist() == [0.7, 0.62, 0.6, 0.02]
     # Cleanlab's adjusted self-confidence only shifts the two labels against each other.
     assert found["quality"].iloc[-1] > 0.3

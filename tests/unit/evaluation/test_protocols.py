@@ -26,8 +26,8 @@ RULES = st.builds(
 def test_each_protocol_chooses_its_threshold_where_it_says(oof: pd.DataFrame) -> None:
     oof = oof.sample(frac=1, random_state=0)
     predictions = protocol_predictions(oof, DECISION)
-    assert list(predictions) == ["honest", "cross_fitted", "same_fold"]
-    assert predictions["honest"].tolist() == oof["prediction"].tolist()
+    assert list(predictions) == ["dev_split", "cross_fitted", "same_fold"]
+    assert predictions["dev_split"].tolist() == oof["prediction"].tolist()
     for fold in range(5):
         held_out = (oof["fold"] == fold).to_numpy()
         for protocol, rows in {"cross_fitted": ~held_out, "same_fold": held_out}.items():
@@ -41,7 +41,7 @@ def test_a_folds_labels_change_its_predictions_under_same_fold_only(oof: pd.Data
     fold = (oof["fold"] == 2).to_numpy()
     oof.loc[fold, "label"] = 1 - oof.loc[fold, "label"]
     after = protocol_predictions(oof, DECISION)
-    for protocol in ("honest", "cross_fitted"):
+    for protocol in ("dev_split", "cross_fitted"):
         assert np.array_equal(before[protocol][fold], after[protocol][fold])
     assert not np.array_equal(before["same_fold"][fold], after["same_fold"][fold])
 
@@ -67,7 +67,7 @@ def test_where_dev_and_held_out_pairs_are_the_same_there_is_no_optimism_whatever
     """All that the protocols may differ in is the pairs that they choose on, never the rule."""
     folds = [decided_on_itself(pairs, rule) for _, pairs in few_pairs.groupby("fold")]
     found = protocol_predictions(pd.concat(folds), rule)
-    assert found["same_fold"].tolist() == found["honest"].tolist()
+    assert found["same_fold"].tolist() == found["dev_split"].tolist()
     for pairs in folds:
         metrics = held_out_metrics(pairs, rule)
         assert metrics["f1_same_fold"] == metrics["f1"]

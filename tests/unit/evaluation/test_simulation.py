@@ -92,11 +92,11 @@ def protocols(studies: list[pd.DataFrame]) -> list[dict[str, Any]]:
     return [protocol_intervals(study, OPTIONS, DECISION) for study in studies]
 
 
-def test_the_honest_protocol_covers_chance_and_same_fold_does_not(
+def test_the_dev_split_protocol_covers_chance_and_same_fold_does_not(
     predictions: list[dict[str, NDArray[np.int8]]], protocols: list[dict[str, Any]]
 ) -> None:
     covered, excess = {}, {}
-    for protocol in ("honest", "same_fold"):
+    for protocol in ("dev_split", "same_fold"):
         chance = [f1_of_chance(predicted[protocol]) for predicted in predictions]
         found = [intervals[protocol]["f1"] for intervals in protocols]
         covered[protocol] = [covers(bounds, truth) for bounds, truth in zip(found, chance, strict=True)]
@@ -106,8 +106,8 @@ def test_the_honest_protocol_covers_chance_and_same_fold_does_not(
             assert sum(missed) == len(missed) - sum(covered[protocol])  # never too low
 
     error = {protocol: values.std() / np.sqrt(len(values)) for protocol, values in excess.items()}
-    assert covers_as_often_as_stated(covered["honest"])
-    assert abs(excess["honest"].mean()) < 3 * error["honest"]
+    assert covers_as_often_as_stated(covered["dev_split"])
+    assert abs(excess["dev_split"].mean()) < 3 * error["dev_split"]
     assert np.mean(covered["same_fold"]) < 0.75
     assert excess["same_fold"].mean() > 10 * error["same_fold"]
 
@@ -190,7 +190,7 @@ def test_the_interval_by_author_covers_where_authors_have_effects_and_that_by_po
     for number in range(60):
         study = study_of_authors(np.random.default_rng(number), 50, 30)
         for unit, pairs in {"author": study, "post": study.drop(columns="cluster")}.items():
-            covered[unit].append(covers(protocol_intervals(pairs, OPTIONS, DECISION)["honest"]["f1"], truth))
+            covered[unit].append(covers(protocol_intervals(pairs, OPTIONS, DECISION)["dev_split"]["f1"], truth))
     assert covers_as_often_as_stated(covered["author"])
     assert np.mean(covered["post"]) < np.mean(covered["author"]) - 0.05
     assert not covers_as_often_as_stated(covered["post"])

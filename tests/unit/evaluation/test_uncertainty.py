@@ -40,11 +40,11 @@ def test_the_estimates_are_the_figures_of_the_summary(
         assert tfidf["difference"][metric]["estimate"] == pytest.approx(difference)
     for name, trivial in summary["baselines"].items():
         assert uncertainty["baselines"][name]["headline"]["f1"]["estimate"] == trivial["f1"]
-    honest, same_fold = (uncertainty["protocols"][name] for name in ("honest", "same_fold"))
-    assert honest["f1"] == headline["f1"]
+    dev_split, same_fold = (uncertainty["protocols"][name] for name in ("dev_split", "same_fold"))
+    assert dev_split["f1"] == headline["f1"]
     assert headline["macro_f1"]["estimate"] == pytest.approx(summary["macro_f1"]["mean"])
     assert uncertainty["calibration"]["ece"] == summary["pooled"]["ece"]
-    assert honest["f1_mean"]["estimate"] == pytest.approx(summary["metrics"]["f1"]["mean"])
+    assert dev_split["f1_mean"]["estimate"] == pytest.approx(summary["metrics"]["f1"]["mean"])
     assert same_fold["f1_mean"]["estimate"] == pytest.approx(summary["metrics"]["f1_same_fold"]["mean"])
     assert uncertainty["protocols"]["selection_optimism"]["estimate"] == pytest.approx(summary["selection_optimism"])
 
@@ -257,7 +257,7 @@ def test_a_resample_in_which_a_figure_is_undefined_is_left_out_and_never_counts_
     oof = oof.assign(prediction=oof["label"], probability=oof["label"].astype(float))
     chance = pytest.approx(np.exp(-1), abs=0.1)  # that a group stays out of a resample
     found = protocol_intervals(oof, options, DECISION)
-    for protocol in ("honest", "cross_fitted", "same_fold"):
+    for protocol in ("dev_split", "cross_fitted", "same_fold"):
         mean = found[protocol]["f1_mean"]
         assert (mean["estimate"], mean["low"], mean["high"]) == pytest.approx((1.0, 1.0, 1.0))
         assert mean["undefined"] == chance
@@ -274,7 +274,7 @@ def test_a_resample_in_which_a_figure_is_undefined_is_left_out_and_never_counts_
             assert figure["undefined"] == chance, metric
             assert figure["low"] == figure["high"] > 0, metric
         assert compared["difference"][metric]["undefined"] == chance
-    assert protocol_intervals(oof, options, DECISION)["honest"]["f1"]["undefined"] == chance
+    assert protocol_intervals(oof, options, DECISION)["dev_split"]["f1"]["undefined"] == chance
 
 
 def test_a_fold_without_a_positive_pair_is_left_out_of_the_mean_as_in_the_summary(
@@ -282,7 +282,7 @@ def test_a_fold_without_a_positive_pair_is_left_out_of_the_mean_as_in_the_summar
 ) -> None:
     oof.loc[oof["fold"] == 0, "label"] = 0
     oof = oof.assign(prediction=oof["label"], probability=oof["label"].astype(float))
-    assert protocol_intervals(oof, options, DECISION)["honest"]["f1_mean"] == {
+    assert protocol_intervals(oof, options, DECISION)["dev_split"]["f1_mean"] == {
         "estimate": 1.0,
         "low": pytest.approx(1.0),
         "high": pytest.approx(1.0),
@@ -296,7 +296,7 @@ def test_a_fold_whose_positive_pairs_are_all_missed_is_undefined_where_they_are_
     only_group = oof.loc[oof["label"] == 1, "group"].iloc[0]
     oof.loc[(oof["fold"] == 0) & (oof["group"] != only_group), "label"] = 0
     oof = oof.assign(prediction=oof["label"].where(oof["fold"] != 0, 0), probability=oof["label"].astype(float))
-    mean = protocol_intervals(oof, options, DECISION)["honest"]["f1_mean"]
+    mean = protocol_intervals(oof, options, DECISION)["dev_split"]["f1_mean"]
     assert mean["estimate"] == pytest.approx(0.8)
     assert mean["undefined"] == pytest.approx(np.exp(-1), abs=0.1)
 

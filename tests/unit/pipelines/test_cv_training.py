@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ from mentallam.config import compose_config
 from mentallam.errors import MentallamError
 from mentallam.pipelines import reporting
 from mentallam.pipelines.cv_training import create_pipeline, nodes
+from mentallam.resumption import RECORD
 from tests.samples import PROJECT
 
 
@@ -36,11 +38,20 @@ def test_baselines_are_fitted_once_before_the_folds_that_processes_may_share() -
 
 def test_an_unknown_baseline_or_source_is_refused_before_anything_is_trained() -> None:
     folder = str(PROJECT / "hydra_configs")
-    assert nodes.compose_training_config(folder, "tiny", "baselines.models=[tfidf]")
-    with pytest.raises(MentallamError, match=r"baselines\.models is \[tfidf, bm25\]; it takes each of "):
-        nodes.compose_training_config(folder, "tiny", "baselines.models=[tfidf,bm25]")
-    with pytest.raises(MentallamError, match=r"model\.source is 'disk'; it must be one of hub, wheel, random"):
-        nodes.compose_training_config(folder, "tiny", "model.source=disk")
+    manifest = {"counts": {"posts": 60}}
+
+    def compose(overrides: str) -> None:
+        nodes.check_configuration(folder, "tiny", overrides)
+
+    def compose_for_corpus(overrides: str) -> None:
+        nodes.compose_training_config(folder, "tiny", overrides, manifest, None)
+
+    for each in (compose, compose_for_corpus):
+        each("baselines.models=[tfidf]")
+        with pytest.raises(MentallamError, match=r"baselines\.models is \[tfidf, bm25\]; it takes each of "):
+            each("baselines.models=[tfidf,bm25]")
+        with pytest.raises(MentallamError, match=r"model\.source is 'disk'; it must be one of hub, wheel, random"):
+            each("model.source=disk")
 
 
 @pytest.mark.parametrize("fraction", [0.1, 1.0])
@@ -77,19 +88,30 @@ def test_a_cross_validation_is_complete_after_its_last_artifact(
     assert not tracking.is_complete(cv_run["run_id"])
 
 
-def test_a_finished_fold_whose_results_are_damaged_is_finished_no_more(
-    experiment: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("lost", "fresh", "status"),
+    [("results", False, "FAILED"), ("record", False, "FAILED"), ("folder", False, "FAILED"), ("", True, "FINISHED")],
+)
+def test_a_finished_fold_whose_results_or_record_are_lost_is_finished_no_more(
+    experiment: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lost: str, fresh: bool, status: str
 ) -> None:
     """Otherwise MLflow shows two finished runs of the fold that is trained anew."""
     cv_run = tracking.open_cv_run("a study", experiment, "study")
     monkeypatch.setattr(nodes, "fingerprint", lambda *_, **__: {"code": "same"})
-    monkeypatch.setattr(nodes, "load_fold_results", lambda *_: None)
+    monkeypatch.setattr(nodes, "load_fold_results", lambda *_: 1 / 0 if lost != "results" else None)
     monkeypatch.setattr(nodes, "_seeds", lambda *_: 1 / 0)  # the new training goes no further
     first = tracking.open_fold_run(cv_run, 0, nodes.begin(tmp_path, {"code": "same"}).token)
     tracking.Run(first["run_id"]).finish()
+    other = tracking.open_fold_run(cv_run, 1, "another fold")
+    tracking.Run(other["run_id"]).finish()
+    if lost == "record":
+        (tmp_path / RECORD).write_text("{")
+    if lost == "folder":
+        shutil.rmtree(tmp_path)
     base = {"name": "tiny", "source": "random", "folder": "", "fingerprint": ""}
     tables = [pd.DataFrame()] * 4
     with pytest.raises(ZeroDivisionError):
-        nodes.run_fold(cv_run, None, base, {}, {"fold": 0}, {}, "", 1.0, False, tmp_path, *tables)  # type: ignore[arg-type]
+        nodes.run_fold(cv_run, None, base, {}, {"fold": 0}, {}, "", 1.0, fresh, tmp_path, *tables)  # type: ignore[arg-type]
     runs = MlflowClient().search_runs([cv_run["experiment_id"]], "tags.`mentallam.fold` = '0'")
-    assert {run.info.run_id == first["run_id"]: run.info.status for run in runs} == {True: "FAILED", False: "RUNNING"}
+    assert {run.info.run_id == first["run_id"]: run.info.status for run in runs} == {True: status, False: "RUNNING"}
+    assert MlflowClient().get_run(other["run_id"]).info.status == "FINISHED"

@@ -217,7 +217,7 @@ def test_an_environment_names_what_is_different_about_its_corpus(
     raw = str(ROOT / "data" / "01_raw")
     assert (entry["format"], entry["folder"]) == (format, f"{raw}/{folder}")
     assert entry["criteria"] == (criteria and f"{raw}/{criteria}")
-    assert entry["metadata"] == {"kedro-viz": {"layer": "raw", "preview": False}}
+    assert entry["metadata"] == {"kedro-viz": {"layer": "01_raw", "preview": False}}
 
 
 def test_the_experiment_is_named_once() -> None:

@@ -16,6 +16,8 @@ from mentallam.pipelines.reporting import create_pipeline, nodes
 from mentallam.registry import RegistryOptions
 from mentallam.reports.figures import REPORT_FIGURES
 from mentallam.reports.tables import REPORT_TABLES
+from tests.unit.predictions import ALONE
+from tests.unit.seen import drawn_figures
 
 CATALOG = Path(__file__).parents[3] / "conf" / "base" / "catalog_reporting.yml"
 
@@ -31,10 +33,16 @@ class RecordedRun:
     def _log(self, content: Any, artifact_file: str) -> None:
         self.logged[artifact_file] = content
 
-    log_dict = log_text = log_figure = _log
+    log_dict = log_text = _log
 
     def log_files(self, files: dict[str, str | bytes], path: str) -> None:
         self.logged |= {f"{path}/{name}": content for name, content in files.items()}
+
+    def describe(self, words: str) -> None:
+        self.logged["note"] = words
+
+    def set_tags(self, tags: dict[str, Any]) -> None:
+        self.logged["tags"] = tags
 
     def log_metrics(self, metrics: dict[str, float | None]) -> None:
         self.logged["metrics"] = metrics
@@ -71,6 +79,7 @@ def catalog(
     inputs |= {"params:partial": False, "params:print_figures": False, "params:tracking_experiment": "any"}
     inputs |= {"ensemble": None}
     monkeypatch.setattr(nodes.tracking, "find_finished_cv_runs", lambda *_: {})
+    monkeypatch.setattr(nodes.tracking, "beginning_of", lambda _: ALONE["this"])
     monkeypatch.setattr(nodes.tracking, "Run", RecordedRun)
     monkeypatch.setattr(RecordedRun, "logged", {}, raising=False)
     inputs |= {"params:registry": RegistryOptions(model="none", use="none"), "params:base_models": str(tmp_path)}
@@ -91,15 +100,16 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(catalog: Data
 
     logged = RecordedRun.logged
     assert logged["run_id"] == "parent"
-    figures = {f"figures/{name}.html" for name in REPORT_FIGURES}
     tables = {f"tables/{name}.{ending}" for name in REPORT_TABLES for ending in ("csv", "tex", "md")}
-    attached = {name.removeprefix("reporting/") for name in logged} - {"run_id", "metrics"}
-    assert attached == (written - {"candidates.json"}) | figures | tables
+    attached = {name.removeprefix("reporting/") for name in logged} - {"run_id", "metrics", "note", "tags"}
+    assert attached == (written - {"candidates.json"}) | {"figures.html"} | tables
     assert {f"tables/{path.name}" for path in (reporting / "tables").iterdir()} == tables
     for file in tables:
         assert logged[f"reporting/{file}"] == (reporting / file).read_text(encoding="utf-8")
-    assert len(logged["reporting/figures/learning_curves.html"].data) == 5 * 3
-    assert [trace["name"] for trace in logged["reporting/figures/roc.html"].to_plotly_json()["data"]][-1] == "chance"
+    drawn = drawn_figures(logged["reporting/figures.html"])
+    assert drawn.keys() == set(REPORT_FIGURES)
+    assert len(drawn["learning_curves"]["data"]) == 5 * 3
+    assert [trace["name"] for trace in drawn["roc"]["data"]][-1] == "chance"
     assert logged["reporting/report.html"] == (reporting / "report.html").read_text(encoding="utf-8")
     summary = json.loads((reporting / "cv_summary.json").read_text(encoding="utf-8"))
     assert logged["reporting/cv_summary.json"] == summary
@@ -107,10 +117,20 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(catalog: Data
     assert list(summary["learned_baselines"]) == ["tfidf", "embedding"]
     assert logged["reporting/label_audit.csv"] == (reporting / "label_audit.csv").read_text(encoding="utf-8")
     assert logged["metrics"]["pooled_f1"] == summary["pooled"]["f1"]
+    assert f"F1 {summary['pooled']['f1']:.3f}" in logged["note"]
     assert logged["metrics"]["selection_optimism"] == summary["selection_optimism"]
     uncertainty = json.loads((reporting / "uncertainty.json").read_text(encoding="utf-8"))
     assert logged["reporting/uncertainty.json"] == uncertainty
     assert logged["metrics"]["pooled_f1_low"] == uncertainty["headline"]["f1"]["low"]
+    baselines = {name: found["headline"]["f1"]["estimate"] for name, found in uncertainty["baselines"].items()}
+    assert logged["metrics"]["baseline_tfidf_pooled_f1"] == baselines["tfidf"]
+    best = logged["tags"]["mentallam.best_baseline"]
+    assert best != "all_positive"
+    assert (
+        logged["metrics"]["best_baseline_f1"]
+        == baselines[best]
+        == max(f1 for name, f1 in baselines.items() if f1 is not None and name != "all_positive")
+    )
     checks = json.loads((reporting / "checks.json").read_text(encoding="utf-8"))
     assert logged["reporting/checks.json"] == checks
     warned = [check["code"] for check in checks["checks"] if check["status"] == "warning"]
@@ -127,12 +147,9 @@ def test_the_last_lines_of_the_log_are_the_checks(catalog: DataCatalog, caplog: 
     checks = RecordedRun.logged["reporting/checks.json"]
     warned = [record for record in caplog.records if record.name == nodes.__name__]
     assert [record.levelname for record in warned] == ["WARNING"] * checks["warnings"] + ["INFO"]
-    assert warned[0].message.startswith(
-        "MC003 some criteria have fewer than 20 positive pairs: positive pairs are few in "
-    )
-    assert warned[0].message.endswith(" (docs/checks.md#mc003)")
+    assert warned[0].message == "MC003 some criteria have fewer than 20 positive pairs"
     counts = f"{checks['passed']} passed, {checks['warnings']} warned, {checks['not_checked']} not checked"
-    assert warned[-1].message == f"checks: {counts}"
+    assert warned[-1].message.startswith(f"checks: {counts}; the report says")
 
 
 def test_repeats_are_read_and_compared(
@@ -157,7 +174,7 @@ def test_the_options_of_the_project_are_valid() -> None:
 
 def test_every_output_has_a_layer_in_viz(catalog: DataCatalog) -> None:
     for name in create_pipeline(5).all_outputs():
-        assert catalog[name].metadata["kedro-viz"]["layer"] in {"model_output", "reporting"}
+        assert catalog[name].metadata["kedro-viz"]["layer"] in {"07_model_output", "08_reporting"}
 
 
 def test_the_number_of_folds_decides_what_is_read() -> None:

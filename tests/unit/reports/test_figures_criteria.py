@@ -81,5 +81,7 @@ def test_intervals_are_drawn_where_they_are_known(oof: pd.DataFrame, criteria: p
     assert lines.y == (0, 0, None, 2, 2, None)
     assert dots.name == "model (95 % interval)"
     assert criterion_f1(oof, criteria, None, known, 0.9).data[1].name == "model (90 % interval)"
+    pooled_only = {FINE_TUNED: {"all": interval(0.4, 0.6)}}
+    assert criterion_f1(oof, criteria, None, pooled_only).data[1].name == "model (95 % interval of all criteria)"
     assert [bounds for _, bounds in dots.customdata][1:3] == ["", " (0.250 to 0.750)"]
     assert lines.line.color == dots.marker.color

@@ -149,8 +149,8 @@ def test_uncalibrated_probabilities_are_called_so(
 
 def test_protocols_stand_side_by_side(render: Render, summary: dict[str, Any]) -> None:
     rows = {row[0]: row for row in tables(render())["protocol"]}
-    assert list(rows) == ["protocol", "honest", "cross-fitted", "same-fold"]
-    assert rows["honest"][3] == f"{summary['pooled']['f1']:.3f}"
+    assert list(rows) == ["protocol", "dev-split", "cross-fitted", "same-fold"]
+    assert rows["dev-split"][3] == f"{summary['pooled']['f1']:.3f}"
     same_fold = summary["metrics"]["f1_same_fold"]
     assert rows["same-fold"][2] == f"{same_fold['mean']:.3f} ± {same_fold['std']:.3f}"
 

@@ -11,7 +11,7 @@ from plotly.graph_objects import Figure
 from mentallam import __version__
 from mentallam.reports.figures import REPORT_FIGURES, report_figures
 from mentallam.reports.report_page import render_report_page
-from tests.unit.seen import Page
+from tests.unit.seen import Page, drawn_figures
 
 
 @pytest.fixture
@@ -48,8 +48,7 @@ def test_it_says_what_the_markdown_says(page: str, summary: dict[str, Any]) -> N
 def test_every_figure_has_a_place_an_address_and_a_title(page: str, figures: dict[str, Figure]) -> None:
     assert sorted(str(tag["id"]) for tag in attributes(page, "figure")) == sorted(f"figure-{n}" for n in REPORT_FIGURES)
     assert "Precision and recall of each fold and pooled; dots are" in Page(page).text
-    drawn = re.search(r"Object\.entries\((\{.*\})\)\) \{$", page, flags=re.MULTILINE)
-    assert drawn and json.loads(drawn[1]) == {name: json.loads(figure.to_json()) for name, figure in figures.items()}
+    assert drawn_figures(page) == {name: json.loads(figure.to_json()) for name, figure in figures.items()}
 
 
 def test_figures_stand_in_their_sections(page: str) -> None:
@@ -115,4 +114,5 @@ def test_a_figure_that_is_not_drawn_is_reported(report: str, figures: dict[str, 
 def test_long_texts_in_tables_are_broken_and_addresses_are_not() -> None:
     report = f"# T\n\n## S\n\n| a | b | c |\n| --- | --- | --- |\n| {'word ' * 9} | `{'x' * 40}` | 0.5 |\n"
     page = render_report_page(report, {}, synthetic=False)
-    assert [tag.get("class") for tag in attributes(page, "td")] == ["long", None, None]
+    assert [tag.get("class") for tag in attributes(page, "th")] == [None, None, "n"]
+    assert [tag.get("class") for tag in attributes(page, "td")] == ["long", "code", "n"]

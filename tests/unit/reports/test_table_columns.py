@@ -132,7 +132,7 @@ def test_the_headline_table(report: str, summary: Facts, uncertainty: Facts) -> 
 
 def test_the_protocol_table(report: str, summary: Facts) -> None:
     rows = columns(tables(report)["protocol"], skip=("threshold of a fold comes from",))
-    assert list(rows) == ["honest", "cross-fitted", "same-fold"]
+    assert list(rows) == ["dev-split", "cross-fitted", "same-fold"]
     for name, row in rows.items():
         protocol = summary["protocols"][name.replace("-", "_")]
         assert row == {
@@ -143,7 +143,7 @@ def test_the_protocol_table(report: str, summary: Facts) -> None:
         }, name
     sources = {row[0]: row[1] for row in tables(report)["protocol"][1:]}
     assert sources == {
-        "honest": "its inner dev split",
+        "dev-split": "its inner dev split",
         "cross-fitted": "the held-out pairs of the other folds",
         "same-fold": "its held-out pairs",
     }
@@ -319,7 +319,7 @@ def test_the_prose_of_the_report(report: str, summary: Facts, uncertainty: Facts
         f"at {len(curve)} of the {len(curve)} thresholds, which lie between {curve[0]['threshold']:.2f} "
         f"and {curve[-1]['threshold']:.2f}.",
         f"Selection optimism: {summary['selection_optimism']:.3f} ({optimism['low']:.2f}-{optimism['high']:.2f})",
-        f"The cross-fitted protocol, {summary['cross_fitted_difference']:.3f} against honest",
+        f"The cross-fitted protocol, {summary['cross_fitted_difference']:.3f} against dev-split",
         f"{marked['false_alarms']} of {marked['n']} are false alarms ({marked['rate']:.3f}, against "
         f"{marked['rate_of_other_unmatched']:.3f} of the other unmatched pairs)",
         f"percentiles of {method['resamples']} resamples of the {uncertainty['clusters']['n']} posts "

@@ -132,16 +132,17 @@ def test_the_baselines(facts: tuple[Facts, Facts, Facts]) -> None:
     expected: Rows = []
     in_csv: list[Facts] = []
     for name in COMPARED_METRICS:
-        metric, nothing = METRICS_BY_NAME[name].label, {"difference": [], "p (raw)": []}
+        metric, nothing = METRICS_BY_NAME[name].label, {"difference": [], "p (Holm)": []}
         expected.append({**nothing, "value": interval(uncertainty["headline"][name])})
         in_csv.append({"classifier": "model", "metric": metric, **named("value", uncertainty["headline"][name])})
         for classifier, other in uncertainty["baselines"].items():
             value, difference = other["headline"][name], other["difference"][name]
             cells = {"value": interval(value), "difference": interval(difference)}
-            expected.append({**cells, "p (raw)": [difference["p_value"]]})
+            corrected = {"p_holm": difference["p_holm"]} if name == "f1" else {}
+            expected.append({**cells, "p (Holm)": [*corrected.values()]})
             in_csv.append(
                 {
-                    **{"classifier": classifier.replace("_", "-"), "metric": metric, "p": difference["p_value"]},
+                    **{"classifier": classifier.replace("_", "-"), "metric": metric, **corrected},
                     **named("value", value),
                     **named("difference", difference),
                 }
@@ -248,7 +249,7 @@ def test_negative_and_small_numbers_and_those_that_are_not_defined(
         "estimate": -0.0504,
         "low": -0.1,
         "high": 0.2,
-        "p_value": 1e-4,
+        "p_holm": 1e-4,
     }
     uncertainty["per_criterion"][0]["f1"] |= {"low": None, "high": None}
     summary["per_criterion"][0] |= {"f1": 0.0, "roc_auc": None}

@@ -8,7 +8,7 @@ import pytest
 
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.config_loading import TRACKING_URI
-from mentallam.serving import command_line
+from mentallam.serving import command_line, project_models
 from tests.samples import PROJECT
 
 
@@ -37,5 +37,6 @@ def kedro(monkeypatch: pytest.MonkeyPatch, experiment: str, trained: TrainedFold
         yield
 
     monkeypatch.setattr(command_line, "load_parameters", load)
-    monkeypatch.setattr(command_line, "_connected", connected)
+    for module in (command_line, project_models):
+        monkeypatch.setattr(module, "connected", connected)
     return asked

@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from mentallam.batch_files import BatchFiles, Format
 from mentallam.classifier.checkpoint import TrainedFold
+from mentallam.datasets import WrittenFileDataset
 from mentallam.errors import MentallamError
 from mentallam.serving import batch
 from mentallam.serving.batch import OutputOptions, Progress, predict_files
@@ -48,8 +50,9 @@ def many(folder: Path, n: int = 18) -> str:
     return write(folder / "posts.jsonl", *rows)
 
 
-def run(predictor: Predictor, given: str, folder: Path, **options: Any) -> Progress:
-    return predict_files(predictor, find_sources(given), OutputOptions(folder, **options), {"model": "one"})
+def run(predictor: Predictor, given: str, folder: Path, format: Format = "jsonl", **options: Any) -> Progress:
+    files = BatchFiles(folder, format)
+    return predict_files(predictor, find_sources(given), OutputOptions(files, **options), {"model": "one"})
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -128,7 +131,7 @@ def _commit_and_die(store: Any, original: Callable[[Any], None], call: int) -> N
 
 
 @pytest.mark.parametrize(("place", "call"), [("write_answers", 1), ("write_answers", 3), ("commit", 1), ("commit", 4)])
-@pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
+@pytest.mark.parametrize("output_format", ["jsonl", "csv", "parquet"])
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, call: int, output_format: str
 ) -> None:
@@ -171,10 +174,10 @@ def test_a_kill_while_the_files_are_put_in_place_loses_nothing(
 
 def test_other_headings_begin_anew(predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = ({"text": f"one {n}", "body": f"two {n} and more"} for n in range(12))
-    given, options = write(tmp_path / "p.jsonl", *rows), OutputOptions(tmp_path / "out")
+    given, options = write(tmp_path / "p.jsonl", *rows), OutputOptions(BatchFiles(tmp_path / "out"))
 
     def answer(heading: str, folder: Path) -> None:
-        predict_files(predictor, find_sources(given, {"text": heading}), replace(options, folder=folder), {})
+        predict_files(predictor, find_sources(given, {"text": heading}), replace(options, files=BatchFiles(folder)), {})
 
     killed_in(lambda: answer("text", tmp_path / "out"), monkeypatch, "commit", 3)
     answer("body", tmp_path / "out")
@@ -195,7 +198,7 @@ def test_another_model_or_input_begins_anew_and_says_so(
     if changed == "input":
         given = many(tmp_path, n=19)
     with caplog.at_level(logging.INFO):
-        options = OutputOptions(tmp_path / "out")
+        options = OutputOptions(BatchFiles(tmp_path / "out"))
         predict_files(predictor, find_sources(given), options, {"model": "two" if changed == "model" else "one"})
     assert "the predictions begin anew: " + ("model" if changed == "model" else "files") in caplog.text
     assert len(pairs(tmp_path / "out")) == 48 + 3 * (changed == "input")
@@ -294,3 +297,14 @@ def test_a_damaged_attempt_is_one_sentence(
         for left in path.parent.iterdir():
             left.unlink()
         path.parent.rmdir()
+
+
+def test_a_csv_holds_the_same_and_no_id_starts_a_formula(predictor: Predictor, tmp_path: Path) -> None:
+    given = write(tmp_path / "p.jsonl", *({"post_id": name, "text": "I lie awake"} for name in ("007", "=1+1", "NA")))
+    run(predictor, given, tmp_path / "out")
+    run(predictor, given, tmp_path / "out", format="csv")
+    text = (tmp_path / "out" / "predictions.csv").read_text()
+    assert "\n=" not in text
+    table = WrittenFileDataset(filepath=str(tmp_path / "out" / "predictions.csv")).load()
+    expected = WrittenFileDataset(filepath=str(tmp_path / "out" / "predictions.jsonl")).load()
+    pd.testing.assert_frame_equal(table, expected)

@@ -3,6 +3,7 @@ import logging
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,10 @@ import mlflow
 import pytest
 from click.testing import CliRunner, Result
 
+import mentallam
 from mentallam.classifier.checkpoint import TrainedFold, save_checkpoint
 from mentallam.config import InferenceConfig
+from mentallam.config_loading import DATA_FOLDER
 from mentallam.serving import command_line
 from mentallam.serving.command_line import main
 from mentallam.serving.command_line import predict as predict_command
@@ -81,7 +84,20 @@ def test_the_table_has_a_row_per_criterion_and_the_notice(kedro: dict[str, Any],
         assert "0.37" in line
         assert "yes" in line or "no" in line
     assert "never a diagnosis" in " ".join(result.stdout.split())
+    assert "Caution: SYNTHETIC training posts\n" in result.stdout  # of every criterion, so none is named
     assert "arzipan" not in result.output
+
+
+def test_a_caution_names_the_criteria_that_it_is_about() -> None:
+    answers = {"criterion_id": ["A.1", "A.2", "A.3"], "caution": ["one; two", "one", "one; two"]}
+    assert command_line._cautions(answers) == {"one": ["A.1", "A.2", "A.3"], "two": ["A.1", "A.3"]}
+
+
+def test_an_unknown_criterion_is_refused_before_a_model_is_loaded(
+    kedro: dict[str, Any], model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mentallam.serving.predictor", None)
+    check_refused(predict(SECRET, "--criterion", "A.99"), "unknown criterion A.99; this model knows A.1, A.4, A.6")
 
 
 def test_named_criteria_are_asked_in_order_and_once(kedro: dict[str, Any], model: str) -> None:
@@ -194,9 +210,52 @@ def test_a_text_that_is_not_utf8_is_one_sentence(arguments: list[str]) -> None:
     check_refused(predict(*arguments, stdin=SECRET.encode() + b"\xff\xfe"), "not UTF-8")
 
 
-def test_outside_the_project_it_says_where_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_project_a_folder_answers_as_in_one(
+    kedro: dict[str, Any], trained: TrainedFold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outside, the base model is made again from what the checkpoint records."""
+    save_checkpoint(trained, tmp_path / "fold_1")
+    assert export(str(tmp_path / "fold_1"), "--to", str(tmp_path / "exported")).exit_code == 0
+    names = ("fold_1", "exported")
+    inside = [json.loads(predict("I am tired.", "--json", "--model", str(tmp_path / name)).stdout) for name in names]
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = dict(kedro)
+    for name, answer in zip(names, inside, strict=True):
+        outside = predict("I am tired.", "--json", "--model", f"../{name}")
+        assert outside.exit_code == 0, (outside.output, outside.exception)
+        found = json.loads(outside.stdout)
+        assert (found["answers"], found["model"]) == (answer["answers"], answer["model"])
+        assert "findahelpline" in found["notice"]
+    assert kedro == asked  # no configuration of a project was read
+    assert sorted(path.name.partition("-")[0] for path in (tmp_path / "cache/mentallam/base_models").glob("[!.]*")) == [
+        "merged",
+        "tiny",
+    ]
+    assert export("../fold_1", "--to", "again").exit_code == 0
+    weights = [folder / "model.safetensors" for folder in (tmp_path / "exported", Path("again"))]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_outside_a_project_it_says_what_needs_one(
+    trained: TrainedFold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(trained, tmp_path / "fold_1")
     monkeypatch.chdir(tmp_path)
-    check_refused(predict(SECRET), "no mentallam project here")
+    for options in ([], ["--model", "champion"], ["--model", "nowhere"], ["--model", "fold_1", "--env", "test"]):
+        check_refused(predict(SECRET, *options), "no mentallam project here", "name the folder of a checkpoint")
+    for command in (["report"], ["runs"], ["seeds", "1", "2"], ["run"], ["run", "--help"]):
+        check_refused(CliRunner().invoke(main, command), "no mentallam project here", "hydra_configs")
+    machine = CliRunner().invoke(main, ["doctor"])
+    assert machine.exit_code == 1
+    assert [line.split()[1] for line in machine.stdout.splitlines() if "->" not in line] == [
+        "mentallam",
+        "Python",
+        "memory",
+        "compute",
+    ]
+    assert "no mentallam project here" in machine.stderr
 
 
 def export(*arguments: str) -> Result:
@@ -218,7 +277,7 @@ def test_the_dtype_is_that_of_predictions_unless_it_is_named(
     kedro: dict[str, Any], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = InferenceConfig(dtype="bfloat16")
-    monkeypatch.setattr("mentallam.serving.command_line.compose_inference", lambda *_: config)
+    monkeypatch.setattr("mentallam.config.compose_inference", lambda *_: config)
     assert export(model, "--to", str(tmp_path / "exported")).exit_code == 0
     assert json.loads((tmp_path / "exported" / "config.json").read_text())["dtype"] == "bfloat16"
 
@@ -281,3 +340,63 @@ def test_run_is_kedros_own_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     for folder in ("conf/base", "hydra_configs"):
         (tmp_path / folder).mkdir(parents=True)
     assert "--namespaces" in CliRunner().invoke(main, ["run", "--help"]).output
+
+
+def test_the_latest_cross_validations_are_listed(kedro: dict[str, Any], model: str) -> None:
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name(command_line.load_parameters(PROJECT, None)["tracking_experiment"])
+    assert experiment is not None
+    tags = {"mentallam.data_hash": "00", "mlflow.runName": "tiny on a corpus"}
+    reported = client.create_run(experiment.experiment_id, start_time=10**12, tags=tags).info.run_id
+    for name, value in (("pooled_f1", 0.4444), ("baseline_tfidf_f1_mean", 0.6053)):
+        client.log_metric(reported, name, value)
+    client.set_terminated(reported, end_time=10**12 + 90_000)
+    fold = client.create_run(experiment.experiment_id, tags={**tags, "mlflow.parentRunId": reported}).info.run_id
+    opened = client.create_run(experiment.experiment_id, tags=tags).info.run_id
+    lines = CliRunner().invoke(main, ["runs"]).stdout.splitlines()
+    assert [line.split()[2] for line in lines[1:3]] == [opened, reported]
+    assert lines[2].split()[3:] == ["FINISHED", "0.444", "0.605", "1.5", "tiny", "on", "a", "corpus"]
+    assert fold not in "".join(lines) and model not in "".join(lines)  # a fold, and a run of something else
+    assert len(CliRunner().invoke(main, ["runs", "-n", "1"]).stdout.splitlines()) == 4
+    assert f"/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning" in lines[-1]
+
+
+def test_the_report_is_found_or_said_to_be_missing(
+    kedro: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setitem(command_line.load_parameters(PROJECT, None), DATA_FOLDER, str(tmp_path))
+    refused = CliRunner().invoke(main, ["report", "--env", "test"])
+    assert refused.exit_code == 1 and "run `kedro run --env test` first" in refused.stderr
+    page = tmp_path / "08_reporting" / "report.html"
+    page.parent.mkdir()
+    page.touch()
+    assert CliRunner().invoke(main, ["report"]).stdout == f"{page}\n"
+
+
+def test_the_version_is_the_packages() -> None:
+    assert CliRunner().invoke(main, ["--version"]).stdout == f"mentallam {mentallam.__version__}\n"
+
+
+def test_example_files_are_written_once_and_then_checked(tmp_path: Path) -> None:
+    folder = tmp_path / "my posts"
+    first, again = (CliRunner().invoke(main, ["init-data", str(folder)]) for _ in range(2))
+    assert first.exit_code == again.exit_code == 0
+    assert "posts.csv, criteria.csv and groundtruth.csv now" in first.output and "now" not in again.output
+    assert f"kedro run --env pairs --params 'corpus_dir={folder}'" in again.output
+    (folder / "posts.csv").write_text("post_id,post\np1,fine\np1,Marzipan lighthouse\n")
+    check_refused(CliRunner().invoke(main, ["init-data", str(folder)]), "posts.csv", "p1")
+
+
+def test_help_fits_80_columns_and_cuts_no_sentence() -> None:
+    page = CliRunner().invoke(main, ["--help"]).output
+    assert "..." not in page.partition("Commands:")[2]
+    for name in set(main.commands) - {"run"}:  # whose help is Kedro's
+        page += CliRunner().invoke(main, [name, "--help"]).output
+    assert max(map(len, page.splitlines())) <= 80
+
+
+def test_a_misspelt_command_or_option_is_met_with_the_right_one() -> None:
+    for arguments, right in ((["predct", "x"], "predict"), (["predict", "--jsno", "x"], "--json")):
+        hint = CliRunner().invoke(main, arguments).output.partition("Did you mean")[2]
+        assert f"'{right}'" in hint

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mentallam.batch_files import BatchFiles
 from mentallam.errors import MentallamError
 from mentallam.evaluation.tallies import FERTILITIES, LENGTHS, Tally
 from mentallam.reports.monitor_report import render_monitor
@@ -161,7 +162,7 @@ def test_a_summary_that_can_t_be_used_is_one_sentence(tmp_path: Path) -> None:
     def message(content: str, given: str | None = None) -> str:
         (tmp_path / "prediction_summary.json").write_text(content)
         with pytest.raises(MentallamError) as error:
-            load_summary(given, tmp_path)
+            load_summary(given, BatchFiles(tmp_path))
         return error.value.message
 
     usable = summary(tally(1, 20), tally(0, 20))
@@ -170,4 +171,4 @@ def test_a_summary_that_can_t_be_used_is_one_sentence(tmp_path: Path) -> None:
     assert "is no summary of a batch, or one of an older version" in message("{}")
     assert "kept no counts of its training posts" in message(json.dumps({**usable, "reference": {}}))
     (tmp_path / "prediction_summary.json").write_text(json.dumps(usable))
-    assert load_summary(None, tmp_path)["tokens"] == usable["tokens"]
+    assert load_summary(None, BatchFiles(tmp_path))["tokens"] == usable["tokens"]

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from mentallam.batch_files import BatchFiles, Format
 from mentallam.classifier.checkpoint import TrainedFold
-from mentallam.corpus.cleaning import clean_text
+from mentallam.corpus.texts import clean_text
 from mentallam.serving import batch
 from mentallam.serving.batch import OutputOptions, predict_files
 from mentallam.serving.evidence import MOST_NAMED, MOST_PARTS, find_evidence, split_sentences
@@ -177,8 +178,9 @@ def test_batches_hold_evidence_in_both_formats_and_never_the_text(trained: Train
     posts.write_text(
         "".join(json.dumps({"post_id": f"p{number}", "text": POST * (number + 1)}) + "\n" for number in range(3))
     )
-    for form in ("jsonl", "parquet"):
-        options = OutputOptions(tmp_path / form, form, explain=True)
+    forms: tuple[Format, ...] = ("jsonl", "parquet")
+    for form in forms:
+        options = OutputOptions(BatchFiles(tmp_path / form, form), explain=True)
         predict_files(saved(trained), [Source(posts)], options, {})
     rows = [json.loads(line) for line in (tmp_path / "jsonl/predictions.jsonl").read_text().splitlines()]
     assert pq.read_table(tmp_path / "parquet/predictions.parquet").to_pylist() == rows
@@ -196,7 +198,7 @@ def test_an_interrupted_batch_with_evidence_ends_in_the_same_bytes(
     predictor = saved(trained)
 
     def run(folder: str) -> str:
-        predict_files(predictor, [Source(posts)], OutputOptions(tmp_path / folder, explain=True), {})
+        predict_files(predictor, [Source(posts)], OutputOptions(BatchFiles(tmp_path / folder), explain=True), {})
         return (tmp_path / folder / "predictions.jsonl").read_text()
 
     expected = run("whole")
@@ -224,8 +226,8 @@ def test_a_batch_that_is_continued_with_explain_begins_anew(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(batch, "stop_if_requested", interrupted)
-        predict_files(saved(trained), [Source(posts)], OutputOptions(tmp_path / "out"), {})
-    predict_files(saved(trained), [Source(posts)], OutputOptions(tmp_path / "out", explain=True), {})
+        predict_files(saved(trained), [Source(posts)], OutputOptions(BatchFiles(tmp_path / "out")), {})
+    predict_files(saved(trained), [Source(posts)], OutputOptions(BatchFiles(tmp_path / "out"), explain=True), {})
     rows = [json.loads(line) for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()]
     assert len(rows) == 6
     assert all("evidence" in row for row in rows)

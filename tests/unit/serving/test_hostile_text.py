@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mentallam.batch_files import BatchFiles
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.scoring import score_pairs
 from mentallam.limits import LONGEST_VALUE
@@ -102,7 +103,7 @@ def test_a_text_without_a_visible_character_is_refused(predictor: Predictor, tex
 def run(predictor: Predictor, file: Path, **options: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the predictions and the rejects of a file."""
     folder = file.parent / "out"
-    predict_files(predictor, [Source(file)], OutputOptions(folder, **options), {})
+    predict_files(predictor, [Source(file)], OutputOptions(BatchFiles(folder), **options), {})
     rejects = folder / "rejects.jsonl"
     predictions, rejected = (
         [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []

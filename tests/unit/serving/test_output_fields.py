@@ -4,12 +4,15 @@ import re
 import numpy as np
 
 from mentallam.serving.output_fields import (
+    FEW_MATCHES,
+    INVENTED,
     OUTPUT_FIELDS,
     TRAINED,
     UNTRAINED,
     FoldDecisions,
     Pair,
     answers_of,
+    cautions_for,
     fields_with,
 )
 from tests.samples import PROJECT
@@ -19,7 +22,7 @@ CONTRACT = (PROJECT / "docs" / "contracts" / "cli.md").read_text(encoding="utf-8
 
 def decided(probability: list[float], *thresholds: list[float]) -> FoldDecisions:
     pairs = [Pair("p", "A.1", True, TRAINED), Pair("q", "A.1", False, UNTRAINED)]
-    return FoldDecisions(pairs, np.array(probability), np.array(thresholds), "feed")
+    return FoldDecisions(pairs, np.array(probability), np.array(thresholds), "feed", {"A.1": INVENTED})
 
 
 def test_one_fold_answers_with_its_figures() -> None:
@@ -33,8 +36,14 @@ def test_one_fold_answers_with_its_figures() -> None:
         "threshold": [0.25, 0.8],
         "truncated": [True, False],
         "wording": ["trained", "untrained wording, uncalibrated"],
+        "caution": ["SYNTHETIC training posts", "SYNTHETIC training posts"],
         "run_id": ["feed", "feed"],
     }
+
+
+def test_cautions_say_what_weakens_a_criterion() -> None:
+    assert cautions_for(["A", "B", "own"], False, {"A": 19, "B": 20}) == {"A": FEW_MATCHES, "B": "", "own": ""}
+    assert cautions_for(["A"], True, {"A": 0}) == {"A": f"{INVENTED}; {FEW_MATCHES}"}
 
 
 def test_the_threshold_of_several_folds_is_the_mean_of_theirs() -> None:

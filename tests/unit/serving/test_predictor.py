@@ -257,6 +257,17 @@ def test_criteria_of_the_users_own_are_asked_in_place_of_the_models_and_marked(t
     assert asked_otherwise["probability"][0] != found["probability"]["S.1"]
 
 
+def test_a_loaded_model_asks_other_criteria_with_the_same_calibration_and_threshold(trained: TrainedFold) -> None:
+    ensemble = Calibration(2.0, 0.5)
+    two, rows = [trained, replace(trained)], posts(("a", "I am tired.", None))
+    asking = Predictor(two, 400, 0.3, ensemble=ensemble).asking(OWN)
+    pd.testing.assert_frame_equal(
+        answers(asking, rows), answers(Predictor(two, 400, 0.3, own_criteria=OWN, ensemble=ensemble), rows)
+    )
+    assert asking.criteria == Predictor(two, 400, own_criteria=OWN).criteria
+    assert asking.asking({}).criteria == CRITERIA
+
+
 def test_an_own_criterion_may_take_the_id_of_a_trained_one(trained: TrainedFold) -> None:
     predictor = Predictor([trained], 400, own_criteria={"A.4": "The author feels alone."})
     found = answers(predictor, posts(("a", "I am tired.", "A.4"), ("b", "Me.", "A.1")))

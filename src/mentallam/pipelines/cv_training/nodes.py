@@ -17,7 +17,7 @@ from mentallam.classifier.fold import CorpusTables, fit_fold, score_fold, states
 from mentallam.classifier.sources import find_source
 from mentallam.classifier.training import TrainingOutcome
 from mentallam.classifier.weights import BaseModel
-from mentallam.config import Config, compose_config, to_dict
+from mentallam.config import Config, compose_config, compose_for_corpus, to_dict
 from mentallam.evaluation import ensemble
 from mentallam.evaluation.aggregate import aggregate_folds, outcome_of_folds
 from mentallam.evaluation.arrays import has_one_label
@@ -25,22 +25,44 @@ from mentallam.evaluation.baseline_scores import baseline_fold_metrics
 from mentallam.evaluation.metrics import held_out_metrics, pair_metrics
 from mentallam.fold_results import FoldResults, load_fold_results, save_fold_results
 from mentallam.reports.figures import fold_figures
+from mentallam.reports.page import render_figures_page
+from mentallam.reports.rounding import figure as rounded
 from mentallam.resumption import Attempt, begin, clear, fingerprint, hash_of
 from mentallam.seeds import training_seed as derived_seed
 
 logger = logging.getLogger(__name__)
 
 
-def compose_training_config(hydra_configs: str, profile: str, overrides: str | None) -> Config:
-    """Compose the Hydra configuration of this run; folds take it, they never compose.
+def check_configuration(hydra_configs: str, profile: str, overrides: str | None) -> None:
+    """Compose the Hydra configuration once before the corpus is read, which takes longer.
 
     Raises:
         MentallamError: It is refused; no earlier configuration has been replaced then.
     """
-    composed = compose_config(Path(hydra_configs), profile, overrides)
-    find_source(composed.model.source)
-    learned_baselines.named_baselines(composed.baselines.models)
-    return composed
+    _refuse_unknown_names(compose_config(Path(hydra_configs), profile, overrides))
+
+
+def compose_training_config(
+    hydra_configs: str,
+    profile: str,
+    overrides: str | None,
+    data_manifest: dict[str, Any],
+    corpus_training_from: int | None,
+) -> Config:
+    """Compose the Hydra configuration of this run for its corpus; folds take it, they never compose.
+
+    Raises:
+        MentallamError: It is refused; no earlier configuration has been replaced then.
+    """
+    n_posts = data_manifest["counts"]["posts"]
+    composed = compose_for_corpus(Path(hydra_configs), profile, overrides, n_posts, corpus_training_from)
+    _refuse_unknown_names(composed)
+    return tracking.with_local_start(composed)
+
+
+def _refuse_unknown_names(config: Config) -> None:
+    find_source(config.model.source)
+    learned_baselines.named_baselines(config.baselines.models)
 
 
 def compute_frozen_states(
@@ -174,9 +196,10 @@ def run_fold(
         if kept := load_fold_results(fold_run["run_id"], attempts):
             logger.info("fold %s is finished: its results are kept", fold)
             return fold_run, *kept.outputs()
-        tracking.Run(fold_run["run_id"]).finish("FAILED")  # its results are gone, and another run takes its place
         attempt = begin(attempts, decided_by, fresh=True)
         fold_run = tracking.open_fold_run(cv_run, fold, attempt.token)
+    if not fresh:  # its results or the record of it are gone, and this run takes its place
+        tracking.fail_replaced_runs(cv_run, fold, fold_run["run_id"])
     if attempt.change and not attempt.change.startswith("cv_run_id"):  # that one has been named
         logger.info("fold %s begins anew: %s", fold, attempt.change)
     corpus, base = CorpusTables(*tables), BaseModel(**base_model)
@@ -194,14 +217,25 @@ def run_fold(
         save_checkpoint(trained, checkpoint)
         predictions = score_fold(load_checkpoint(checkpoint, Path(base_models)), split, corpus)
         history, result = _fold_result(run, trained, outcome, dev, predictions)
-        _log_scores(run, result, fold_figures(predictions, corpus.criteria, data_manifest["synthetic"]))
         results = FoldResults(checkpoint, dev, history, predictions, result)
         save_fold_results(run, results)
+        about = {"model": training_config.model.name, "adapter.r": training_config.adapter.r}
+        run.log_model(f"fold_{fold}", about, result["metrics"])
+        _log_scores(run, result, fold_figures(predictions, corpus.criteria, data_manifest["synthetic"]))
         run.set_tags({"mentallam.retries": retries.count()})
         run.finish()
+    _announce_fold(result, training_config)
     clear(attempts)
     logged = tracking.download_checkpoint(run.run_id, attempts)
     return fold_run, *replace(results, checkpoint=logged).outputs()
+
+
+def _announce_fold(result: dict[str, Any], training_config: Config) -> None:
+    f1, dev_f1 = (rounded(value) for value in (result["metrics"]["f1"], result["dev_f1"]))
+    logger.info(
+        "fold %s: F1 %s on %s held-out pairs; on the dev posts %s, in epoch %s of %s",
+        *(result["fold"], f1, result["n_pairs"], dev_f1, result["best_epoch"], training_config.training.max_epochs),
+    )
 
 
 def _seeds(training_config: Config, split: dict[str, Any]) -> dict[str, int]:
@@ -240,16 +274,17 @@ def _log_scores(run: tracking.Run, result: dict[str, Any], figures: dict[str, Fi
     if result["dev_f1"] is None:
         run.set_tags({"mentallam.decision": "not fitted, since all dev pairs have the same label"})
     threshold = result["decision"]["threshold"]
-    run.log_metrics({**result["metrics"], "threshold": threshold, "dev_f1": result["dev_f1"]})
+    run.log_metrics({"threshold": threshold, "dev_f1": result["dev_f1"]})
     run.log_metrics({name: result[name] for name in ("best_epoch", "epochs", "seconds")})
-    for name, figure in figures.items():
-        run.log_figure(figure, f"{name}.html")
+    run.log_text(render_figures_page(f"Figures of fold {result['fold']}", figures), "figures.html")
+    f1, dev_f1 = (rounded(value) for value in (result["metrics"]["f1"], result["dev_f1"]))
+    run.describe(f"F1 **{f1}** on {result['n_pairs']} held-out pairs; on the dev posts {dev_f1}")
 
 
 def close_cv_run(
     cv_run: dict[str, str], baseline_predictions: pd.DataFrame, *fold_results: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the outcome of all folds; log their means and deviations, the baselines' and the best fold."""
+    """Return the outcome of all folds; log means, deviations and duration, the baselines' metrics and the best fold."""
     outcome = outcome_of_folds(cv_run, fold_results, len(fold_results))
     results = outcome["folds"]
     run = tracking.Run(cv_run["run_id"])
@@ -258,6 +293,7 @@ def close_cv_run(
     for name, metrics in baseline_fold_metrics(baseline_predictions).items():
         for metric, values in metrics.items():
             run.log_metrics({f"baseline_{name}_{metric}_{part}": values[part] for part in ("mean", "std")})
+    run.log_metrics({"duration_s": sum(result["seconds"] for result in results)})
     run.link_folds(cv_run["experiment_id"], {result["fold"]: result["run_id"] for result in results})
     run.set_tags({"mentallam.best_fold": outcome["best_fold"], tracking.BEST_RUN_TAG: outcome["best_run_id"]})
     return outcome

@@ -23,10 +23,20 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
     return Pipeline(
         [
             Node(
-                nodes.compose_training_config,
+                nodes.check_configuration,
                 ["params:hydra_configs", "params:profile", "params:overrides"],
+                None,
+                name="check_configuration",
+            ),
+            Node(
+                nodes.compose_training_config,
+                [
+                    *("params:hydra_configs", "params:profile", "params:overrides"),
+                    *("data_manifest", "params:corpus_training_from"),
+                ],
                 "training_config",
                 name="compose_training_config",
+                tags=NEEDS_TRACKING,  # training.start_from may name a run
             ),
             Node(
                 prepare_base,

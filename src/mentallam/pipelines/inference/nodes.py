@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from mentallam import tracking
+from mentallam.batch_files import BatchFiles
 from mentallam.config import InferenceConfig, compose_inference
 from mentallam.corpus.readers import read_criteria
 from mentallam.corpus.schemas import wording_by_id
-from mentallam.serving.batch import PREDICTIONS, Format, OnError, OutputOptions, predict_files
+from mentallam.errors import MentallamError
+from mentallam.serving.batch import OnError, OutputOptions, predict_files
 from mentallam.serving.metrics import batch_metrics
 from mentallam.serving.predictor import Predictor
 from mentallam.serving.sources import Source
@@ -27,24 +29,39 @@ def read_own_criteria(criteria: str | None) -> dict[str, str]:
     return {} if criteria is None else wording_by_id(read_criteria(str(criteria)))
 
 
+def check_output(files: BatchFiles, overwrite: bool, explain: bool) -> BatchFiles:
+    """Return where to write, unless that would replace predictions of another batch.
+
+    Raises:
+        MentallamError: The file is there, or its format has no place for sentences.
+    """
+    if explain and files.format == "csv":
+        raise MentallamError("CSV has no place for the sentences of explain=true: write .jsonl or .parquet")
+    # With an attempt beside it, the file may be what that attempt wrote just before it was killed.
+    if files.predictions.exists() and not overwrite and not files.attempt.exists():
+        raise MentallamError(
+            f"{files.predictions} exists: name another file with output=..., or replace it with overwrite=true"
+        )
+    return files
+
+
 def predict(
     sources: list[Source],
     inference_config: InferenceConfig,
     checkpoints: list[Path],
     own_criteria: dict[str, str],
     base_models: str,
-    folder: Path,
-    output_format: Format,
+    files: BatchFiles,
     on_error: OnError,
     explain: bool,
     region: str,
 ) -> tuple[Path, dict[str, Any]]:
     """Answer all posts; return the file of the predictions, which is written as they are made, and the summary."""
     predictor = Predictor.load(checkpoints, Path(base_models), inference_config, own_criteria)
-    options = OutputOptions(folder, output_format, on_error, explain)
+    options = OutputOptions(files, on_error, explain)
     progress = predict_files(predictor, sources, options, predictor.fingerprint(inference_config))
     summary = summarise_batch(progress, predictor, inference_config, region)
-    return folder / f"{PREDICTIONS}.{output_format}", summary
+    return files.predictions, summary
 
 
 def log_batch(summary: dict[str, Any], log_to_mlflow: bool, experiment: str) -> None:

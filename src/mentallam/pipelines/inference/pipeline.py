@@ -13,6 +13,12 @@ def create_pipeline() -> Pipeline:
     """Wire inference: find posts and checkpoints, predict, summarise, write the figures for monitoring."""
     return Pipeline(
         [
+            Node(
+                nodes.check_output,
+                ["batch_files", "params:overwrite", "params:explain"],
+                "output_files",
+                name="check_output",  # sorts before what takes time
+            ),
             Node(find_sources, ["params:input", "params:columns"], "input_files", name="find_input"),
             Node(nodes.read_own_criteria, "params:criteria", "own_criteria", name="read_own_criteria"),
             Node(
@@ -32,8 +38,7 @@ def create_pipeline() -> Pipeline:
                 nodes.predict,
                 [
                     *("input_files", "inference_config", "serving_checkpoints", "own_criteria", "params:base_models"),
-                    *("prediction_folder", "params:output_format", "params:on_error", "params:explain"),
-                    "params:notice",
+                    *("output_files", "params:on_error", "params:explain", "params:notice"),
                 ],
                 ["predictions", "prediction_summary"],
                 name="predict",

@@ -10,6 +10,7 @@ from mentallam import tracking
 from mentallam.config import compose_inference
 from mentallam.errors import MentallamError
 from mentallam.reports.figures_latency import latency_histogram
+from mentallam.reports.page import render_figures_page
 from mentallam.serving.latency import LatencyOptions, cold_start, latency_metrics, summarise_latency, time_answers
 from mentallam.serving.predictor import Predictor
 
@@ -50,7 +51,7 @@ def log_latency(summary: dict[str, Any], figure: Figure) -> dict[str, Any]:
     run = tracking.Run(run_id)
     run.log_metrics(latency_metrics(summary))
     run.log_dict(summary, "latency/latency_summary.json")
-    run.log_figure(figure, "latency/latency.html")
+    run.log_text(render_figures_page("Latency", {"milliseconds_per_post": figure}), "latency/latency.html")
     if reason := summary["options"]["override_reason"]:
         run.set_tags({"mentallam.latency_override_reason": reason})
     return summary

@@ -17,7 +17,7 @@ from mentallam import tracking
 from mentallam.classifier import learned_baselines
 from mentallam.classifier.fold import CorpusTables, fit_fold, score_fold
 from mentallam.classifier.weights import BaseModel
-from mentallam.config import Config, compose_config, to_dict
+from mentallam.config import Config, compose_for_corpus, to_dict
 from mentallam.errors import MentallamError
 from mentallam.evaluation.learning_curve import MODEL
 from mentallam.evaluation.metrics import held_out_metrics
@@ -31,18 +31,26 @@ BASELINE = "tfidf"
 """The baseline of the curve: it reads words, and takes seconds at each size."""
 
 
-def compose_config_of_curve(hydra_configs: str, profile: str, overrides: str | None) -> Config:
+def compose_config_of_curve(
+    hydra_configs: str,
+    profile: str,
+    overrides: str | None,
+    data_manifest: dict[str, Any],
+    corpus_training_from: int | None,
+) -> Config:
     """Compose the Hydra configuration; of the baselines, the curve has `BASELINE` alone.
 
     Raises:
         MentallamError: It is refused, or asks for a sample of the training posts, which the curve itself takes.
     """
-    composed = compose_config(Path(hydra_configs), profile, overrides)
+    n_posts = data_manifest["counts"]["posts"]
+    composed = compose_for_corpus(Path(hydra_configs), profile, overrides, n_posts, corpus_training_from)
     if composed.training.sample_fraction < 1:
         raise MentallamError(
             f"training.sample_fraction is {composed.training.sample_fraction}, but learning_curve chooses the training "
             "posts by learning_curve.sizes: leave it out"
         )
+    composed = tracking.with_local_start(composed)
     return replace(composed, baselines=replace(composed.baselines, models=[BASELINE]))
 
 
@@ -151,14 +159,11 @@ def write_curve_page(report: str, figure: Figure, curve: dict[str, Any]) -> str:
     return render_report_page(report, {"learning_curve": figure}, curve["synthetic"])
 
 
-def attach_curve(
-    run: dict[str, str], curve: dict[str, Any], report: str, page: str, figure: Figure, *table_texts: str
-) -> None:
+def attach_curve(run: dict[str, str], curve: dict[str, Any], report: str, page: str, *table_texts: str) -> None:
     """Attach the curve to its parent run."""
     parent = tracking.Run(run["run_id"])
     parent.log_dict(curve, "learning_curve/learning_curve.json")
     parent.log_text(report, "learning_curve/learning_curve.md")
     parent.log_text(page, "learning_curve/learning_curve.html")
-    parent.log_figure(figure, "learning_curve/figure.html")
     for ending, text in zip(("csv", "tex", "md"), table_texts, strict=True):
         parent.log_text(text, f"learning_curve/tables/learning_curve.{ending}")

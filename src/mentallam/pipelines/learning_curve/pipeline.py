@@ -30,9 +30,13 @@ def create_pipeline(n_folds: int) -> Pipeline:
             ),
             Node(
                 nodes.compose_config_of_curve,
-                ["params:hydra_configs", "params:profile", "params:overrides"],
+                [
+                    *("params:hydra_configs", "params:profile", "params:overrides"),
+                    *("data_manifest", "params:corpus_training_from"),
+                ],
                 "config_of_curve",
                 name="compose_config_of_curve",
+                tags=NEEDS_TRACKING,  # training.start_from may name a run
             ),
             Node(
                 prepare_base,
@@ -81,7 +85,7 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 nodes.attach_curve,
                 [
                     *("learning_curve_run", "learning_curve", "learning_curve_report", "learning_curve_page"),
-                    *("learning_curve_figure", *tables),
+                    *tables,
                 ],
                 None,
                 name="attach_learning_curve",

@@ -23,6 +23,8 @@ from mentallam.model_folders import split_parts
 from mentallam.reported_runs import load_reported_run
 from mentallam.reports.figures import REPORT_FIGURES, report_figures
 from mentallam.reports.model_card import render_model_card
+from mentallam.reports.outcome import baseline_f1, baselines_by_f1, result_lines
+from mentallam.reports.page import render_figures_page
 from mentallam.reports.print_figures import render_figures
 from mentallam.reports.printed_table import FORMATS
 from mentallam.reports.report import render_report
@@ -147,10 +149,9 @@ def warn_of_checks(checks: dict[str, Any], report_page: str) -> None:
     """
     for check in checks["checks"]:
         if check["status"] == WARNING:
-            logger.warning("%s %s: %s (%s)", check["code"], check["title"], check["finding"], check["page"])
-    logger.info(
-        "checks: %s passed, %s warned, %s not checked", *(checks[n] for n in ("passed", "warnings", "not_checked"))
-    )
+            logger.warning("%s %s", check["code"], check["title"])
+    counts = (checks[name] for name in ("passed", "warnings", "not_checked"))
+    logger.info("checks: %s passed, %s warned, %s not checked; the report says what was found and what to do", *counts)
 
 
 def attach_report(
@@ -165,7 +166,7 @@ def attach_report(
     partial: bool,
     *figures: Figure,
 ) -> None:
-    """Attach all outputs to the parent run; log the pooled metrics, the interval of F1 and the selection optimism.
+    """Attach all outputs to the parent run; log the pooled metrics, the interval of F1 and the baselines' F1.
 
     A report of some folds stays in the data folder.
     """
@@ -183,12 +184,18 @@ def attach_report(
     run.log_text(marked(label_audit).to_csv(index=False), "reporting/label_audit.csv")
     run.log_text(report_page, "reporting/report.html")
     run.log_text(model_card, tracking.MODEL_CARD)
-    for name, figure in zip(REPORT_FIGURES, figures, strict=True):
-        run.log_figure(figure, f"reporting/figures/{name}.html")
+    page = render_figures_page("Figures of all folds", dict(zip(REPORT_FIGURES, figures, strict=True)))
+    run.log_text(page, "reporting/figures.html")
     # `tracking.POOLED_F1` is one of these.
     pooled = {f"pooled_{name}": value for name, value in cv_summary["pooled"].items()}
     bounds = {f"pooled_f1_{bound}": uncertainty["headline"]["f1"][bound] for bound in ("low", "high")}
+    baselines = {name: found["estimate"] for name, found in baseline_f1(uncertainty).items()}
+    pooled |= {f"baseline_{name}_pooled_f1": f1 for name, f1 in baselines.items()}
+    if ranked := baselines_by_f1(uncertainty):
+        pooled["best_baseline_f1"] = baselines[ranked[0]]
+        run.set_tags({"mentallam.best_baseline": ranked[0]})
     run.log_metrics({**pooled, **bounds, "selection_optimism": cv_summary["selection_optimism"]})
+    run.describe("\n\n".join(result_lines(cv_summary, uncertainty)))
 
 
 def print_figures(wanted: bool, *figures: Figure) -> dict[str, bytes]:

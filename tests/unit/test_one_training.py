@@ -4,7 +4,8 @@ import pytest
 from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
 
 from mentallam.errors import MentallamError
-from mentallam.runners import refuse_threads, training_alone
+from mentallam.one_training import refuse_runner, training_alone
+from mentallam.runner import FoldRunner
 
 TRAINS = {"cv_run", "fold_3_checkpoint", "fold_3_run"}
 
@@ -14,16 +15,16 @@ def name(runner: object) -> dict[str, str]:
     return {"runner": getattr(runner, "__name__", str(runner))}
 
 
-@pytest.mark.parametrize("runner", [ThreadRunner(), ThreadRunner(is_async=False), ThreadRunner])
-def test_folds_are_not_trained_in_threads(runner: object) -> None:
-    with pytest.raises(MentallamError, match=r"^ThreadRunner .*\(SequentialRunner.*--runner ParallelRunner\)$"):
-        refuse_threads(name(runner), TRAINS)
-    refuse_threads(name(runner), {"posts", "fold_3_predictions"})  # threads are fine where nothing is trained
+@pytest.mark.parametrize("runner", [ThreadRunner(), ThreadRunner(is_async=False), ThreadRunner, ParallelRunner()])
+def test_folds_are_not_trained_by_kedros_parallel_runners(runner: object) -> None:
+    with pytest.raises(MentallamError, match=r"^(Thread|Parallel)Runner would .*cluster\.backend=process$"):
+        refuse_runner(name(runner), TRAINS)
+    refuse_runner(name(runner), {"posts", "fold_3_predictions"})  # they are fine where nothing is trained
 
 
-@pytest.mark.parametrize("runner", [None, SequentialRunner(is_async=True), ParallelRunner()])
+@pytest.mark.parametrize("runner", [None, SequentialRunner(is_async=True), FoldRunner(backend="process")])
 def test_other_runners_may_train(runner: object) -> None:
-    refuse_threads(name(runner), TRAINS)
+    refuse_runner(name(runner), TRAINS)
 
 
 def test_a_second_training_in_the_process_is_refused_and_the_next_one_is_not() -> None:

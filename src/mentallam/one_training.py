@@ -5,33 +5,45 @@ transformers' Trainer uses no others). Two folds in one process would take turns
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from mentallam.errors import MentallamError
 
-_WAY_OUT = "run them one after the other (SequentialRunner, the default), or in processes (--runner ParallelRunner)"
+_WAY_OUT = "leave --runner out to run them one after the other, or in processes with --params cluster.backend=process"
 
 _TRAINING = threading.Lock()
 
 
-def refuse_threads(run_params: Mapping[str, Any], outputs: set[str]) -> None:
-    """Refuse to train folds in threads, before any work.
+def trains_fold(outputs: Iterable[str]) -> bool:
+    """Return whether these are outputs of the training of a fold."""
+    return any(name.startswith("fold_") and name.endswith("_checkpoint") for name in outputs)
+
+
+def refuse_runner(run_params: Mapping[str, Any], outputs: set[str]) -> None:
+    """Refuse to train folds with Kedro's own parallel runners, before any work.
+
+    Threads would share the random state. Processes of the ParallelRunner are right where they are forked, which CUDA
+    does not survive; spawned, they run without this project's hooks around a run, and without its signals.
 
     Args:
         run_params: Kedro's parameters of a run; `runner` is None, the name of a class, or the text of an instance.
         outputs: Names of the datasets that the run makes.
 
     Raises:
-        MentallamError: The run trains with the ThreadRunner.
+        MentallamError: The run trains with one of them.
     """
-    trains = any(name.startswith("fold_") and name.endswith("_checkpoint") for name in outputs)
-    if trains and "ThreadRunner" in str(run_params["runner"]):
+    runner = str(run_params["runner"])
+    if not trains_fold(outputs):
+        return
+    if "ThreadRunner" in runner:
         raise MentallamError(
             f"ThreadRunner would train folds side by side on one random state, and no result could be reproduced: "
             f"{_WAY_OUT}"
         )
+    if "ParallelRunner" in runner:
+        raise MentallamError(f"ParallelRunner would train folds without their records in MLflow: {_WAY_OUT}")
 
 
 @contextmanager

@@ -1,0 +1,293 @@
+"""The engines that units of work run on, behind one interface: processes of this machine, Ray, and SLURM."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing import active_children, get_context
+from pathlib import Path
+from typing import Any, Protocol
+
+from mentallam.errors import MentallamError
+from mentallam.runner.options import ClusterOptions, cores
+from mentallam.runner.unit import Outcome, Unit, run_unit
+
+
+class LostWorkerError(Exception):
+    """The process of a unit, or the machine below it, is gone."""
+
+
+class Job(Protocol):
+    """A unit that an engine has taken."""
+
+    def done(self) -> bool:
+        """Return whether it has ended, in whatever way."""
+
+    def outcome(self) -> Outcome:
+        """Return how it ended.
+
+        Raises:
+            LostWorkerError: Nobody knows.
+        """
+
+
+class Engine(Protocol):
+    """A place for units: it takes `slots` at a time."""
+
+    slots: int
+
+    def described(self, n_units: int) -> str:
+        """Return in words where the folds are trained."""
+
+    def submit(self, unit: Unit) -> Job:
+        """Start a unit, or put it into the engine's queue."""
+
+    def stop(self, jobs: Sequence[Any], number: int) -> None:
+        """Ask jobs to stop, as a signal does, and to save their state first."""
+
+    def close(self) -> None:
+        """Give back what the engine holds; no unit runs any more."""
+
+
+def open_engine(options: ClusterOptions, n_units: int, gpus: Sequence[str], logs: Path) -> Engine:
+    """Return the engine that the options name.
+
+    Args:
+        options: The options.
+        n_units: How many units there are.
+        gpus: This machine's GPUs, as CUDA_VISIBLE_DEVICES names them.
+        logs: A folder for the files of jobs.
+
+    Raises:
+        MentallamError: The package of the engine is missing, or its cluster does not answer.
+    """
+    if options.backend == "ray":
+        return _Ray(options, n_units)
+    if options.backend == "slurm":
+        return _Slurm(options, n_units, logs)
+    return _Processes(options, n_units, gpus)
+
+
+def _missing(package: str, backend: str) -> MentallamError:
+    return MentallamError(f"cluster.backend={backend} needs {package}: pip install -e '.[{backend}]'")
+
+
+# Processes of this machine
+
+
+@dataclass
+class _Worker:
+    """A place for one process: its variables, and the process once there is one."""
+
+    variables: Mapping[str, str]
+    pool: ProcessPoolExecutor | None = None
+
+    def submit(self, unit: Unit) -> "Future[Outcome]":
+        if self.pool is not None:
+            with suppress(BrokenProcessPool):  # it was killed while it waited
+                return self.pool.submit(_run_for, os.getpid(), unit)
+        # Spawned, since CUDA and threads do not survive a fork; a pool of one, so that a killed worker takes no other
+        # with it.
+        self.pool = ProcessPoolExecutor(1, get_context("spawn"), _enter_worker, (self.variables, os.getpid()))
+        return self.pool.submit(_run_for, os.getpid(), unit)
+
+
+class _Processes:
+    """A process per worker, kept from one unit to the next, since imports take seconds."""
+
+    def __init__(self, options: ClusterOptions, n_units: int, gpus: Sequence[str]) -> None:
+        self.slots = min(options.workers or len(gpus) or cores(), n_units)
+        self._threads = options.threads or max(1, cores() // self.slots)
+        shared = {"OMP_NUM_THREADS": str(self._threads)}
+        self._gpus = ", ".join(gpus)
+        own = [{"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {} for slot in range(self.slots)]
+        self._workers = [_Worker(shared | variables) for variables in own]
+        self._free = list(self._workers)
+
+    def described(self, n_units: int) -> str:
+        where = f"GPUs: {self._gpus}" if self._gpus else f"threads each: {self._threads}"
+        return f"{n_units} folds in {self.slots} processes ({where})"
+
+    def submit(self, unit: Unit) -> Job:
+        worker = self._free.pop()
+        return _ProcessJob(worker.submit(unit), lambda: self._free.append(worker))
+
+    def stop(self, jobs: Sequence[Any], number: int) -> None:
+        for process in active_children():  # one that waits for a unit ignores Ctrl-C, and ends otherwise
+            with suppress(OSError, TypeError):  # it has just ended
+                os.kill(process.pid, number)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        for worker in self._workers:
+            if worker.pool is not None:
+                worker.pool.shutdown()
+
+
+class _ProcessJob:
+    def __init__(self, future: "Future[Outcome]", leave: Callable[[], None]) -> None:
+        self._future, self._leave = future, leave
+
+    def done(self) -> bool:
+        return self._future.done()
+
+    def outcome(self) -> Outcome:
+        self._leave()
+        try:
+            return self._future.result()
+        except BrokenProcessPool:
+            raise LostWorkerError from None
+
+
+def _enter_worker(variables: Mapping[str, str], parent: int) -> None:
+    """Prepare a worker's process: its variables, and an end when the run that it belongs to is gone."""
+    os.environ.update(variables)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # between units Ctrl-C is for the run; a unit has its own handler
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+
+
+def _run_for(parent: int, unit: Unit) -> Outcome:
+    """Train a fold, and end the process if nobody is left to take the outcome: it would wait for units for ever."""
+    ended = run_unit(unit)
+    if os.getppid() != parent:
+        os._exit(1)
+    return ended
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)  # a fold saves its state first
+
+
+# Ray
+
+
+class _Ray:
+    """Tasks of a Ray cluster, which queues them, and starts workers on the machines that have what they need."""
+
+    def __init__(self, options: ClusterOptions, n_units: int) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+        except ImportError:
+            raise _missing("Ray", "ray") from None
+        self._ray, self.slots = ray, min(options.workers or n_units, n_units)
+        self._own = not ray.is_initialized()
+        if self._own:
+            try:
+                ray.init(options.address, include_dashboard=None if options.address else False, log_to_driver=True)
+            except Exception as error:  # Ray raises Exception itself where a process of its own did not start
+                reason = str(error).strip().partition("\n")[0]
+                what = f"no Ray cluster answers at cluster.address={options.address}"
+                raise MentallamError(f"{what if options.address else 'Ray does not start here'} ({reason})") from None
+        self._threads = options.threads or 1
+        self._task = ray.remote(
+            num_cpus=self._threads,
+            num_gpus=options.gpus_per_fold,
+            memory=options.memory_gb and int(options.memory_gb * 2**30),
+            max_retries=0,  # the runner places a unit again, and counts
+        )(run_unit)
+
+    def described(self, n_units: int) -> str:
+        return f"{n_units} folds as tasks of Ray, at most {self.slots} at a time"
+
+    def submit(self, unit: Unit) -> Job:
+        variables = {"OMP_NUM_THREADS": str(self._threads), **unit.variables}
+        return _RayJob(self._ray, self._task.options(runtime_env={"env_vars": variables}).remote(unit))
+
+    def stop(self, jobs: Sequence[Any], number: int) -> None:
+        for job in jobs:
+            job.stop(number)
+
+    def close(self) -> None:
+        if self._own:
+            self._ray.shutdown()
+
+
+class _RayJob:
+    def __init__(self, ray: Any, reference: Any) -> None:
+        self._ray, self._reference, self._stopped = ray, reference, int(signal.SIGINT)
+
+    def done(self) -> bool:
+        return bool(self._ray.wait([self._reference], timeout=0)[0])
+
+    def outcome(self) -> Outcome:
+        try:
+            ended: Outcome = self._ray.get(self._reference)
+        except self._ray.exceptions.TaskCancelledError:
+            return Outcome("", 0.0, signal=self._stopped)
+        except self._ray.exceptions.RayTaskError:
+            raise
+        except self._ray.exceptions.RayError:
+            raise LostWorkerError from None
+        return ended
+
+    def stop(self, number: int) -> None:
+        self._stopped = number
+        self._ray.cancel(self._reference)  # a worker gets it as SIGINT
+
+
+# SLURM
+
+
+class _Slurm:
+    """Jobs of a SLURM cluster, each with a fold."""
+
+    def __init__(self, options: ClusterOptions, n_units: int, logs: Path) -> None:
+        try:
+            import submitit
+        except ImportError:
+            raise _missing("submitit", "slurm") from None
+        os.environ["SUBMITIT_PREEMPT_SIGNAL"] = "USR1"  # that a fold's process saves its state on
+        self._submitit, self.slots = submitit, min(options.workers or n_units, n_units)
+        given = dict(options.slurm)
+        try:
+            self._executor = submitit.AutoExecutor(logs, cluster=given.pop("cluster", "slurm"))
+            self._executor.update_parameters(
+                name="mentallam",
+                cpus_per_task=options.threads or 1,
+                **({"gpus_per_node": int(options.gpus_per_fold)} if options.gpus_per_fold else {}),
+                **({"mem_gb": options.memory_gb} if options.memory_gb else {}),
+                **given,
+            )
+        except (RuntimeError, NameError, TypeError, ValueError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise MentallamError(f"SLURM can't be used ({reason}): check cluster.slurm in cluster.yml") from None
+        self._threads = options.threads or 1
+
+    def described(self, n_units: int) -> str:
+        return f"{n_units} folds as SLURM jobs, at most {self.slots} at a time"
+
+    def submit(self, unit: Unit) -> Job:
+        variables = {"OMP_NUM_THREADS": str(self._threads), **unit.variables}
+        return _SlurmJob(self._submitit, self._executor.submit(run_unit, replace(unit, variables=variables)))
+
+    def stop(self, jobs: Sequence[Any], number: int) -> None:
+        for job in jobs:
+            job.stop()
+
+    def close(self) -> None:
+        """Do nothing: a job ends by itself."""
+
+
+class _SlurmJob:
+    def __init__(self, submitit: Any, job: Any) -> None:
+        self._submitit, self._job = submitit, job
+
+    def done(self) -> bool:
+        return bool(self._job.done())
+
+    def outcome(self) -> Outcome:
+        try:
+            ended: Outcome = self._job.result()
+        except (self._submitit.core.utils.UncompletedJobError, self._submitit.core.utils.FailedJobError):
+            raise LostWorkerError from None
+        return ended
+
+    def stop(self) -> None:
+        self._job.cancel(check=False)

@@ -1,0 +1,117 @@
+"""The runner: nodes one after the other in this process, except folds, which may go to an engine.
+
+Workers import this module before their number of threads is set, which torch reads once: so torch is imported late.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from kedro.runner import SequentialRunner
+from omegaconf import OmegaConf
+from pluggy import PluginManager
+from pydantic import ValidationError
+
+from mentallam import interruption, project
+from mentallam.console import is_verbose
+from mentallam.data_lock import DataLock
+from mentallam.errors import MentallamError
+from mentallam.one_training import trains_fold
+from mentallam.runner.engines import open_engine
+from mentallam.runner.options import ClusterOptions
+from mentallam.runner.placement import Placement
+from mentallam.runner.unit import Unit
+
+logger = logging.getLogger(__name__)
+
+# Variables that decide what a fold's process does; an engine may start it on another machine.
+_PASSED_ON = ("MENTALLAM_", "MLFLOW_", "KEDRO_", "HF_", "AWS_")
+
+
+class FoldRunner(SequentialRunner):
+    """Run nodes one after the other, and the folds of a cross-validation on the engine that `cluster.backend` names.
+
+    Metrics, checkpoints and predictions are those of a run in one process with as many threads.
+
+    Args:
+        is_async: As for Kedro's runners.
+        **given: Options of `cluster` that replace those of cluster.yml, as in `--runner-params backend=process`.
+    """
+
+    def __init__(self, is_async: bool = False, **given: Any) -> None:
+        super().__init__(is_async=is_async)
+        self._given = given
+
+    @property
+    def _logger(self) -> logging.Logger:
+        return logging.getLogger("kedro.runner")  # its lines are for the log file
+
+    def _run(
+        self,
+        pipeline: Pipeline,
+        catalog: CatalogProtocol[Any, Any],
+        hook_manager: PluginManager | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        options = self._options(catalog)
+        folds = {str(node.namespace): node for node in pipeline.nodes if trains_fold(node.outputs)}
+        if not _placed_elsewhere(options, len(folds)):
+            super()._run(pipeline, catalog, hook_manager, run_id)
+            return
+        units = Pipeline(folds.values())
+        after = pipeline.from_nodes(*(node.name for node in folds.values())) - units
+        super()._run(pipeline - units - after, catalog, hook_manager, run_id)
+        for node in _placed(folds, options):
+            if hook_manager:
+                hook_manager.hook.after_node_run(
+                    node=node, catalog=catalog, inputs={}, outputs={}, is_async=False, run_id=run_id
+                )
+        super()._run(after, catalog, hook_manager, run_id)
+
+    def _options(self, catalog: CatalogProtocol[Any, Any]) -> ClusterOptions:
+        configured = catalog.load("parameters").get("cluster") or {}
+        options = OmegaConf.to_container(OmegaConf.merge(configured, self._given))
+        try:
+            return ClusterOptions.model_validate(options)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(["cluster", *map(str, first["loc"])])
+            raise MentallamError(f"{key}: {first['msg']}; conf/base/cluster.yml has the options") from None
+
+
+def _placed_elsewhere(options: ClusterOptions, n_folds: int) -> bool:
+    """Return whether folds leave this process: `auto` lets them do so for GPUs of their own."""
+    if not n_folds or options.backend != "auto":
+        return n_folds > 0 and options.backend != "sequential"
+    from mentallam.device import visible_gpus  # torch takes seconds to import, and other pipelines do without
+
+    return n_folds > 1 and len(visible_gpus()) > 1
+
+
+def _placed(folds: dict[str, Node], options: ClusterOptions) -> Iterator[Node]:
+    """Train folds on the engine, and yield the node of each that is done."""
+    from mentallam.classifier.shared_base import release_base
+    from mentallam.device import visible_gpus
+
+    session = project.session()
+    engine = open_engine(options, len(folds), visible_gpus(), session.data / "jobs")
+    logger.info("%s; --params cluster.backend=sequential trains one after the other", engine.described(len(folds)))
+    release_base()  # the workers hold their own
+    try:
+        with DataLock.shared_with_workers(), interruption.deferred():
+            for fold in Placement(engine, _units(folds, session, options), options.retries).finished():
+                yield folds[fold]
+    finally:
+        engine.close()
+
+
+def _units(folds: Iterable[str], session: project.Session, options: ClusterOptions) -> Iterator[Unit]:
+    variables = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
+    # A fresh cross-validation has been opened by now, and a fold of it that is placed again goes on.
+    parameters = {name: value for name, value in session.runtime_params.items() if name not in ("fresh", "cluster")}
+    for fold in folds:
+        yield Unit(fold, session, parameters, {**variables, **options.variables}, is_verbose())

@@ -1,0 +1,106 @@
+"""A fold as a unit of work: what a process anywhere needs to train it, and how that ended.
+
+This module is imported before the variables of the process are set, so it must not import torch, which reads the
+number of threads once.
+"""
+
+import logging
+import os
+import platform
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kedro.runner import SequentialRunner
+
+from mentallam import interruption
+from mentallam.errors import MentallamError
+from mentallam.interruption import RunStoppedError
+from mentallam.project import Session
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A fold to train, by a session of its own in a process of its own.
+
+    Attributes:
+        fold: The namespace, such as `fold_2`.
+        session: The session that it comes from; the process must see its folders under the same paths.
+        parameters: The parameters of the fold's own session.
+        variables: Environment variables.
+        verbose: Whether Kedro's lines are shown.
+    """
+
+    fold: str
+    session: Session
+    parameters: Mapping[str, Any]
+    variables: Mapping[str, str]
+    verbose: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a unit ended: well, by a signal, or by an error.
+
+    Attributes:
+        host: The machine.
+        seconds: How long it took.
+        signal: The signal that stopped it.
+        sentence: The sentence for the user, if the error has one.
+        traceback: Any other error.
+    """
+
+    host: str
+    seconds: float
+    signal: int | None = None
+    sentence: str | None = None
+    traceback: str | None = None
+
+
+class UnitRunner(SequentialRunner):
+    """The runner of a unit's session: the checks of the whole run have been made where it was started."""
+
+    @property
+    def _logger(self) -> logging.Logger:
+        return logging.getLogger("kedro.runner")  # its lines are for the log file
+
+
+def run_unit(unit: Unit) -> Outcome:
+    """Train a fold in this process.
+
+    No exception leaves this function: the class of one may be unknown where the unit came from.
+    """
+    os.environ.update(unit.variables)
+    os.chdir(unit.session.folder)
+    began = time.monotonic()
+    ended: dict[str, Any] = {}
+    interruption.watch()  # from the imports on, which take longer than the grace of some schedulers
+    try:
+        _train(unit)
+    except RunStoppedError as stop:
+        ended = {"signal": stop.number}
+    except MentallamError as error:
+        ended = {"sentence": error.message}
+    except Exception:
+        ended = {"traceback": traceback.format_exc()}
+    finally:
+        interruption.unwatch()
+    return Outcome(platform.node(), time.monotonic() - began, **ended)
+
+
+def _train(unit: Unit) -> None:
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    from mentallam.classifier import progress
+    from mentallam.console import set_up_screen
+
+    bootstrap_project(unit.session.folder)
+    set_up_screen(unit.verbose)
+    progress.show_lines()
+    given: dict[str, Any] = {"env": unit.session.env, "conf_source": unit.session.conf_source}
+    with KedroSession.create(unit.session.folder, **given, runtime_params=dict(unit.parameters)) as session:
+        assert isinstance(session, KedroSession)
+        session.run(pipeline_names=["cv_training"], namespaces=[unit.fold], runner=UnitRunner())

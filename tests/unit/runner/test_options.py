@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline, node
+
+from mentallam import device
+from mentallam.errors import MentallamError
+from mentallam.runner import FoldRunner, fold_runner
+from mentallam.runner.engines import open_engine
+from mentallam.runner.options import ClusterOptions, cores
+from tests.samples import PROJECT
+
+
+def catalog(**cluster: object) -> DataCatalog:
+    return DataCatalog({"parameters": MemoryDataset({"cluster": cluster}), "one": MemoryDataset(1)})
+
+
+def test_the_file_holds_every_option_with_its_default() -> None:
+    given = yaml.safe_load((PROJECT / "conf/base/cluster.yml").read_text(encoding="utf-8"))["cluster"]
+    assert given.keys() == ClusterOptions.model_fields.keys()
+    defaults = ClusterOptions().model_dump()
+    assert {name: value for name, value in given.items() if name != "slurm"} == {
+        name: value for name, value in defaults.items() if name != "slurm"
+    }
+
+
+def test_options_of_the_command_replace_those_of_the_file_key_by_key() -> None:
+    runner = FoldRunner(backend="process", slurm={"slurm_partition": "gpu"})
+    options = runner._options(catalog(backend="ray", retries=7, slurm={"timeout_min": 5}))
+    assert (options.backend, options.retries) == ("process", 7)
+    assert options.slurm == {"timeout_min": 5, "slurm_partition": "gpu"}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"backend": "dask"}, r"^cluster\.backend: .*'process'.*cluster\.yml has the options$"),
+        ({"worker": 2}, r"^cluster\.worker: "),
+        ({"workers": 0}, r"^cluster\.workers: .*greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_any_node_runs(given: dict[str, object], sentence: str) -> None:
+    ran: list[int] = []
+    pipeline = Pipeline([node(ran.append, "one", None)])
+    with pytest.raises(MentallamError, match=sentence):
+        FoldRunner(**given).run(pipeline, catalog())
+    assert not ran
+
+
+def test_a_pipeline_without_folds_runs_in_this_process_whatever_the_backend() -> None:
+    ran: list[int] = []
+    FoldRunner(backend="slurm").run(Pipeline([node(ran.append, "one", None)]), catalog())
+    assert ran == [1]
+
+
+def test_cores_are_shared_between_the_workers_and_gpus_are_dealt_out(tmp_path: Path) -> None:
+    engine = open_engine(ClusterOptions(backend="process"), 5, ["3", "7"], tmp_path)
+    assert engine.slots == 2
+    variables = [worker.variables for worker in engine._workers]  # type: ignore[attr-defined]
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in variables] == ["3", "7"]
+    assert {each["OMP_NUM_THREADS"] for each in variables} == {str(max(1, cores() // 2))}
+    assert open_engine(ClusterOptions(backend="process"), 1, [], tmp_path).slots == 1
+    assert open_engine(ClusterOptions(backend="process", workers=3), 5, [], tmp_path).slots == 3
+
+
+@pytest.mark.parametrize(("backend", "package"), [("ray", "Ray"), ("slurm", "submitit")])
+def test_a_missing_engine_is_named_with_the_command_that_installs_it(
+    backend: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, package.lower(), None)
+    options = ClusterOptions(backend=backend)  # type: ignore[arg-type]
+    with pytest.raises(MentallamError, match=rf"needs {package}: pip install -e '\.\[{backend}\]'$"):
+        open_engine(options, 5, [], tmp_path)
+
+
+@pytest.mark.parametrize(("gpus", "placed_elsewhere"), [(["0", "1"], True), (["0"], False), ([], False)])
+def test_auto_places_folds_where_there_are_several_gpus_and_runs_the_nodes_around_them_here(
+    gpus: list[str], placed_elsewhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def fold(_: object) -> str:
+        ran.append("fold in this process")
+        return "checkpoint"
+
+    def placed(folds: dict[str, object], _: object) -> list[object]:
+        ran.append(f"{len(folds)} folds placed")
+        for k in range(2):
+            given.save(f"fold_{k}_checkpoint", "checkpoint")
+        return list(folds.values())
+
+    monkeypatch.setattr(fold_runner, "_placed", placed)
+    monkeypatch.setattr(device, "visible_gpus", lambda: gpus)
+    folds = [node(fold, "cv_run", f"fold_{k}_checkpoint", name="train", namespace=f"fold_{k}") for k in range(2)]
+    pipeline = Pipeline(
+        [
+            node(lambda one: ran.append("before") or one, "one", "cv_run", name="before"),
+            *folds,
+            node(lambda *_: ran.append("after"), ["fold_0_checkpoint", "fold_1_checkpoint"], None, name="after"),
+        ]
+    )
+    given = catalog(backend="auto")
+    FoldRunner().run(pipeline, given)
+    trained = ["2 folds placed"] if placed_elsewhere else ["fold in this process"] * 2
+    assert ran == ["before", *trained, "after"]
+
+
+def test_a_pipeline_without_folds_asks_for_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting them imports torch, which data processing does without."""
+    monkeypatch.setattr(device, "visible_gpus", lambda: pytest.fail("it asked"))
+    FoldRunner(backend="auto").run(Pipeline([node(lambda one: None, "one", None)]), catalog())
