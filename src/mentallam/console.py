@@ -19,7 +19,7 @@ LOG_FILE = "run.log"
 
 _LARGEST_LOG = 10 * 2**20  # bytes, then it becomes run.log.1
 _FILE_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-_QUIET = ("kedro", "py.warnings")  # loggers whose records stay off the screen (conf/logging.yml)
+_QUIET = ("kedro", "py.warnings", "bitsandbytes")  # loggers whose records stay off the screen (conf/logging.yml)
 
 
 class _ScreenFormatter(logging.Formatter):
@@ -33,6 +33,7 @@ class _ScreenFormatter(logging.Formatter):
 def capture_warnings() -> None:
     """Keep warnings of libraries to programmers off the screen; a run writes them to its log file."""
     logging.captureWarnings(True)
+    logging.getLogger("bitsandbytes").addHandler(logging.NullHandler())  # it warns when it is imported, before any run
 
 
 def set_up_notebook(logging_config: Path) -> None:

@@ -7,6 +7,7 @@ would connect to the store in every session and open a run for every pipeline.
 import atexit
 import logging
 import os
+import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
         """Read mlflow.yml and tell MLflow where the store is, without connecting to it.
 
         Raises:
-            MentallamError: mlflow.yml has an unknown key, or one that would write to an old run.
+            MentallamError: mlflow.yml has an unknown key, or one that would write to an old run; or another program has
+                the port of `kedro mlflow ui`.
         """
         self._context = context
         self.mlflow_config = _config(context)
@@ -58,6 +60,9 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
         self._end("KILLED")  # a session that was stopped in this process
         tracking_store.announce(self.mlflow_config.server.mlflow_tracking_uri)
         if (command := click.get_current_context(silent=True)) and command.command_path.endswith("mlflow ui"):
+            if not self.mlflow_config.server.mlflow_tracking_uri.startswith("http"):  # else a browser opens the server
+                page = self.mlflow_config.ui
+                _refuse_used_port(command.params["host"] or page.host, command.params["port"] or page.port)
             connect(context)
             self._settle_others()
 
@@ -188,6 +193,19 @@ def _config(context: KedroContext) -> KedroMlflowConfig:
     if not config.server.mlflow_tracking_uri:
         config.server.mlflow_tracking_uri = tracking_address.tracking_uri(Path(context.project_path))
     return config
+
+
+def _refuse_used_port(host: str, port: int | str) -> None:
+    """Refuse an address that `mlflow ui` can't listen at: kedro-mlflow drops its exit code."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as uvicorn does: a port just left is free
+        try:
+            listener.bind((host, int(port)))
+        except (OSError, OverflowError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "no port"
+            raise MentallamError(
+                f"`kedro mlflow ui` can't listen at {host}:{port} ({reason}): give a free address, as in --port 5050"
+            ) from None
 
 
 def _saved_id(catalog: DataCatalog, name: str, key: str) -> str | None:

@@ -13,13 +13,13 @@ import yaml
 from mentallam.console import LOG_FILE, LogFile, Phases, in_words, set_up_notebook, set_up_screen
 from tests.samples import PROJECT
 
-NODE, OWN, LIBRARY = "Running node: a", "fold 0: F1 0.5", "[removed] (2)"
+NODE, OWN, LIBRARY, KERNEL = "Running node: a", "fold 0: F1 0.5", "[removed] (2)", "no kernel"
 
 
 @pytest.fixture
 def logging_of_a_run() -> Iterator[None]:
     """Configure logging as Kedro does, and restore the test's logging."""
-    names = ("", "kedro", "mentallam", "py.warnings")
+    names = ("", "kedro", "mentallam", "py.warnings", "bitsandbytes")
     before = {n: (logging.getLogger(n).level, logging.getLogger(n).propagate) for n in names}
     handlers = {n: logging.getLogger(n).handlers[:] for n in names}
     logging.config.dictConfig(yaml.safe_load((PROJECT / "conf/logging.yml").read_text(encoding="utf-8")))
@@ -36,6 +36,7 @@ def speak() -> None:
     logging.getLogger("kedro.pipeline.node").info(NODE)
     logging.getLogger("mentallam.pipelines").info(OWN)
     logging.getLogger("some.library").warning(LIBRARY)
+    logging.getLogger("bitsandbytes.backends.cpu.ops").warning(KERNEL)
 
 
 def shown(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -54,7 +55,7 @@ def test_verbose_brings_kedros_lines_back(logging_of_a_run: None, capsys: pytest
     for _ in range(2):
         set_up_screen(verbose=True)
     speak()
-    assert shown(capsys) == [NODE, OWN, f"warning: {LIBRARY}"]
+    assert shown(capsys) == [NODE, OWN, f"warning: {LIBRARY}", f"warning: {KERNEL}"]
 
 
 def point_screen_at_capture() -> None:
@@ -68,6 +69,18 @@ def test_a_command_shows_no_warning_of_a_plugins_import() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_warning_of_an_import_waits_for_no_configuration() -> None:
+    """bitsandbytes warns of a kernel when it is imported, which is before Kedro configures logging."""
+    program = f"""
+import logging
+from mentallam.console import capture_warnings
+capture_warnings()
+logging.getLogger("bitsandbytes.backends.cpu.ops").warning("{KERNEL}")
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_file_has_everything_until_it_is_closed(logging_of_a_run: None, tmp_path: Path) -> None:
     log = LogFile()
     for _ in range(2):  # a session that was stopped has left it open
@@ -76,8 +89,8 @@ def test_the_file_has_everything_until_it_is_closed(logging_of_a_run: None, tmp_
     log.close()
     speak()
     lines = (tmp_path / "data" / LOG_FILE).read_text(encoding="utf-8").splitlines()
-    assert [line.partition(": ")[2] for line in lines] == [NODE, OWN, LIBRARY]
-    assert [line.split()[2] for line in lines] == ["INFO", "INFO", "WARNING"]
+    assert [line.partition(": ")[2] for line in lines] == [NODE, OWN, LIBRARY, KERNEL]
+    assert [line.split()[2] for line in lines] == ["INFO", "INFO", "WARNING", "WARNING"]
 
 
 def test_a_log_that_can_not_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
