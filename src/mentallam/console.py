@@ -33,7 +33,9 @@ class _ScreenFormatter(logging.Formatter):
 def capture_warnings() -> None:
     """Keep warnings of libraries to programmers off the screen; a run writes them to its log file."""
     logging.captureWarnings(True)
-    logging.getLogger("bitsandbytes").addHandler(logging.NullHandler())  # it warns when it is imported, before any run
+    kernels = logging.getLogger("bitsandbytes")  # it warns when it is imported, which may be before any configuration
+    kernels.addHandler(logging.NullHandler())
+    kernels.propagate = False
 
 
 def set_up_notebook(logging_config: Path) -> None:
