@@ -7,7 +7,7 @@
 #
 #   first=$(sbatch --parsable scripts/slurm_cv.sh --env mentallam --to-nodes open_cv_run)
 #   folds=$(sbatch --parsable --array=0-4 --dependency=afterok:$first scripts/slurm_cv.sh --env mentallam)
-#   sbatch --dependency=afterok:$folds scripts/slurm_cv.sh --env mentallam --from-nodes close_cv_run,collect_predictions
+#   sbatch --dependency=afterok:$folds scripts/slurm_cv.sh --env mentallam --from-nodes close_cv_run,reporting.collect_predictions
 #
 # Options of sbatch before the script's name replace those below. SLURM sends SIGUSR1 to this script alone, 120 seconds
 # before the time limit or, with PreemptParameters=send_user_signal, when it preempts the job.

@@ -111,7 +111,7 @@ class ProjectHooks:
         if apart := next((name for name in _APART if makes & pipelines[name].all_outputs()), None):
             self._lock.take(apart)
             return
-        folds_alone = all(node.namespace for node in pipeline.nodes)
+        folds_alone = all(trains_fold(node.outputs) for node in pipeline.nodes)
         folds = folds_in(makes if folds_alone else pipelines["cv_training"].all_outputs())
         self._lock.take("study", sorted(folds), shared=folds_alone)
 

@@ -190,8 +190,9 @@ def check_read(
             if pipeline_name != "__default__" and (nodes := _readers(candidate, name))
         }
         pipeline_name, nodes = min(readers.items(), key=lambda item: len(pipelines[item[0]].nodes))
+        own = [node.removeprefix(f"{pipeline_name}.") for node in nodes]
         raise MentallamError(
-            f"{name} would change nothing in this run: {_listed(nodes)} of the pipeline {pipeline_name} "
+            f"{name} would change nothing in this run: {_listed(own)} of the pipeline {pipeline_name} "
             f"{'reads' if len(nodes) == 1 else 'read'} it, and "
             f"{'is' if len(nodes) == 1 else 'are'} not among the nodes that run"
         )
@@ -304,9 +305,9 @@ def _shown(value: Any) -> str:
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
-    by_leaf = [candidate for candidate in known if candidate.rpartition(".")[2] == name]
-    if close := by_leaf or difflib.get_close_matches(name, known, n=1):
-        return f": did you mean {close[0]}"
+    by_leaf = {candidate.rpartition(".")[2]: candidate for candidate in reversed(known)}
+    if close := [name] if name in by_leaf else difflib.get_close_matches(name, [*known, *by_leaf], n=1):
+        return f": did you mean {by_leaf.get(close[0], close[0])}"
     return f"; there are: {', '.join(known)}" if len(known) <= 30 else " in this environment"
 
 

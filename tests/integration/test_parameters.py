@@ -67,7 +67,7 @@ def test_what_takes_no_effect_is_refused(empty: Workspace, kedro_run: Callable[.
     [
         (("--pipeline", "infrence"), "--pipelines infrence: there is no such name: did you mean inference"),
         (("--pipelines", "nope"), "there are: __default__, compare, cv_training, data_processing"),
-        (("--from-nodes", "assign_fold"), "did you mean assign_folds"),
+        (("--from-nodes", "assign_fold"), "did you mean data_processing.assign_folds"),
         (("--pipelines", "cv_training", "--namespaces", "fold_9"), "--namespaces fold_9: there is no such name"),
         (("--to-outputs", "post"), "--to-outputs post: there is no such name: did you mean posts"),
     ],

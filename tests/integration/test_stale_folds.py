@@ -117,7 +117,7 @@ def test_a_changed_option_is_named(workspace: Workspace) -> None:
 WAYS: dict[str, dict[str, Any]] = {
     "one fold": {"namespaces": ["fold_2"]},
     "one node": {"node_names": ["fit_baselines"]},
-    "from a node of data_processing on": {"from_nodes": ["assign_folds"]},
+    "from a node of data_processing on": {"from_nodes": ["data_processing.assign_folds"]},
     "reporting": {"pipeline_names": ["reporting"]},
 }
 
@@ -142,12 +142,14 @@ def test_a_damaged_file_is_named(workspace: Workspace, name: str) -> None:
 
 
 def test_folds_that_fit_are_taken_and_rebuilding_them_is_always_allowed(workspace: Workspace) -> None:
-    start(workspace, node_names=["group_posts", "build_manifest", "assign_folds"])
+    start(
+        workspace, node_names=[f"data_processing.{name}" for name in ("group_posts", "build_manifest", "assign_folds")]
+    )
     edit_file(workspace)
     workspace.run("data_processing", raw_dir=str(workspace.folder / "raw"))
-    start(workspace, node_names=["group_posts"])
+    start(workspace, node_names=["data_processing.group_posts"])
 
 
 def test_a_corpus_that_is_gone_is_no_change(workspace: Workspace) -> None:
     shutil.rmtree(workspace.folder / "raw" / "sample")
-    start(workspace, node_names=["group_posts"])
+    start(workspace, node_names=["data_processing.group_posts"])

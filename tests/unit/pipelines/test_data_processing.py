@@ -160,7 +160,7 @@ def test_a_corpus_with_other_counts_gets_no_folds(tmp_path: Path) -> None:
         run(params, 5, write_pairs(tmp_path, [post_of(number) for number in range(60)]), "pairs")
     pipeline = create_pipeline(5)
     for name in ("data_manifest", "fold_0_split", "data_statistics"):
-        assert "check_counts" in {node.name for node in pipeline.to_outputs(name).nodes}
+        assert "data_processing.check_counts" in {node.name for node in pipeline.to_outputs(name).nodes}
 
 
 def test_placeholders_can_be_kept(tmp_path: Path) -> None:

@@ -43,3 +43,10 @@ def test_the_layers_are_in_the_order_of_their_folders(name: str, catalog: DataCa
     shown = {layer(dataset) for dataset in pipelines[name].datasets()} - {None}
     order = [each for each in sort_layers(boxes, after) if each in shown]  # none, if they close a circle
     assert order == sorted(shown) != []
+
+
+def test_boxes_that_open_leave_few_things_in_sight() -> None:
+    """A namespace is a box of Kedro-Viz; it opens on the nodes alone with `?types=nodes`."""
+    boxes = {node.namespace or node.name for node in pipelines["__default__"].nodes}
+    assert {"data_processing", "reporting", "fold_0", "fold_4"} <= boxes
+    assert len(boxes) <= 16

@@ -141,7 +141,7 @@ def test_reporting_writes_everything_and_attaches_it_to_the_parent(catalog: Data
 
 def test_the_last_lines_of_the_log_are_the_checks(catalog: DataCatalog, caplog: pytest.LogCaptureFixture) -> None:
     pipeline = create_pipeline(5)
-    assert [node.name for node in pipeline.nodes][-1] == "warn_of_checks"
+    assert [node.name for node in pipeline.nodes][-1] == "reporting.warn_of_checks"
     with caplog.at_level("INFO", logger=nodes.__name__):
         SequentialRunner().run(pipeline, catalog)
     checks = RecordedRun.logged["reporting/checks.json"]

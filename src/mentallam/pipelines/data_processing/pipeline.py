@@ -85,5 +85,7 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 {name: name for name in ("data_audit", *(f"audit_{figure}" for figure in AUDIT_FIGURES))},
                 name="audit_data",
             ),
-        ]
+        ],
+        namespace="data_processing",  # one box of `kedro viz`
+        prefix_datasets_with_namespace=False,
     )

@@ -147,5 +147,7 @@ def create_pipeline(n_folds: int) -> Pipeline:
                 outputs=None,
                 name="warn_of_checks",
             ),
-        ]
+        ],
+        namespace="reporting",  # one box of `kedro viz`
+        prefix_datasets_with_namespace=False,
     )
