@@ -8,6 +8,7 @@ python scripts/screenshots.py [--env ENV] [--to docs/img]
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import socket
@@ -31,6 +32,7 @@ from mentallam.config_loading import DATA_FOLDER, load_parameters
 
 PROJECT = Path(__file__).resolve().parents[1]
 DESKTOP, PHONE = (1280, 860), (390, 844)  # CSS pixels
+WIDE = (1700, 960)  # where a panel of the page's own covers the right
 
 
 def main() -> None:
@@ -46,22 +48,22 @@ def main() -> None:
     env = ["--env", arguments.env] if arguments.env else []
     data = Path(load_parameters(PROJECT, arguments.env)[DATA_FOLDER])
 
-    take_terminal(["run", *env], arguments.to / "terminal.svg")
+    shown = take_terminal(["run", *env], arguments.to / "terminal.svg")
     report = (data / "08_reporting/report.html").as_uri()
     photograph(browser, report, DESKTOP, arguments.to / "report.png")
     photograph(browser, report, PHONE, arguments.to / "report-phone.png")
     with served("mlflow", "ui", *env) as address:
-        runs = f"{address}/#/experiments/1/runs?workflowType=machine_learning"
-        photograph(browser, runs, DESKTOP, arguments.to / "mlflow.png")
+        [runs] = re.findall(r"http://127\.0\.0\.1:5000(/#/experiments/\S+)", shown)
+        photograph(browser, address + runs, WIDE, arguments.to / "mlflow.png")
     with served("viz", "run", "--no-browser", *env) as address:
-        photograph(browser, f"{address}/?types=nodes", DESKTOP, arguments.to / "viz.png")
+        photograph(browser, f"{address}/?types=nodes", WIDE, arguments.to / "viz.png")
     with files_served(PROJECT / "build/site") as address:
         photograph(browser, address, DESKTOP, arguments.to / "site.png")
         photograph(browser, address, PHONE, arguments.to / "site-phone.png")
 
 
-def take_terminal(arguments: list[str], picture: Path) -> None:
-    """Run a kedro command again, which keeps what is done, and draw what it writes."""
+def take_terminal(arguments: list[str], picture: Path) -> str:
+    """Run a kedro command again, which keeps what is done; draw what it writes and return it."""
     done = subprocess.run(
         [sys.executable, "-m", "kedro", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True
     )
@@ -69,6 +71,7 @@ def take_terminal(arguments: list[str], picture: Path) -> None:
     console.print(Text(f"$ kedro {' '.join(arguments)}\n{done.stdout}"))
     console.save_svg(str(picture), title="kedro run")
     print(picture)
+    return done.stdout
 
 
 def photograph(browser: str, address: str, size: tuple[int, int], picture: Path) -> None:
@@ -104,10 +107,15 @@ def answer(address: str) -> None:
         pass
 
 
+class _QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Leave requests out of what the script prints."""
+
+
 @contextmanager
 def files_served(folder: Path) -> Iterator[str]:
     """Serve a folder's files; yield the address."""
-    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    handler = partial(_QuietHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
