@@ -38,7 +38,7 @@ CONF = PROJECT / "conf"
 PAGES = sorted({*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")} - {PROJECT / "CHANGELOG.md"})
 EXEMPT = re.compile(r"<!-- not checked: (.{10,}) -->$")
 # What these do does not depend on this project.
-SHELL = {"apt-get", "cat", "cp", "curl", "export", "head", "mkdir", "printf", "ulimit", "wait", "zcat", "."}
+SHELL = {"apt-get", "cat", "cp", "curl", "export", "head", "hf", "mkdir", "printf", "ulimit", "wait", "zcat", "."}
 # Files that a reader copies from an example, whose name ends in .example.
 COPIED = {"scripts/compose.env"}
 # Variables that make passes on to what it starts.
@@ -414,6 +414,10 @@ def _jupyter(arguments: tuple[str, ...]) -> None:
             raise WrongCommandError(f"there is no file {pattern}")
 
 
+def _copied_study(arguments: tuple[str, ...]) -> None:
+    _run(arguments[1:])
+
+
 def _sbatch(arguments: tuple[str, ...]) -> None:
     script = next(place for place, word in enumerate(arguments) if not word.startswith("-"))
     if not (PROJECT / arguments[script]).is_file():
@@ -422,6 +426,7 @@ def _sbatch(arguments: tuple[str, ...]) -> None:
 
 
 CHECKS = {
+    "scripts/copied_study.sh": _copied_study,
     "docker": _docker,
     "jupyter": _jupyter,
     "kedro": _kedro,
