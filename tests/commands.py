@@ -13,10 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 from kedro.config import OmegaConfigLoader
 from kedro.framework.cli.jupyter import jupyter_cli
 from kedro.framework.project import configure_project, pipelines
@@ -36,7 +38,9 @@ CONF = PROJECT / "conf"
 PAGES = sorted({*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")} - {PROJECT / "CHANGELOG.md"})
 EXEMPT = re.compile(r"<!-- not checked: (.{10,}) -->$")
 # What these do does not depend on this project.
-SHELL = {"apt-get", "cat", "curl", "export", "head", "mkdir", "printf", "ulimit", "wait", "zcat", "."}
+SHELL = {"apt-get", "cat", "cp", "curl", "export", "head", "hf", "mkdir", "printf", "ulimit", "wait", "zcat", "."}
+# Files that a reader copies from an example, whose name ends in .example.
+COPIED = {"scripts/compose.env"}
 # Variables that make passes on to what it starts.
 ENVIRONMENT = {"PIP_EXTRA_INDEX_URL", "UV_TORCH_BACKEND", "OMP_NUM_THREADS"}
 # Options of `kedro run` that choose a part of a pipeline.
@@ -185,6 +189,11 @@ def check(command: Command, whole: bool = True) -> None:
 def _kedro(arguments: tuple[str, ...]) -> None:
     if arguments[0] == "run":
         _run(arguments[1:])
+        return
+    if arguments[:2] == ("airflow", "create"):  # of kedro-airflow, which is not installed here
+        _named_files(arguments, "--jinja-file")
+        if "--env" in arguments:
+            _run(("--env", arguments[arguments.index("--env") + 1]))
         return
     groups = [jupyter_cli, *(point.load() for point in entry_points(group="kedro.project_commands"))]
     groups += [point.load() for point in entry_points(group="kedro.global_commands")]
@@ -356,9 +365,45 @@ def _pip(arguments: tuple[str, ...]) -> None:
             raise WrongCommandError(f"pyproject.toml has no extra {extra}")
 
 
+def _named_files(arguments: tuple[str, ...], *options: str) -> None:
+    for option, file in pairwise(arguments):
+        if option in options and not (PROJECT / file).is_file() and file not in COPIED:
+            raise WrongCommandError(f"there is no file {file}")
+
+
 def _docker(arguments: tuple[str, ...]) -> None:
-    if arguments[0] == "build" and not (PROJECT / arguments[arguments.index("--file") + 1]).is_file():
-        raise WrongCommandError(f"there is no file {arguments[arguments.index('--file') + 1]}")
+    """Check the files of a command, and what it runs in a container."""
+    if arguments[0] in ("build", "compose"):
+        _named_files(arguments, "--file", "--env-file")
+    if arguments[0] == "compose":
+        services = yaml.safe_load((PROJECT / arguments[arguments.index("--file") + 1]).read_text("utf-8"))["services"]
+        if "run" not in arguments:
+            return
+        name, *inside = (word for word in arguments[arguments.index("run") + 1 :] if word != "--rm")
+        if name not in services:
+            raise WrongCommandError(f"there is no service {name}")
+    elif arguments[0] == "run":
+        image = next(
+            place for place, word in enumerate(arguments) if re.fullmatch(r"mentallam(-serving)?(:\w+)?", word)
+        )
+        inside = list(arguments[image + 1 :])
+    else:
+        return
+    if inside:
+        check(Command("in a container:", tuple(inside)))
+
+
+def _sky(arguments: tuple[str, ...]) -> None:
+    if arguments[:2] != ("jobs", "launch"):
+        raise WrongCommandError(f"sky {arguments[0]}: tests/commands.py checks jobs launch alone")
+    task = PROJECT / arguments[2]
+    if not task.is_file():
+        raise WrongCommandError(f"there is no file {arguments[2]}")
+    given = yaml.safe_load(task.read_text("utf-8"))
+    for option, word in pairwise(arguments):
+        where = {"--env": "envs", "--secret": "secrets"}.get(option)
+        if where and word.partition("=")[0] not in given[where]:
+            raise WrongCommandError(f"{arguments[2]} has no variable {word.partition('=')[0]}")
 
 
 def _jupyter(arguments: tuple[str, ...]) -> None:
@@ -369,6 +414,10 @@ def _jupyter(arguments: tuple[str, ...]) -> None:
             raise WrongCommandError(f"there is no file {pattern}")
 
 
+def _copied_study(arguments: tuple[str, ...]) -> None:
+    _run(arguments[1:])
+
+
 def _sbatch(arguments: tuple[str, ...]) -> None:
     script = next(place for place, word in enumerate(arguments) if not word.startswith("-"))
     if not (PROJECT / arguments[script]).is_file():
@@ -377,9 +426,11 @@ def _sbatch(arguments: tuple[str, ...]) -> None:
 
 
 CHECKS = {
+    "scripts/copied_study.sh": _copied_study,
     "docker": _docker,
     "jupyter": _jupyter,
     "kedro": _kedro,
+    "kubectl": lambda arguments: _named_files(arguments, "--filename"),
     "make": _make,
     "mentallam": _mentallam,
     "mlflow": _mlflow,
@@ -387,4 +438,5 @@ CHECKS = {
     "pytest": _pytest,
     "python": _python,
     "sbatch": _sbatch,
+    "sky": _sky,
 }
