@@ -152,14 +152,15 @@ def test_the_command_of_the_ray_job_exists() -> None:
         assert mounts == ["/project/data", "/hub"]
         threads = int(re.findall(r"cluster\.threads=(\d+)", RAY["spec"]["entrypoint"])[0])
         assert int(container["resources"]["requests"]["cpu"]) >= threads  # or the fold would wait for ever
-    assert 1 + worker["replicas"] == sum(name.startswith("fold_") for name in namespaces())
+    assert 1 + worker["replicas"] == len(folds_of_the_pipeline())
 
 
 # Airflow
 
 
-def namespaces() -> set[str]:
-    return {node.namespace for node in register_pipelines()["__default__"].nodes if node.namespace}
+def folds_of_the_pipeline() -> set[str]:
+    namespaces = {node.namespace for node in register_pipelines()["__default__"].nodes if node.namespace}
+    return {name for name in namespaces if name.startswith("fold_")}
 
 
 def rendered(env: str = "local", **given: Any) -> str:
@@ -224,7 +225,7 @@ def test_the_dag_has_a_task_per_fold(
     monkeypatch.setenv(CV_FOLDS, str(folds))
     exec(compile(rendered(env), "mentallam_dag.py", "exec"), {})
     names = {f"fold_{fold}" for fold in range(folds)}
-    assert names == namespaces()
+    assert names == folds_of_the_pipeline()
     assert {name: task.next for name, task in tasks.items()} == {
         "data_processing": {"open_cv_run"},
         "open_cv_run": names,
