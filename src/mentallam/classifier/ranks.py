@@ -149,10 +149,9 @@ def open_ranks(base: BaseModel, config: Config) -> Iterator["Ranks"]:
             if not gpus:
                 torch.set_num_threads(max(1, threads // size))
             for rank in range(1, size):
-                variables = {"OMP_NUM_THREADS": str(max(1, threads // size))}
-                ranks.add(
-                    _Start(rank, size, store, base, config), {"CUDA_VISIBLE_DEVICES": gpus[rank]} if gpus else variables
-                )
+                shared = {"OMP_NUM_THREADS": str(max(1, threads // size))}
+                variables = {"CUDA_VISIBLE_DEVICES": gpus[rank]} if gpus else shared
+                ranks.add(_Start(rank, size, store, base, config), variables)
             yield ranks
         except BaseException:
             ranks.close(0.0)
@@ -284,7 +283,8 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            for rank in self._others:
+            wait([rank.process.sentinel for rank in self._others], 2.0)
+            for rank in sorted(self._others, key=lambda rank: rank.process.is_alive()):  # a lost one is the cause
                 rank.check()
             reason = str(error).strip().partition("\n")[0]
             raise MentallamError(f"the ranks have lost each other ({reason}): {_GO_ON}") from error
@@ -318,7 +318,6 @@ class _Rank:
 
     def check(self) -> None:
         """Raise the rank's error if it has one, or if it is gone."""
-        wait([self.process.sentinel], 2.0)
         while self.connection.poll() or not self.process.is_alive():
             self._received()
 
