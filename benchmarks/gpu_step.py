@@ -23,10 +23,10 @@ from transformers import LlamaConfig
 from workload import CONFIGS, needed_flops, save_result, use_usual_recipe
 
 from mentallam.classifier.compiling import compile_layers
+from mentallam.classifier.gradients import pair_loss
 from mentallam.classifier.model import add_adapter, empty_base
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample
-from mentallam.classifier.training import pair_loss
 from mentallam.config import compose_config
 from mentallam.device import compute_device, on_gpu
 

@@ -20,10 +20,10 @@ from workload import BASE_MODELS, CONFIGS, CRITERIA, TWIN, sample_posts
 
 from mentallam.classifier.examples import labelled_examples
 from mentallam.classifier.frozen import frozen_states, with_states
+from mentallam.classifier.gradients import pair_loss
 from mentallam.classifier.model import build_classifier
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
-from mentallam.classifier.training import pair_loss
 from mentallam.classifier.weights import prepare_base_model
 from mentallam.config import compose_config
 from mentallam.corpus.schemas import wording_by_id

@@ -62,6 +62,12 @@ def unwatch() -> None:
         _State.handlers = None
 
 
+def leave_to_parent() -> None:
+    """Ignore the signals from now on, in a process that another one of the run tells when to end."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def requested() -> bool:
     """Return whether a signal has asked the run to stop."""
     return _State.noted is not None

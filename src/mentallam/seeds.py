@@ -6,7 +6,7 @@ Seeds are never added to fold numbers: since 42 + 1 = 43 + 0, two repeats would 
 
 import numpy as np
 
-_TRAINING, _DEV_SPLIT, _SAMPLE, _SUBSETS = range(4)
+_TRAINING, _DEV_SPLIT, _SAMPLE, _SUBSETS, _RANKS = range(5)
 
 
 def training_seed(seed: int, fold: int) -> int:
@@ -49,6 +49,17 @@ def subsets_seed(seed: int, fold: int) -> int:
     return _derived(seed, _SUBSETS, fold)
 
 
-def _derived(seed: int, purpose: int, fold: int) -> int:
+def rank_seed(seed: int, step: int, rank: int) -> int:
+    """Return the seed of what a rank draws in an optimizer step: the dropout of its posts.
+
+    Args:
+        seed: The seed of the fold's training.
+        step: The optimizer step.
+        rank: The rank, from 1 on; rank 0 draws from the generators that its training states keep.
+    """
+    return _derived(seed, _RANKS, step, rank)
+
+
+def _derived(seed: int, purpose: int, *numbers: int) -> int:
     """Derive a seed of 32 bits, the most that NumPy's global state and transformers' `set_seed` accept."""
-    return int(np.random.SeedSequence(seed, spawn_key=(purpose, fold)).generate_state(1)[0])
+    return int(np.random.SeedSequence(seed, spawn_key=(purpose, *numbers)).generate_state(1)[0])

@@ -12,14 +12,17 @@ from accelerate.utils import send_to_device
 from peft import PeftModel
 
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_checkpoint
-from mentallam.classifier.fold import deterministic_algorithms
+from mentallam.classifier.determinism import deterministic_algorithms
+from mentallam.classifier.gradients import pair_loss
 from mentallam.classifier.packed_model import compute_dtype
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample
+from mentallam.classifier.ranks import Ranks, open_ranks
 from mentallam.classifier.scoring import score_pairs
-from mentallam.classifier.training import pair_loss, train
+from mentallam.classifier.training import train
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config, compose_config
+from mentallam.device import visible_gpus
 from tests.samples import PROJECT
 from tests.unit.classifier.builders import (
     gradients,
@@ -194,3 +197,17 @@ def test_4_bits_and_an_8_bit_optimizer_learn_and_are_read_again(tiny_base: BaseM
     read = load_checkpoint(tmp_path / "fold", Path(tiny_base.folder).parent)
     examples = make_examples(prompter)
     assert score_pairs(read.model, examples, 512) == pytest.approx(score_pairs(model, examples, 512), abs=0.05)
+
+
+def test_two_gpus_give_the_loss_and_the_gradients_of_one(tiny_base: BaseModel) -> None:
+    if len(visible_gpus()) < 2:
+        pytest.skip("a second GPU was not found")
+    with open_ranks(tiny_base, tiny("training.ranks=2")) as ranks:
+        model, prompter = make_classifier(tiny_base, tiny())
+        examples = make_examples(prompter)
+        alone, _ = Ranks().add_gradients(model, examples, 512, None, (0, 0))
+        expected = gradients(model)
+        model.zero_grad()
+        together, _ = ranks.add_gradients(model, examples, 512, None, (0, 0))
+        assert float(together) == pytest.approx(float(alone), rel=1e-5)
+        assert relative_difference(gradients(model), expected) < 1e-4

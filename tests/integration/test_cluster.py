@@ -11,6 +11,7 @@ import pandas as pd
 import psutil
 import pytest
 from mlflow.entities import Run
+from safetensors.torch import load_file
 
 from tests.integration.workspace import Workspace
 from tests.samples import PROJECT
@@ -110,6 +111,30 @@ def test_a_run_that_is_stopped_takes_its_workers_along_and_goes_on(
     assert results(empty) == results(trained)
     assert {each.info.status for each in runs_of(empty)} == {"FINISHED"}
     assert len(runs_of(empty)) == 6
+
+
+@pytest.mark.slow
+def test_two_ranks_in_a_worker_give_what_one_process_gives(empty: Workspace, tmp_path: Path) -> None:
+    """Two folds, so that a worker starts its ranks twice; the same bits with ranks of the run's own process."""
+    other = Workspace(tmp_path / "other")
+    one = Workspace(tmp_path / "one")
+    folds, threads = {"MENTALLAM_CV_FOLDS": "2"}, {"OMP_NUM_THREADS": "2"}
+    pipelines = ("--pipelines", "data_processing,cv_training")
+    ranks = "overrides=training.ranks=2"
+    worker = "cluster.backend=process,cluster.workers=1,cluster.threads=2"
+    for workspace, params, variables in (
+        (one, "cluster.backend=sequential", folds),
+        (empty, f"cluster.backend=sequential,{ranks}", folds | threads),
+        (other, f"{worker},{ranks}", folds | threads),
+    ):
+        workspace.folder.mkdir(exist_ok=True)
+        done = workspace.kedro(*pipelines, f"--params={params}", forked=False, **variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+    for fold in range(2):
+        adapter = Path("06_models", f"fold_{fold}", "adapter_model.safetensors")
+        assert (empty.data / adapter).read_bytes() == (other.data / adapter).read_bytes()
+        expected, found = (load_file(each.data / adapter) for each in (one, empty))
+        assert max(float((found[name] - expected[name]).abs().max()) for name in expected) < 1e-4
 
 
 @pytest.mark.slow

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
+from mentallam.classifier.gradients import pair_loss
 from mentallam.classifier.memory import empty_classifier, longest_posts, step_memory
 from mentallam.classifier.model import build_classifier
 from mentallam.classifier.packing import pack
-from mentallam.classifier.training import pair_loss
 from mentallam.classifier.weights import load_architecture, prepare_base_model
 from mentallam.config import compose_config
 from mentallam.corpus.readers import read_criteria

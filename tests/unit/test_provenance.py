@@ -67,6 +67,6 @@ def test_what_decides_a_fold_imports_nothing_that_is_not_hashed() -> None:
         for name in [word.strip(" ,()") for word in line.partition("import ")[2].split(",")]
     }
     # These read, write, check or stop, and compute nothing that a fold's result consists of.
-    idle = {"__version__", "checksums", "errors", "files", "interruption"}
+    idle = {"__version__", "checksums", "console", "errors", "files", "interruption"}
     idle |= {"limits", "markdown", "model_folders", "names", "one_training", "retries"}
     assert found - hashed <= idle

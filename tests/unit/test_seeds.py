@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from transformers import set_seed
 
-from mentallam.seeds import dev_split_seed, sample_seed, training_seed
+from mentallam.seeds import dev_split_seed, rank_seed, sample_seed, training_seed
 
 DERIVED = (training_seed, dev_split_seed, sample_seed)
 KEYS = st.tuples(st.integers(0, 2**40), st.integers(0, 100))
@@ -33,6 +33,12 @@ def test_the_seeds_that_people_choose_are_all_different(derive: Callable[[int, i
 
 def test_a_fold_has_different_seeds_for_different_things() -> None:
     assert len({derive(42, fold) for derive in DERIVED for fold in range(10)}) == 30
+
+
+def test_each_rank_draws_something_else_in_each_step() -> None:
+    drawn = {rank_seed(seed, step, rank) for seed in range(20) for step in range(50) for rank in range(1, 9)}
+    assert len(drawn) == 8000
+    assert drawn.isdisjoint(training_seed(seed, fold) for seed in range(20) for fold in range(10))
 
 
 def test_seeds_stay_the_same_in_later_versions() -> None:

@@ -1,27 +1,26 @@
 """One fold: train on its training posts, decide on its dev posts, score its held-out posts."""
 
 import logging
-import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import Tensor, nn
 from transformers import set_seed
 
 from mentallam.classifier.callbacks import LogMetrics
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.compiling import compiler_errors, uncompile_layers
+from mentallam.classifier.determinism import deterministic_algorithms
 from mentallam.classifier.examples import labelled_examples
 from mentallam.classifier.frozen import frozen_states, with_states
 from mentallam.classifier.model import build_classifier
 from mentallam.classifier.prompts import Prompter
+from mentallam.classifier.ranks import open_ranks
 from mentallam.classifier.scoring import score_pairs
 from mentallam.classifier.training import TrainingOutcome, train
 from mentallam.classifier.warm_start import check_start, learnt_posts, start_adapters
@@ -90,15 +89,17 @@ def fit_fold(
         sizes = [f"{len(chosen)} of {len(split[part])} {part} posts" for part, chosen in parts.items()]
         logger.warning("fold %s learns from %s: training.sample_fraction", fold, " and ".join(sizes))
     with training_alone(), deterministic_algorithms(training.deterministic), compiler_errors():
-        set_seed(seed)  # head and adapter start from it
-        model, tokenizer = build_classifier(base, config)
-        prompter = Prompter(tokenizer, config.model.prompt, wording_by_id(tables.criteria), config.model.max_length)
-        start_adapters(model, config, prompter.criteria)
-        learn, choose = (
-            with_states(labelled_examples(prompter, parts[part], tables.posts, tables.pairs), frozen_states, model)
-            for part in ("train", "dev")
-        )
-        outcome = train(model, learn, choose, training, seed, log_metrics, states_folder, title=f"fold {fold}")
+        with open_ranks(base, config) as ranks:
+            set_seed(seed)  # head and adapter start from it
+            model, tokenizer = build_classifier(base, config)
+            prompter = Prompter(tokenizer, config.model.prompt, wording_by_id(tables.criteria), config.model.max_length)
+            start_adapters(model, config, prompter.criteria)
+            learn, choose = (
+                with_states(labelled_examples(prompter, parts[part], tables.posts, tables.pairs), frozen_states, model)
+                for part in ("train", "dev")
+            )
+            title = f"fold {fold}"
+            outcome = train(model, learn, choose, training, seed, log_metrics, states_folder, title, ranks=ranks)
         uncompile_layers(model)
         budget = config.inference.tokens_per_pass
         scored = _score_posts(model, prompter, fold, parts["dev"], tables, budget, "dev")
@@ -251,26 +252,3 @@ def sample(post_ids: Sequence[str], fraction: float, seed: int) -> list[str]:
     size = min(len(post_ids), max(1, round(fraction * len(post_ids))))
     chosen = random.Random(seed).sample(range(len(post_ids)), size)
     return [post_ids[position] for position in sorted(chosen)]
-
-
-@contextmanager
-def deterministic_algorithms(wanted: bool) -> Iterator[None]:
-    """Run the body with PyTorch's deterministic algorithms, and restore the setting after it.
-
-    transformers' `enable_full_determinism` is not used: it also makes each GPU kernel wait for the last one, which
-    changes no result, and it can't be undone.
-
-    Args:
-        wanted: False leaves everything as it is.
-    """
-    if not wanted:
-        yield
-        return
-    before = torch.are_deterministic_algorithms_enabled()
-    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it torch refuses products on a GPU
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=only_warned)

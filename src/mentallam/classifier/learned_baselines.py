@@ -17,8 +17,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from mentallam.classifier.determinism import deterministic_algorithms
 from mentallam.classifier.embeddings import embed_posts
-from mentallam.classifier.fold import deterministic_algorithms, learnt_from
+from mentallam.classifier.fold import learnt_from
 from mentallam.classifier.model import load_base, load_base_tokenizer
 from mentallam.classifier.packed_model import compute_dtype
 from mentallam.classifier.prompts import Prompter

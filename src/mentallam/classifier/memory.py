@@ -73,6 +73,8 @@ MEMORY_PARTS = tuple(field.name for field in fields(StepMemory))
 def plan_memory(config: Config, cache: Path, criteria: Mapping[str, str]) -> dict[str, Any]:
     """Count the memory of a training step with posts that fill `model.max_length`, with and without checkpointing.
 
+    With several ranks it is the memory of each, on a GPU of its own.
+
     Args:
         config: The resolved configuration.
         cache: Folder for weights that are converted or made on this machine; this function makes only a tokenizer.
@@ -98,6 +100,7 @@ def plan_memory(config: Config, cache: Path, criteria: Mapping[str, str]) -> dic
             "trainable": sum(parameter.numel() for parameter in _trained(model)),
         },
         "pass": {
+            "ranks": config.training.ranks,
             "posts": len(examples),
             "pairs": len(examples) * len(first.suffixes),
             "tokens_per_pair": config.model.max_length,
@@ -159,10 +162,10 @@ def longest_posts(config: Config, cache: Path, criteria: Mapping[str, str]) -> t
         ]
         prefix = [0] * max(1, length - max(map(len, suffixes)))
         post, counted_by = PostExample("longest", prefix, True, list(criteria), suffixes, []), "characters"
-    # Training, too, takes as many posts as the budget of a pass holds, but no more than an optimizer step has.
+    # Training, too, takes as many posts as the budget of a pass holds, but no more than a rank has in a step.
     fitting = config.training.tokens_per_pass // post.n_tokens
-    posts_per_step = round(config.training.effective_batch_pairs / len(criteria))
-    return [replace(post, labels=[0] * len(criteria))] * max(1, min(fitting, posts_per_step)), counted_by
+    posts_per_rank = -(-round(config.training.effective_batch_pairs / len(criteria)) // config.training.ranks)
+    return [replace(post, labels=[0] * len(criteria))] * max(1, min(fitting, posts_per_rank)), counted_by
 
 
 def step_memory(

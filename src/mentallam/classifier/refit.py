@@ -13,11 +13,13 @@ from transformers import set_seed
 from mentallam.classifier.callbacks import LogMetrics
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.compiling import compiler_errors, uncompile_layers
+from mentallam.classifier.determinism import deterministic_algorithms
 from mentallam.classifier.examples import labelled_examples
-from mentallam.classifier.fold import CorpusTables, deterministic_algorithms, learnt_from, reference_of
+from mentallam.classifier.fold import CorpusTables, learnt_from, reference_of
 from mentallam.classifier.frozen import with_states
 from mentallam.classifier.model import build_classifier
 from mentallam.classifier.prompts import Prompter
+from mentallam.classifier.ranks import open_ranks
 from mentallam.classifier.training import TrainingOutcome, train
 from mentallam.classifier.warm_start import learnt_posts, start_adapters
 from mentallam.classifier.weights import BaseModel
@@ -85,13 +87,15 @@ def fit_refit(
     chosen = set(chain.from_iterable(parts))
     post_ids = [post_id for post_id in tables.posts["post_id"].tolist() if post_id in chosen]
     with training_alone(), deterministic_algorithms(training.deterministic), compiler_errors():
-        set_seed(origin["seed"])
-        model, tokenizer = build_classifier(base, config)
-        prompter = Prompter(tokenizer, config.model.prompt, wording_by_id(tables.criteria), config.model.max_length)
-        start_adapters(model, config, prompter.criteria)
-        examples = labelled_examples(prompter, post_ids, tables.posts, tables.pairs)
-        learn = with_states(examples, frozen_states, model)
-        outcome = train(model, learn, [], training, origin["seed"], log_metrics, states_folder, FOLD, epochs)
+        with open_ranks(base, config) as ranks:
+            set_seed(origin["seed"])
+            model, tokenizer = build_classifier(base, config)
+            prompter = Prompter(tokenizer, config.model.prompt, wording_by_id(tables.criteria), config.model.max_length)
+            start_adapters(model, config, prompter.criteria)
+            examples = labelled_examples(prompter, post_ids, tables.posts, tables.pairs)
+            learn = with_states(examples, frozen_states, model)
+            seed = origin["seed"]
+            outcome = train(model, learn, [], training, seed, log_metrics, states_folder, FOLD, epochs, ranks)
         uncompile_layers(model)
     learnt = tables.pairs[tables.pairs["post_id"].isin(chosen)]
     reference = reference_of(decision.decide(oof), [example.fertility for example in learn], learnt)

@@ -13,8 +13,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
-from accelerate.utils import send_to_device
 from numpy.typing import NDArray
 from peft import PeftModel
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
@@ -34,10 +32,9 @@ from transformers import (
 from mentallam import interruption
 from mentallam.classifier.callbacks import LogMetrics, Progress, Tracking, tracked
 from mentallam.classifier.model import require_bitsandbytes
-from mentallam.classifier.packing import pack
-from mentallam.classifier.passes import run_in_passes
 from mentallam.classifier.progress import peak_memory
 from mentallam.classifier.prompts import PostExample
+from mentallam.classifier.ranks import Ranks
 from mentallam.classifier.scoring import score_pairs, sigmoid
 from mentallam.classifier.training_states import (
     TrainingState,
@@ -63,7 +60,6 @@ logger = logging.getLogger(__name__)
 _POSTS_AT_START = 4
 
 _CALMER = "lower training.learning_rate or training.max_grad_norm, or set model.dtype=float32"
-_WAY_OUT = "set model.gradient_checkpointing=true, lower model.max_length, or take a machine with more memory"
 
 
 @dataclass(frozen=True)
@@ -112,6 +108,7 @@ def train(
     states_folder: Path,
     title: str = "training",
     epochs: int | None = None,
+    ranks: Ranks | None = None,
 ) -> TrainingOutcome:
     """Train adapters and head in place; stop early and restore the epoch with the best dev score.
 
@@ -134,10 +131,11 @@ def train(
         title: Words before the progress bar.
         epochs: Stop after so many epochs of the schedule, which stays that of `training.max_epochs`, and keep the last
             weights; no dev post is read. None lets the dev posts decide.
+        ranks: The processes that train together (`ranks.open_ranks`); None is this one alone.
 
     Raises:
         MentallamError: A single post with its criteria does not fit into memory; a loss, a gradient or dev scores are
-            not finite; a training state can't be written.
+            not finite; a training state can't be written; another rank has failed.
         RunStoppedError: A signal has stopped the training.
     """
     if config.optimizer == "adamw_8bit":
@@ -148,6 +146,13 @@ def train(
     posts_per_step = max(1, round(config.effective_batch_pairs * len(train_examples) / _n_pairs(train_examples)))
     steps_per_epoch = math.ceil(len(train_examples) / posts_per_step)
     steps = min(config.max_epochs * steps_per_epoch, config.max_steps or sys.maxsize)
+    ranks = ranks or Ranks()
+    if posts_per_step < ranks.size:
+        logger.warning(
+            "%s: a step has %d posts, so some of the %d ranks have nothing to do: lower training.ranks, or raise "
+            "training.effective_batch_pairs, which changes the training",
+            *(title, posts_per_step, ranks.size),
+        )
     make_states_folder(states_folder)
     arguments = _arguments(config, states_folder, seed, steps, posts_per_step, select_by)
     with closing(Progress(title)) as progress:
@@ -164,6 +169,7 @@ def train(
             steps_per_epoch=steps_per_epoch,
             epochs=epochs,
             saved=newest_state(states_folder, title),
+            ranks=ranks,
             title=title,
         )
         for noisy in (PrinterCallback, ProgressCallback):
@@ -242,7 +248,7 @@ def start_at_base_rate(
     Args:
         model: The classifier; its head, which has no bias, is changed along the mean hidden state.
         examples: Labelled posts.
-        class_weights: (2,) as in `pair_loss`.
+        class_weights: (2,) as in `gradients.pair_loss`.
     """
     wrapper = cast(Any, model).base_model.model.score
     head = wrapper.modules_to_save["default"]
@@ -267,26 +273,6 @@ def _optimizer(model: PeftModel, config: TrainConfig, arguments: TrainingArgumen
     optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(arguments, cast(Any, model))
     optimizer: torch.optim.Optimizer = optimizer_class(groups, weight_decay=config.weight_decay, **options)
     return optimizer
-
-
-def pair_loss(
-    outputs: Any,
-    labels: torch.Tensor,
-    pairs_of_step: int | None = None,
-    class_weights: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Return the mean cross-entropy over the pairs of an optimizer step, as if they had been trained one by one.
-
-    Args:
-        outputs: With `logits`, (N, 2).
-        labels: (N,), 0 or 1.
-        pairs_of_step: Pairs in all passes of the step; N where this is the only one.
-        class_weights: (2,), weight of an unmatched and of a matched pair; 1 each without.
-    """
-    if class_weights is not None:
-        class_weights = class_weights.to(outputs.logits)
-    total = functional.cross_entropy(outputs.logits, labels, weight=class_weights, reduction="sum")
-    return total / (pairs_of_step or len(labels))
 
 
 def class_weights(name: str, labels: NDArray[np.int64]) -> torch.Tensor | None:
@@ -319,11 +305,12 @@ class _PackedTrainer(Trainer):
     the epoch's evaluation when it is resumed.
 
     Args:
-        class_weights: As in `pair_loss`.
+        class_weights: As in `gradients.pair_loss`.
         config: The optimisation.
         steps_per_epoch: Optimizer steps of an epoch.
         epochs: As in `train`.
         saved: The state to go on from, or None.
+        ranks: As in `train`.
         title: Words before messages.
         **kwargs: As the Trainer takes them.
 
@@ -339,12 +326,13 @@ class _PackedTrainer(Trainer):
         steps_per_epoch: int,
         epochs: int | None,
         saved: TrainingState | None,
+        ranks: Ranks,
         title: str,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._title, self._config, self._class_weights = title, config, class_weights
-        self._steps_per_epoch, self._saved = steps_per_epoch, saved
+        self._steps_per_epoch, self._saved, self._ranks = steps_per_epoch, saved, ranks
         self._owes_evaluation = bool(saved and saved.facts["owes_evaluation"])
         self._tokens_per_pass = config.tokens_per_pass  # it gets smaller when memory runs out
         self._best: dict[str, torch.Tensor] | None = None
@@ -498,22 +486,9 @@ class _PackedTrainer(Trainer):
         """
         examples: Sequence[PostExample] = inputs
         self._step_began, self._step_pairs = time.perf_counter(), _n_pairs(examples)
-        losses: list[torch.Tensor] = []
-
-        def run(chosen: list[int]) -> None:
-            batch = send_to_device(pack([examples[position] for position in chosen]), self.args.device)
-            labels = batch.pop("labels")
-            loss = pair_loss(model(**batch), labels, self._step_pairs, self._class_weights)
-            self.accelerator.backward(loss)
-            losses.append(loss.detach())
-
-        def start_over() -> None:
-            model.zero_grad()  # a failed pass may have left a part of its gradients
-            losses.clear()
-
-        model.train()
-        self._tokens_per_pass = run_in_passes(examples, self._tokens_per_pass, run, _WAY_OUT, start_over)
-        loss = torch.stack(losses).sum()
+        loss, self._tokens_per_pass = self._ranks.add_gradients(
+            model, examples, self._tokens_per_pass, self._class_weights, (self.args.seed, self.state.global_step)
+        )
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         for name, value in (("loss", loss), ("gradient's norm", torch.nn.utils.get_total_norm(gradients))):
             if not torch.isfinite(value):
@@ -538,7 +513,7 @@ class _PackedTrainer(Trainer):
         with model.register_forward_pre_hook(
             lambda *_: self._save_state(owes_evaluation=True) if self._due() else None
         ):
-            logits = score_pairs(model, examples, self._tokens_per_pass)
+            logits = self._ranks.score(model, examples, self._tokens_per_pass)
         if not np.isfinite(logits).all():
             step = self.state.global_step
             raise _DivergedError(f"the dev scores after step {step} are not finite", step)
@@ -589,7 +564,7 @@ def dev_scores(
     Args:
         labels: (N,), 0 or 1.
         logits: (N,).
-        class_weights: (2,) as in `pair_loss`: the loss that picks the epoch is the one that is trained.
+        class_weights: (2,) as in `gradients.pair_loss`: the loss that picks the epoch is the one that is trained.
 
     Returns:
         Score by name. Where all labels are the same only the loss: the others are undefined, or equal in every epoch.

@@ -16,10 +16,11 @@ def memory_table(plan: Mapping[str, Any]) -> Table:
     """
     parameters, content = plan["parameters"], plan["pass"]
     counts = f"{parameters['total']:,} parameters, {parameters['trainable']:,} trained"
+    of_each = f" of each of {content['ranks']} ranks" if content["ranks"] > 1 else ""
     table = Table(
         title=f"{plan['model']}, {plan['dtype']}: {counts}",
-        caption=f"One pass: {content['posts']} posts, {content['pairs']} pairs of up to {content['tokens_per_pair']} "
-        f"tokens. * as configured",
+        caption=f"One pass{of_each}: {content['posts']} posts, {content['pairs']} pairs of up to "
+        f"{content['tokens_per_pair']} tokens. * as configured",
     )
     table.add_column("GB")
     for step in plan["steps"]:

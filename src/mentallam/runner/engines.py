@@ -54,7 +54,7 @@ class Engine(Protocol):
         """Give back what the engine holds; no unit runs any more."""
 
 
-def open_engine(options: ClusterOptions, n_units: int, gpus: Sequence[str], logs: Path) -> Engine:
+def open_engine(options: ClusterOptions, n_units: int, gpus: Sequence[str], logs: Path, ranks: int = 1) -> Engine:
     """Return the engine that the options name.
 
     Args:
@@ -62,15 +62,24 @@ def open_engine(options: ClusterOptions, n_units: int, gpus: Sequence[str], logs
         n_units: How many units there are.
         gpus: This machine's GPUs, as CUDA_VISIBLE_DEVICES names them.
         logs: A folder for the files of jobs.
+        ranks: The processes of a unit, each with a GPU of its own where there are any.
 
     Raises:
-        MentallamError: The package of the engine is missing, or its cluster does not answer.
+        MentallamError: The package of the engine is missing, its cluster does not answer, or a unit has fewer GPUs than
+            ranks.
     """
+    if options.backend in ("ray", "slurm") and 0 < options.gpus_per_fold != ranks > 1:
+        raise MentallamError(
+            f"training.ranks={ranks} needs a GPU for each rank: set cluster.gpus_per_fold={ranks} in place of "
+            f"{options.gpus_per_fold:g}"
+        )
     if options.backend == "ray":
-        return _Ray(options, n_units)
+        return _Ray(options, n_units, ranks)
     if options.backend == "slurm":
-        return _Slurm(options, n_units, logs)
-    return _Processes(options, n_units, gpus)
+        return _Slurm(options, n_units, logs, ranks)
+    if gpus and len(gpus) < ranks:
+        raise MentallamError(f"training.ranks={ranks} needs {ranks} GPUs, and this machine has {len(gpus)}: lower it")
+    return _Processes(options, n_units, gpus, ranks)
 
 
 def _missing(package: str, backend: str) -> MentallamError:
@@ -100,12 +109,13 @@ class _Worker:
 class _Processes:
     """A process per worker, kept from one unit to the next, since imports take seconds."""
 
-    def __init__(self, options: ClusterOptions, n_units: int, gpus: Sequence[str]) -> None:
-        self.slots = min(options.workers or len(gpus) or cores(), n_units)
+    def __init__(self, options: ClusterOptions, n_units: int, gpus: Sequence[str], ranks: int) -> None:
+        shares = [",".join(gpus[first : first + ranks]) for first in range(0, len(gpus) - ranks + 1, ranks)]
+        self.slots = min(options.workers or len(shares) or max(1, cores() // ranks), n_units)
         self._threads = options.threads or max(1, cores() // self.slots)
         shared = {"OMP_NUM_THREADS": str(self._threads)}
         self._gpus = ", ".join(gpus)
-        own = [{"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {} for slot in range(self.slots)]
+        own = [{"CUDA_VISIBLE_DEVICES": shares[slot % len(shares)]} if shares else {} for slot in range(self.slots)]
         self._workers = [_Worker(shared | variables) for variables in own]
         self._free = list(self._workers)
 
@@ -170,7 +180,7 @@ def _follow(parent: int) -> None:
 class _Ray:
     """Tasks of a Ray cluster, which queues them, and starts workers on the machines that have what they need."""
 
-    def __init__(self, options: ClusterOptions, n_units: int) -> None:
+    def __init__(self, options: ClusterOptions, n_units: int, ranks: int) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             import ray
@@ -185,7 +195,7 @@ class _Ray:
                 reason = str(error).strip().partition("\n")[0]
                 what = f"no Ray cluster answers at cluster.address={options.address}"
                 raise MentallamError(f"{what if options.address else 'Ray does not start here'} ({reason})") from None
-        self._threads = options.threads or 1
+        self._threads = options.threads or ranks
         self._task = ray.remote(
             num_cpus=self._threads,
             num_gpus=options.gpus_per_fold,
@@ -238,7 +248,7 @@ class _RayJob:
 class _Slurm:
     """Jobs of a SLURM cluster, each with a fold."""
 
-    def __init__(self, options: ClusterOptions, n_units: int, logs: Path) -> None:
+    def __init__(self, options: ClusterOptions, n_units: int, logs: Path, ranks: int) -> None:
         try:
             import submitit
         except ImportError:
@@ -250,7 +260,7 @@ class _Slurm:
             self._executor = submitit.AutoExecutor(logs, cluster=given.pop("cluster", "slurm"))
             self._executor.update_parameters(
                 name="mentallam",
-                cpus_per_task=options.threads or 1,
+                cpus_per_task=options.threads or ranks,
                 **({"gpus_per_node": int(options.gpus_per_fold)} if options.gpus_per_fold else {}),
                 **({"mem_gb": options.memory_gb} if options.memory_gb else {}),
                 **given,
@@ -258,7 +268,7 @@ class _Slurm:
         except (RuntimeError, NameError, TypeError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise MentallamError(f"SLURM can't be used ({reason}): check cluster.slurm in cluster.yml") from None
-        self._threads = options.threads or 1
+        self._threads = options.threads or ranks
 
     def described(self, n_units: int) -> str:
         return f"{n_units} folds as SLURM jobs, at most {self.slots} at a time"

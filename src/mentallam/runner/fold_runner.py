@@ -65,7 +65,7 @@ class FoldRunner(SequentialRunner):
         units = Pipeline(folds.values())
         after = pipeline.from_nodes(*(node.name for node in folds.values())) - units
         super()._run(pipeline - units - after, catalog, hook_manager, run_id)
-        for node in _placed(folds, options):
+        for node in _placed(folds, options, _ranks(catalog)):
             if hook_manager:
                 hook_manager.hook.after_node_run(
                     node=node, catalog=catalog, inputs={}, outputs={}, is_async=False, run_id=run_id
@@ -92,13 +92,25 @@ def _placed_elsewhere(options: ClusterOptions, n_folds: int) -> bool:
     return n_folds > 1 and len(visible_gpus()) > 1
 
 
-def _placed(folds: dict[str, Node], options: ClusterOptions) -> Iterator[Node]:
-    """Train folds on the engine, and yield the node of each that is done."""
+def _ranks(catalog: CatalogProtocol[Any, Any]) -> int:
+    """Return how many processes train a fold together, as the configuration of this run has it by now."""
+    ranks: int = catalog.load("training_config").training.ranks
+    return ranks
+
+
+def _placed(folds: dict[str, Node], options: ClusterOptions, ranks: int) -> Iterator[Node]:
+    """Train folds on the engine, and yield the node of each that is done.
+
+    Args:
+        folds: The node of each fold, by its namespace.
+        options: The options.
+        ranks: The processes of a fold.
+    """
     from mentallam.classifier.shared_base import release_base
     from mentallam.device import visible_gpus
 
     session = project.session()
-    engine = open_engine(options, len(folds), visible_gpus(), session.data / "jobs")
+    engine = open_engine(options, len(folds), visible_gpus(), session.data / "jobs", ranks)
     logger.info("%s; --params cluster.backend=sequential trains one after the other", engine.described(len(folds)))
     release_base()  # the workers hold their own
     try:

@@ -15,9 +15,10 @@ class ClusterOptions(BaseModel):
         backend: One after the other in this process (sequential), or each in a process of its own: of this machine
             (process), of a Ray cluster (ray), or of a job (slurm). auto is process where there are several GPUs, and
             sequential elsewhere.
-        workers: How many folds the backend `process` trains at a time; null is one per GPU or, without, one per core.
+        workers: How many folds the backend `process` trains at a time; null is one per GPU or, without, one per core,
+            each of as many as `training.ranks` says.
         threads: Threads of each fold; null shares this machine's cores between the workers.
-        gpus_per_fold: GPUs that Ray or SLURM reserves for a fold; with Ray it may be a part of one.
+        gpus_per_fold: GPUs that Ray or SLURM reserves for a fold, one per rank; with Ray it may be a part of one.
         memory_gb: Memory that Ray or SLURM reserves for a fold; null leaves it to them.
         retries: How often a fold is placed again after its process, or the machine below it, is gone.
         address: Of a Ray cluster that runs; null starts one on this machine.

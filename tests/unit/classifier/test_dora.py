@@ -9,10 +9,10 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor
 
 from mentallam.classifier.dora import Factors, FastLoraLinear, Parts, refresh_norms, use_fast_adapters, weight_norms
+from mentallam.classifier.gradients import pair_loss
 from mentallam.classifier.model import build_classifier, load_base
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
-from mentallam.classifier.training import pair_loss
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import Config, compose_config
 from tests.samples import PROJECT

@@ -12,10 +12,10 @@ import torch
 
 from mentallam.classifier import fold
 from mentallam.classifier.checkpoint import TrainedFold
+from mentallam.classifier.determinism import deterministic_algorithms
 from mentallam.classifier.examples import labelled_examples
 from mentallam.classifier.fold import (
     CorpusTables,
-    deterministic_algorithms,
     fit_fold,
     learnt_from,
     sample,

@@ -119,13 +119,14 @@ def test_activations_grow_with_the_posts_of_a_pass(tiny_config: Config, tmp_path
 
 
 def test_a_pass_holds_what_its_budget_allows(tiny_config: Config, tmp_path: Path) -> None:
-    def posts(budget: int) -> int:
-        training = replace(tiny_config.training, effective_batch_pairs=12, tokens_per_pass=budget)
+    def posts(budget: int, ranks: int = 1) -> int:
+        training = replace(tiny_config.training, effective_batch_pairs=12, tokens_per_pass=budget, ranks=ranks)
         return len(longest_posts(replace(tiny_config, training=training), tmp_path, CRITERIA)[0])
 
     [post, *_], _ = longest_posts(tiny_config, tmp_path, CRITERIA)
     tokens = len(post.prefix) + sum(map(len, post.suffixes))
     assert [posts(budget) for budget in (1, tokens, 2 * tokens, 99 * tokens)] == [1, 1, 2, 4]
+    assert [posts(99 * tokens, ranks) for ranks in (2, 3, 4, 5)] == [2, 2, 1, 1]
 
 
 def test_the_mask_of_fused_attention_is_counted_and_small(tiny_config: Config, tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import PeftModel
 
+from mentallam.classifier.gradients import pair_loss
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
-from mentallam.classifier.training import pair_loss
 from mentallam.classifier.weights import BaseModel, prepare_base_model
 from mentallam.config import Config, compose_config
 from tests.samples import PROJECT

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from sklearn.metrics import log_loss
 
-from mentallam.classifier import dora, progress, training
+from mentallam.classifier import dora, gradients, progress, training
+from mentallam.classifier.gradients import pair_loss
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs, sigmoid
@@ -19,7 +20,6 @@ from mentallam.classifier.training import (
     TrainingOutcome,
     class_weights,
     dev_scores,
-    pair_loss,
     start_at_base_rate,
     train,
 )
@@ -442,13 +442,13 @@ def test_activations_are_recomputed_in_training_and_not_in_scoring(tiny_base: Ba
 
 def test_the_steps_of_an_epoch_do_not_depend_on_the_budget(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[list[list[str]]] = []
-    original = training.run_in_passes
+    original = gradients.run_in_passes
 
     def spy(examples: list[PostExample], *rest: Any) -> int:
         steps[-1].append([example.post_id for example in examples])
         return original(examples, *rest)
 
-    monkeypatch.setattr(training, "run_in_passes", spy)
+    monkeypatch.setattr(gradients, "run_in_passes", spy)
     for budget in (1, 10_000):
         steps.append([])
         run(tokens_per_pass=budget, max_epochs=2)

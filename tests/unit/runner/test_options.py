@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -65,6 +66,31 @@ def test_cores_are_shared_between_the_workers_and_gpus_are_dealt_out(tmp_path: P
     assert open_engine(ClusterOptions(backend="process", workers=3), 5, [], tmp_path).slots == 3
 
 
+def test_a_fold_of_several_ranks_gets_a_gpu_for_each(tmp_path: Path) -> None:
+    engine = open_engine(ClusterOptions(backend="process"), 5, list("01234567"), tmp_path, ranks=3)
+    variables = [worker.variables for worker in engine._workers]  # type: ignore[attr-defined]
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in variables] == ["0,1,2", "3,4,5"]
+    on_cores = open_engine(ClusterOptions(backend="process"), 5, [], tmp_path, ranks=cores())
+    assert on_cores.slots == 1
+    assert on_cores._threads == cores()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("backend", "given", "sentence"),
+    [
+        ("process", {}, r"^training\.ranks=4 needs 4 GPUs, and this machine has 2: lower it$"),
+        ("ray", {"gpus_per_fold": 0.5}, r"^training\.ranks=4 needs .*: set cluster\.gpus_per_fold=4 in place of 0\.5$"),
+        ("slurm", {"gpus_per_fold": 2}, r"set cluster\.gpus_per_fold=4 in place of 2$"),
+    ],
+)
+def test_fewer_gpus_than_ranks_are_refused(
+    backend: str, given: dict[str, object], sentence: str, tmp_path: Path
+) -> None:
+    options = ClusterOptions.model_validate({"backend": backend, **given})
+    with pytest.raises(MentallamError, match=sentence):
+        open_engine(options, 5, ["0", "1"], tmp_path, ranks=4)
+
+
 @pytest.mark.parametrize(("backend", "package"), [("ray", "Ray"), ("slurm", "submitit")])
 def test_a_missing_engine_is_named_with_the_command_that_installs_it(
     backend: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -85,8 +111,8 @@ def test_auto_places_folds_where_there_are_several_gpus_and_runs_the_nodes_aroun
         ran.append("fold in this process")
         return "checkpoint"
 
-    def placed(folds: dict[str, object], _: object) -> list[object]:
-        ran.append(f"{len(folds)} folds placed")
+    def placed(folds: dict[str, object], _: object, ranks: int) -> list[object]:
+        ran.append(f"{len(folds)} folds of {ranks} ranks placed")
         for k in range(2):
             given.save(f"fold_{k}_checkpoint", "checkpoint")
         return list(folds.values())
@@ -102,8 +128,9 @@ def test_auto_places_folds_where_there_are_several_gpus_and_runs_the_nodes_aroun
         ]
     )
     given = catalog(backend="auto")
+    given["training_config"] = MemoryDataset(SimpleNamespace(training=SimpleNamespace(ranks=3)), copy_mode="assign")
     FoldRunner().run(pipeline, given)
-    trained = ["2 folds placed"] if placed_elsewhere else ["fold in this process"] * 2
+    trained = ["2 folds of 3 ranks placed"] if placed_elsewhere else ["fold in this process"] * 2
     assert ran == ["before", *trained, "after"]
 
 
