@@ -9,6 +9,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The suite must give the same results everywhere, so it uses no GPU; `make test-gpu` does.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
+from tests.temporary import folder_in_memory
+
+# Tests commit to SQLite thousands of times, and a commit waits for the disk. pytest reads this when it makes a folder.
+if "PYTEST_DEBUG_TEMPROOT" not in os.environ and (_memory := folder_in_memory()):
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = _memory
+
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from xdist.remote import Producer
