@@ -135,8 +135,8 @@ test-faults: $(VENV)/.installed  ## Kill, stop and damage 105 small studies, whi
 	$(BIN)/python -m tests.faults.campaign $(if $(LONG),--scale long)
 	$(if $(LONG),$(BIN)/python -m pytest -m slow tests/faults tests/slow/test_resume.py)
 
-test-slow: $(VENV)/.installed weights  ## Run the unit tests that are too slow for `make test`: compiled layers of each family, longer resumptions.
-	$(BIN)/python -m pytest -m slow tests/unit
+test-slow: $(VENV)/.installed weights  ## Run unit and integration tests that are too slow for `make test`: compiled layers, longer resumptions, stopped workers.
+	$(BIN)/python -m pytest -m slow tests/unit tests/integration
 
 test-mutation: $(VENV)/.installed  ## Count the deliberate faults that the unit tests catch, in about 20 minutes.
 	rm -rf mutants

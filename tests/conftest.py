@@ -1,5 +1,6 @@
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 # No test may reach a network; a hub is a local server. This must be set before transformers is imported.
@@ -8,6 +9,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The suite must give the same results everywhere, so it uses no GPU; `make test-gpu` does.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+from tests.temporary import folder_in_memory
+
+# Tests commit to SQLite thousands of times, and a commit waits for the disk. pytest reads this when it makes a folder.
+if "PYTEST_DEBUG_TEMPROOT" not in os.environ and (_memory := folder_in_memory()):
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = _memory
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -25,20 +32,53 @@ settings.load_profile("untimed")
 settings.register_profile("mutation", settings.get_profile("untimed"), phases=[Phase.explicit, Phase.generate])
 
 
+# Where the tests that take long are. They come first, so that at the end no worker waits for another one for long.
+LONG = (
+    "tests/integration/",
+    "tests/faults/",
+    "tests/unit/classifier/",
+    "tests/unit/serving/",
+    "tests/unit/test_tracking",
+)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    return _ByFolder(config, log)
+    config.option.loadscopereorder = False  # xdist's order, by the number of tests, says little about the time
+    return _ByFile(config, log)
 
 
-class _ByFolder(LoadScopeScheduling):
-    """A scheduler that runs all integration tests in one worker, and the other tests file by file.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # in a worker of xdist
+        items.sort(key=lambda item: _turn(item.nodeid))
 
-    The integration tests share a cross-validation. xdist 3.8's `--dist loadgroup` groups nothing under pytest 9.2,
-    which keeps a test's id in another place.
+
+class _ByFile(LoadScopeScheduling):
+    """A scheduler that runs the tests file by file, but in one worker all files that share a cross-validation.
+
+    xdist 3.8's `--dist loadgroup` groups nothing under pytest 9.2, which keeps a test's id in another place.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "tests/integration" if nodeid.startswith("tests/integration/") else nodeid.split("::")[0]
+        return _scope(nodeid)
+
+
+def _scope(nodeid: str) -> str:
+    file = nodeid.split("::")[0]
+    return "tests/integration" if _shares(file) else file
+
+
+@cache
+def _shares(file: str) -> bool:
+    """Return whether tests of a file take the fixture `trained` of tests/integration/conftest.py."""
+    return file.startswith("tests/integration/") and "trained: Workspace" in (PROJECT / file).read_text("utf-8")
+
+
+def _turn(nodeid: str) -> int:
+    """Return the place of a test's scope in the order: the shared cross-validation, the other long ones, the rest."""
+    if _scope(nodeid) == "tests/integration":
+        return -1
+    return next((turn for turn, start in enumerate(LONG) if nodeid.startswith(start)), len(LONG))
 
 
 @pytest.fixture(scope="session")

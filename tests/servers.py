@@ -46,7 +46,8 @@ def serving(*command: str, log: Path, **variables: str) -> Iterator[str]:
         _wait_for(lambda: urlopen(f"{address}/health", timeout=5).close(), process, log)
         yield address
     finally:
-        os.killpg(process.pid, signal.SIGTERM)  # with the processes that the command has started
+        # With the processes that the command has started; one that may end by itself waits seconds for its clients.
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

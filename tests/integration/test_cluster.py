@@ -16,8 +16,19 @@ from safetensors.torch import load_file
 from tests.integration.workspace import Workspace
 from tests.samples import PROJECT
 
-FOLDS = range(5)
+FOLDS = range(3)  # one more than workers
 SELECTED = ("--pipelines", "cv_training")
+SHORT = "overrides=training.max_epochs=1"
+SEVERAL = {"MENTALLAM_CV_FOLDS": str(len(FOLDS))}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return what one process gives."""
+    workspace = Workspace(tmp_path_factory.mktemp("one"))
+    done = workspace.kedro(*SELECTED, f"--params={SHORT}", **SEVERAL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return workspace
 
 
 def start(workspace: Workspace) -> "subprocess.Popen[str]":
@@ -33,10 +44,10 @@ def start(workspace: Workspace) -> "subprocess.Popen[str]":
             "test",
             *SELECTED,
             "--params",
-            f"data_dir={workspace.data},{options}",
+            f"data_dir={workspace.data},{SHORT},{options}",
         ],
         cwd=PROJECT,
-        env=workspace.environment,
+        env={**workspace.environment, **SEVERAL},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -76,7 +87,7 @@ def runs_of(workspace: Workspace) -> list[Run]:
     return list(client.search_runs([each.experiment_id for each in client.search_experiments()]))
 
 
-def test_two_workers_one_of_them_killed_give_what_one_process_gives(trained: Workspace, empty: Workspace) -> None:
+def test_two_workers_one_of_them_killed_give_what_one_process_gives(alone: Workspace, empty: Workspace) -> None:
     run = start(empty)
     worker_in_a_fold(empty, run).kill()
     output = run.communicate(timeout=600)[0]
@@ -84,16 +95,16 @@ def test_two_workers_one_of_them_killed_give_what_one_process_gives(trained: Wor
     assert output.count("it is placed again") == 1
     assert all(output.count(f"fold_{fold}: done on ") == 1 for fold in FOLDS)
     assert "cross-validation: done after" in output
-    assert results(empty) == results(trained)
+    assert results(empty) == results(alone)
     found = runs_of(empty)
-    assert len(found) == 6  # nothing twice
+    assert len(found) == 1 + len(FOLDS)  # nothing twice
     assert {each.info.status for each in found} == {"FINISHED"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_run_that_is_stopped_takes_its_workers_along_and_goes_on(
-    trained: Workspace, empty: Workspace, number: int, code: int
+    alone: Workspace, empty: Workspace, number: int, code: int
 ) -> None:
     run = start(empty)
     worker_in_a_fold(empty, run)
@@ -108,9 +119,9 @@ def test_a_run_that_is_stopped_takes_its_workers_along_and_goes_on(
     again = start(empty)
     output = again.communicate(timeout=600)[0]
     assert again.returncode == 0, output
-    assert results(empty) == results(trained)
+    assert results(empty) == results(alone)
     assert {each.info.status for each in runs_of(empty)} == {"FINISHED"}
-    assert len(runs_of(empty)) == 6
+    assert len(runs_of(empty)) == 1 + len(FOLDS)
 
 
 @pytest.mark.slow
@@ -139,8 +150,8 @@ def test_two_ranks_in_a_worker_give_what_one_process_gives(empty: Workspace, tmp
 
 @pytest.mark.slow
 def test_the_first_error_of_a_fold_is_the_runs_and_names_it(empty: Workspace) -> None:
-    other_folds = "cluster.variables.MENTALLAM_CV_FOLDS=3"
-    done = empty.kedro(*SELECTED, f"--params=cluster.backend=process,{other_folds}", forked=False)
+    other_folds = f"cluster.variables.MENTALLAM_CV_FOLDS={len(FOLDS) + 1}"
+    done = empty.kedro(*SELECTED, f"--params=cluster.backend=process,{other_folds}", forked=False, **SEVERAL)
     output = done.stdout + done.stderr
     assert done.returncode == 1, output
     assert "Error: fold_" in output.splitlines()[-1], output

@@ -205,12 +205,6 @@ def test_no_word_of_a_post_leaves_the_corpus(trained: Workspace) -> None:
         assert database.execute("select count(*) from runs where experiment_id = 1").fetchone() == (6,)
 
 
-def test_reporting_alone_gives_the_same_report(trained: Workspace, summary: dict) -> None:
-    trained.run("reporting")
-    again = json.loads((trained.data / "08_reporting" / "cv_summary.json").read_text())
-    assert again == summary
-
-
 def test_a_fold_in_another_process_finds_its_cross_validation(trained: Workspace, empty: Workspace) -> None:
     for part in (("--to-nodes", "open_cv_run"), ("--namespaces", "fold_2")):
         done = empty.kedro("--pipelines", "cv_training", *part, MLFLOW_RUN_ID="left over")

@@ -61,7 +61,7 @@ def test_the_history_has_the_loss_of_every_step(trained: Workspace, fold: int) -
     assert "dev_f1" in set(history["metric"])
 
 
-def test_reporting_needs_no_model(trained: Workspace, tmp_path: Path) -> None:
+def test_reporting_alone_gives_the_same_report_and_needs_no_model(trained: Workspace, tmp_path: Path) -> None:
     before = json.loads((trained.data / "08_reporting" / "cv_summary.json").read_text())
     checkpoints = [trained.data / "06_models" / f"fold_{fold}" for fold in FOLDS]
     for folder in checkpoints:

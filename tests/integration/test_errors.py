@@ -80,9 +80,9 @@ def test_unknown_hydra_key_or_group(empty: Workspace, overrides: str, word: str,
     refused(empty, "cv_training", word, "hydra_configs", overrides=overrides)
 
 
-def test_mistyped_environment(empty: Workspace, refused: Callable[..., None]) -> None:
-    refused(empty, "data_processing", "--env tset", "base, local, mentallam, pairs, test, twin", env="tset")
-    assert not (empty.folder / "mlflow.db").exists()
+def test_mistyped_environment(untouched: Workspace, refused: Callable[..., None]) -> None:
+    refused(untouched, "data_processing", "--env tset", "base, local, mentallam, pairs, test, twin", env="tset")
+    assert not (untouched.folder / "mlflow.db").exists()
 
 
 def test_inference_before_training(empty: Workspace, tmp_path: Path, refused: Callable[..., None]) -> None:

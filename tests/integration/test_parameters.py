@@ -13,26 +13,6 @@ from mentallam.cli import run
 from tests.integration.workspace import Workspace
 from tests.samples import PROJECT
 
-
-@pytest.fixture
-def kedro_run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Run `kedro run` in this process and return its last sentence, or nothing if it succeeds."""
-    bootstrap_project(PROJECT)
-
-    def start(workspace: Workspace, *arguments: str, params: str = "", env: str = "test") -> str:
-        for name in ("MLFLOW_TRACKING_URI", "MENTALLAM_ARTIFACTS"):
-            monkeypatch.setenv(name, workspace.environment[name])
-        given = f"data_dir={workspace.data}" + (f",{params}" if params else "")
-        result = CliRunner().invoke(run, [*(["--env", env] if env else []), *arguments, "--params", given])
-        if result.exit_code == 0:
-            return ""
-        assert result.exit_code == 1, (result.output, result.exception)
-        assert isinstance(result.exception, SystemExit), result.exception  # no traceback
-        return result.stderr.strip().splitlines()[-1]
-
-    return start
-
-
 REFUSED = {
     "inptu=x": "nothing reads the parameter inptu: did you mean input",
     "inference.threshold=0.9": 'write --params "overrides=inference.threshold=0.9" instead',
@@ -55,11 +35,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("params", REFUSED)
-def test_what_takes_no_effect_is_refused(empty: Workspace, kedro_run: Callable[..., str], params: str) -> None:
-    sentence = kedro_run(empty, params=params)
+def test_what_takes_no_effect_is_refused(untouched: Workspace, kedro_run: Callable[..., str], params: str) -> None:
+    sentence = kedro_run(untouched, params=params)
     assert sentence.startswith("Error: ")
     assert REFUSED[params] in sentence
-    assert not (empty.folder / "mlflow.db").exists()  # no connection was made
+    assert not (untouched.folder / "mlflow.db").exists()  # no connection was made
 
 
 @pytest.mark.parametrize(
@@ -95,8 +75,13 @@ def test_what_the_chosen_nodes_do_not_read(
     assert sentence in kedro_run(empty, "--pipeline", pipeline, params=params)
 
 
-@pytest.mark.parametrize("name", ["my posts.csv", "2024-01-01.csv", "1e5.csv", "true.csv", "a=b.csv", "a:b.csv"])
-@pytest.mark.parametrize("option", ["--pipeline", "--pipelines"])
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        *((name, "--pipeline") for name in ("my posts.csv", "2024-01-01.csv", "1e5.csv", "true.csv", "a:b.csv")),
+        *(("a=b.csv", option) for option in ("--pipeline", "--pipelines")),
+    ],
+)
 def test_every_other_path_is_an_input(
     empty: Workspace, kedro_run: Callable[..., str], tmp_path: Path, name: str, option: str
 ) -> None:
@@ -164,66 +149,3 @@ def test_a_wrong_number_of_folds_is_one_line_in_every_command(empty: Workspace, 
     assert done.returncode == 1
     assert "Error: MENTALLAM_CV_FOLDS is '2.0'; it takes a whole number from 2 on" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-
-
-FOLD_2 = ("--pipelines", "cv_training", "--namespaces", "fold_2")
-
-
-@pytest.fixture
-def copy(trained: Workspace, tmp_path: Path) -> Workspace:
-    return Workspace(Path(shutil.copytree(trained.folder, tmp_path / "copy")))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "params", "sentence"),
-    [
-        (FOLD_2, "overrides=training.nonsense=1", "'nonsense' not in 'TrainConfig'"),
-        (FOLD_2, "overrides=adapter.r=4", "adapter.r has changed from 8 to 4 since training_config was saved"),
-        (FOLD_2, "profile=smollm2", "since training_config was saved"),
-        (
-            ("--pipelines", "cv_training", "--from-nodes", "fold_2.train_and_score"),
-            "overrides=adapter.r=4",
-            "adapter.r has changed from 8 to 4",
-        ),
-        (("--pipelines", "reporting"), "overrides=adapter.r=4", "adapter.r has changed from 8 to 4"),
-        (("--pipelines", "cv_training", "--only-missing-outputs"), "overrides=adapter.r=4", "has changed from 8 to 4"),
-        (("--pipelines", "cv_training", "--only-missing-outputs"), "folds.seed=7", "folds.seed has changed from 42"),
-        (("--pipelines", "cv_training", "--only-missing-outputs"), "cleaning.mask=true", "cleaning.mask has changed"),
-        (
-            ("--pipelines", "cv_training", "--only-missing-outputs"),
-            "system_metrics_interval=3",
-            "system_metrics_interval would change nothing in this run",
-        ),
-        (("--pipelines", "reporting", "--only-missing-outputs"), "", "nothing says whether it still fits"),
-    ],
-)
-def test_saved_results_are_not_taken_for_what_was_asked(
-    trained: Workspace, kedro_run: Callable[..., str], arguments: tuple[str, ...], params: str, sentence: str
-) -> None:
-    assert sentence in kedro_run(trained, *arguments, params=params)
-
-
-def test_the_same_parameters_again_are_no_change(copy: Workspace, kedro_run: Callable[..., str]) -> None:
-    params = "overrides=adapter.r=8,folds.seed=42,profile=tiny"
-    fold = ("--pipelines", "cv_training", "--nodes", "fold_2.train_and_score")
-    assert kedro_run(copy, *fold, params=params) == ""
-    assert kedro_run(copy, "--pipelines", "cv_training", "--only-missing-outputs", params=params) == ""
-
-
-def test_rebuilt_folds_do_not_fit_what_was_trained_before(copy: Workspace, kedro_run: Callable[..., str]) -> None:
-    assert kedro_run(copy, "--pipelines", "data_processing", params="folds.seed=7") == ""
-    words = "has changed since fold"
-    for arguments in (
-        ("--pipelines", "reporting"),
-        ("--pipelines", "cv_training", "--from-nodes", "close_cv_run"),
-        ("--pipelines", "cv_training", "--only-missing-outputs"),
-    ):
-        assert words in kedro_run(copy, *arguments, params="folds.seed=7")
-
-
-def test_results_without_their_record(copy: Workspace, kedro_run: Callable[..., str]) -> None:
-    resume = ("--pipelines", "cv_training", "--only-missing-outputs")
-    (copy.data / "06_models" / "training_config.yml").unlink()
-    assert "exists without training_config" in kedro_run(copy, *resume)
-    (copy.data / "03_primary" / "manifest.json").unlink()
-    assert "exists without data_manifest" in kedro_run(copy, *resume)

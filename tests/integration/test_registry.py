@@ -67,12 +67,13 @@ def test_reporting_twice_registers_once_and_another_use_takes_a_reason(
     trained: Workspace, outcome: dict, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = champion(trained)
-    trained.run("reporting")
+    last = {"node_names": ["register_model"]}  # what comes before it is the same each time
+    trained.run("reporting", selected=last)
     assert f"this run's model is the champion already: {NAME} version {before.version}" in caplog.text
-    trained.run("reporting", registry={"use": "refit"})
+    trained.run("reporting", selected=last, registry={"use": "refit"})
     assert "nothing is registered: no model was trained on all posts" in caplog.text
     trained.run("refit")
-    trained.run("reporting", registry={"use": "refit"})
+    trained.run("reporting", selected=last, registry={"use": "refit"})
     assert f"{NAME} version {before.version} stays champion: it is the same cross-validation" in caplog.text
     assert len(trained.client().search_model_versions(f"name = '{NAME}'")) == 1
 
@@ -91,7 +92,7 @@ def test_reporting_twice_registers_once_and_another_use_takes_a_reason(
     assert answer["run_id"] == refit["run_id"] != outcome["cv_run_id"]
     trained.run("refit")
     assert "the refit is finished: it is kept" in caplog.text
-    trained.run("reporting", registry={"reason": "back"})
+    trained.run("reporting", selected=last, registry={"reason": "back"})
     assert champion(trained).version == before.version
 
 

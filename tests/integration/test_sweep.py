@@ -28,7 +28,7 @@ def test_an_interrupted_search_goes_on_and_a_finished_one_is_kept(
     configs = tmp_path / "hydra_configs"
     shutil.copytree(PROJECT / "hydra_configs", configs)
     (configs / "sweep" / "mine.yaml").write_text(SEARCH, encoding="utf-8")
-    given = {"hydra_configs": str(configs), "sweep": "mine"}
+    given = {"hydra_configs": str(configs), "sweep": "mine", "overrides": "training.max_epochs=1"}
     empty.run("data_processing")
     trained: list[int] = []
     fit_fold = nodes.fit_fold

@@ -67,7 +67,9 @@ def test_equals_softmax_under_a_dense_mask(
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-@pytest.mark.parametrize("lengths", [[(300, [9, 9, 9])], [(400, [20] * 9), (270, [2, 8])]])
+@pytest.mark.parametrize(
+    "lengths", [pytest.param([(300, [9, 9, 9])], marks=pytest.mark.slow), [(400, [20] * 9), (270, [2, 8])]]
+)
 def test_compiled_equals_plain(lengths: list[tuple[int, list[int]]]) -> None:
     packing = pack(with_one_token_everywhere(lengths))["packing"]
     length = packing[-1].end
