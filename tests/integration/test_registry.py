@@ -67,7 +67,7 @@ def test_reporting_twice_registers_once_and_another_use_takes_a_reason(
     trained: Workspace, outcome: dict, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = champion(trained)
-    last = {"node_names": ["register_model"]}  # what comes before it is the same each time
+    last = {"node_names": ["reporting.register_model"]}  # what comes before it is the same each time
     trained.run("reporting", selected=last)
     assert f"this run's model is the champion already: {NAME} version {before.version}" in caplog.text
     trained.run("reporting", selected=last, registry={"use": "refit"})
