@@ -291,7 +291,7 @@ def profile(recipe: str, posts: list[dict[str, str]]) -> dict[str, Any]:
     from torch.profiler import profile as profiler
 
     from mentallam.classifier.packing import pack
-    from mentallam.classifier.training import pair_loss
+    from mentallam.classifier.gradients import pair_loss
 
     compiler.cpp.enable_kernel_profile = True  # otherwise all compiled kernels have one name
     _, model, _, examples = prepare(recipe, posts, 9)

@@ -170,19 +170,10 @@ def test_folds_in_threads_are_refused_before_any_work(
     assert not empty.data.exists()
 
 
-@pytest.mark.parametrize(
-    ("option", "sentence"),
-    [
-        (None, "Address already in use"),
-        ("--port=nope", "127.0.0.1:nope (no port)"),
-        ("--port=70000", "127.0.0.1:70000 (no port)"),
-        ("--host=192.0.2.1", "192.0.2.1:5000 (Cannot assign requested address)"),
-    ],
-)
-def test_a_page_that_can_not_be_shown(empty: Workspace, option: str | None, sentence: str) -> None:
+def test_a_page_whose_port_is_taken(empty: Workspace) -> None:
     """kedro-mlflow drops the exit code of the server that it starts."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        done = empty.forked("kedro", "mlflow", "ui", option or f"--port={listener.getsockname()[1]}")
+        done = empty.forked("kedro", "mlflow", "ui", f"--port={listener.getsockname()[1]}")
     assert done.returncode == 1
-    assert sentence in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    [line] = done.stderr.splitlines()
+    assert "Address already in use" in line

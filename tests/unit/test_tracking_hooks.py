@@ -273,3 +273,16 @@ def test_a_session_is_about_its_own_project(checkout: Path, monkeypatch: pytest.
             assert context.params["hydra_configs"] == f"{folder}/hydra_configs"
             assert context.catalog["cv_run"]._filepath.as_posix() == f"{folder}/data/test/06_models/cv_run.json"
     assert not (checkout / "mlflow.db").exists()  # a session alone does not connect to the store
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "reason"),
+    [
+        ("127.0.0.1", "nope", "no port"),
+        ("127.0.0.1", 70000, "no port"),
+        ("192.0.2.1", 5000, "Cannot assign requested address"),
+    ],
+)
+def test_an_address_of_no_page(host: str, port: int | str, reason: str) -> None:
+    with pytest.raises(MentallamError, match=re.escape(f"can't listen at {host}:{port} ({reason})")):
+        tracking_hooks._refuse_used_port(host, port)

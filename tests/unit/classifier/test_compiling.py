@@ -19,10 +19,10 @@ from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_c
 from mentallam.classifier.compiling import compile_layers, compiler_errors, uncompile_layers
 from mentallam.classifier.dora import FastLoraLinear, refresh_norms
 from mentallam.classifier.fold import CorpusTables, fit_fold, score_fold
+from mentallam.classifier.gradients import pair_loss
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs
-from mentallam.classifier.training import pair_loss
 from mentallam.classifier.weights import BaseModel
 from mentallam.config import compose_config
 from mentallam.errors import MentallamError

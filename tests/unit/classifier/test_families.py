@@ -25,6 +25,7 @@ from mentallam.classifier import sources
 from mentallam.classifier.checkpoint import TrainedFold, load_checkpoint, save_checkpoint
 from mentallam.classifier.compiling import compile_layers
 from mentallam.classifier.families import FAMILIES, changed, check_architecture, make_architecture
+from mentallam.classifier.gradients import pair_loss
 from mentallam.classifier.memory import empty_classifier
 from mentallam.classifier.merged import load_merged, save_merged
 from mentallam.classifier.model import add_adapter, check_adapter, load_base
@@ -32,7 +33,6 @@ from mentallam.classifier.packed_model import some_layers
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.scoring import score_pairs
-from mentallam.classifier.training import pair_loss
 from mentallam.classifier.weights import BaseModel, load_architecture, locate_base_model, prepare_base_model
 from mentallam.config import AdapterConfig, Config, ModelConfig, compose_config
 from mentallam.errors import MentallamError

@@ -18,7 +18,7 @@ from peft import PeftModel
 from transformers import set_seed
 
 from mentallam import files, interruption
-from mentallam.classifier import training
+from mentallam.classifier import gradients, training
 from mentallam.classifier.prompts import PostExample, Prompter
 from mentallam.classifier.training import TrainingOutcome, train
 from mentallam.classifier.training_states import newest_state, save_state, set_weights, trained_weights
@@ -232,7 +232,7 @@ def test_a_signal_stops_the_training_with_its_state_saved(
 
 def spoil(plain: Setting, monkeypatch: pytest.MonkeyPatch, at_step: int) -> None:
     """Make the gradients of a step infinite."""
-    original = training.run_in_passes
+    original = gradients.run_in_passes
     steps = 0
 
     def spoilt(examples: list[PostExample], tokens: int, *rest: Any) -> int:
@@ -244,7 +244,7 @@ def spoil(plain: Setting, monkeypatch: pytest.MonkeyPatch, at_step: int) -> None
                 next(p for p in plain.model.parameters() if p.grad is not None).grad.fill_(math.inf)  # type: ignore[union-attr]
         return found
 
-    monkeypatch.setattr(training, "run_in_passes", spoilt)
+    monkeypatch.setattr(gradients, "run_in_passes", spoilt)
 
 
 def test_a_training_that_diverged_can_end_with_its_best_epoch(
@@ -283,14 +283,14 @@ def test_a_training_that_diverges_before_an_epoch_ends_has_nothing_to_keep(
 def test_a_budget_that_was_halved_stays_so(
     plain: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    original = training.run_in_passes
+    original = gradients.run_in_passes
     budgets: list[int] = []
 
     def halving(examples: list[PostExample], tokens: int, *rest: Any) -> int:
         budgets.append(tokens)
         return min(105, original(examples, tokens, *rest))
 
-    monkeypatch.setattr(training, "run_in_passes", halving)
+    monkeypatch.setattr(gradients, "run_in_passes", halving)
     with pytest.raises(Killed):
         plain.run(tmp_path, killing("loss", 2))
     plain.run(tmp_path, max_steps=2)

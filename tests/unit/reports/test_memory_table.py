@@ -12,7 +12,7 @@ def test_a_row_per_part_and_a_column_per_way_of_training() -> None:
             "model": "mentallam",
             "dtype": "bfloat16",
             "parameters": {"total": 6_628_708_352, "trainable": 21_000_000},
-            "pass": {"posts": 4, "pairs": 36, "tokens_per_pair": 512},
+            "pass": {"ranks": 1, "posts": 4, "pairs": 36, "tokens_per_pair": 512},
             "steps": [
                 step,
                 {**step, "gradient_checkpointing": True, "configured": True},
