@@ -290,8 +290,8 @@ def profile(recipe: str, posts: list[dict[str, str]]) -> dict[str, Any]:
     from torch._inductor import config as compiler
     from torch.profiler import profile as profiler
 
-    from mentallam.classifier.packing import pack
     from mentallam.classifier.gradients import pair_loss
+    from mentallam.classifier.packing import pack
 
     compiler.cpp.enable_kernel_profile = True  # otherwise all compiled kernels have one name
     _, model, _, examples = prepare(recipe, posts, 9)
