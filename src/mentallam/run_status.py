@@ -27,8 +27,13 @@ WAITING = "SCHEDULED"
 
 
 def worker() -> str:
-    """Return what identifies this process: a hash of the machine, the process id and when it was started."""
-    return f"{_machine()}:{os.getpid()}:{_started(os.getpid())}"
+    """Return what identifies this process."""
+    return worker_of(os.getpid())
+
+
+def worker_of(pid: int) -> str:
+    """Return what identifies a process of this machine: a hash of the machine, its id and when it was started."""
+    return f"{_machine()}:{pid}:{_started(pid)}"
 
 
 def work_on(run_id: str) -> None:
@@ -69,7 +74,8 @@ def settle(experiment_id: str, status: str, cv_run_id: str | None = None) -> lis
     Args:
         experiment_id: The experiment.
         status: The status of the runs that this process worked on; those of a process that is gone become KILLED.
-        cv_run_id: A cross-validation that this process alone may work on, so that whoever else did is gone.
+        cv_run_id: A cross-validation that this process alone may work on, so that whoever else did is gone; None if it
+            may work on none alone.
 
     Returns:
         The ids of the runs that a process which is gone had left as running.
@@ -82,7 +88,8 @@ def settle(experiment_id: str, status: str, cv_run_id: str | None = None) -> lis
     left = []
     for run in [*children, *parents]:
         parent, by = run.data.tags.get(PARENT_RUN_TAG), run.data.tags[WORKER_TAG]
-        gone = _is_gone(by) or (cv_run_id in (run.info.run_id, parent) and by != worker())
+        ours = cv_run_id is not None and cv_run_id in (run.info.run_id, parent)
+        gone = _is_gone(by) or (ours and by != worker())
         if gone or by == worker():
             if run.info.run_id in working:  # a fold of it is trained by another process
                 client.set_tag(run.info.run_id, WORKER_TAG, working[run.info.run_id])

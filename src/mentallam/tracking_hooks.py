@@ -148,7 +148,7 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
     def _settle_others(self, cv_run_id: str | None = None) -> None:
         experiment = self.mlflow_config.tracking.experiment._experiment.experiment_id
         if left := run_status.settle(experiment, run_status.WAITING, cv_run_id):
-            logger.info("%s runs that a process which is gone had left as running are marked as killed", len(left))
+            logger.info("marked as killed, since the process that worked on them is gone: %s", ", ".join(left))
 
 
 def connect(context: KedroContext) -> None:

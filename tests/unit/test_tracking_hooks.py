@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -215,7 +216,17 @@ def test_the_next_run_settles_what_a_killed_one_left(
     with caplog.at_level(logging.INFO):
         begin(hooks, needing(["posts"], "predictions"), saved())
     assert (status(cv_run), status(fold_run)) == ("KILLED", "KILLED")
-    assert "2 runs that a process which is gone had left as running are marked as killed" in caplog.text
+    assert f"process that worked on them is gone: {fold_run['run_id']}, {cv_run['run_id']}" in caplog.text
+
+
+@pytest.mark.parametrize("elsewhere", [True, False], ids=["of another machine", "of this machine"])
+def test_a_cross_validation_between_two_folds_belongs_to_its_process(
+    hooks: TrackingHooks, connected: list[Any], cv_run: dict[str, str], elsewhere: bool
+) -> None:
+    by = f"{'0' * 12}:1:1" if elsewhere else run_status.worker_of(os.getppid())
+    MlflowClient().set_tag(cv_run["run_id"], WORKER_TAG, by)
+    begin(hooks, needing(["posts"], "predictions"), saved())
+    assert status(cv_run) == "RUNNING"
 
 
 def test_who_has_the_study_alone_settles_it_for_other_machines(
