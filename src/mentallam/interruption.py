@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from mentallam.errors import MentallamError
+from mentallam.errors import MentallamError, causes
 
 # SIGUSR1 is what SLURM sends ahead of the time limit with `--signal=B:USR1@120`; Windows has neither it nor SIGHUP.
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
@@ -76,6 +76,14 @@ def requested() -> bool:
 def noted() -> int | None:
     """Return the signal that has asked the run to stop, or None."""
     return _State.noted
+
+
+def has_stopped(error: BaseException) -> bool:
+    """Return whether an error comes of a signal, whatever a library has made of it.
+
+    MLflow, for example, raises an error of its own for each that arises in a call to a database.
+    """
+    return requested() or any(isinstance(cause, RunStoppedError) for cause in causes(error))
 
 
 def stop_if_requested() -> None:

@@ -37,11 +37,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
 
-from mentallam import run_status
+from mentallam import interruption, run_status
 from mentallam.config import Config, from_dict, to_dict
 from mentallam.errors import MentallamError
 from mentallam.files import writing
-from mentallam.interruption import RunStoppedError
 from mentallam.limits import read_json
 from mentallam.names import check_name
 from mentallam.project import in_project, session
@@ -378,7 +377,7 @@ def failing(run_id: str) -> Iterator[Run]:
     try:
         yield run
     except BaseException as error:
-        failed = isinstance(error, Exception) and not isinstance(error, RunStoppedError)
+        failed = isinstance(error, Exception) and not interruption.has_stopped(error)
         with suppress(MlflowException, MentallamError):  # the store may be why it broke off
             run.finish("FAILED" if failed else "KILLED")
         raise

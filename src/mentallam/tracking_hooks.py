@@ -25,8 +25,7 @@ from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 
 from mentallam import interruption, run_status, tracking, tracking_address, tracking_store
-from mentallam.errors import MentallamError, causes
-from mentallam.interruption import RunStoppedError
+from mentallam.errors import MentallamError
 
 logger = logging.getLogger(__name__)
 
@@ -127,8 +126,7 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
     @hook_impl(tryfirst=True)
     def on_pipeline_error(self, error: Exception) -> None:
         """Mark the runs that this session worked on as failed, or as killed if a signal stopped it."""
-        stopped = interruption.requested() or any(isinstance(cause, RunStoppedError) for cause in causes(error))
-        self._end("KILLED" if stopped else "FAILED")
+        self._end("KILLED" if interruption.has_stopped(error) else "FAILED")
 
     def _end(self, status: str) -> None:
         """Settle the session's runs, and end the one that kedro-mlflow made active.

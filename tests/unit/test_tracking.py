@@ -17,6 +17,7 @@ import mlflow
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.utils import mlflow_tags
 
 from mentallam import run_status
@@ -178,6 +179,17 @@ def test_a_run_that_breaks_off_is_marked(cv_run: dict[str, str], error: BaseExce
     with pytest.raises(type(error)), failing(run_id):
         raise error
     assert MlflowClient().get_run(run_id).info.status == status
+
+
+def test_a_stop_that_a_library_has_wrapped_is_no_failure(cv_run: dict[str, str]) -> None:
+    """MLflow makes an error of its own of each that arises in a call to the database."""
+    run_id = open_fold(cv_run)
+    with pytest.raises(MlflowException), failing(run_id):
+        try:
+            raise RunStoppedError(2)
+        except RunStoppedError as stop:
+            raise MlflowException(stop) from stop
+    assert MlflowClient().get_run(run_id).info.status == "KILLED"
 
 
 def test_a_run_that_goes_well_is_not_closed_by_failing(cv_run: dict[str, str]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from kedro.runner import SequentialRunner
 
 from mentallam import interruption
+from mentallam.console import capture_warnings
 from mentallam.errors import MentallamError
 from mentallam.interruption import RunStoppedError
 from mentallam.project import Session
@@ -74,6 +75,7 @@ def run_unit(unit: Unit) -> Outcome:
     """
     os.environ.update(unit.variables)
     os.chdir(unit.session.folder)
+    capture_warnings()  # those of the imports, too
     began = time.monotonic()
     ended: dict[str, Any] = {}
     interruption.watch()  # from the imports on, which take longer than the grace of some schedulers
