@@ -1,9 +1,9 @@
-"""Take the screenshots in docs/img from the latest run: terminal, report, MLflow, Viz and this documentation's site.
+"""Take screenshots of the latest run: terminal, report, MLflow, Viz and this documentation's site.
 
-It needs a finished `kedro run`, the site that `make docs` builds, and Chromium (Debian: chromium). Look at each picture
-before you commit it: a report shows no post's text, whatever corpus it is about, and an id may still name somebody.
+It needs a finished `kedro run`, the site that `make docs` builds, and Chromium (Debian: chromium). docs/img has
+those of the default run that the quickstart shows. Look at each picture before you commit it: an id may name somebody.
 
-python scripts/screenshots.py [--env ENV] [--to docs/img]
+python scripts/screenshots.py [--env ENV] [--to build/screenshots]
 """
 
 import argparse
@@ -39,7 +39,9 @@ def main() -> None:
     """Take all screenshots, and print where each one is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", help="Kedro's environment of the run (default: that of `kedro run`)")
-    parser.add_argument("--to", type=Path, default=PROJECT / "docs/img", help="folder (default docs/img)")
+    parser.add_argument(
+        "--to", type=Path, default=PROJECT / "build/screenshots", help="folder (default build/screenshots)"
+    )
     arguments = parser.parse_args()
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
@@ -48,7 +50,7 @@ def main() -> None:
     env = ["--env", arguments.env] if arguments.env else []
     data = Path(load_parameters(PROJECT, arguments.env)[DATA_FOLDER])
 
-    shown = take_terminal(["run", *env], arguments.to / "terminal.svg")
+    shown = take_terminal(browser, ["run", *env], arguments.to / "terminal.png")
     report = (data / "08_reporting/report.html").as_uri()
     photograph(browser, report, DESKTOP, arguments.to / "report.png")
     photograph(browser, report, PHONE, arguments.to / "report-phone.png")
@@ -62,15 +64,17 @@ def main() -> None:
         photograph(browser, address, PHONE, arguments.to / "site-phone.png")
 
 
-def take_terminal(arguments: list[str], picture: Path) -> str:
+def take_terminal(browser: str, arguments: list[str], picture: Path) -> str:
     """Run a kedro command again, which keeps what is done; draw what it writes and return it."""
     done = subprocess.run(
         [sys.executable, "-m", "kedro", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True
     )
     console = Console(record=True, width=130, file=StringIO())
     console.print(Text(f"$ kedro {' '.join(arguments)}\n{done.stdout}"))
-    console.save_svg(str(picture), title="kedro run")
-    print(picture)
+    with TemporaryDirectory() as folder:
+        drawing = Path(folder) / "terminal.svg"
+        console.save_svg(str(drawing), title="kedro run")
+        photograph(browser, drawing.as_uri(), DESKTOP, picture)
     return done.stdout
 
 
