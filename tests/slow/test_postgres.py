@@ -20,7 +20,7 @@ FOLDS = [f"fold_{fold}" for fold in range(5)]
 # Metrics of the machine, not of the model.
 MEASURED = {
     *("pairs_per_second", "seconds", "train_runtime", "train_samples_per_second", "train_steps_per_second"),
-    "peak_rss_bytes",
+    *("peak_rss_bytes", "duration_s"),
 }
 # These hold folders or times; plotly writes a random id into each figure's page.
 VARYING = {
