@@ -50,6 +50,12 @@ def take_back(run_id: str) -> None:
         work_on(run_id)
 
 
+def give_up(run_id: str) -> None:
+    """Mark a run that waits for its folds as killed: another one has taken its place, so none will come."""
+    if retrying_client().get_run(run_id).info.status == WAITING:
+        end(run_id, "KILLED")
+
+
 def end(run_id: str, status: str) -> None:
     """Give a run that this process leaves its status, and an end unless it waits."""
     client = retrying_client()

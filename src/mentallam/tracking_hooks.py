@@ -43,6 +43,7 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
     _run_params: dict[str, Any]
     _pipeline: Pipeline
     _cv_run_id: str | None = None  # the cross-validation that this session has opened
+    _earlier_cv_run_id: str | None = None  # the one that the data folder had, if this session has the study alone
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -79,7 +80,8 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
             logger.warning("MLFLOW_RUN_ID is ignored: folds find their cross-validation in cv_run.json")
         cv_run_id = _saved_id(catalog, "cv_run", "run_id")
         alone = "cv_run" in pipeline.all_outputs()  # then this process holds the lock of the whole study
-        self._settle_others(cv_run_id if alone else None)
+        self._earlier_cv_run_id = cv_run_id if alone else None
+        self._settle_others(self._earlier_cv_run_id)
         if "cv_run" in pipeline.inputs() and cv_run_id:
             tracking.writable_run("cv_run.json", cv_run_id)
             if not tracking.is_complete(cv_run_id):
@@ -105,6 +107,9 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
         """
         opened = outputs.get("cv_run")
         self._cv_run_id = opened["run_id"] if opened else self._cv_run_id
+        if opened and self._earlier_cv_run_id not in (None, opened["run_id"]):
+            with suppress(MlflowException, MentallamError):  # it may be gone
+                run_status.give_up(str(self._earlier_cv_run_id))
         if not (opened and self._experiment) or tracking.is_complete(opened["run_id"]):
             return
         run = self.mlflow_config.tracking.run

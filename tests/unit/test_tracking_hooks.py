@@ -116,6 +116,17 @@ def test_kedro_mlflow_logs_to_the_cross_validation_once_it_is_open(
     assert status(cv_run) == "SCHEDULED"  # opened, and waiting for its folds
 
 
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_cross_validation_that_another_one_replaces_waits_no_longer(
+    hooks: TrackingHooks, connected: list[Any], cv_run: dict[str, str], experiment: str, replaced: bool
+) -> None:
+    """Its record may be damaged, or the configuration another one, so nobody would ever continue it."""
+    run_status.end(cv_run["run_id"], run_status.WAITING)
+    begin(hooks, needing(["posts"], "cv_run"), saved(cv_run=cv_run))
+    opened_by(hooks, open_cv_run("a study", experiment, "another") if replaced else cv_run)
+    assert status(cv_run) == ("KILLED" if replaced else "RUNNING")
+
+
 def test_a_run_that_goes_on_keeps_its_parameters(
     hooks: TrackingHooks, connected: list[Any], cv_run: dict[str, str]
 ) -> None:
