@@ -10,6 +10,7 @@ import io
 import json
 import os
 import sys
+import typing  # for parameters of nodes: see test_parameter_types.py
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -148,7 +149,7 @@ class Source:
                 self.bytes_read = stream.tell()
 
 
-def find_sources(given: str | None, columns: Mapping[str, str | None] | None = None) -> list[Source]:
+def find_sources(given: str | None, columns: typing.Mapping[str, str | None] | None = None) -> list[Source]:
     """Return the files that an input names, sorted by their path.
 
     Args:

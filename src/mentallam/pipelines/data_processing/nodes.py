@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import typing  # for parameters of nodes: see test_parameter_types.py
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def assign_folds(
 def count_tokens(
     posts: pd.DataFrame,
     criteria: pd.DataFrame,
-    audited_profiles: Sequence[str],
+    audited_profiles: typing.Sequence[str],
     profile: str,
     overrides: str | None,
     hydra_configs: str,
