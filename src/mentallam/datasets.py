@@ -330,7 +330,7 @@ class WrittenFileDataset(AbstractDataset[Path, "pd.DataFrame"]):
             return pd.read_parquet(self._filepath)
         if self._filepath.suffix == ".csv":
             ids = dict.fromkeys(("post_id", "criterion_id", "run_id"), str)
-            return unmarked(pd.read_csv(self._filepath, dtype=ids, keep_default_na=False))
+            return unmarked(pd.read_csv(self._filepath, dtype=ids, keep_default_na=False, float_precision="round_trip"))
         return pd.read_json(self._filepath, lines=True, dtype=False)  # ids are strings, whatever they look like
 
     def save(self, data: Path) -> None:

@@ -16,7 +16,10 @@ from mentallam.errors import MentallamError
 from mentallam.tracking_address import artifact_location, local_path, runs_page, tracking_uri
 from mentallam.tracking_store import announce, check_store, follow_move
 
-NAMES = ["plain", "what?", "a%25b", "a%b", "a#b", "ä ö", "a&b=c", "co:lon", "a@b", "[x]", "o'neill", "%3F?"]
+# SQLAlchemy 2.0, the last one for Python 3.10, can't open a database below such a folder; a test has its sentence.
+ODD = "?%25" if make_url("sqlite:////%3F").database == "/?" else ""
+NAMES = ["plain", "a#b", "ä ö", "a&b=c", "co:lon", "a@b", "[x]", "o'neill"]
+NAMES += ["what?", "a%25b", "a%b", "%3F?"] if ODD else []
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +41,7 @@ def test_the_address_is_that_of_the_projects_database_whatever_the_folder_is_cal
 
 
 def test_mlflow_writes_there_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    project = tmp_path / "what? #%25 ä"
+    project = tmp_path / f"what #{ODD} ä"
     project.mkdir()
     client = MlflowClient(tracking_uri(project))
     location = artifact_location(project)
@@ -162,7 +165,7 @@ class Store:
         assert (local_path(client.get_model_version_download_uri("name", "1")) or self.project / "no").is_dir()
 
 
-@pytest.mark.parametrize("names", [("old", "new ä?#%25"), ("old ä?#%25", "new")])
+@pytest.mark.parametrize("names", [("old", f"new ä#{ODD}"), (f"old ä#{ODD}", "new")])
 def test_runs_and_models_are_found_where_the_project_is(names: tuple[str, str], tmp_path: Path) -> None:
     store = Store(tmp_path / names[0])
     store.move(tmp_path / "on the way")

@@ -47,7 +47,11 @@ def test_a_column_is_hashed_as_documented() -> None:
     assert frame_hash(frame, ["id"]) == documented.hexdigest()
 
 
-@given(st.lists(st.tuples(st.text(), st.one_of(st.none(), st.text()), st.booleans()), unique_by=lambda row: row[0]))
+# The categories of pandas 2 take a string to end at its first NUL, which no id may hold.
+IDS = st.text(st.characters(exclude_characters="\x00", exclude_categories=("Cs",)))
+
+
+@given(st.lists(st.tuples(IDS, st.one_of(st.none(), st.text()), st.booleans()), unique_by=lambda row: row[0]))
 def test_hash_depends_on_values_alone(rows: list[tuple[str, str | None, bool]]) -> None:
     frame = pd.DataFrame(rows, columns=["id", "text", "flag"]).astype({"id": str, "text": str, "flag": bool})
     frame["text"] = pd.Series([text for _, text, _ in rows], dtype=frame["text"].dtype)

@@ -12,7 +12,7 @@ from tests.samples import PROJECT
 
 
 def test_kedro_can_look_at_the_type_of_each_parameter_on_python_3_10(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There Kedro 1.7 takes `Sequence[str]` of collections.abc for a class, and `issubclass` refuses it; not typing's."""
+    """There Kedro 1.7 takes a generic of collections.abc for a class, which `issubclass` refuses; not of typing."""
     looked_at: list[Any] = []
 
     def is_pydantic_class(cls: Any) -> bool:

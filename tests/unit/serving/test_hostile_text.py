@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,9 @@ def test_odd_posts_survive_every_format(predictor: Predictor, tmp_path: Path) ->
     (tmp_path / "c").mkdir()
     pq.write_table(pa.table({"text": texts}), tmp_path / "c/posts.parquet")
     (tmp_path / "d").mkdir()
-    quoted = "".join('"{}"\n'.format(text.replace('"', '""')) for text in texts)
+    # The csv module of Python 3.10 reads no NUL, which a text loses in any case.
+    writable = [text if sys.version_info >= (3, 11) else text.replace("\x00", "") for text in texts]
+    quoted = "".join('"{}"\n'.format(text.replace('"', '""')) for text in writable)
     (tmp_path / "d/posts.csv").write_text(f"text\n{quoted}", encoding="utf-8", newline="")
     files = ("a/posts.jsonl", "b/posts.jsonl.gz", "c/posts.parquet", "d/posts.csv")
     first, *others = [run(predictor, tmp_path / name) for name in files]

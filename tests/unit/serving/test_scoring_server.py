@@ -19,6 +19,8 @@ from mentallam.serving.scoring_server import answer_errors_in_a_sentence, is_sco
 SECRET = "Marzipan lighthouse"
 NOT_READABLE = "the request can't be read: send JSON with one of dataframe_records"
 JSON, CSV = "application/json", "text/csv"
+# pandas 3 refuses such a character by itself; pandas 2, the last one for Python 3.10, lets it through to our reader.
+HALF_A_PAIR = ("the request is not valid Unicode", "the input, row 1: text is not valid UTF-8")
 
 
 class Unweighted:
@@ -54,7 +56,7 @@ def request(
         (f'{{"dataframe_records": [{{"text": "{SECRET}}}', JSON, "the request is not valid JSON: Unterminated string"),
         ("", JSON, "the request is not valid JSON: Expecting value at line 1, column 1"),
         (f'{{"instances": ["{SECRET} \xff"]}}'.encode("latin-1"), JSON, "the request is not valid Unicode"),
-        (f'{{"dataframe_records": [{{"text": "{SECRET} \\ud800"}}]}}', JSON, "the request is not valid Unicode"),
+        (f'{{"dataframe_records": [{{"text": "{SECRET} \\ud800"}}]}}', JSON, HALF_A_PAIR),
         (f"text\n{SECRET} \xff\n".encode("latin-1"), CSV, "the request is not valid Unicode"),
         ("[" * 100_000, JSON, NOT_READABLE),
         (json.dumps({"text": SECRET}), JSON, NOT_READABLE),
@@ -78,7 +80,7 @@ def request(
     ],
 )
 def test_a_bad_request_is_answered_in_one_sentence_without_the_text(
-    content: str | bytes, content_type: str, words: str, caplog: pytest.LogCaptureFixture
+    content: str | bytes, content_type: str, words: str | tuple[str, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG), pytest.raises(MlflowException) as refused:
         request(content, content_type)
