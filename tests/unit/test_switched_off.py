@@ -19,7 +19,12 @@ def test_mlflow_reports_nothing_unless_the_user_wants_it(python: str, given: dic
     assert done.stdout.strip() == expected
 
 
-def test_a_debug_log_does_not_show_what_a_node_takes(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_debug_log_does_not_show_what_a_node_takes(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("kedro", "kedro.framework"):  # a test that ran before may have configured the log of a session
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+        monkeypatch.setattr(logging.getLogger(name), "disabled", False)
     posts = pd.DataFrame({"post_id": ["p1"], "text": ["zanthoquell"]})
     with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, logger="kedro"):
         manager = _create_hook_manager()
