@@ -255,14 +255,17 @@ class BatchFilesDataset(AbstractDataset[None, BatchFiles]):
     Args:
         output: See `BatchFiles.named`.
         output_format: The same.
+        waiting: The same.
         metadata: For plugins.
 
     Raises:
         MentallamError: There is no such format, or it is not the file's.
     """
 
-    def __init__(self, *, output: str, output_format: str, metadata: dict[str, Any] | None = None) -> None:
-        self._files, self.metadata = BatchFiles.named(output, output_format), metadata
+    def __init__(
+        self, *, output: str, output_format: str, waiting: str, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._files, self.metadata = BatchFiles.named(output, output_format, waiting), metadata
 
     def load(self) -> BatchFiles:
         """Return the places."""
@@ -277,6 +280,32 @@ class BatchFilesDataset(AbstractDataset[None, BatchFiles]):
 
     def _describe(self) -> dict[str, Any]:
         return {"predictions": str(self._files.predictions)}
+
+
+class StorageDataset(AbstractDataset[None, "dict[str, Any]"]):
+    """What a store needs beside an address, as Kedro's credentials have it; it describes itself without them.
+
+    Args:
+        credentials: The entry of credentials.yml.
+        metadata: For plugins.
+    """
+
+    def __init__(self, *, credentials: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
+        self._options, self.metadata = dict(credentials), metadata
+
+    def load(self) -> dict[str, Any]:
+        """Return the options of fsspec."""
+        return dict(self._options)
+
+    def save(self, data: None) -> None:
+        """Refuse: credentials are the user's to write."""
+        raise NotImplementedError("credentials are only read")
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {}
 
 
 class FilesDataset(AbstractDataset["dict[str, bytes]", "dict[str, bytes]"]):

@@ -237,15 +237,16 @@ def _batch_outcome(catalog: DataCatalog) -> str:
     from mentallam.reports.outcome import batch_in_words
 
     files = catalog.load("batch_files")
-    return batch_in_words(catalog.load("prediction_summary"), _shown(files.predictions), _shown(files.summary))
+    places = (files.place(path) if files.url else _shown(path) for path in (files.predictions, files.summary))
+    return batch_in_words(catalog.load("prediction_summary"), *places)
 
 
 def _tell_rejected(catalog: DataCatalog) -> None:
-    counts = catalog.load("prediction_summary")["counts"]
+    counts, files = catalog.load("prediction_summary")["counts"], catalog.load("batch_files")
     if counts["rejected_rows"]:
         raise RejectedRowsError(
             f"{counts['rejected_rows']} of {counts['rows']} rows could not be answered: see "
-            f"{catalog.load('batch_files').rejects}"
+            f"{files.place(files.rejects)}"
         )
 
 

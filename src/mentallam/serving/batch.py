@@ -36,6 +36,7 @@ from mentallam.serving.posts import Post, RowError, join_rows, read_post, two_te
 from mentallam.serving.predictor import Predictor, Question
 from mentallam.serving.sources import Row, Source
 from mentallam.spreadsheets import marked
+from mentallam.storage import Options, StorageError, remove, upload
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +60,13 @@ class OutputOptions:
         files: Where the answers and rejects go.
         on_error: What a bad row does: `reject` writes it to rejects.jsonl and goes on, `stop` ends the run.
         explain: Whether each answer has the sentences that carry a yes.
+        storage: What the store needs that the files go to, if they go to one.
     """
 
     files: BatchFiles
     on_error: OnError = "reject"
     explain: bool = False
+    storage: Options = field(default_factory=dict, repr=False)
 
 
 @dataclass
@@ -144,7 +147,7 @@ def predict_files(
         RunStoppedError: A signal has stopped the run; the same command goes on.
     """
     attempt = options.files.attempt
-    files = [[source.name, *_state_of(source), dict(source.headings)] for source in sources]
+    files = [[source.name, *source.state, dict(source.headings)] for source in sources]
     decides = {**fingerprint, "explain": options.explain, "files": files}
     begun = begin(attempt, decides, fresh=any(s.is_standard_input for s in sources))
     if begun.change and not begun.goes_on:
@@ -164,12 +167,12 @@ def predict_files(
 
 
 def _answer_all(predictor: Predictor, sources: Sequence[Source], options: OutputOptions, store: "_Store") -> None:
-    sizes = [source.size for source in sources]
-    total = None if None in sizes else sum(filter(None, sizes)) // _KIB
+    sizes = [source.state[0] for source in sources]
+    total = None if any(source.is_standard_input for source in sources) else sum(sizes) // _KIB
     with progress_bar(total, "predict", "KiB") as bar:
         for position in range(store.progress.source, len(sources)):
             source = sources[position]
-            before = sum(filter(None, sizes[:position]))
+            before = sum(sizes[:position])
             done = store.progress.row if position == store.progress.source else 0
             rows = islice(_rows(source, options, alone=len(sources) == 1), done, None)
             while block := list(islice(rows, ROWS_PER_BLOCK)):
@@ -189,6 +192,8 @@ def _rows(source: Source, options: OutputOptions, alone: bool) -> Iterator[Row]:
     """Yield the rows of a file; where others follow, a file that can't be read is a reject like a bad row."""
     try:
         yield from source.rows()
+    except StorageError:
+        raise
     except MentallamError as error:
         if alone or options.on_error == "stop":
             raise
@@ -343,13 +348,6 @@ def _digest(value: str) -> bytes:
     return blake2b(value.encode(), digest_size=16).digest()
 
 
-def _state_of(source: Source) -> tuple[int, int]:
-    if source.is_standard_input:
-        return 0, 0
-    state = source.path.stat()
-    return state.st_size, state.st_mtime_ns
-
-
 def _publish(attempt: Path, options: OutputOptions, progress: Progress) -> None:
     """Put the finished files in their place, so that it makes no difference if the process is killed in between."""
     answers, files = attempt / _ANSWERS, options.files
@@ -363,6 +361,17 @@ def _publish(attempt: Path, options: OutputOptions, progress: Progress) -> None:
             shutil.copyfile(attempt / _REJECTS, unfinished)
     else:
         files.rejects.unlink(missing_ok=True)
+    if files.url:
+        _upload(files, options.storage)
+
+
+def _upload(files: BatchFiles, storage: Options) -> None:
+    """Put the finished files in a store; a run that is interrupted here has its attempt, and does it again."""
+    upload(files.predictions, files.place(files.predictions), storage)
+    if files.rejects.exists():
+        upload(files.rejects, files.place(files.rejects), storage)
+    else:
+        remove(files.place(files.rejects), storage)
 
 
 def _convert(answers: Path, target: Path, to: Format, explain: bool) -> None:

@@ -1,4 +1,4 @@
-"""Rows of posts from files, folders, patterns and standard input, one at a time; a bad row is told from the others.
+"""Rows of posts from files, folders, patterns, stores and standard input, one at a time; a bad row is told from others.
 
 The strict reader of a corpus (`corpus.tables`) stops at the first fault and holds a whole table. Here a file may be
 larger than the memory, and one bad row must not cost the answers to the others.
@@ -11,9 +11,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, TextIO
 
 import pyarrow as pa
@@ -25,6 +25,7 @@ from mentallam.corpus.unreadable import beside, ending_advice, refuse_other_form
 from mentallam.errors import MentallamError
 from mentallam.limits import LONGEST_LINE, LONGEST_VALUE, MOST_COLUMNS, megabytes
 from mentallam.serving.posts import FIELDS
+from mentallam.storage import Options, accessing, find, is_remote, is_url, local_path, open_bytes, place_of, state_of
 
 STANDARD_INPUT = "-"
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
@@ -32,8 +33,8 @@ _ROWS_OF_PARQUET = 256
 # Bytes of standard input by which its format is recognised.
 _HEAD = 2**16
 _WAYS = (
-    "a file, a folder or a pattern with `--params input=posts.csv` (.csv, .jsonl, .parquet or .txt, also .gz and "
-    '.zst), or a text with `mentallam predict "..."`'
+    "a file, a folder, a pattern or an address such as s3://bucket/posts.csv with `--params input=posts.csv` (.csv, "
+    '.jsonl, .parquet or .txt, also .gz and .zst), or a text with `mentallam predict "..."`'
 )
 _LAYOUT = Layout(
     columns=("text",),
@@ -65,7 +66,7 @@ class Source:
     """One file of posts, or standard input.
 
     Attributes:
-        path: The file; `STANDARD_INPUT` for standard input.
+        path: The file, of this machine or of a store (`storage.find`); `STANDARD_INPUT` for standard input.
         headings: The headings that the user chose, by field.
         label: What tells its rows from those of other files in default ids; empty for a single file.
         bytes_read: How much of the file has been read so far.
@@ -87,9 +88,9 @@ class Source:
         return str(self.path) == STANDARD_INPUT
 
     @property
-    def size(self) -> int | None:
-        """Bytes of the file; None for standard input."""
-        return None if self.is_standard_input else self.path.stat().st_size
+    def state(self) -> tuple[int, int]:
+        """Its size in bytes, and a number that changes when its content does; zeros for standard input."""
+        return (0, 0) if self.is_standard_input else state_of(self.path)
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows; blank ones are counted but left out.
@@ -123,16 +124,17 @@ class Source:
             yield from self._read_parquet(layout)
             return
         if codec is None:
-            refuse_other_format(self.path)
-        with self.path.open("rb", buffering=0) as raw:
-            stream: IO[bytes] = io.BufferedReader(raw if codec is None else pa.CompressedInputStream(raw, codec))
+            with accessing(self.path) if is_remote(self.path) else nullcontext():
+                refuse_other_format(self.path)
+        with open_bytes(self.path) as raw:
+            stream = io.BufferedReader(raw if codec is None else pa.CompressedInputStream(raw, codec))
             text = _as_text(stream)  # closes the stream when nothing holds it any more
             for row in _READERS[ending](_lines(text), layout, self.path):
                 self.bytes_read = raw.tell()
                 yield row
 
     def _read_parquet(self, layout: Layout) -> Iterator[Row]:
-        with self.path.open("rb") as stream:
+        with io.BufferedReader(open_bytes(self.path)) as stream:
             try:
                 file = pq.ParquetFile(stream, page_checksum_verification=True)
                 header = file.schema_arrow.names
@@ -148,13 +150,16 @@ class Source:
                 self.bytes_read = stream.tell()
 
 
-def find_sources(given: str | None, columns: Mapping[str, str | None] | None = None) -> list[Source]:
+def find_sources(
+    given: str | None, columns: Mapping[str, str | None] | None = None, storage: Options | None = None
+) -> list[Source]:
     """Return the files that an input names, sorted by their path.
 
     Args:
-        given: A file, a folder, a pattern such as `posts/*.jsonl.gz`, or `-` for standard input; None if the user
-            named none.
+        given: A file, a folder, a pattern such as `posts/*.jsonl.gz`, an address of one of these such as
+            `s3://bucket/posts/*.parquet`, or `-` for standard input; None if the user named none.
         columns: The headings of the files for the names in `posts.FIELDS`; None stands for the usual heading.
+        storage: What a store needs beside an address, such as credentials.
 
     Raises:
         MentallamError: There is no such file, or a file has an ending that can't be read.
@@ -165,7 +170,9 @@ def find_sources(given: str | None, columns: Mapping[str, str | None] | None = N
     given = str(given)  # Kedro reads `input=2024` as a number
     if given == STANDARD_INPUT:
         return [Source(Path(given), headings)]
-    paths = _matching(given)
+    paths = _stored(given, storage or {}) if is_url(given) else _matching(local_path(given))
+    if not paths and is_url(given):
+        raise MentallamError(f"input={given} is no file, and matches none; name {_WAYS}")
     if not paths:
         # Several words may be the text of a post, which a message must not repeat.
         is_name = _endings(Path(given))[0] in _ENDINGS or len(given.split()) == 1
@@ -182,8 +189,22 @@ def find_sources(given: str | None, columns: Mapping[str, str | None] | None = N
             raise MentallamError(f"{path} has no columns, so columns.{next(iter(headings))} has no meaning")
     if len(paths) == 1:
         return [Source(paths[0], headings)]
-    common = os.path.commonpath([path.parent for path in paths])
-    return [Source(path, headings, path.relative_to(common).as_posix()) for path in paths]
+    places = [place_of(path) for path in paths]
+    common = os.path.commonpath([os.path.dirname(place) for place in places])  # noqa: PTH120  # of a store, too
+    labels = [PurePosixPath(place).relative_to(PurePosixPath(common)).as_posix() for place in places]
+    return [Source(path, headings, label) for path, label in zip(paths, labels, strict=True)]
+
+
+def _stored(given: str, storage: Options) -> list[Path]:
+    found = find(given, storage)
+    if found and _is_named(given, found):
+        return found
+    return [path for path in found if _endings(path)[0] in _ENDINGS]
+
+
+def _is_named(given: str, found: Sequence[Path]) -> bool:
+    """Return whether an address names the files themselves, by a name or a pattern, rather than their folder."""
+    return any(sign in given for sign in "*?[") or [str(path) for path in found] == [given]
 
 
 def _matching(given: str) -> list[Path]:
