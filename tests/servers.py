@@ -117,7 +117,7 @@ def _wait_for(connect: Callable[[], None], process: subprocess.Popen[bytes], log
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """Start moto's S3 in a thread of this process, and yield its address; it takes any credentials until told not to."""
+    """Start moto's S3 in a thread of this process, and yield its address; it takes any credentials by itself."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

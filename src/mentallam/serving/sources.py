@@ -12,7 +12,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TextIO
 
@@ -25,7 +26,18 @@ from mentallam.corpus.unreadable import beside, ending_advice, refuse_other_form
 from mentallam.errors import MentallamError
 from mentallam.limits import LONGEST_LINE, LONGEST_VALUE, MOST_COLUMNS, megabytes
 from mentallam.serving.posts import FIELDS
-from mentallam.storage import Options, accessing, find, is_remote, is_url, local_path, open_bytes, place_of, state_of
+from mentallam.storage import (
+    Options,
+    StorageError,
+    accessing,
+    find,
+    is_remote,
+    is_url,
+    local_path,
+    open_bytes,
+    place_of,
+    state_of,
+)
 
 STANDARD_INPUT = "-"
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
@@ -69,12 +81,16 @@ class Source:
         path: The file, of this machine or of a store (`storage.find`); `STANDARD_INPUT` for standard input.
         headings: The headings that the user chose, by field.
         label: What tells its rows from those of other files in default ids; empty for a single file.
+        start: How many of its first rows belong to another partition; only of Parquet, as `stop`.
+        stop: The row behind which another partition begins; None for the last one.
         bytes_read: How much of the file has been read so far.
     """
 
     path: Path
     headings: Mapping[str, str] = field(default_factory=dict)
     label: str = ""
+    start: int = 0
+    stop: int | None = None
     bytes_read: int = 0
 
     @property
@@ -135,19 +151,74 @@ class Source:
 
     def _read_parquet(self, layout: Layout) -> Iterator[Row]:
         with io.BufferedReader(open_bytes(self.path)) as stream:
-            try:
-                file = pq.ParquetFile(stream, page_checksum_verification=True)
-                header = file.schema_arrow.names
-            except (pa.ArrowException, OSError):
-                raise MentallamError(f"{self.name} is not a valid Parquet file; get an undamaged copy") from None
+            file = self._parquet_file(stream)
+            header = file.schema_arrow.names
             places = layout.places(_checked_width(header, self.name), self.path)
-            number = 0
-            for batch in file.iter_batches(_ROWS_OF_PARQUET, columns=[header[place] for place in places.values()]):
+            groups, number = self._row_groups(file)
+            names = [header[place] for place in places.values()]
+            for batch in file.iter_batches(_ROWS_OF_PARQUET, row_groups=groups, columns=names):
                 columns = {name: batch.column(header[place]) for name, place in places.items()}
                 for index in range(batch.num_rows):
+                    if number == self.stop:
+                        return
                     number += 1
-                    yield _parquet_row(number, columns, index)
+                    if number > self.start:
+                        yield _parquet_row(number, columns, index)
                 self.bytes_read = stream.tell()
+
+    def _parquet_file(self, stream: io.BufferedIOBase) -> pq.ParquetFile:
+        try:
+            return pq.ParquetFile(stream, page_checksum_verification=True)
+        except (pa.ArrowException, OSError):
+            raise MentallamError(f"{self.name} is not a valid Parquet file; get an undamaged copy") from None
+
+    def _row_groups(self, file: pq.ParquetFile) -> tuple[list[int], int]:
+        """Return the row groups that hold its rows, and how many rows are before the first of them."""
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+        ends = list(accumulate(sizes))
+        stop = ends[-1] if ends and self.stop is None else self.stop or 0
+        found = [g for g, end in enumerate(ends) if end > self.start and end - sizes[g] < stop]
+        return found, ends[found[0]] - sizes[found[0]] if found else 0
+
+    def divided(self, rows: int, multiple: int) -> "list[Source]":
+        """Return parts of a Parquet file that can be read apart, and any other file as it is.
+
+        Args:
+            rows: From how many rows on a part ends, with the row group.
+            multiple: The number of rows of a part, except the last one's, is a multiple of it.
+
+        Raises:
+            StorageError: The store refuses or does not answer.
+        """
+        if _endings(self.path)[0] != ".parquet":
+            return [self]
+        try:
+            with io.BufferedReader(open_bytes(self.path)) as stream:
+                file = self._parquet_file(stream)
+                _LAYOUT.mapped(self.headings).places(_checked_width(file.schema_arrow.names, self.name), self.path)
+                ends = accumulate(file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))
+        except StorageError:
+            raise
+        except (MentallamError, OSError):
+            return [self]  # whoever reads it says what is wrong with it
+        return [replace(self, start=start, stop=stop) for start, stop in parts_of_rows([*ends], rows, multiple)]
+
+
+def parts_of_rows(ends: Sequence[int], rows: int, multiple: int) -> list[tuple[int, int | None]]:
+    """Return where the parts of a table begin and end; together they hold each row once.
+
+    Args:
+        ends: The rows behind which its row groups end.
+        rows: From how many rows on a part ends.
+        multiple: Of which number the places between parts are multiples.
+    """
+    total, start, parts = ends[-1] if ends else 0, 0, list[tuple[int, int | None]]()
+    for end in ends:
+        cut = -(-end // multiple) * multiple
+        if cut - start >= rows and cut < total:
+            parts.append((start, cut))
+            start = cut
+    return [*parts, (start, None)]
 
 
 def find_sources(

@@ -19,6 +19,7 @@ def create_pipeline() -> Pipeline:
                 "output_files",
                 name="check_output",  # sorts before what takes time
             ),
+            Node(nodes.check_backend, "params:cluster", "inference_cluster", name="check_backend"),
             Node(find_sources, ["params:input", "params:columns", "storage"], "input_files", name="find_input"),
             Node(nodes.read_own_criteria, "params:criteria", "own_criteria", name="read_own_criteria"),
             Node(
@@ -38,7 +39,14 @@ def create_pipeline() -> Pipeline:
                 nodes.predict,
                 [
                     *("input_files", "inference_config", "serving_checkpoints", "own_criteria", "params:base_models"),
-                    *("output_files", "params:on_error", "params:explain", "params:notice", "storage"),
+                    *(
+                        "output_files",
+                        "params:on_error",
+                        "params:explain",
+                        "params:notice",
+                        "storage",
+                        "inference_cluster",
+                    ),
                 ],
                 ["predictions", "prediction_summary"],
                 name="predict",

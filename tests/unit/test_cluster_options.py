@@ -7,10 +7,10 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline, node
 
 from mentallam import device
+from mentallam.cluster_options import ClusterOptions, cores
 from mentallam.errors import MentallamError
 from mentallam.runner import FoldRunner, fold_runner
 from mentallam.runner.engines import open_engine
-from mentallam.runner.options import ClusterOptions, cores
 from tests.samples import PROJECT
 
 
