@@ -7,8 +7,9 @@ stays the same, and no post lies in Ray's object store. Actors take the next par
 import logging
 import os
 import shutil
+import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def predict_partitions(
         cluster: Where.
 
     Returns:
-        What was counted, with the time of one actor as the time it took; and what answered.
+        What was counted, and what answered.
 
     Raises:
         MentallamError: As `batch.predict_files`; or Ray does not start, or a partition was lost too often.
@@ -68,16 +69,16 @@ def predict_partitions(
         if begun.change and not begun.goes_on:
             logger.info("the predictions begin anew: %s", begun.change)
         partitions = divide(sources, options, cluster.partition_rows)
-        kept = sum(1 for partition in partitions if partition.finished())
+        kept = {partition.number for partition in partitions if partition.finished()}
         if kept:
-            logger.info("%d of %d partitions are answered, and kept", kept, len(partitions))
+            logger.info("%d of %d partitions are answered, and kept", len(kept), len(partitions))
         ray.run(partitions, _LookingThrough, (described.choice,), "look through", lambda each: each.is_looked_through)
         settle(partitions, attempt)
+        began = time.monotonic()
         ray.run(partitions, _Answering, (model,), "predict", lambda each: each.finished() is not None)
-    progress = Progress(files=len(sources))
-    for partition in partitions:
-        progress.add(partition.finished() or Progress())
-    progress.seconds /= min(ray.actors, len(partitions))
+        took = time.monotonic() - began
+    progress = _counted(partitions, kept, took, ray.actors)
+    progress.files = len(sources)
     _gather_rejects(partitions, attempt)
     if not progress.tally.pairs:
         raise MentallamError(nothing_answered(sources, attempt / REJECTS_FILE, progress))
@@ -85,6 +86,20 @@ def predict_partitions(
     (attempt / RECORD).unlink()  # what is left without it is no attempt that could go on
     shutil.rmtree(attempt)
     return progress, described
+
+
+def _counted(partitions: Sequence[Partition], kept: Set[int], took: float, actors: int) -> Progress:
+    """Return what all partitions have counted.
+
+    Their time is that of this run. For those that an earlier run has finished it is what they would have taken now.
+    """
+    progress, busy = Progress(), 0.0
+    for partition in partitions:
+        counted = partition.finished() or Progress()
+        progress.add(counted)
+        busy += 0.0 if partition.number in kept else counted.seconds
+    progress.seconds *= took / busy if busy else 1 / actors
+    return progress
 
 
 def _gather_rejects(partitions: Sequence[Partition], attempt: Path) -> None:
@@ -227,15 +242,15 @@ class _Ray:
 
         data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.WARNING)
-        numbers = [{"number": number} for number in left]
+        numbers, retries = [{"number": number} for number in left], self._options.retries
+        actors = min(self.actors, len(numbers))
         rows = data.from_items(numbers, override_num_blocks=min(len(numbers), _MOST_BLOCKS)).map_batches(
             _Actor,
             fn_constructor_args=(Path.cwd(), dict(left), task, given),
             batch_size=1,
-            # A pool that can't be smaller than what the cluster holds would wait for ever (ray issue 44687).
-            compute=data.ActorPoolStrategy(min_size=1, max_size=min(self.actors, len(numbers))),
-            max_restarts=self._options.retries * len(numbers),
-            max_task_retries=self._options.retries,
+            # A pool that may not begin smaller than the cluster waits for ever if it does not fit (ray issue 44687).
+            compute=data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
+            ray_remote_args_fn=lambda: {"max_restarts": retries * len(numbers), "max_task_retries": retries},
             **self._resources(),
         )
         try:
