@@ -1,7 +1,8 @@
 """Speed and memory over time of inference on Ray Data and in one process: `python benchmarks/volume.py`.
 
-It needs the model of `kedro run --env test`, of which one fold answers. The posts are those of streaming.py, in a Parquet
-file of many row groups. Memory is that of all processes of the run together, and of its largest actor, every second.
+It needs the model of `kedro run --env test`, of which one fold answers. The posts are those of streaming.py, in a
+Parquet file of many row groups. Memory is that of all processes of the run together, of the run's own, and of its
+largest actor, every second.
 """
 
 import argparse

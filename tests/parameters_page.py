@@ -40,7 +40,10 @@ SECTIONS = {
         "Cross-validation",
         "More: [reliability.md](reliability.md), [tracking.md](tracking.md).",
     ),
-    "cluster": ("Where folds are trained", "More: [cluster.md](cluster.md)."),
+    "cluster": (
+        "Where folds are trained",
+        "More: [cluster.md](cluster.md); for inference: [prediction.md](prediction.md#at-volume).",
+    ),
     "parameters_reporting": (
         "Report",
         "More: [evaluation.md](evaluation.md), [registry.md](registry.md#what-is-registered), "

@@ -66,6 +66,7 @@ def start_ray(options: ClusterOptions) -> tuple[Any, bool]:
         MentallamError: Ray is not installed, or no cluster answers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # on a busy machine the default of 30 is too short
     try:
         import ray
     except ImportError:
