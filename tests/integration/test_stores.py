@@ -24,6 +24,13 @@ def store() -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(autouse=True)
+def nothing_left(trained: Workspace) -> Iterator[None]:
+    """Remove the figures that a batch leaves for its last lines; other tests know the files of the shared run."""
+    yield
+    shutil.rmtree(trained.data / "07_model_output" / "uploads", ignore_errors=True)
+
+
 @pytest.fixture
 def conf(tmp_path: Path, store: str) -> Path:
     """Return a configuration whose environment has the store's credentials."""

@@ -80,6 +80,7 @@ def check(output: Path, alone: Path) -> None:
     assert not (output / ".predictions_attempt").exists()
 
 
+@pytest.mark.slow  # Ray takes half a minute to start, and on a machine with much other work may not start at all
 def test_two_actors_one_of_them_killed_give_what_one_process_gives(
     trained: Workspace, posts: Path, alone: Path, tmp_path: Path
 ) -> None:
