@@ -1,5 +1,6 @@
 """Where folds are trained and posts are answered: the options of `conf/base/cluster.yml`, and a Ray cluster by them."""
 
+import logging
 import os
 import signal
 from contextlib import suppress
@@ -8,6 +9,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mentallam.errors import MentallamError
+
+logger = logging.getLogger(__name__)
+
+_STARTS = 3
 
 Backend = Literal["auto", "sequential", "process", "ray", "slurm"]
 
@@ -66,7 +71,6 @@ def start_ray(options: ClusterOptions) -> tuple[Any, bool]:
         MentallamError: Ray is not installed, or no cluster answers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # on a busy machine the default of 30 is too short
     try:
         import ray
     except ImportError:
@@ -74,12 +78,18 @@ def start_ray(options: ClusterOptions) -> tuple[Any, bool]:
     if ray.is_initialized():
         return ray, False
     handler = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(options.address, include_dashboard=None if options.address else False, log_to_driver=True)
-    except Exception as error:  # Ray raises Exception itself where a process of its own did not start
-        reason = str(error).strip().partition("\n")[0]
-        what = f"no Ray cluster answers at cluster.address={options.address}"
-        raise MentallamError(f"{what if options.address else 'Ray does not start here'} ({reason})") from None
+    # Ray's processes wait half a minute for each other, whatever one sets, which a busy machine may exceed.
+    for left in reversed(range(1 if options.address else _STARTS)):
+        try:
+            ray.init(options.address, include_dashboard=None if options.address else False, log_to_driver=True)
+            break
+        except Exception as error:  # Ray raises Exception itself where a process of its own did not start
+            reason = str(error).strip().partition("\n")[0]
+            ray.shutdown()
+            if not left:
+                what = f"no Ray cluster answers at cluster.address={options.address}"
+                raise MentallamError(f"{what if options.address else 'Ray does not start here'} ({reason})") from None
+            logger.warning("Ray has not started (%s); trying again", reason)
     with suppress(ValueError):  # another thread than the main one, where Ray has set none either
         signal.signal(signal.SIGTERM, handler)  # Ray's own would end the process without a word
     return ray, True
