@@ -27,10 +27,10 @@ from kedro.utils import load_obj
 from omegaconf import OmegaConf
 
 from mentallam import cli, run_checks
+from mentallam.cluster_options import PARAMETERS
 from mentallam.config import compose_config, compose_inference
 from mentallam.config_loading import CONFIG_LOADER_ARGS
 from mentallam.configuration_files import environment_folders, interpolated_names
-from mentallam.runner.options import PARAMETERS
 from mentallam.serving.command_line import main
 from tests.samples import PROJECT
 

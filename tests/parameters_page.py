@@ -13,9 +13,9 @@ from kedro.config import OmegaConfigLoader
 from kedro.framework.project import configure_project, pipelines
 from omegaconf import OmegaConf
 
+from mentallam.cluster_options import PARAMETERS
 from mentallam.config_loading import CONFIG_LOADER_ARGS
 from mentallam.run_checks import _model, parameter_types
-from mentallam.runner.options import PARAMETERS
 from tests.samples import PROJECT
 
 PAGE = PROJECT / "docs" / "parameters.md"
@@ -40,7 +40,10 @@ SECTIONS = {
         "Cross-validation",
         "More: [reliability.md](reliability.md), [tracking.md](tracking.md).",
     ),
-    "cluster": ("Where folds are trained", "More: [cluster.md](cluster.md)."),
+    "cluster": (
+        "Where folds are trained",
+        "More: [cluster.md](cluster.md); for inference: [prediction.md](prediction.md#at-volume).",
+    ),
     "parameters_reporting": (
         "Report",
         "More: [evaluation.md](evaluation.md), [registry.md](registry.md#what-is-registered), "

@@ -113,3 +113,17 @@ def _wait_for(connect: Callable[[], None], process: subprocess.Popen[bytes], log
         except OSError:
             time.sleep(0.5)
     pytest.fail(f"no answer after minutes: {log.read_text(encoding='utf-8')}")
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """Start moto's S3 in a thread of this process, and yield its address; it takes any credentials by itself."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()

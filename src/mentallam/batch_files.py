@@ -1,10 +1,12 @@
 """The files of a batch of predictions: the parameter `output` names their folder, or the file of the predictions."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from hashlib import blake2b
+from pathlib import Path, PurePosixPath
 from typing import Literal, cast, get_args
 
 from mentallam.errors import MentallamError
+from mentallam.storage import is_url
 
 Format = Literal["jsonl", "csv", "parquet"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -21,34 +23,46 @@ class BatchFiles:
         format: The format of the predictions.
         name: The name of the predictions without its ending; the other files' names begin with it unless it is the
             default one.
+        url: The address of a store where the files go, if they go to one; `folder` holds them until they are there.
     """
 
     folder: Path
     format: Format = "jsonl"
     name: str = _DEFAULT
+    url: str = ""
 
     @classmethod
-    def named(cls, output: str, output_format: str) -> "BatchFiles":
+    def named(cls, output: str, output_format: str, waiting: str = ".") -> "BatchFiles":
         """Return the files of a batch by its parameters.
 
         Args:
-            output: The folder, or a file whose ending is a format.
+            output: The folder, or a file whose ending is a format; of this machine, or an address such as
+                `s3://bucket/june`.
             output_format: The format of the predictions in a folder; may be empty, for the default or the file's.
+            waiting: The folder of this machine for what goes to a store.
 
         Raises:
             MentallamError: There is no such format, or it is not the file's.
         """
         if output_format and output_format not in FORMATS:
             raise MentallamError(f"output_format={output_format} is not one of {', '.join(FORMATS)}")
-        path = Path(output)
-        ending = path.suffix.removeprefix(".")
-        if ending not in FORMATS:
-            return cls(path, cast(Format, output_format or "jsonl"))
-        if output_format and output_format != ending:
-            raise MentallamError(
-                f"output={path.name} does not fit output_format={output_format}: leave one of them out"
-            )
-        return cls(path.parent, cast(Format, ending), path.stem)
+        place, name, format = output, _DEFAULT, output_format or "jsonl"
+        path = PurePosixPath(output) if is_url(output) else Path(output)
+        if (ending := path.suffix.removeprefix(".")) in FORMATS:
+            if output_format and output_format != ending:
+                raise MentallamError(
+                    f"output={path.name} does not fit output_format={output_format}: leave one of them out"
+                )
+            place, name, format = output.rpartition("/")[0] if is_url(output) else str(path.parent), path.stem, ending
+        if not is_url(output):
+            return cls(Path(place), cast(Format, format), name)
+        url = place.rstrip("/")
+        folder = Path(waiting) / "uploads" / blake2b(url.encode(), digest_size=8).hexdigest()
+        return cls(folder, cast(Format, format), name, url)
+
+    def place(self, path: Path) -> str:
+        """Return where one of the files is in the end: its path, or its address in a store."""
+        return f"{self.url}/{path.name}" if self.url else str(path)
 
     @property
     def predictions(self) -> Path:
@@ -79,12 +93,13 @@ class BatchFiles:
         return self.folder / (default if self.name == _DEFAULT else f"{self.name}_{ending}")
 
 
-def batch_file(kind: str, output: str, output_format: str) -> str:
+def batch_file(kind: str, output: str, output_format: str, waiting: str = ".") -> str:
     """Return one of the files, for the catalog.
 
     Args:
         kind: The name of a property of `BatchFiles`.
         output: See `BatchFiles.named`.
         output_format: The same.
+        waiting: The same.
     """
-    return str(getattr(BatchFiles.named(output, output_format), kind))
+    return str(getattr(BatchFiles.named(output, output_format, waiting), kind))

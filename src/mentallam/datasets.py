@@ -255,14 +255,17 @@ class BatchFilesDataset(AbstractDataset[None, BatchFiles]):
     Args:
         output: See `BatchFiles.named`.
         output_format: The same.
+        waiting: The same.
         metadata: For plugins.
 
     Raises:
         MentallamError: There is no such format, or it is not the file's.
     """
 
-    def __init__(self, *, output: str, output_format: str, metadata: dict[str, Any] | None = None) -> None:
-        self._files, self.metadata = BatchFiles.named(output, output_format), metadata
+    def __init__(
+        self, *, output: str, output_format: str, waiting: str, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._files, self.metadata = BatchFiles.named(output, output_format, waiting), metadata
 
     def load(self) -> BatchFiles:
         """Return the places."""
@@ -277,6 +280,32 @@ class BatchFilesDataset(AbstractDataset[None, BatchFiles]):
 
     def _describe(self) -> dict[str, Any]:
         return {"predictions": str(self._files.predictions)}
+
+
+class StorageDataset(AbstractDataset[None, "dict[str, Any]"]):
+    """What a store needs beside an address, as Kedro's credentials have it; it describes itself without them.
+
+    Args:
+        credentials: The entry of credentials.yml.
+        metadata: For plugins.
+    """
+
+    def __init__(self, *, credentials: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
+        self._options, self.metadata = dict(credentials), metadata
+
+    def load(self) -> dict[str, Any]:
+        """Return the options of fsspec."""
+        return dict(self._options)
+
+    def save(self, data: None) -> None:
+        """Refuse: credentials are the user's to write."""
+        raise NotImplementedError("credentials are only read")
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {}
 
 
 class FilesDataset(AbstractDataset["dict[str, bytes]", "dict[str, bytes]"]):
@@ -312,7 +341,7 @@ class FilesDataset(AbstractDataset["dict[str, bytes]", "dict[str, bytes]"]):
 
 
 class WrittenFileDataset(AbstractDataset[Path, "pd.DataFrame"]):
-    """A table in a file that a node has written by itself, since it may be larger than the memory.
+    """A table in a file, or a folder of files in order, that a node has written, as it may be larger than the memory.
 
     Args:
         filepath: The file, .jsonl, .csv or .parquet.
@@ -326,12 +355,18 @@ class WrittenFileDataset(AbstractDataset[Path, "pd.DataFrame"]):
         """Read the whole table."""
         import pandas as pd
 
-        if self._filepath.suffix == ".parquet":
-            return pd.read_parquet(self._filepath)
-        if self._filepath.suffix == ".csv":
+        files = sorted(self._filepath.iterdir()) if self._filepath.is_dir() else [self._filepath]
+        return pd.concat([self._read(file) for file in files], ignore_index=True)
+
+    def _read(self, file: Path) -> pd.DataFrame:
+        import pandas as pd
+
+        if file.suffix == ".parquet":
+            return pd.read_parquet(file)
+        if file.suffix == ".csv":
             ids = dict.fromkeys(("post_id", "criterion_id", "run_id"), str)
-            return unmarked(pd.read_csv(self._filepath, dtype=ids, keep_default_na=False, float_precision="round_trip"))
-        return pd.read_json(self._filepath, lines=True, dtype=False)  # ids are strings, whatever they look like
+            return unmarked(pd.read_csv(file, dtype=ids, keep_default_na=False, float_precision="round_trip"))
+        return pd.read_json(file, lines=True, dtype=False)  # ids are strings, whatever they look like
 
     def save(self, data: Path) -> None:
         """Check that the node has written the file.
@@ -339,11 +374,11 @@ class WrittenFileDataset(AbstractDataset[Path, "pd.DataFrame"]):
         Args:
             data: What it has written.
         """
-        if not data.is_file() or data.resolve() != self._filepath.resolve():
+        if not data.exists() or data.resolve() != self._filepath.resolve():
             raise FileNotFoundError(f"{self._filepath} has not been written")
 
     def _exists(self) -> bool:
-        return self._filepath.is_file()
+        return self._filepath.exists()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

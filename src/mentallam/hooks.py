@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from mentallam import interruption, project, retries, run_checks
+from mentallam.cluster_options import PARAMETERS
 from mentallam.config_loading import DEFAULT_FOLDS, cv_folds
 from mentallam.configuration_files import environment_folders, interpolated_names
 from mentallam.console import LOG_FILE, LogFile, Phases
@@ -26,7 +27,6 @@ from mentallam.data_lock import DataLock
 from mentallam.errors import MentallamError, RejectedRowsError, causes
 from mentallam.one_training import refuse_runner, trains_fold
 from mentallam.result_files import ResultFiles
-from mentallam.runner.options import PARAMETERS
 from mentallam.runner.unit import UnitRunner
 from mentallam.saved_inputs import SavedInputs, folds_in, take_from_run
 from mentallam.tracking_address import runs_page
@@ -237,15 +237,16 @@ def _batch_outcome(catalog: DataCatalog) -> str:
     from mentallam.reports.outcome import batch_in_words
 
     files = catalog.load("batch_files")
-    return batch_in_words(catalog.load("prediction_summary"), _shown(files.predictions), _shown(files.summary))
+    places = (files.place(path) if files.url else _shown(path) for path in (files.predictions, files.summary))
+    return batch_in_words(catalog.load("prediction_summary"), *places)
 
 
 def _tell_rejected(catalog: DataCatalog) -> None:
-    counts = catalog.load("prediction_summary")["counts"]
+    counts, files = catalog.load("prediction_summary")["counts"], catalog.load("batch_files")
     if counts["rejected_rows"]:
         raise RejectedRowsError(
             f"{counts['rejected_rows']} of {counts['rows']} rows could not be answered: see "
-            f"{catalog.load('batch_files').rejects}"
+            f"{files.place(files.rejects)}"
         )
 
 

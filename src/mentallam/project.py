@@ -9,6 +9,7 @@ from kedro.config import OmegaConfigLoader
 from kedro.utils import find_kedro_project
 
 from mentallam.errors import MentallamError
+from mentallam.storage import is_url, local_path
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -102,8 +103,11 @@ def session() -> Session:
 
 
 def in_project(folder: str) -> str:
-    """Return a configured folder as an absolute path; a relative one is below the project's folder."""
-    return str(project_path() / Path(folder).expanduser())
+    """Return a configured folder as an absolute path; a relative one is below the project's folder.
+
+    The address of a store stays as it is.
+    """
+    return folder if is_url(folder) else str(project_path() / Path(local_path(folder)).expanduser())
 
 
 def data_folder(context: "KedroContext") -> Path:

@@ -38,7 +38,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
 # Not by the catalog: a corpus is only read, and a folder or a large file is written by the node that takes or gives it.
 NOT_WRITTEN = {
     f"mentallam.datasets.{type_}"
-    for type_ in ("BatchFilesDataset", "CorpusDataset", "FolderDataset", "WrittenFileDataset")
+    for type_ in ("BatchFilesDataset", "CorpusDataset", "FolderDataset", "StorageDataset", "WrittenFileDataset")
 }
 WRITTEN = sorted(name for name, entry in ENTRIES.items() if entry["type"] not in NOT_WRITTEN)
 TYPES = sorted({ENTRIES[name]["type"] for name in WRITTEN})

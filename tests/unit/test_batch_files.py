@@ -45,3 +45,24 @@ def test_an_ending_that_is_no_format_is_a_folders() -> None:
 def test_a_contradiction_is_refused(output: str, output_format: str, sentence: str) -> None:
     with pytest.raises(MentallamError, match=sentence):
         BatchFiles.named(output, output_format)
+
+
+@pytest.mark.parametrize(
+    ("output", "predictions", "rejects"),
+    [
+        ("s3://bucket/out", "s3://bucket/out/predictions.jsonl", "s3://bucket/out/rejects.jsonl"),
+        ("s3://bucket/out/", "s3://bucket/out/predictions.jsonl", "s3://bucket/out/rejects.jsonl"),
+        ("s3://bucket/june.csv", "s3://bucket/june.csv", "s3://bucket/june_rejects.jsonl"),
+        ("s3://bucket", "s3://bucket/predictions.jsonl", "s3://bucket/rejects.jsonl"),
+    ],
+)
+def test_files_for_a_store_wait_in_a_folder_of_this_machine(output: str, predictions: str, rejects: str) -> None:
+    files = BatchFiles.named(output, "", "waiting")
+    assert (files.place(files.predictions), files.place(files.rejects)) == (predictions, rejects)
+    assert files.folder.parent == Path("waiting/uploads")
+    assert BatchFiles.named("s3://other/out", "", "waiting").folder != files.folder
+
+
+def test_files_of_this_machine_are_where_they_are() -> None:
+    files = BatchFiles.named("june", "csv")
+    assert files.place(files.predictions) == "june/predictions.csv"

@@ -79,6 +79,20 @@ class Tally:
             tally.scores[min(int(probability * SCORE_BINS), SCORE_BINS - 1)] += 1
             tally.score_sum += float(probability)
 
+    def add(self, other: Tally) -> None:
+        """Add the counts of other posts."""
+        self.posts += other.posts
+        self.truncated += other.truncated
+        self.tokens += other.tokens
+        self.lengths = [sum(both) for both in zip(self.lengths, other.lengths, strict=True)]
+        self.fertilities = [sum(both) for both in zip(self.fertilities, other.fertilities, strict=True)]
+        for name, counts in other.criteria.items():
+            tally = self.criteria.setdefault(name, CriterionTally())
+            tally.pairs += counts.pairs
+            tally.yes += counts.yes
+            tally.scores = [sum(both) for both in zip(tally.scores, counts.scores, strict=True)]
+            tally.score_sum += counts.score_sum
+
     @property
     def pairs(self) -> int:
         """All pairs."""

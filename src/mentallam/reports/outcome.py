@@ -84,13 +84,13 @@ def baselines_by_f1(uncertainty: Mapping[str, Any]) -> list[str]:
     return sorted((name for name in f1 if f1[name] is not None), key=lambda name: -float(f1[name]))
 
 
-def batch_in_words(summary: Mapping[str, Any], predictions: Path, summary_file: Path) -> str:
+def batch_in_words(summary: Mapping[str, Any], predictions: Path | str, summary_file: Path | str) -> str:
     """Return the last lines of a run that answered posts.
 
     Args:
         summary: As `serving.summary.summarise_batch` returns it.
-        predictions: The file of the answers.
-        summary_file: The file of the summary.
+        predictions: The file of the answers, or its address.
+        summary_file: The file of the summary, or its address.
     """
     counts, speed = summary["counts"], f"{summary['posts_per_second']:.3g} posts per second"
     answered = f"{counts['posts']} posts, {counts['pairs']} pairs, {counts['matched_pairs']} of them yes; {speed}"

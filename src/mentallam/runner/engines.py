@@ -13,8 +13,8 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any, Protocol
 
+from mentallam.cluster_options import ClusterOptions, cores, missing, start_ray
 from mentallam.errors import MentallamError
-from mentallam.runner.options import ClusterOptions, cores
 from mentallam.runner.unit import Outcome, Unit, run_unit
 
 
@@ -80,10 +80,6 @@ def open_engine(options: ClusterOptions, n_units: int, gpus: Sequence[str], logs
     if gpus and len(gpus) < ranks:
         raise MentallamError(f"training.ranks={ranks} needs {ranks} GPUs, and this machine has {len(gpus)}: lower it")
     return _Processes(options, n_units, gpus, ranks)
-
-
-def _missing(package: str, backend: str) -> MentallamError:
-    return MentallamError(f"cluster.backend={backend} needs {package}: pip install -e '.[{backend}]'")
 
 
 # Processes of this machine
@@ -181,20 +177,8 @@ class _Ray:
     """Tasks of a Ray cluster, which queues them, and starts workers on the machines that have what they need."""
 
     def __init__(self, options: ClusterOptions, n_units: int, ranks: int) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        try:
-            import ray
-        except ImportError:
-            raise _missing("Ray", "ray") from None
+        ray, self._own = start_ray(options)
         self._ray, self.slots = ray, min(options.workers or n_units, n_units)
-        self._own = not ray.is_initialized()
-        if self._own:
-            try:
-                ray.init(options.address, include_dashboard=None if options.address else False, log_to_driver=True)
-            except Exception as error:  # Ray raises Exception itself where a process of its own did not start
-                reason = str(error).strip().partition("\n")[0]
-                what = f"no Ray cluster answers at cluster.address={options.address}"
-                raise MentallamError(f"{what if options.address else 'Ray does not start here'} ({reason})") from None
         self._threads = options.threads or ranks
         self._task = ray.remote(
             num_cpus=self._threads,
@@ -252,7 +236,7 @@ class _Slurm:
         try:
             import submitit
         except ImportError:
-            raise _missing("submitit", "slurm") from None
+            raise missing("submitit", "slurm") from None
         os.environ["SUBMITIT_PREEMPT_SIGNAL"] = "USR1"  # that a fold's process saves its state on
         self._submitit, self.slots = submitit, min(options.workers or n_units, n_units)
         given = dict(options.slurm)

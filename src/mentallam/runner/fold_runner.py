@@ -17,12 +17,12 @@ from pluggy import PluginManager
 from pydantic import ValidationError
 
 from mentallam import interruption, project
+from mentallam.cluster_options import ClusterOptions
 from mentallam.console import is_verbose
 from mentallam.data_lock import DataLock
 from mentallam.errors import MentallamError
 from mentallam.one_training import trains_fold
 from mentallam.runner.engines import open_engine
-from mentallam.runner.options import ClusterOptions
 from mentallam.runner.placement import Placement
 from mentallam.runner.unit import Unit
 
@@ -74,6 +74,8 @@ class FoldRunner(SequentialRunner):
 
     def _options(self, catalog: CatalogProtocol[Any, Any]) -> ClusterOptions:
         configured = catalog.load("parameters").get("cluster") or {}
+        if isinstance(configured, ClusterOptions):  # a node of the session reads it, too
+            configured = configured.model_dump()
         options = OmegaConf.to_container(OmegaConf.merge(configured, self._given))
         try:
             return ClusterOptions.model_validate(options)

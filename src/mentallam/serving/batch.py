@@ -32,14 +32,18 @@ from mentallam.files import replacing_file, writing
 from mentallam.interruption import stop_if_requested
 from mentallam.resumption import RECORD, begin
 from mentallam.serving.output_fields import ANSWERS, UNTRAINED, Answers, fields_with
-from mentallam.serving.posts import Post, RowError, join_rows, read_post, two_texts
+from mentallam.serving.posts import Choice, Post, RowError, join_rows, read_post, two_texts
 from mentallam.serving.predictor import Predictor, Question
 from mentallam.serving.sources import Row, Source
 from mentallam.spreadsheets import marked
+from mentallam.storage import Options, StorageError, remove, upload
 
 logger = logging.getLogger(__name__)
 
-_ANSWERS, _REJECTS = "predictions.jsonl", "rejects.jsonl"  # in the attempt's folder
+ANSWERS_FILE, REJECTS_FILE, PROGRESS = "predictions.jsonl", "rejects.jsonl", "progress.sqlite"
+"""The files in an attempt's folder."""
+POSTS = "posts (id BLOB PRIMARY KEY, text BLOB, criteria TEXT) WITHOUT ROWID"
+"""The table of the posts that were asked: digests of id and text, and the ids of criteria as JSON."""
 ROWS_PER_BLOCK = 64
 TIMES = tuple(digits * 10.0**power for power in range(-3, 2) for digits in (1, 1.5, 2, 3, 5, 7))
 """Upper ends of the bins of seconds per post; one more bin holds all that took longer."""
@@ -59,11 +63,13 @@ class OutputOptions:
         files: Where the answers and rejects go.
         on_error: What a bad row does: `reject` writes it to rejects.jsonl and goes on, `stop` ends the run.
         explain: Whether each answer has the sentences that carry a yes.
+        storage: What the store needs that the files go to, if they go to one.
     """
 
     files: BatchFiles
     on_error: OnError = "reject"
     explain: bool = False
+    storage: Options = field(default_factory=dict, repr=False)
 
 
 @dataclass
@@ -109,6 +115,13 @@ class Progress:
         if posts:
             self.times[bisect_left(TIMES, seconds / posts)] += posts
 
+    def add(self, other: "Progress") -> None:
+        """Add what was counted in another part of the batch; where that part stands has no meaning here."""
+        for name in ("rows", "rejected", "repeated", "untrained", "rejects", "seconds"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.times = [sum(both) for both in zip(self.times, other.times, strict=True)]
+        self.tally.add(other.tally)
+
     def to_json(self) -> str:
         """Return it for saving."""
         return json.dumps(asdict(self))
@@ -144,35 +157,55 @@ def predict_files(
         RunStoppedError: A signal has stopped the run; the same command goes on.
     """
     attempt = options.files.attempt
-    files = [[source.name, *_state_of(source), dict(source.headings)] for source in sources]
+    files = [[source.name, *source.state, dict(source.headings)] for source in sources]
     decides = {**fingerprint, "explain": options.explain, "files": files}
     begun = begin(attempt, decides, fresh=any(s.is_standard_input for s in sources))
     if begun.change and not begun.goes_on:
         logger.info("the predictions begin anew: %s", begun.change)
-    with writing(options.files.folder), closing(_Store(attempt)) as store:
+    with writing(options.files.folder), closing(Store(attempt)) as store:
         if store.progress.rows:
             logger.info("the predictions go on behind %d rows", store.progress.rows)
-        _answer_all(predictor, sources, options, store)
+        answer_all(predictor, sources, options, store, alone=len(sources) == 1)
         progress = store.progress
         progress.files = len(sources)
         if not progress.tally.pairs:
-            raise MentallamError(_nothing_answered(sources, attempt / _REJECTS, progress))
+            raise MentallamError(nothing_answered(sources, attempt / REJECTS_FILE, progress))
         _publish(attempt, options, progress)
     (attempt / RECORD).unlink()  # what is left without it is no attempt that could go on
     shutil.rmtree(attempt)
     return progress
 
 
-def _answer_all(predictor: Predictor, sources: Sequence[Source], options: OutputOptions, store: "_Store") -> None:
-    sizes = [source.size for source in sources]
-    total = None if None in sizes else sum(filter(None, sizes)) // _KIB
-    with progress_bar(total, "predict", "KiB") as bar:
+def answer_all(
+    predictor: Predictor,
+    sources: Sequence[Source],
+    options: OutputOptions,
+    store: "Store",
+    alone: bool,
+    title: str | None = "predict",
+) -> None:
+    """Answer the posts of some files into the files of an attempt, block by block, behind those that are done.
+
+    Args:
+        predictor: The predictor.
+        sources: The files.
+        options: What a bad row does, and whether answers are explained.
+        store: The attempt.
+        alone: Whether a file that can't be read ends the run, since there is no other.
+        title: Title of the progress bar; None shows none.
+
+    Raises:
+        MentallamError: The only file can't be read or, with `on_error=stop`, a row is bad.
+        RunStoppedError: A signal has stopped the run.
+    """
+    sizes = [source.state[0] for source in sources]
+    total = None if any(source.is_standard_input for source in sources) else sum(sizes) // _KIB
+    with progress_bar(total, title, "KiB") as bar:
         for position in range(store.progress.source, len(sources)):
             source = sources[position]
-            before = sum(filter(None, sizes[:position]))
+            before = sum(sizes[:position])
             done = store.progress.row if position == store.progress.source else 0
-            rows = islice(_rows(source, options, alone=len(sources) == 1), done, None)
-            while block := list(islice(rows, ROWS_PER_BLOCK)):
+            for block in islice(blocks(source, options, alone), -(-done // ROWS_PER_BLOCK), None):
                 progress = store.progress
                 began, posts_before = time.monotonic(), progress.tally.posts
                 _answer_block(predictor, source, block, options, store)
@@ -185,10 +218,45 @@ def _answer_all(predictor: Predictor, sources: Sequence[Source], options: Output
                 stop_if_requested()
 
 
+def blocks(source: Source, options: OutputOptions, alone: bool) -> Iterator[list[Row]]:
+    """Yield the rows of a file in the blocks that are answered together; see `answer_all`."""
+    rows = _rows(source, options, alone)
+    while block := list(islice(rows, ROWS_PER_BLOCK)):
+        yield block
+
+
+def read_block(
+    source: Source, block: Sequence[Row], choice: Choice
+) -> tuple[list[Post], dict[str, list[int]], dict[int, RowError]]:
+    """Read the posts of a block.
+
+    Returns:
+        The posts, each with all criteria that its rows ask; the rows of each by its id; and the rows that are refused.
+    """
+    posts: dict[int, Post] = {}
+    refused: dict[int, RowError] = {}
+    for row in block:
+        try:
+            if row.values is None:
+                raise RowError(row.reason)
+            post = read_post(row.values, f"{source.label}:{row.number}".lstrip(":"))
+            posts[row.number] = choice.resolve(post)
+        except RowError as error:
+            refused[row.number] = error
+    joined, contradicting = join_rows(posts)
+    rows_of: dict[str, list[int]] = {}
+    for number, post in posts.items():
+        if number not in contradicting:
+            rows_of.setdefault(post.post_id, []).append(number)
+    return joined, rows_of, refused | contradicting
+
+
 def _rows(source: Source, options: OutputOptions, alone: bool) -> Iterator[Row]:
     """Yield the rows of a file; where others follow, a file that can't be read is a reject like a bad row."""
     try:
         yield from source.rows()
+    except StorageError:
+        raise
     except MentallamError as error:
         if alone or options.on_error == "stop":
             raise
@@ -204,25 +272,10 @@ def _answer_block(
     source: Source,
     block: Sequence[Row],
     options: OutputOptions,
-    store: "_Store",
+    store: "Store",
 ) -> None:
     """Answer the rows of a block, and write answers and rejects."""
-    posts: dict[int, Post] = {}
-    refused: dict[int, RowError] = {}
-    for row in block:
-        try:
-            if row.values is None:
-                raise RowError(row.reason)
-            post = read_post(row.values, f"{source.label}:{row.number}".lstrip(":"))
-            posts[row.number] = predictor.resolve(post)
-        except RowError as error:
-            refused[row.number] = error
-    joined, contradicting = join_rows(posts)
-    refused |= contradicting
-    rows_of: dict[str, list[int]] = {}
-    for number, post in posts.items():
-        if number not in contradicting:
-            rows_of.setdefault(post.post_id, []).append(number)
+    joined, rows_of, refused = read_block(source, block, predictor.choice)
     questions: list[Question] = []
     for post in joined:
         try:
@@ -255,7 +308,7 @@ def _count(progress: Progress, predictor: Predictor, questions: Sequence[Questio
     progress.untrained += answers["wording"].count(UNTRAINED)
 
 
-class _Store:
+class Store:
     """The files of an attempt: answers, rejects, and a database with the progress and the posts that were asked.
 
     Args:
@@ -265,15 +318,13 @@ class _Store:
     def __init__(self, folder: Path) -> None:
         self._resources = ExitStack()
         try:
-            self._database = self._resources.enter_context(closing(sqlite3.connect(folder / "progress.sqlite")))
+            self._database = self._resources.enter_context(closing(sqlite3.connect(folder / PROGRESS)))
             self._database.execute("CREATE TABLE IF NOT EXISTS progress (only_row INTEGER PRIMARY KEY, content TEXT)")
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS posts (id BLOB PRIMARY KEY, text BLOB, criteria TEXT) WITHOUT ROWID"
-            )
+            self._database.execute(f"CREATE TABLE IF NOT EXISTS {POSTS}")
             saved = self._database.execute("SELECT content FROM progress").fetchone()
             self.progress = Progress.from_json(saved[0]) if saved else Progress()
-            self._answers = self._resources.enter_context(_cut_back(folder / _ANSWERS, self.progress.predictions))
-            self._rejects = self._resources.enter_context(_cut_back(folder / _REJECTS, self.progress.rejects))
+            self._answers = self._resources.enter_context(_cut_back(folder / ANSWERS_FILE, self.progress.predictions))
+            self._rejects = self._resources.enter_context(_cut_back(folder / REJECTS_FILE, self.progress.rejects))
         except sqlite3.DatabaseError:
             self._resources.close()
             raise MentallamError(f"{folder} is damaged: remove it, and run the same command again") from None
@@ -294,7 +345,7 @@ class _Store:
         Raises:
             RowError: An earlier block had another text of that id.
         """
-        key, text, asked = _digest(post.post_id), _digest(post.text), post.criteria or ()
+        key, text, asked = digest(post.post_id), digest(post.text), post.criteria or ()
         found = self._database.execute("SELECT text, criteria FROM posts WHERE id = ?", (key,)).fetchone()
         if found is not None and found[0] != text:
             raise two_texts(post.post_id)
@@ -339,34 +390,42 @@ def _append(file: IO[bytes], rows: Sequence[Mapping[str, Any]]) -> int:
     return len(lines)
 
 
-def _digest(value: str) -> bytes:
+def digest(value: str) -> bytes:
+    """Return what a database holds in place of an id or a text."""
     return blake2b(value.encode(), digest_size=16).digest()
-
-
-def _state_of(source: Source) -> tuple[int, int]:
-    if source.is_standard_input:
-        return 0, 0
-    state = source.path.stat()
-    return state.st_size, state.st_mtime_ns
 
 
 def _publish(attempt: Path, options: OutputOptions, progress: Progress) -> None:
     """Put the finished files in their place, so that it makes no difference if the process is killed in between."""
-    answers, files = attempt / _ANSWERS, options.files
+    answers, files = attempt / ANSWERS_FILE, options.files
+    if files.predictions.is_dir():  # of a batch that was answered in partitions
+        shutil.rmtree(files.predictions)
     with replacing_file(files.predictions) as unfinished:
-        if files.format == "jsonl":
-            shutil.copyfile(answers, unfinished)
-        else:
-            _convert(answers, unfinished, files.format, options.explain)
+        convert(answers, unfinished, files.format, options.explain)
     if progress.rejects:
         with replacing_file(files.rejects) as unfinished:
-            shutil.copyfile(attempt / _REJECTS, unfinished)
+            shutil.copyfile(attempt / REJECTS_FILE, unfinished)
     else:
         files.rejects.unlink(missing_ok=True)
+    upload_answers(files, options.storage)
 
 
-def _convert(answers: Path, target: Path, to: Format, explain: bool) -> None:
-    """Convert JSON Lines to Parquet or CSV, block by block."""
+def upload_answers(files: BatchFiles, storage: Options) -> None:
+    """Put the finished files in a store, if they go to one; a run that is interrupted here does it again."""
+    if not files.url:
+        return
+    upload(files.predictions, files.place(files.predictions), storage)
+    if files.rejects.exists():
+        upload(files.rejects, files.place(files.rejects), storage)
+    else:
+        remove(files.place(files.rejects), storage)
+
+
+def convert(answers: Path, target: Path, to: Format, explain: bool) -> None:
+    """Write answers in JSON Lines in another format, block by block."""
+    if to == "jsonl":
+        shutil.copyfile(answers, target)
+        return
     schema = pa.schema([(field.name, _TYPES[field.type]) for field in fields_with(explain)])
     options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
     with pyarrow.json.open_json(answers, parse_options=options) as reader, ExitStack() as stack:
@@ -380,7 +439,8 @@ def _convert(answers: Path, target: Path, to: Format, explain: bool) -> None:
             writer.write_batch(batch)
 
 
-def _nothing_answered(sources: Sequence[Source], rejects: Path, progress: Progress) -> str:
+def nothing_answered(sources: Sequence[Source], rejects: Path, progress: Progress) -> str:
+    """Return the sentence for a batch without an answer, with the first reject."""
     names = sources[0].name if len(sources) == 1 else f"{sources[0].name} and {len(sources) - 1} more"
     if not progress.rejected:
         return f"{names} is empty; it needs at least one post"

@@ -1,7 +1,7 @@
 """A post to predict on, and the rules that its row must keep; a reason for a refusal never holds the text."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mentallam.corpus.identifiers import is_identifier, shown
@@ -37,6 +37,35 @@ class Post:
     post_id: str
     text: str
     criteria: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The criteria that can be asked of a post, apart from the model that answers.
+
+    Attributes:
+        asked: Ids of those that are asked of a post which names none.
+        known: The id of each criterion, by its id and by its wording.
+        ids: All ids, for messages.
+    """
+
+    asked: tuple[str, ...]
+    known: Mapping[str, str]
+    ids: tuple[str, ...]
+
+    def resolve(self, post: Post) -> Post:
+        """Return the post with the ids of all criteria that are asked of it, each once.
+
+        Raises:
+            RowError: The model doesn't know a criterion.
+        """
+        asked = self.asked if post.criteria is None else dict.fromkeys(map(self._id, post.criteria))
+        return replace(post, criteria=tuple(asked))
+
+    def _id(self, criterion: str) -> str:
+        if criterion not in self.known:
+            raise unknown_criterion(criterion, self.ids)
+        return self.known[criterion]
 
 
 def unknown_criterion(criterion: str, known: Iterable[str]) -> RowError:

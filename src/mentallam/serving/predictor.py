@@ -35,7 +35,7 @@ from mentallam.serving.output_fields import (
     answers_of,
     cautions_for,
 )
-from mentallam.serving.posts import Post, RowError, unknown_criterion
+from mentallam.serving.posts import Choice, Post, RowError
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,10 @@ class Predictor:
             self._prompters[UNTRAINED] = Prompter(trained.tokenizer, model.prompt, own, model.max_length)
         # A criterion of the user's own may have taken the id of a trained one.
         self._wordings = {name: TRAINED for name in trained.criteria} | {name: UNTRAINED for name in own}
-        self._ids = {self.wording_of(name): name for name in self._wordings}
-        asked = (name if name in own else self._ids[text] for name, text in given.items())
-        self._asked = list(dict.fromkeys(asked)) or list(trained.criteria)
+        ids = {self.wording_of(name): name for name in self._wordings}
+        asked = (name if name in own else ids[text] for name, text in given.items())
+        chosen = tuple(dict.fromkeys(asked)) or tuple(trained.criteria)
+        self.choice = Choice(chosen, {**ids, **{name: name for name in self._wordings}}, tuple(self._wordings))
         positive = {name: n for name, n in self.reference.get("positive", {}).items() if self.is_trained(name)}
         self._cautions = cautions_for(self._wordings, bool(folds[0].origin["synthetic"]), positive)
         self.run_id = folds[0].origin["run_id" if len(folds) == 1 else "cv_run_id"]
@@ -172,7 +173,7 @@ class Predictor:
     @property
     def criteria(self) -> dict[str, str]:
         """Wording by id of the criteria that are asked of a post which names none."""
-        return {name: self.wording_of(name) for name in self._asked}
+        return {name: self.wording_of(name) for name in self.choice.asked}
 
     def wording_of(self, criterion_id: str) -> str:
         """Return the wording of a criterion, trained or the user's own."""
@@ -219,8 +220,7 @@ class Predictor:
         Raises:
             RowError: The model doesn't know a criterion.
         """
-        asked = self._asked if post.criteria is None else dict.fromkeys(map(self._known, post.criteria))
-        return replace(post, criteria=tuple(asked))
+        return self.choice.resolve(post)
 
     def prepare(self, post: Post) -> list[Question]:
         """Clean a post, and put it and its criteria into tokens.
@@ -322,14 +322,6 @@ class Predictor:
     def _masked(self) -> bool:
         """Whether the posts were masked in training; a checkpoint that does not say so was trained without."""
         return _masked(self._folds[0])
-
-    def _known(self, criterion: str) -> str:
-        """Return the id of a criterion that is named by its id or its wording."""
-        if criterion in self._wordings:
-            return criterion
-        if criterion in self._ids:
-            return self._ids[criterion]
-        raise unknown_criterion(criterion, self._wordings)
 
 
 def _ensemble_calibration(file: Path) -> Calibration:

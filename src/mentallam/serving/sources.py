@@ -1,4 +1,4 @@
-"""Rows of posts from files, folders, patterns and standard input, one at a time; a bad row is told from the others.
+"""Rows of posts from files, folders, patterns, stores and standard input, one at a time; a bad row is told from others.
 
 The strict reader of a corpus (`corpus.tables`) stops at the first fault and holds a whole table. Here a file may be
 larger than the memory, and one bad row must not cost the answers to the others.
@@ -12,9 +12,10 @@ import os
 import sys
 import typing  # for parameters of nodes: see test_parameter_types.py
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, TextIO
 
 import pyarrow as pa
@@ -26,6 +27,18 @@ from mentallam.corpus.unreadable import beside, ending_advice, refuse_other_form
 from mentallam.errors import MentallamError
 from mentallam.limits import LONGEST_LINE, LONGEST_VALUE, MOST_COLUMNS, megabytes
 from mentallam.serving.posts import FIELDS
+from mentallam.storage import (
+    Options,
+    StorageError,
+    accessing,
+    find,
+    is_remote,
+    is_url,
+    local_path,
+    open_bytes,
+    place_of,
+    state_of,
+)
 
 STANDARD_INPUT = "-"
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
@@ -33,8 +46,8 @@ _ROWS_OF_PARQUET = 256
 # Bytes of standard input by which its format is recognised.
 _HEAD = 2**16
 _WAYS = (
-    "a file, a folder or a pattern with `--params input=posts.csv` (.csv, .jsonl, .parquet or .txt, also .gz and "
-    '.zst), or a text with `mentallam predict "..."`'
+    "a file, a folder, a pattern or an address such as s3://bucket/posts.csv with `--params input=posts.csv` (.csv, "
+    '.jsonl, .parquet or .txt, also .gz and .zst), or a text with `mentallam predict "..."`'
 )
 _LAYOUT = Layout(
     columns=("text",),
@@ -66,15 +79,19 @@ class Source:
     """One file of posts, or standard input.
 
     Attributes:
-        path: The file; `STANDARD_INPUT` for standard input.
+        path: The file, of this machine or of a store (`storage.find`); `STANDARD_INPUT` for standard input.
         headings: The headings that the user chose, by field.
         label: What tells its rows from those of other files in default ids; empty for a single file.
+        start: How many of its first rows belong to another partition; only of Parquet, as `stop`.
+        stop: The row behind which another partition begins; None for the last one.
         bytes_read: How much of the file has been read so far.
     """
 
     path: Path
     headings: Mapping[str, str] = field(default_factory=dict)
     label: str = ""
+    start: int = 0
+    stop: int | None = None
     bytes_read: int = 0
 
     @property
@@ -88,9 +105,9 @@ class Source:
         return str(self.path) == STANDARD_INPUT
 
     @property
-    def size(self) -> int | None:
-        """Bytes of the file; None for standard input."""
-        return None if self.is_standard_input else self.path.stat().st_size
+    def state(self) -> tuple[int, int]:
+        """Its size in bytes, and a number that changes when its content does; zeros for standard input."""
+        return (0, 0) if self.is_standard_input else state_of(self.path)
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows; blank ones are counted but left out.
@@ -124,38 +141,97 @@ class Source:
             yield from self._read_parquet(layout)
             return
         if codec is None:
-            refuse_other_format(self.path)
-        with self.path.open("rb", buffering=0) as raw:
-            stream: IO[bytes] = io.BufferedReader(raw if codec is None else pa.CompressedInputStream(raw, codec))
+            with accessing(self.path) if is_remote(self.path) else nullcontext():
+                refuse_other_format(self.path)
+        with open_bytes(self.path) as raw:
+            stream = io.BufferedReader(raw if codec is None else pa.CompressedInputStream(raw, codec))
             text = _as_text(stream)  # closes the stream when nothing holds it any more
             for row in _READERS[ending](_lines(text), layout, self.path):
                 self.bytes_read = raw.tell()
                 yield row
 
     def _read_parquet(self, layout: Layout) -> Iterator[Row]:
-        with self.path.open("rb") as stream:
-            try:
-                file = pq.ParquetFile(stream, page_checksum_verification=True)
-                header = file.schema_arrow.names
-            except (pa.ArrowException, OSError):
-                raise MentallamError(f"{self.name} is not a valid Parquet file; get an undamaged copy") from None
+        with io.BufferedReader(open_bytes(self.path)) as stream:
+            file = self._parquet_file(stream)
+            header = file.schema_arrow.names
             places = layout.places(_checked_width(header, self.name), self.path)
-            number = 0
-            for batch in file.iter_batches(_ROWS_OF_PARQUET, columns=[header[place] for place in places.values()]):
+            groups, number = self._row_groups(file)
+            names = [header[place] for place in places.values()]
+            for batch in file.iter_batches(_ROWS_OF_PARQUET, row_groups=groups, columns=names):
                 columns = {name: batch.column(header[place]) for name, place in places.items()}
                 for index in range(batch.num_rows):
+                    if number == self.stop:
+                        return
                     number += 1
-                    yield _parquet_row(number, columns, index)
+                    if number > self.start:
+                        yield _parquet_row(number, columns, index)
                 self.bytes_read = stream.tell()
 
+    def _parquet_file(self, stream: io.BufferedIOBase) -> pq.ParquetFile:
+        try:
+            return pq.ParquetFile(stream, page_checksum_verification=True)
+        except (pa.ArrowException, OSError):
+            raise MentallamError(f"{self.name} is not a valid Parquet file; get an undamaged copy") from None
 
-def find_sources(given: str | None, columns: typing.Mapping[str, str | None] | None = None) -> list[Source]:
+    def _row_groups(self, file: pq.ParquetFile) -> tuple[list[int], int]:
+        """Return the row groups that hold its rows, and how many rows are before the first of them."""
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+        ends = list(accumulate(sizes))
+        stop = ends[-1] if ends and self.stop is None else self.stop or 0
+        found = [g for g, end in enumerate(ends) if end > self.start and end - sizes[g] < stop]
+        return found, ends[found[0]] - sizes[found[0]] if found else 0
+
+    def divided(self, rows: int, multiple: int) -> "list[Source]":
+        """Return parts of a Parquet file that can be read apart, and any other file as it is.
+
+        Args:
+            rows: From how many rows on a part ends, with the row group.
+            multiple: The number of rows of a part, except the last one's, is a multiple of it.
+
+        Raises:
+            StorageError: The store refuses or does not answer.
+        """
+        if _endings(self.path)[0] != ".parquet":
+            return [self]
+        try:
+            with io.BufferedReader(open_bytes(self.path)) as stream:
+                file = self._parquet_file(stream)
+                _LAYOUT.mapped(self.headings).places(_checked_width(file.schema_arrow.names, self.name), self.path)
+                ends = accumulate(file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))
+        except StorageError:
+            raise
+        except (MentallamError, OSError):
+            return [self]  # whoever reads it says what is wrong with it
+        return [replace(self, start=start, stop=stop) for start, stop in parts_of_rows([*ends], rows, multiple)]
+
+
+def parts_of_rows(ends: Sequence[int], rows: int, multiple: int) -> list[tuple[int, int | None]]:
+    """Return where the parts of a table begin and end; together they hold each row once.
+
+    Args:
+        ends: The rows behind which its row groups end.
+        rows: From how many rows on a part ends.
+        multiple: Of which number the places between parts are multiples.
+    """
+    total, start, parts = ends[-1] if ends else 0, 0, list[tuple[int, int | None]]()
+    for end in ends:
+        cut = -(-end // multiple) * multiple
+        if cut - start >= rows and cut < total:
+            parts.append((start, cut))
+            start = cut
+    return [*parts, (start, None)]
+
+
+def find_sources(
+    given: str | None, columns: typing.Mapping[str, str | None] | None = None, storage: Options | None = None
+) -> list[Source]:
     """Return the files that an input names, sorted by their path.
 
     Args:
-        given: A file, a folder, a pattern such as `posts/*.jsonl.gz`, or `-` for standard input; None if the user
-            named none.
+        given: A file, a folder, a pattern such as `posts/*.jsonl.gz`, an address of one of these such as
+            `s3://bucket/posts/*.parquet`, or `-` for standard input; None if the user named none.
         columns: The headings of the files for the names in `posts.FIELDS`; None stands for the usual heading.
+        storage: What a store needs beside an address, such as credentials.
 
     Raises:
         MentallamError: There is no such file, or a file has an ending that can't be read.
@@ -166,7 +242,9 @@ def find_sources(given: str | None, columns: typing.Mapping[str, str | None] | N
     given = str(given)  # Kedro reads `input=2024` as a number
     if given == STANDARD_INPUT:
         return [Source(Path(given), headings)]
-    paths = _matching(given)
+    paths = _stored(given, storage or {}) if is_url(given) else _matching(local_path(given))
+    if not paths and is_url(given):
+        raise MentallamError(f"input={given} is no file, and matches none; name {_WAYS}")
     if not paths:
         # Several words may be the text of a post, which a message must not repeat.
         is_name = _endings(Path(given))[0] in _ENDINGS or len(given.split()) == 1
@@ -183,8 +261,22 @@ def find_sources(given: str | None, columns: typing.Mapping[str, str | None] | N
             raise MentallamError(f"{path} has no columns, so columns.{next(iter(headings))} has no meaning")
     if len(paths) == 1:
         return [Source(paths[0], headings)]
-    common = os.path.commonpath([path.parent for path in paths])
-    return [Source(path, headings, path.relative_to(common).as_posix()) for path in paths]
+    places = [place_of(path) for path in paths]
+    common = os.path.commonpath([os.path.dirname(place) for place in places])  # noqa: PTH120  # of a store, too
+    labels = [PurePosixPath(place).relative_to(PurePosixPath(common)).as_posix() for place in places]
+    return [Source(path, headings, label) for path, label in zip(paths, labels, strict=True)]
+
+
+def _stored(given: str, storage: Options) -> list[Path]:
+    found = find(given, storage)
+    if found and _is_named(given, found):
+        return found
+    return [path for path in found if _endings(path)[0] in _ENDINGS]
+
+
+def _is_named(given: str, found: Sequence[Path]) -> bool:
+    """Return whether an address names the files themselves, by a name or a pattern, rather than their folder."""
+    return any(sign in given for sign in "*?[") or [str(path) for path in found] == [given]
 
 
 def _matching(given: str) -> list[Path]:

@@ -11,10 +11,13 @@ from mentallam.evaluation.tallies import FERTILITIES, LENGTHS, Tally
 from mentallam.serving.batch import TIMES, Progress
 from mentallam.serving.notices import notice
 from mentallam.serving.output_fields import TRAINED, UNTRAINED
+from mentallam.serving.partitions import Described
 from mentallam.serving.predictor import Predictor
 
 
-def summarise_batch(progress: Progress, predictor: Predictor, config: InferenceConfig, region: str) -> dict[str, Any]:
+def summarise_batch(
+    progress: Progress, predictor: Predictor | Described, config: InferenceConfig, region: str
+) -> dict[str, Any]:
     """Return the summary as plain values; it holds no text of a post.
 
     Args:
@@ -72,7 +75,7 @@ def _named(ends: Sequence[object], counts: Sequence[int], last: str = "longer") 
     return dict(zip([*(f"to_{end}" for end in ends), last], counts, strict=True))
 
 
-def _criteria(tally: Tally, predictor: Predictor) -> dict[str, dict[str, Any]]:
+def _criteria(tally: Tally, predictor: Predictor | Described) -> dict[str, dict[str, Any]]:
     """Return counts and rates by criterion; the rate of the training posts is None where it is not known."""
     trained = {name: predictor.is_trained(name) for name in tally.criteria}
     rates = predictor.reference.get("positive_rate", {})

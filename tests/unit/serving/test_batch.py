@@ -95,7 +95,7 @@ def test_the_answers_are_those_of_the_predictor(predictor: Predictor, tmp_path: 
 
 def killed_in(work: Callable[[], object], monkeypatch: pytest.MonkeyPatch, place: str, call: int) -> None:
     """Do the work until the n-th call of a method of the attempt's store, in the middle of which the process dies."""
-    original, count = getattr(batch._Store, place), 0
+    original, count = getattr(batch.Store, place), 0
 
     def kill(self: Any, *arguments: Any) -> Any:
         nonlocal count
@@ -108,9 +108,9 @@ def killed_in(work: Callable[[], object], monkeypatch: pytest.MonkeyPatch, place
         return original(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(batch._Store, place, kill)
+        patch.setattr(batch.Store, place, kill)
         if place == "commit":  # the process dies before the database has noted the block
-            patch.setattr(batch._Store, place, lambda self: _commit_and_die(self, original, call))
+            patch.setattr(batch.Store, place, lambda self: _commit_and_die(self, original, call))
         with pytest.raises(KilledError):
             work()
 

@@ -15,11 +15,12 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 nodes.check_output,
-                ["batch_files", "params:overwrite", "params:explain"],
+                ["batch_files", "params:overwrite", "params:explain", "storage"],
                 "output_files",
                 name="check_output",  # sorts before what takes time
             ),
-            Node(find_sources, ["params:input", "params:columns"], "input_files", name="find_input"),
+            Node(nodes.check_backend, "params:cluster", "inference_cluster", name="check_backend"),
+            Node(find_sources, ["params:input", "params:columns", "storage"], "input_files", name="find_input"),
             Node(nodes.read_own_criteria, "params:criteria", "own_criteria", name="read_own_criteria"),
             Node(
                 nodes.compose_inference_config,
@@ -38,12 +39,25 @@ def create_pipeline() -> Pipeline:
                 nodes.predict,
                 [
                     *("input_files", "inference_config", "serving_checkpoints", "own_criteria", "params:base_models"),
-                    *("output_files", "params:on_error", "params:explain", "params:notice"),
+                    *(
+                        "output_files",
+                        "params:on_error",
+                        "params:explain",
+                        "params:notice",
+                        "storage",
+                        "inference_cluster",
+                    ),
                 ],
                 ["predictions", "prediction_summary"],
                 name="predict",
             ),
             Node(prometheus_text, "prediction_summary", "prediction_metrics", name="write_metrics"),
+            Node(
+                nodes.upload_figures,
+                ["prediction_summary", "prediction_metrics", "output_files", "storage"],
+                None,
+                name="upload_figures",
+            ),
             Node(
                 nodes.log_batch,
                 ["prediction_summary", "params:log_to_mlflow", "params:tracking_experiment"],

@@ -7,10 +7,10 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline, node
 
 from mentallam import device
+from mentallam.cluster_options import ClusterOptions, cores, start_ray
 from mentallam.errors import MentallamError
 from mentallam.runner import FoldRunner, fold_runner
 from mentallam.runner.engines import open_engine
-from mentallam.runner.options import ClusterOptions, cores
 from tests.samples import PROJECT
 
 
@@ -138,3 +138,36 @@ def test_a_pipeline_without_folds_asks_for_no_gpu(monkeypatch: pytest.MonkeyPatc
     """Counting them imports torch, which data processing does without."""
     monkeypatch.setattr(device, "visible_gpus", lambda: pytest.fail("it asked"))
     FoldRunner(backend="auto").run(Pipeline([node(lambda one: None, "one", None)]), catalog())
+
+
+class NoRay:
+    """A package of Ray whose processes do not find each other."""
+
+    starts = 0
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def shutdown(self) -> None:
+        pass
+
+    def init(self, *given: object, **options: object) -> None:
+        self.starts += 1
+        raise Exception("timed out\nand more")  # Ray raises it itself
+
+
+@pytest.mark.parametrize(
+    ("address", "starts", "sentence"),
+    [
+        (None, 3, r"^Ray does not start here \(timed out\)$"),
+        ("auto", 1, r"^no Ray cluster answers at cluster\.address=auto \(timed out\)$"),
+    ],
+)
+def test_a_ray_that_does_not_start_is_tried_again_and_a_cluster_that_does_not_answer_is_not(
+    address: str | None, starts: int, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = NoRay()
+    monkeypatch.setitem(__import__("sys").modules, "ray", package)
+    with pytest.raises(MentallamError, match=sentence):
+        start_ray(ClusterOptions(backend="ray", address=address))
+    assert package.starts == starts
