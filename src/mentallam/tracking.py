@@ -73,6 +73,12 @@ REFIT_TAG = "mentallam.refit"
 # Artifact of such a run: how it was trained.
 RESULT = "result.json"
 MODEL_CARD = "reporting/model_card.md"
+# Artifact of a search's run: what was found. Tags of a cross-validation: the run of the search whose best configuration
+# it trains; the search that each of its folds made for itself; the study that it is a part of.
+SEARCH = "sweep/sweep.json"
+CONFIRMS_TAG = "mentallam.confirms"
+NESTED_TAG = "mentallam.nested"
+STUDY_TAG = "mentallam.study"
 
 # Limits of MLflow: parameters in one request, characters of a dataset's digest.
 _PARAMS_PER_REQUEST = 100
@@ -514,6 +520,31 @@ def download_checkpoint(run_id: str, copies: Path | None = None) -> Path:
     if not urlsplit(address).scheme:
         return Path(address)
     return _downloaded(f"the checkpoint of run {run_id}", address, copies)
+
+
+def load_search(run_id: str) -> dict[str, Any]:
+    """Return what the search of a run has found, as the node `search` returns it.
+
+    Raises:
+        MentallamError: There is no such run, or it is no search that has come to its end.
+    """
+    existing_run("confirms", run_id)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            found: dict[str, Any] = read_json(download_artifact(run_id, SEARCH, Path(folder)))
+        except (MentallamError, OSError):
+            raise MentallamError(
+                f"confirms={run_id} is not the run of a finished search: its report names it in the command that "
+                f"confirms its best configuration"
+            ) from None
+        return found
+
+
+def find_confirmed(experiment_id: str, data_hash: str) -> MlflowRun | None:
+    """Return the latest reported cross-validation that confirms a search on some data; None without one."""
+    wanted = f"tags.`mentallam.data_hash` = '{data_hash}' AND tags.`{CONFIRMS_TAG}` LIKE '%'"
+    found = retrying_client().search_runs([experiment_id], wanted, order_by=["start_time DESC"])
+    return next((run for run in found if POOLED_F1 in run.data.metrics), None)
 
 
 def with_local_start(config: Config) -> Config:

@@ -45,6 +45,12 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
                 name="prepare_base_model",
             ),
             Node(
+                nodes.read_nested_search,
+                ["params:hydra_configs", "params:nested", "training_config"],
+                "nested_search",
+                name="read_nested_search",
+            ),
+            Node(
                 nodes.compute_frozen_states,
                 [
                     *("training_config", "base_model", "posts", "criteria", "pairs"),
@@ -65,7 +71,8 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
             Node(
                 nodes.open_cv_run,
                 [
-                    *("training_config", "base_model", "data_manifest", "frozen_states"),
+                    *("training_config", "base_model", "data_manifest", "frozen_states", "nested_search"),
+                    "params:confirms",
                     *("params:tracking_experiment", "params:fresh", "cv_attempt"),
                     *("baseline_predictions", "data_statistics"),
                     *(f"fold_{fold}_split" for fold in range(n_folds)),
@@ -109,6 +116,7 @@ def _fold(fold: int) -> Node:
         nodes.run_fold,
         [
             *("cv_run", "training_config", "base_model", "data_manifest", f"{name}_split", "frozen_states"),
+            "nested_search",
             *("params:base_models", "params:system_metrics_interval", "params:fresh", f"{name}_attempt"),
             *("posts", "criteria", "pairs", "groups"),
         ],
