@@ -45,24 +45,22 @@ def find_candidates(cv_summary: dict[str, Any], cv_outcome: dict[str, Any]) -> d
     others = {run_id: f1 for run_id, f1 in found.items() if run_id != this}
     reported = {run_id: f1 for run_id, f1 in others.items() if f1 is not None}
     f1 = {this: cv_summary["pooled"]["f1"], **reported}
-    nested = any(fold["search"] for fold in cv_summary["folds"])
+    about = tracking.beginning_of(this)
+    nested = cv_summary["search_optimism"] is not None
     return {
         "n": 1 + len(others),
         "f1": f1,
-        "this": tracking.beginning_of(this),
-        "confirms": _confirmed_search(this),
+        "this": about,
+        "confirms": _confirmed_search(about["confirms"]) if about["confirms"] else None,
         "flat": _flat(cv_outcome["experiment_id"], cv_summary["data_hash"]) if nested else None,
     }
 
 
-def _confirmed_search(run_id: str) -> dict[str, Any] | None:
-    """Return the search that a cross-validation confirms: its run, its best dev score, and out of how many trials."""
-    search_id = tracking.existing_run("cv_outcome.json", run_id).data.tags.get(tracking.CONFIRMS_TAG)
-    if search_id is None:
-        return None
-    found = tracking.load_search(search_id)
+def _confirmed_search(run_id: str) -> dict[str, Any]:
+    """Return about a search: its run, its best dev score, out of how many trials, and the seed of its folds."""
+    found = tracking.load_search(run_id)
     return {
-        "run_id": search_id,
+        "run_id": run_id,
         "score": found["best"]["score"],
         "trials": len(found["trials"]),
         "folds_seed": found["folds_seed"],

@@ -171,9 +171,9 @@ class SavedInputs:
 
     def _check_nested(self, given: Mapping[str, Any]) -> set[str]:
         """Compare what each fold searches with the parameter `nested`, as `_check_config` does."""
-        if "nested" in given or self._trains:
-            saved = self._load(_NESTED) if self._files.exists(_NESTED) else {}
-            before, now = saved.get("sweep"), self._files.catalog.load("params:nested")
+        opened = self._files.exists(_NESTED)
+        if "nested" in given or (self._trains and opened):
+            before, now = (self._load(_NESTED) if opened else {}).get("sweep"), self._files.catalog.load("params:nested")
             if before != now:
                 raise MentallamError(
                     f"nested was {before or 'null'} when the cross-validation was opened, and is {now or 'null'}: give "

@@ -483,13 +483,19 @@ def find_finished_cv_runs(experiment_id: str, data_hash: str) -> dict[str, float
 
 
 def beginning_of(run_id: str) -> dict[str, Any]:
-    """Return when a run began and of which code: `begun` (UTC), `commit` (None outside a git checkout) and `dirty`."""
+    """Return what a run was begun with.
+
+    Returns:
+        `begun` (UTC); of which code: `commit` (None outside a git checkout) and `dirty`; and `confirms`: the run of the
+        search whose best configuration it trains, or None.
+    """
     run = retrying_client().get_run(run_id)
     began, tags = datetime.fromtimestamp(run.info.start_time / 1000, timezone.utc), run.data.tags
     return {
         "begun": f"{began:%Y-%m-%d %H:%M} UTC",
         "commit": tags.get("mentallam.code.commit"),
         "dirty": tags.get("mentallam.code.dirty") == "True",
+        "confirms": tags.get(CONFIRMS_TAG),
     }
 
 

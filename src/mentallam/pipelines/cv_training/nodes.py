@@ -38,13 +38,23 @@ from mentallam.sweep_space import SweepOptions, read_sweep
 logger = logging.getLogger(__name__)
 
 
-def check_configuration(hydra_configs: str, profile: str, overrides: str | None) -> None:
+def check_configuration(hydra_configs: str, profile: str, overrides: str | None, nested: str | None) -> dict[str, Any]:
     """Compose the Hydra configuration once before the corpus is read, which takes longer.
+
+    Returns:
+        What is searched in each fold: `sweep`, the name of its file, and `options`; empty where every fold is trained
+        with the configuration as it is.
 
     Raises:
         MentallamError: It is refused; no earlier configuration has been replaced then.
     """
-    _refuse_unknown_names(compose_config(Path(hydra_configs), profile, overrides))
+    config = compose_config(Path(hydra_configs), profile, overrides)
+    _refuse_unknown_names(config)
+    if nested is None:
+        return {}
+    options = read_sweep(Path(hydra_configs), nested)
+    check_search(options, config)
+    return {"sweep": nested, "options": options.model_dump()}
 
 
 def compose_training_config(
@@ -68,19 +78,6 @@ def compose_training_config(
 def _refuse_unknown_names(config: Config) -> None:
     find_source(config.model.source)
     learned_baselines.named_baselines(config.baselines.models)
-
-
-def read_nested_search(hydra_configs: str, nested: str | None, training_config: Config) -> dict[str, Any]:
-    """Read what is searched in each fold; empty where folds are trained with the configuration as it is.
-
-    Raises:
-        MentallamError: There is no such search, or it can't be tried.
-    """
-    if nested is None:
-        return {}
-    options = read_sweep(Path(hydra_configs), nested)
-    check_search(options, training_config)
-    return {"sweep": nested, "options": options.model_dump()}
 
 
 def compute_frozen_states(
@@ -130,7 +127,7 @@ def open_cv_run(
         base_model: The base model on disk.
         data_manifest: The record of the data.
         frozen_states: As `compute_frozen_states` returns them.
-        nested_search: As `read_nested_search` returns it.
+        nested_search: As `check_configuration` returns it.
         confirms: The run of the search whose best configuration this cross-validation trains; None for no search.
         experiment: The MLflow experiment.
         fresh: Open a new run even if an earlier one could go on.
@@ -219,7 +216,7 @@ def run_fold(
         data_manifest: The record of the data.
         split: The fold: its number, seed and post ids.
         frozen_states: As `compute_frozen_states` returns them.
-        nested_search: As `read_nested_search` returns it; unless empty, the fold is trained with what its search finds.
+        nested_search: As `check_configuration` returns it; unless empty, the fold is trained with what its search finds.
         base_models: The folder of base weights that were converted or made on this machine.
         system_metrics_interval: Seconds between two looks at the machine.
         fresh: Train anew in any case.

@@ -24,8 +24,8 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
         [
             Node(
                 nodes.check_configuration,
-                ["params:hydra_configs", "params:profile", "params:overrides"],
-                None,
+                ["params:hydra_configs", "params:profile", "params:overrides", "params:nested"],
+                "nested_search",
                 name="check_configuration",
             ),
             Node(
@@ -43,12 +43,6 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
                 ["training_config", "params:base_models"],
                 "base_model",
                 name="prepare_base_model",
-            ),
-            Node(
-                nodes.read_nested_search,
-                ["params:hydra_configs", "params:nested", "training_config"],
-                "nested_search",
-                name="read_nested_search",
             ),
             Node(
                 nodes.compute_frozen_states,
