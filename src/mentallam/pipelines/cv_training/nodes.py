@@ -113,6 +113,7 @@ def open_cv_run(
     frozen_states: dict[str, Tensor],
     nested_search: dict[str, Any],
     confirms: str | None,
+    study: str | None,
     experiment: str,
     fresh: bool,
     attempts: Path,
@@ -129,6 +130,7 @@ def open_cv_run(
         frozen_states: As `compute_frozen_states` returns them.
         nested_search: As `check_configuration` returns it.
         confirms: The run of the search whose best configuration this cross-validation trains; None for no search.
+        study: The study that this cross-validation is a part of, if any.
         experiment: The MLflow experiment.
         fresh: Open a new run even if an earlier one could go on.
         attempts: The folder that records what this cross-validation was begun with.
@@ -145,6 +147,7 @@ def open_cv_run(
         raise MentallamError(
             "confirms and nested exclude each other: one confirms a configuration, the other searches in each fold"
         )
+    tags = {tracking.CONFIRMS_TAG: confirms, tracking.STUDY_TAG: study}
     if confirms:
         check_confirmation(confirms, training_config, data_manifest["data_hash"])
     folds = {f"fold_{split['fold']}": hash_of(split) for split in splits}
@@ -152,8 +155,8 @@ def open_cv_run(
     attempt = begin(attempts, decided_by, fresh)
     cv_run = tracking.open_cv_run(f"{base_model['name']} on {data_manifest['corpus']}", experiment, attempt.token)
     _announce(attempt, cv_run)
-    if confirms:
-        tracking.Run(cv_run["run_id"]).set_tags({tracking.CONFIRMS_TAG: confirms})
+    if belongs_to := {name: value for name, value in tags.items() if value}:
+        tracking.Run(cv_run["run_id"]).set_tags(belongs_to)
     if tracking.is_complete(cv_run["run_id"]):
         return cv_run
     with tracking.failing(cv_run["run_id"]) as run:

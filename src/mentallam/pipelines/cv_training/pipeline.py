@@ -66,7 +66,7 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
                 nodes.open_cv_run,
                 [
                     *("training_config", "base_model", "data_manifest", "frozen_states", "nested_search"),
-                    "params:confirms",
+                    *("params:confirms", "params:study"),
                     *("params:tracking_experiment", "params:fresh", "cv_attempt"),
                     *("baseline_predictions", "data_statistics"),
                     *(f"fold_{fold}_split" for fold in range(n_folds)),
