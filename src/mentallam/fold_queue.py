@@ -21,7 +21,7 @@ from kedro.framework.session import KedroSession
 from mentallam import interruption, project, run_checks
 from mentallam.cli import run as run_command
 from mentallam.configuration_files import environment_folders, interpolated_names
-from mentallam.console import set_up_screen
+from mentallam.console import capture_warnings, set_up_screen
 from mentallam.errors import MentallamError
 from mentallam.one_training import trains_fold
 from mentallam.runner.engines import open_engine
@@ -31,7 +31,7 @@ from mentallam.runner.placement import Placement
 from mentallam.runner.unit import Unit, UnitRunner
 from mentallam.serving.project_models import enter_project
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("mentallam.fold_queue")  # its name is __main__ as a program
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class QueuedRun:
 
 def main() -> None:
     """Train the folds of the runs on standard input."""
+    capture_warnings()
     try:
         train_folds([_read(each) for each in json.load(sys.stdin)], enter_project())
     except MentallamError as error:

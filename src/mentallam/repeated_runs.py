@@ -78,6 +78,8 @@ def plan_runs(
     if any(sign in str(data) for sign in ",;="):
         raise MentallamError(f"the data folder {data} holds one of , ; =, which --params can't carry; choose another")
     configurations = [" ".join(each.split()) for each in grid] or [""]
+    if grid and not all(configurations):
+        raise MentallamError("--grid: a configuration changes nothing; name the overrides of the first one, too")
     folders = {each: folder_name(each) for each in configurations}
     if len({*folders.values()}) < len(grid):
         raise MentallamError("--grid: a configuration is there twice; each once")
