@@ -191,17 +191,19 @@ def report(env: str | None) -> None:
 
 @main.command(short_help="List the latest cross-validations.")
 @click.option("-n", "most", type=click.IntRange(min=1), default=10, show_default=True, help="So many runs at most.")
+@click.option("--study", metavar="NAME", help="Those of a study alone, which `mentallam seeds` names at its end.")
 @_ENVIRONMENT
-def runs(most: int, env: str | None) -> None:
+def runs(most: int, study: str | None, env: str | None) -> None:
     """List the latest cross-validations with their F1 beside that of counting words."""
     logging.disable(logging.WARNING)
     parameters = load_parameters(current_project(), env)
     with connected(env):
         from mentallam.run_list import latest_cv_runs
 
-        found = latest_cv_runs(parameters["tracking_experiment"], most)
+        found = latest_cv_runs(parameters["tracking_experiment"], most, study)
     if not found:
-        click.echo("There is no cross-validation yet: run `kedro run` first.")
+        of = f" of the study {study}" if study else ""
+        click.echo(f"There is no cross-validation{of} yet: run `kedro run` first.")
         return
     row = "{:16}  {:32}  {:9}  {:>6}  {:>6}  {:>7}  {}"
     click.echo(row.format("began", "run", "status", "F1", "TF-IDF", "minutes", "model and corpus"))
@@ -292,6 +294,7 @@ def seeds(
     for configuration, report in reports(runs).items():
         of = f" of {configuration}" if configuration else ""
         click.echo(f"The report{of} over {len(seeds)} seeds: {report}")
+    click.echo(f"The runs: mentallam runs --study {runs[0].study}{f' --env {env}' if env else ''}")
 
 
 @main.command(
