@@ -9,11 +9,13 @@ process of their run, there is nothing to queue.
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kedro.config import OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
@@ -48,9 +50,12 @@ class QueuedRun:
     env: str | None
     params: Mapping[str, Any]
 
-    def session(self, folder: Path) -> KedroSession:
-        """Return a session of it."""
-        return KedroSession.create(folder, env=self.env, runtime_params=dict(self.params))
+    @contextmanager
+    def session(self, folder: Path) -> Iterator[KedroSession]:
+        """Open a session of it."""
+        with KedroSession.create(folder, env=self.env, runtime_params=dict(self.params)) as session:
+            assert isinstance(session, KedroSession)
+            yield session
 
 
 def main() -> None:
@@ -80,7 +85,7 @@ def train_folds(runs: list[QueuedRun], folder: Path) -> None:
         MentallamError: A run is refused, before any is opened, or a fold has failed.
     """
     set_up_screen(verbose=False)
-    options = [_check(run, folder) for run in runs][0]
+    options, *_ = [_check(run, folder) for run in runs]
     folds = sorted(str(node.namespace) for node in pipelines["cv_training"].nodes if trains_fold(node.outputs))
     elsewhere = placed_elsewhere(options, len(folds))
     if not elsewhere and not any(run.params.get("fresh") for run in runs):
@@ -101,6 +106,7 @@ def _check(run: QueuedRun, folder: Path) -> ClusterOptions:
     with run.session(folder) as session:
         context: KedroContext = session.load_context()  # its hooks check names and values
         loader = context.config_loader
+        assert isinstance(loader, OmegaConfigLoader)
         folders = environment_folders(
             Path(loader.conf_source), loader.base_env, run.env or loader.default_run_env, named=bool(run.env)
         )

@@ -43,7 +43,9 @@ def write_table(study: str, runs: Mapping[str, Mapping[str, str]], folder: Path)
         MentallamError: A table is missing or is of other pairs, or the folder can't be written.
     """
     tables = {
-        configuration: {seed: read_tables(str(Path(data) / OUT_OF_FOLD)).popitem()[1] for seed, data in of_seeds.items()}
+        configuration: {
+            seed: read_tables(str(Path(data) / OUT_OF_FOLD)).popitem()[1] for seed, data in of_seeds.items()
+        }
         for configuration, of_seeds in runs.items()
     }
     reported = {configuration: Path(next(iter(of_seeds.values()))) for configuration, of_seeds in runs.items()}

@@ -58,8 +58,8 @@ def plan_runs(
     """Return the runs of all configurations and seeds.
 
     A configuration's first seed comes last among its seeds, since its run finds the tables of the others, and reports
-    all. Without a grid that run alone is offered to the registry; of a grid none is, since a choice among configurations
-    by what is reported would make the champion's figures too good.
+    all. Without a grid that run alone is offered to the registry; of a grid none is, since a choice among
+    configurations by what is reported would make the champion's figures too good.
 
     Args:
         seeds: Each once.

@@ -173,7 +173,10 @@ class SavedInputs:
         """Compare what each fold searches with the parameter `nested`, as `_check_config` does."""
         opened = self._files.exists(_NESTED)
         if "nested" in given or (self._trains and opened):
-            before, now = (self._load(_NESTED) if opened else {}).get("sweep"), self._files.catalog.load("params:nested")
+            before, now = (
+                (self._load(_NESTED) if opened else {}).get("sweep"),
+                self._files.catalog.load("params:nested"),
+            )
             if before != now:
                 raise MentallamError(
                     f"nested was {before or 'null'} when the cross-validation was opened, and is {now or 'null'}: give "

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from mentallam import search as searching
-from mentallam.classifier.checkpoint import load_checkpoint
+from mentallam.classifier.checkpoint import read_facts
 from mentallam.classifier.fold import CorpusTables
+from mentallam.config import from_dict
 from mentallam.errors import MentallamError
 from mentallam.pipelines.cv_training import nodes
 from tests.integration.workspace import Workspace
@@ -58,7 +59,7 @@ def test_a_fold_is_trained_with_what_its_search_has_found_without_its_held_out_p
 
     def poisoned(*arguments: Any) -> Any:
         """Search again with the labels of the held-out posts turned over."""
-        *first, split, corpus, fold_run, attempts = arguments
+        *first, split, corpus, fold_run, _ = arguments
         found.append(search_in_fold(*arguments))
         pairs, held_out = corpus.pairs.copy(), corpus.pairs["post_id"].isin(split["held_out"])
         assert held_out.any()
@@ -84,7 +85,7 @@ def test_a_fold_is_trained_with_what_its_search_has_found_without_its_held_out_p
         "pruned": 0,
     }
     folder = empty.data / "06_models" / "fold_0"
-    config = load_checkpoint(folder, Path("models")).config
+    config = from_dict(read_facts(folder)["config"])
     assert config.training.learning_rate == best["values"]["training.learning_rate"]
     assert config.adapter.use_dora == best["values"]["adapter.use_dora"]
 

@@ -94,7 +94,9 @@ def test_a_folder_that_params_cannot_carry_is_refused() -> None:
 def planned(folder: Path, *codes: int) -> list[PlannedRun]:
     """Return runs that write their parameters and end with a code."""
     return [
-        PlannedRun("a" if at < 2 else "b", at, folder / f"seed_{at}", "s", (f"code={code}", "x=1,fresh=true", "fresh=1"))
+        PlannedRun(
+            "a" if at < 2 else "b", at, folder / f"seed_{at}", "s", (f"code={code}", "x=1,fresh=true", "fresh=1")
+        )
         for at, code in enumerate(codes)
     ]
 

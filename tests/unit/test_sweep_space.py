@@ -29,7 +29,9 @@ def test_a_point_of_the_space_is_trained_as_its_overrides_say() -> None:
     point = {"training.learning_rate": 0.00123456, "adapter.use_dora": False, "adapter.r": 8}
     values = as_written(point)
     assert as_words(values) == "training.learning_rate=0.001235 adapter.use_dora=false adapter.r=8"
-    assert with_values(compose_config(CONFIGS, "smollm2"), values) == compose_config(CONFIGS, "smollm2", as_words(values))
+    assert with_values(compose_config(CONFIGS, "smollm2"), values) == compose_config(
+        CONFIGS, "smollm2", as_words(values)
+    )
 
 
 def test_ranges_and_choices_are_told_apart(tmp_path: Path) -> None:
@@ -45,7 +47,10 @@ def test_ranges_and_choices_are_told_apart(tmp_path: Path) -> None:
         (GOOD.replace("0.001", "0.1"), "low must be below high"),
         (GOOD.replace("0.001", "0"), "above 0 where log is true"),
         (GOOD.replace("trials: 2", "trials: 1"), "trials: .*greater than or equal to 2"),
-        (GOOD.replace("training.", "model."), r"space\.model\.learning_rate is no key of the groups training and adapter"),
+        (
+            GOOD.replace("training.", "model."),
+            r"space\.model\.learning_rate is no key of the groups training and adapter",
+        ),
         (GOOD.replace("training.learning_rate", "training"), r"space\.training is no key of the groups"),
         (GOOD + "prune_after: step\n", "prune_after: Input should be 'fold' or 'epoch'"),
         (GOOD + "  adapter.r: {choices: [4]}\n", "at least 2 items"),

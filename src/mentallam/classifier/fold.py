@@ -101,7 +101,9 @@ def fit_fold(
                 for part in ("train", "dev")
             )
             title = f"fold {fold}"
-            outcome = train(model, learn, choose, training, seed, log_metrics, states_folder, title, ranks=ranks, ends=ends)
+            outcome = train(
+                model, learn, choose, training, seed, log_metrics, states_folder, title, ranks=ranks, ends=ends
+            )
         uncompile_layers(model)
         budget = config.inference.tokens_per_pass
         scored = _score_posts(model, prompter, fold, parts["dev"], tables, budget, "dev")

@@ -124,7 +124,8 @@ def summarise(
         predicted positive, n_found positive pairs among them), `metrics` (mean and std over folds), `pooled` (all
         pairs, each at its fold's threshold), `protocols`, `selection_optimism` and `cross_fitted_difference` (mean F1
         minus that of dev_split), `baselines`, `per_criterion`, `macro_f1`, `slices`, `few_positives` (criteria whose
-        figures rest on few positive pairs), `explicit_negatives`, `folds`, `best_fold`, `search_optimism` (of `_search_optimism`).
+        figures rest on few positive pairs), `explicit_negatives`, `folds`, `best_fold`,
+        `search_optimism` (of `_search_optimism`).
         Nothing is rounded; a metric that is not defined is None.
 
     Raises:

@@ -133,9 +133,7 @@ def _placed(folds: dict[str, Node], options: ClusterOptions, ranks: int) -> Iter
         engine.close()
 
 
-def units_of(
-    folds: Iterable[str], session: project.Session, options: ClusterOptions, run: str = ""
-) -> Iterator[Unit]:
+def units_of(folds: Iterable[str], session: project.Session, options: ClusterOptions, run: str = "") -> Iterator[Unit]:
     """Yield the units of a cross-validation that has been opened.
 
     Args:

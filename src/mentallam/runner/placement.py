@@ -88,8 +88,8 @@ class Placement:
             self._waiting.append(unit)
         else:
             self._error = self._error or MentallamError(
-                f"{unit.title} was lost {counts[unit.title]} times ({reason}): run the same command again to go on, with "
-                f"fewer cluster.workers or more cluster.memory_gb if memory is short"
+                f"{unit.title} was lost {counts[unit.title]} times ({reason}): run the same command again to go on, "
+                f"with fewer cluster.workers or more cluster.memory_gb if memory is short"
             )
 
 

@@ -259,8 +259,8 @@ def init_data(folder: Path) -> None:
     "--grid",
     multiple=True,
     metavar="OVERRIDES",
-    help="Hydra overrides of a configuration: each gets a run per seed and a report, and a table compares them with the "
-    "first; repeatable.",
+    help="Hydra overrides of a configuration: each gets a run per seed and a report, and a table compares them with "
+    "the first; repeatable.",
 )
 @_ENVIRONMENT
 def seeds(

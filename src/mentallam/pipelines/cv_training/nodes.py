@@ -219,7 +219,8 @@ def run_fold(
         data_manifest: The record of the data.
         split: The fold: its number, seed and post ids.
         frozen_states: As `compute_frozen_states` returns them.
-        nested_search: As `check_configuration` returns it; unless empty, the fold is trained with what its search finds.
+        nested_search: As `check_configuration` returns it; unless empty, the fold is trained with what its search
+            finds.
         base_models: The folder of base weights that were converted or made on this machine.
         system_metrics_interval: Seconds between two looks at the machine.
         fresh: Train anew in any case.
