@@ -36,8 +36,8 @@ def test_the_best_comes_first_with_the_command_that_confirms_it(sweep: dict[str,
     assert "Of 3 configurations the best has an average precision of 0.750" in report
     assert "overrides=training.learning_rate=0.002 adapter.use_dora=false,folds.seed=1042,confirms=feed," in report
     rows = [line for line in report.splitlines() if line.startswith("| ") and line[2].isdigit()]
-    assert [row.split(" | ")[0] for row in rows] == ["| 1", "| 2", "| 0"]
-    assert "pruned" in rows[1]
+    assert [row.split(" | ")[0] for row in rows] == ["| 1", "| 0", "| 2"]  # what was pruned, last
+    assert "pruned" in rows[2]
     assert "SYNTHETIC DATA" in report
     assert "SYNTHETIC" not in render_sweep({**sweep, "synthetic": False})
 
