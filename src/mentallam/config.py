@@ -8,6 +8,7 @@ the run with one sentence.
 import logging
 import shlex
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import reduce
@@ -48,12 +49,14 @@ __all__ = [
     "PromptConfig",
     "RetriesConfig",
     "TrainConfig",
+    "as_words",
     "compose_config",
     "compose_for_corpus",
     "compose_inference",
     "deciding",
     "from_dict",
     "to_dict",
+    "with_values",
 ]
 
 
@@ -178,6 +181,33 @@ def from_dict(saved: Any) -> Config:
         return _typed(saved)
     except (OmegaConfBaseException, ValueError) as error:
         raise MentallamError(f"the saved configuration doesn't fit this version: {_first_line(error)}") from None
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """Return the configuration with other values of some keys, validated again: as overrides of these keys give it.
+
+    Args:
+        config: A configuration.
+        values: Values by the dotted names of their keys.
+
+    Raises:
+        MentallamError: There is no such key, or the value is of the wrong type or against its rule.
+    """
+    plain = to_dict(config)
+    try:
+        for name, value in values.items():
+            *groups, key = name.split(".")
+            reduce(getitem, groups, plain)[key] = value
+        return _typed(plain)
+    except (OmegaConfBaseException, KeyError, TypeError, ValueError) as error:
+        raise MentallamError(f"{as_words(values)} is no change of the configuration: {_first_line(error)}") from None
+
+
+def as_words(values: Mapping[str, Any]) -> str:
+    """Return values of keys as Hydra overrides, separated by spaces."""
+    return " ".join(
+        f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in values.items()
+    )
 
 
 def _words(overrides: str | None) -> list[str]:

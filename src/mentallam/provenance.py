@@ -36,7 +36,7 @@ _PACKAGE = Path(__file__).parent
 # The code that a fold's result depends on; nothing in it imports the rest of the package (docs/adr/0027).
 _DECIDING_CODE = (
     *("classifier", "evaluation", "corpus", "pipelines/cv_training", "pipelines/data_processing"),
-    *("config.py", "config_schema.py", "device.py", "seeds.py"),
+    *("config.py", "config_schema.py", "device.py", "search.py", "seeds.py", "sweep_space.py"),
 )
 
 

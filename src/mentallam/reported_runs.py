@@ -36,11 +36,40 @@ def find_candidates(cv_summary: dict[str, Any], cv_outcome: dict[str, Any]) -> d
 
     Returns:
         `n`, with this one; `f1`: run id to the pooled F1 of those that have been reported, this one first; `this`, as
-        `tracking.beginning_of` returns it.
+        `tracking.beginning_of` returns it; `confirms`: the search whose best configuration this one trains, and
+        `flat`: where each fold has searched, the latest cross-validation that confirms one search over all. Both are
+        None where there is none.
     """
     found = tracking.find_finished_cv_runs(cv_outcome["experiment_id"], cv_summary["data_hash"])
     this = cv_summary["cv_run_id"]
     others = {run_id: f1 for run_id, f1 in found.items() if run_id != this}
     reported = {run_id: f1 for run_id, f1 in others.items() if f1 is not None}
     f1 = {this: cv_summary["pooled"]["f1"], **reported}
-    return {"n": 1 + len(others), "f1": f1, "this": tracking.beginning_of(this)}
+    about = tracking.beginning_of(this)
+    nested = cv_summary["search_optimism"] is not None
+    return {
+        "n": 1 + len(others),
+        "f1": f1,
+        "this": about,
+        "confirms": _confirmed_search(about["confirms"]) if about["confirms"] else None,
+        "flat": _flat(cv_outcome["experiment_id"], cv_summary["data_hash"]) if nested else None,
+    }
+
+
+def _confirmed_search(run_id: str) -> dict[str, Any]:
+    """Return about a search: its run, its best dev score, out of how many trials, and the seed of its folds."""
+    found = tracking.load_search(run_id)
+    return {
+        "run_id": run_id,
+        "score": found["best"]["score"],
+        "trials": len(found["trials"]),
+        "folds_seed": found["folds_seed"],
+    }
+
+
+def _flat(experiment_id: str, data_hash: str) -> dict[str, Any] | None:
+    run = tracking.find_confirmed(experiment_id, data_hash)
+    if run is None:
+        return None
+    pooled = {name: run.data.metrics.get(f"pooled_{name}") for name in ("f1", "average_precision")}
+    return {"run_id": run.info.run_id, **pooled}

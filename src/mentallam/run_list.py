@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mlflow.entities import Run
 
 from mentallam.run_status import PARENT_RUN_TAG
-from mentallam.tracking import POOLED_F1
+from mentallam.tracking import POOLED_F1, STUDY_TAG
 from mentallam.tracking_client import retrying_client
 
 
@@ -35,12 +35,13 @@ class CvRunFacts:
     seconds: float | None
 
 
-def latest_cv_runs(experiment: str, most: int) -> list[CvRunFacts]:
+def latest_cv_runs(experiment: str, most: int, study: str | None = None) -> list[CvRunFacts]:
     """Return the latest cross-validations of an experiment, the newest first.
 
     Args:
         experiment: The name of an MLflow experiment.
         most: How many at most.
+        study: The study that they belong to; None for all.
     """
     client = retrying_client()
     found = client.get_experiment_by_name(experiment)
@@ -53,7 +54,8 @@ def latest_cv_runs(experiment: str, most: int) -> list[CvRunFacts]:
         page = client.search_runs(
             [found.experiment_id], wanted, order_by=["start_time DESC"], max_results=1000, page_token=page_token
         )
-        runs += [run for run in page if PARENT_RUN_TAG not in run.data.tags]
+        parents = (run for run in page if PARENT_RUN_TAG not in run.data.tags)
+        runs += [run for run in parents if study in (None, run.data.tags.get(STUDY_TAG))]
         if not (page_token := page.token):
             break
     return [_facts_of(run) for run in runs[:most]]

@@ -8,6 +8,7 @@ import pandas as pd
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 
+from mentallam.config import Config, with_values
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
 from mentallam.corpus.manifest import CorpusLabel, find_changed_file
@@ -19,7 +20,7 @@ from mentallam.saved_results import change_of_config, change_of_data, change_of_
 from mentallam.tracking import find_report_inputs
 from mentallam.variables import CV_FOLDS
 
-_MANIFEST, _CONFIG = "data_manifest", "training_config"
+_MANIFEST, _CONFIG, _NESTED = "data_manifest", "training_config", "nested_search"
 
 
 class SavedInputs:
@@ -166,7 +167,22 @@ class SavedInputs:
                     f"{change} since {_CONFIG} was saved: give the same overrides as then, or run "
                     f"`{self._command('cv_training')}` with the new ones"
                 )
-        return names
+        return names | self._check_nested(given)
+
+    def _check_nested(self, given: Mapping[str, Any]) -> set[str]:
+        """Compare what each fold searches with the parameter `nested`, as `_check_config` does."""
+        opened = self._files.exists(_NESTED)
+        if "nested" in given or (self._trains and opened):
+            before, now = (
+                (self._load(_NESTED) if opened else {}).get("sweep"),
+                self._files.catalog.load("params:nested"),
+            )
+            if before != now:
+                raise MentallamError(
+                    f"nested was {before or 'null'} when the cross-validation was opened, and is {now or 'null'}: give "
+                    f"the same as then, or run `{self._command('cv_training')}` with the new one"
+                )
+        return {"nested"}
 
     def _check_folds(self) -> None:
         """Refuse a fold that was trained with other data, another split or another configuration."""
@@ -185,7 +201,7 @@ class SavedInputs:
             }
             change = change_of_fold(
                 self._load(there["split"]),
-                self._load(_CONFIG),
+                self._config_of(fold),
                 checkpoint.facts() if "checkpoint" in there else None,
                 posts["dev_predictions"],
                 posts["predictions"],
@@ -194,6 +210,12 @@ class SavedInputs:
                 raise MentallamError(
                     f"{change} since fold {fold} was trained: run `{self._command('cv_training')}` again"
                 )
+
+    def _config_of(self, fold: int) -> Config:
+        """Return the configuration that a fold is trained with: in a nested search, with what the fold has found."""
+        config, result = self._load(_CONFIG), f"fold_{fold}_result"
+        found = self._load(result).get("search") if self._files.exists(result) else None
+        return with_values(config, found["values"]) if found else config
 
     def _load(self, name: str) -> Any:
         """Load a result once; a table, which has one reader, is not kept, since a corpus may be large."""

@@ -52,6 +52,7 @@ class SweepOptions(BaseModel):
         sampler: How the next one is chosen.
         seed: Seed of that choice.
         pruner: What ends a trial early.
+        prune_after: When it may do so.
         space: What each key of the configuration may be.
     """
 
@@ -61,7 +62,8 @@ class SweepOptions(BaseModel):
     folds: int | None = Field(default=None, ge=1)
     sampler: Literal["tpe", "random"] = "tpe"
     seed: int = Field(default=42, ge=0, lt=2**32)
-    pruner: Literal["median", "none"] = "median"
+    pruner: Literal["median", "halving", "none"] = "median"
+    prune_after: Literal["fold", "epoch"] = "fold"
     space: dict[str, Each] = Field(min_length=1)
 
 
@@ -81,27 +83,20 @@ def read_sweep(hydra_configs: Path, name: str) -> SweepOptions:
     except (ValidationError, yaml.YAMLError, UnicodeError) as error:
         raise MentallamError(f"{file}: {_first(error)}") from None
     for key in options.space:
-        if key.partition(".")[0] not in GROUPS:
-            raise MentallamError(f"{file}: space.{key} is not in the groups {' and '.join(GROUPS)}")
+        group, dot, _ = key.partition(".")
+        if group not in GROUPS or not dot:
+            raise MentallamError(f"{file}: space.{key} is no key of the groups {' and '.join(GROUPS)}")
     return options
 
 
-def first_overrides(options: SweepOptions) -> str:
-    """Return the overrides of one point of the space, to check its keys before anything is trained."""
-    return as_overrides(
-        {key: each.low if isinstance(each, Range) else each.choices[0] for key, each in options.space.items()}
-    )
+def first_values(options: SweepOptions) -> dict[str, Any]:
+    """Return one point of the space, to check its keys before anything is trained."""
+    return {key: each.low if isinstance(each, Range) else each.choices[0] for key, each in options.space.items()}
 
 
-def as_overrides(values: Mapping[str, Any]) -> str:
-    """Return values of the space as Hydra overrides, numbers to four digits."""
-    return " ".join(f"{key}={_word(value)}" for key, value in values.items())
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def as_written(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a point of the space with its numbers to four digits: a trial trains with what its report has."""
+    return {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in values.items()}
 
 
 def _first(error: Exception) -> str:

@@ -73,6 +73,12 @@ REFIT_TAG = "mentallam.refit"
 # Artifact of such a run: how it was trained.
 RESULT = "result.json"
 MODEL_CARD = "reporting/model_card.md"
+# Artifact of a search's run: what was found. Tags of a cross-validation: the run of the search whose best configuration
+# it trains; the search that each of its folds made for itself; the study that it is a part of.
+SEARCH = "sweep/sweep.json"
+CONFIRMS_TAG = "mentallam.confirms"
+NESTED_TAG = "mentallam.nested"
+STUDY_TAG = "mentallam.study"
 
 # Limits of MLflow: parameters in one request, characters of a dataset's digest.
 _PARAMS_PER_REQUEST = 100
@@ -477,13 +483,19 @@ def find_finished_cv_runs(experiment_id: str, data_hash: str) -> dict[str, float
 
 
 def beginning_of(run_id: str) -> dict[str, Any]:
-    """Return when a run began and of which code: `begun` (UTC), `commit` (None outside a git checkout) and `dirty`."""
+    """Return what a run was begun with.
+
+    Returns:
+        `begun` (UTC); of which code: `commit` (None outside a git checkout) and `dirty`; and `confirms`: the run of the
+        search whose best configuration it trains, or None.
+    """
     run = retrying_client().get_run(run_id)
     began, tags = datetime.fromtimestamp(run.info.start_time / 1000, timezone.utc), run.data.tags
     return {
         "begun": f"{began:%Y-%m-%d %H:%M} UTC",
         "commit": tags.get("mentallam.code.commit"),
         "dirty": tags.get("mentallam.code.dirty") == "True",
+        "confirms": tags.get(CONFIRMS_TAG),
     }
 
 
@@ -514,6 +526,31 @@ def download_checkpoint(run_id: str, copies: Path | None = None) -> Path:
     if not urlsplit(address).scheme:
         return Path(address)
     return _downloaded(f"the checkpoint of run {run_id}", address, copies)
+
+
+def load_search(run_id: str) -> dict[str, Any]:
+    """Return what the search of a run has found, as the node `search` returns it.
+
+    Raises:
+        MentallamError: There is no such run, or it is no search that has come to its end.
+    """
+    existing_run("confirms", run_id)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            found: dict[str, Any] = read_json(download_artifact(run_id, SEARCH, Path(folder)))
+        except (MentallamError, OSError):
+            raise MentallamError(
+                f"confirms={run_id} is not the run of a finished search: its report names it in the command that "
+                f"confirms its best configuration"
+            ) from None
+        return found
+
+
+def find_confirmed(experiment_id: str, data_hash: str) -> MlflowRun | None:
+    """Return the latest reported cross-validation that confirms a search on some data; None without one."""
+    wanted = f"tags.`mentallam.data_hash` = '{data_hash}' AND tags.`{CONFIRMS_TAG}` LIKE '%'"
+    found = retrying_client().search_runs([experiment_id], wanted, order_by=["start_time DESC"])
+    return next((run for run in found if POOLED_F1 in run.data.metrics), None)
 
 
 def with_local_start(config: Config) -> Config:

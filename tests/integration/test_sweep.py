@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mentallam.pipelines.sweep import nodes
+from mentallam import search as searching
 from tests.integration.workspace import Workspace
 from tests.samples import PROJECT
 
@@ -31,7 +31,7 @@ def test_an_interrupted_search_goes_on_and_a_finished_one_is_kept(
     given = {"hydra_configs": str(configs), "sweep": "mine", "overrides": "training.max_epochs=1"}
     empty.run("data_processing")
     trained: list[int] = []
-    fit_fold = nodes.fit_fold
+    fit_fold = searching.fit_fold
 
     def broken(*arguments: Any) -> Any:
         trained.append(arguments[2]["fold"])
@@ -39,7 +39,7 @@ def test_an_interrupted_search_goes_on_and_a_finished_one_is_kept(
             raise OSError("the machine is gone")
         return fit_fold(*arguments)
 
-    monkeypatch.setattr(nodes, "fit_fold", broken)
+    monkeypatch.setattr(searching, "fit_fold", broken)
     with pytest.raises(OSError, match="gone"):
         empty.run("sweep", **given)
     empty.run("sweep", **given)

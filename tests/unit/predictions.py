@@ -28,7 +28,11 @@ SYMPTOMS = (
     "SUICIDAL_THOUGHTS",
 )
 OPTIONS = UncertaintyOptions(resamples=200, confidence=0.95, seed=42)
-ALONE = {"n": 1, "f1": {}, "this": {"begun": "2026-12-01 08:30 UTC", "commit": "feed" * 10, "dirty": True}}
+ALONE = {
+    "n": 1,
+    "f1": {},
+    "this": {"begun": "2026-12-01 08:30 UTC", "commit": "feed" * 10, "dirty": True, "confirms": None},
+}
 """The only cross-validation of its data."""
 
 DECISION = DecisionConfig()

@@ -20,6 +20,7 @@ NOT_FOR_HELP = {*NOT_FOR_AN_ANSWER, "hydra", "pandas", "pyarrow", "torch", "tran
         ("mentallam.serving.predictor", NOT_FOR_AN_ANSWER),
         # A worker sets its number of threads before torch reads it: two workers with all threads each stand still.
         ("mentallam.runner.engines", {"torch", "numpy"}),
+        ("mentallam.fold_queue", {"torch", "numpy"}),
     ],
 )
 def test_a_command_starts_without_what_it_may_not_need(module: str, without: set[str]) -> None:

@@ -68,5 +68,5 @@ def test_what_decides_a_fold_imports_nothing_that_is_not_hashed() -> None:
     }
     # These read, write, check or stop, and compute nothing that a fold's result consists of.
     idle = {"__version__", "checksums", "console", "errors", "files", "interruption"}
-    idle |= {"limits", "markdown", "model_folders", "names", "one_training", "retries"}
+    idle |= {"limits", "markdown", "model_folders", "names", "one_training", "resumption", "retries", "tracking"}
     assert found - hashed <= idle

@@ -312,12 +312,13 @@ def test_the_candidates_are_the_finished_cross_validations_of_the_same_data(expe
         Run(run_id).set_tags({"mentallam.data_hash": data_hash})
     unfinished = open_cv_run("a study", experiment, uuid.uuid4().hex)
     Run(unfinished["run_id"]).set_tags({"mentallam.data_hash": HASH})
-    summary = {"cv_run_id": first, "data_hash": HASH, "pooled": {"f1": 0.5}}
+    summary = {"cv_run_id": first, "data_hash": HASH, "pooled": {"f1": 0.5}, "search_optimism": None}
     outcome = {"experiment_id": unfinished["experiment_id"]}
     found = find_candidates(summary, outcome)
     assert (found["n"], found["f1"]) == (2, {first: 0.5})
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", found["this"].pop("begun"))
-    assert found["this"] == {"commit": None, "dirty": False}
+    assert found["this"] == {"commit": None, "dirty": False, "confirms": None}
+    assert (found["confirms"], found["flat"]) == (None, None)
     Run(first).set_tags({"mentallam.code.commit": "feed", "mentallam.code.dirty": True})
     Run(second).log_metrics({"pooled_f1": 0.25})
     found = find_candidates(summary, outcome)

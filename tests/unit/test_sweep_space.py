@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from mentallam.config import compose_config
+from mentallam.config import as_words, compose_config, with_values
 from mentallam.errors import MentallamError
-from mentallam.sweep_space import Choices, Range, as_overrides, first_overrides, read_sweep
+from mentallam.sweep_space import Choices, Range, as_written, first_values, read_sweep
 from tests.samples import PROJECT
 
 CONFIGS = PROJECT / "hydra_configs"
@@ -20,16 +20,18 @@ def write(folder: Path, content: str) -> Path:
 @pytest.mark.parametrize("name", [file.stem for file in (CONFIGS / "sweep").glob("*.yaml")])
 def test_each_committed_search_tries_keys_of_the_configuration(name: str) -> None:
     options = read_sweep(CONFIGS, name)
-    composed = compose_config(CONFIGS, "smollm2", first_overrides(options))
+    composed = with_values(compose_config(CONFIGS, "smollm2"), first_values(options))
     assert composed.adapter.r > 0
     assert options.trials >= 2
 
 
-def test_values_become_overrides_that_hydra_reads() -> None:
-    words = as_overrides({"training.learning_rate": 0.00123456, "adapter.use_dora": False, "adapter.r": 8})
-    assert words == "training.learning_rate=0.001235 adapter.use_dora=false adapter.r=8"
-    composed = compose_config(CONFIGS, "smollm2", words)
-    assert (composed.training.learning_rate, composed.adapter.use_dora, composed.adapter.r) == (0.001235, False, 8)
+def test_a_point_of_the_space_is_trained_as_its_overrides_say() -> None:
+    point = {"training.learning_rate": 0.00123456, "adapter.use_dora": False, "adapter.r": 8}
+    values = as_written(point)
+    assert as_words(values) == "training.learning_rate=0.001235 adapter.use_dora=false adapter.r=8"
+    assert with_values(compose_config(CONFIGS, "smollm2"), values) == compose_config(
+        CONFIGS, "smollm2", as_words(values)
+    )
 
 
 def test_ranges_and_choices_are_told_apart(tmp_path: Path) -> None:
@@ -45,7 +47,12 @@ def test_ranges_and_choices_are_told_apart(tmp_path: Path) -> None:
         (GOOD.replace("0.001", "0.1"), "low must be below high"),
         (GOOD.replace("0.001", "0"), "above 0 where log is true"),
         (GOOD.replace("trials: 2", "trials: 1"), "trials: .*greater than or equal to 2"),
-        (GOOD.replace("training.", "model."), r"space\.model\.learning_rate is not in the groups training and adapter"),
+        (
+            GOOD.replace("training.", "model."),
+            r"space\.model\.learning_rate is no key of the groups training and adapter",
+        ),
+        (GOOD.replace("training.learning_rate", "training"), r"space\.training is no key of the groups"),
+        (GOOD + "prune_after: step\n", "prune_after: Input should be 'fold' or 'epoch'"),
         (GOOD + "  adapter.r: {choices: [4]}\n", "at least 2 items"),
         (GOOD + "pruners: median\n", "pruners: Extra inputs"),
         ("space: [", "mine.yaml: "),

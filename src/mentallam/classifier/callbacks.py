@@ -12,6 +12,8 @@ from mentallam.classifier.progress import progress_bar
 from mentallam.device import on_gpu
 
 LogMetrics = Callable[[dict[str, float], int], None]
+EndsAfter = Callable[[int, Mapping[str, float]], bool]
+"""Returns whether a training ends after an epoch, counted from 1, with these dev scores (`training.dev_scores`)."""
 
 
 class Progress(TrainerCallback):
@@ -89,6 +91,30 @@ class Tracking(TrainerCallback):
     ) -> None:
         """Pass on the logged figures."""
         self._log_metrics(tracked(logs or {}), state.global_step)
+
+
+class EndWhen(TrainerCallback):
+    """A callback that ends the training after an epoch, with the best one so far.
+
+    Args:
+        ends: Returns whether to end.
+    """
+
+    def __init__(self, ends: EndsAfter) -> None:
+        self._ends = ends
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """End the training."""
+        scores = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items()}
+        if self._ends(round(state.epoch or 0), scores):
+            control.should_training_stop = True
 
 
 def tracked(logs: Mapping[str, float]) -> dict[str, float]:

@@ -12,7 +12,7 @@ import pandas as pd
 from torch import Tensor, nn
 from transformers import set_seed
 
-from mentallam.classifier.callbacks import LogMetrics
+from mentallam.classifier.callbacks import EndsAfter, LogMetrics
 from mentallam.classifier.checkpoint import TrainedFold
 from mentallam.classifier.compiling import compiler_errors, uncompile_layers
 from mentallam.classifier.determinism import deterministic_algorithms
@@ -61,6 +61,7 @@ def fit_fold(
     origin: Mapping[str, Any],
     log_metrics: LogMetrics,
     states_folder: Path,
+    ends: EndsAfter | None = None,
 ) -> tuple[TrainedFold, TrainingOutcome, pd.DataFrame]:
     """Train one fold and fit its decision on the dev posts; the held-out posts are not looked at.
 
@@ -73,6 +74,7 @@ def fit_fold(
         origin: What the checkpoint says about where it comes from.
         log_metrics: Called with the figures of each step and epoch.
         states_folder: Where the fold's training states are kept; a complete one is gone on from (`train`).
+        ends: Called after each epoch; true ends the training there. None ends nothing.
 
     Returns:
         The classifier at its best epoch, how the training went, and the predictions of the dev pairs that the decision
@@ -99,7 +101,9 @@ def fit_fold(
                 for part in ("train", "dev")
             )
             title = f"fold {fold}"
-            outcome = train(model, learn, choose, training, seed, log_metrics, states_folder, title, ranks=ranks)
+            outcome = train(
+                model, learn, choose, training, seed, log_metrics, states_folder, title, ranks=ranks, ends=ends
+            )
         uncompile_layers(model)
         budget = config.inference.tokens_per_pass
         scored = _score_posts(model, prompter, fold, parts["dev"], tables, budget, "dev")

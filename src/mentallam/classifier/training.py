@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from mentallam import interruption
-from mentallam.classifier.callbacks import LogMetrics, Progress, Tracking, tracked
+from mentallam.classifier.callbacks import EndsAfter, EndWhen, LogMetrics, Progress, Tracking, tracked
 from mentallam.classifier.model import require_bitsandbytes
 from mentallam.classifier.progress import peak_memory
 from mentallam.classifier.prompts import PostExample
@@ -109,6 +109,7 @@ def train(
     title: str = "training",
     epochs: int | None = None,
     ranks: Ranks | None = None,
+    ends: EndsAfter | None = None,
 ) -> TrainingOutcome:
     """Train adapters and head in place; stop early and restore the epoch with the best dev score.
 
@@ -132,6 +133,7 @@ def train(
         epochs: Stop after so many epochs of the schedule, which stays that of `training.max_epochs`, and keep the last
             weights; no dev post is read. None lets the dev posts decide.
         ranks: The processes that train together (`ranks.open_ranks`); None is this one alone.
+        ends: Called after each epoch; true ends the training there, as if it had been the last. None ends nothing.
 
     Raises:
         MentallamError: A single post with its criteria does not fit into memory; a loss, a gradient or dev scores are
@@ -163,7 +165,7 @@ def train(
             train_dataset=list(train_examples),
             eval_dataset=list(dev_examples),
             optimizers=(_optimizer(model, config, arguments), None),
-            callbacks=[Tracking(log_metrics), progress],
+            callbacks=[Tracking(log_metrics), progress, *([EndWhen(ends)] if ends else [])],
             class_weights=weights,
             config=config,
             steps_per_epoch=steps_per_epoch,

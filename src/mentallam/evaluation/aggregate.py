@@ -124,7 +124,8 @@ def summarise(
         predicted positive, n_found positive pairs among them), `metrics` (mean and std over folds), `pooled` (all
         pairs, each at its fold's threshold), `protocols`, `selection_optimism` and `cross_fitted_difference` (mean F1
         minus that of dev_split), `baselines`, `per_criterion`, `macro_f1`, `slices`, `few_positives` (criteria whose
-        figures rest on few positive pairs), `explicit_negatives`, `folds`, `best_fold`.
+        figures rest on few positive pairs), `explicit_negatives`, `folds`, `best_fold`,
+        `search_optimism` (of `_search_optimism`).
         Nothing is rounded; a metric that is not defined is None.
 
     Raises:
@@ -164,8 +165,23 @@ def summarise(
         "few_positives": few_positives(per_criterion),
         "slices": slice_metrics(oof),
         "explicit_negatives": explicit_negatives(oof),
+        "search_optimism": _search_optimism(results, metrics),
         "folds": [_fold_row(results[fold], oof[oof["fold"] == fold], metrics[fold], decision) for fold in metrics],
     }
+
+
+def _search_optimism(
+    results: Mapping[int, Mapping[str, Any]], metrics: Mapping[int, PairMetrics]
+) -> dict[str, float | int | None] | None:
+    """Return by how much the best dev score of each fold's search lies above its held-out average precision.
+
+    Returns:
+        mean, std and n over the folds; None where folds have not searched.
+    """
+    found = {fold: result["search"]["score"] for fold, result in results.items() if result.get("search")}
+    if not found:
+        return None
+    return mean_and_std(_difference(score, metrics[fold]["average_precision"]) for fold, score in found.items())
 
 
 def protocol_metrics(oof: pd.DataFrame, decision: DecisionConfig) -> dict[str, dict[str, Any]]:
@@ -265,7 +281,9 @@ def _fold_row(
         "selected_by": result.get("selected_by"),  # older runs lack it
         "seconds": result["seconds"],
         "dev_f1": result["dev_f1"],
-        "dev_positive": result.get("dev_positive"),  # older runs lack it
+        "dev_positive": result.get("dev_positive"),  # older runs lack it, like the next two
+        "dev_average_precision": result.get("dev_average_precision"),
+        "search": result.get("search"),
         **result["decision"],
         "threshold_same_fold": choose_thresholds(
             pairs["criterion_id"], pairs["label"], pairs["probability"], decision

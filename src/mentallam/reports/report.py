@@ -111,6 +111,7 @@ def markdown_environment() -> Environment:
         criterion_name=criterion_name,
         mean_threshold=lambda folds: mean_and_std(fold["threshold"] for fold in folds)["mean"],
         median_epoch=median_epoch,
+        mean=lambda values: mean_and_std(values)["mean"],
         deviation=lambda values: mean_and_std(values)["std"],
     )
     environment.globals["metrics"] = [metric for metric in METRICS if metric.plain is not None]

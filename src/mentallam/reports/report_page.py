@@ -14,7 +14,7 @@ from mentallam.reports.page import figure_context, html_environment
 from mentallam.reports.rounding import UNDEFINED
 
 TEMPLATE = "report.html.j2"
-FIGURE_LINK = re.compile(r"(?:report|learning_curve|sweep)\.html(?:#figure-(\w+))?")
+FIGURE_LINK = re.compile(r"(?:report|learning_curve|sweep|grid)\.html(?:#figure-(\w+))?")
 """The target of a Markdown link to this page or to a figure in it."""
 
 _NUMBER = re.compile(rf"[*<( -]*\d|-$|{UNDEFINED}$")
@@ -49,8 +49,8 @@ def render_report_page(report: str, figures: Mapping[str, Figure], synthetic: bo
 
     Args:
         report: The Markdown report. A paragraph that consists of a link to `report.html#figure-<name>`,
-            `learning_curve.html#...` or `sweep.html#...` is the place of that figure, and the link's text is the
-            figure's title.
+            `learning_curve.html#...`, `sweep.html#...` or `grid.html#...` is the place of that figure, and the link's
+            text is the figure's title.
         figures: Figures by name, as `figures.report_figures` returns them.
         synthetic: Whether the data are synthetic; the page then says so in every section and on every printed sheet.
 

@@ -30,7 +30,7 @@ def render_sweep(sweep: dict[str, Any]) -> str:
             "" if trial["seconds"] is None else f"{trial['seconds'] / 60:.1f}",
             "pruned" if trial["pruned"] else "",
         ]
-        for trial in sorted(sweep["trials"], key=lambda each: -float(each["score"]))
+        for trial in sorted(sweep["trials"], key=lambda each: (each["pruned"], -float(each["score"])))
     ]
     lines = [heads, ["---"] * len(heads), *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

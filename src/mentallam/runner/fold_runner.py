@@ -5,7 +5,7 @@ Workers import this module before their number of threads is set, which torch re
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kedro.io import CatalogProtocol
@@ -59,7 +59,7 @@ class FoldRunner(SequentialRunner):
     ) -> None:
         options = self._options(catalog)
         folds = {str(node.namespace): node for node in pipeline.nodes if trains_fold(node.outputs)}
-        if not _placed_elsewhere(options, len(folds)):
+        if not placed_elsewhere(options, len(folds)):
             super()._run(pipeline, catalog, hook_manager, run_id)
             return
         units = Pipeline(folds.values())
@@ -73,19 +73,33 @@ class FoldRunner(SequentialRunner):
         super()._run(after, catalog, hook_manager, run_id)
 
     def _options(self, catalog: CatalogProtocol[Any, Any]) -> ClusterOptions:
-        configured = catalog.load("parameters").get("cluster") or {}
-        if isinstance(configured, ClusterOptions):  # a node of the session reads it, too
-            configured = configured.model_dump()
-        options = OmegaConf.to_container(OmegaConf.merge(configured, self._given))
-        try:
-            return ClusterOptions.model_validate(options)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(["cluster", *map(str, first["loc"])])
-            raise MentallamError(f"{key}: {first['msg']}; conf/base/cluster.yml has the options") from None
+        return read_options(catalog.load("parameters").get("cluster") or {}, self._given)
 
 
-def _placed_elsewhere(options: ClusterOptions, n_folds: int) -> bool:
+def read_options(
+    configured: Mapping[str, Any] | ClusterOptions, given: Mapping[str, Any] | None = None
+) -> ClusterOptions:
+    """Return the options of `cluster`.
+
+    Args:
+        configured: Those of the parameters; Kedro has made them `ClusterOptions` where a node takes them, too.
+        given: What replaces some of them.
+
+    Raises:
+        MentallamError: There is no such option, or it has no such value.
+    """
+    if isinstance(configured, ClusterOptions):
+        configured = configured.model_dump()
+    options = OmegaConf.to_container(OmegaConf.merge(configured, given or {}))
+    try:
+        return ClusterOptions.model_validate(options)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(["cluster", *map(str, first["loc"])])
+        raise MentallamError(f"{key}: {first['msg']}; conf/base/cluster.yml has the options") from None
+
+
+def placed_elsewhere(options: ClusterOptions, n_folds: int) -> bool:
     """Return whether folds leave this process: `auto` lets them do so for GPUs of their own."""
     if not n_folds or options.backend != "auto":
         return n_folds > 0 and options.backend != "sequential"
@@ -117,15 +131,23 @@ def _placed(folds: dict[str, Node], options: ClusterOptions, ranks: int) -> Iter
     release_base()  # the workers hold their own
     try:
         with DataLock.shared_with_workers(), interruption.deferred():
-            for fold in Placement(engine, _units(folds, session, options), options.retries).finished():
-                yield folds[fold]
+            for unit in Placement(engine, units_of(folds, session, options), options.retries).finished():
+                yield folds[unit.fold]
     finally:
         engine.close()
 
 
-def _units(folds: Iterable[str], session: project.Session, options: ClusterOptions) -> Iterator[Unit]:
+def units_of(folds: Iterable[str], session: project.Session, options: ClusterOptions, run: str = "") -> Iterator[Unit]:
+    """Yield the units of a cross-validation that has been opened.
+
+    Args:
+        folds: The namespace of each fold.
+        session: The session that has opened it.
+        options: The options.
+        run: Which of several runs it is.
+    """
     variables = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
     # A fresh cross-validation has been opened by now, and a fold of it that is placed again goes on.
     parameters = {name: value for name, value in session.runtime_params.items() if name not in ("fresh", "cluster")}
     for fold in folds:
-        yield Unit(fold, session, parameters, {**variables, **options.variables}, is_verbose())
+        yield Unit(fold, session, parameters, {**variables, **options.variables}, is_verbose(), run)

@@ -35,8 +35,8 @@ class Placement:
         self._stopped: Counter[str] = Counter()
         self._error: Exception | None = None
 
-    def finished(self) -> Iterator[str]:
-        """Run the units, and yield the fold of each that is done.
+    def finished(self) -> Iterator[Unit]:
+        """Run the units, and yield each that is done.
 
         After an error, and after a signal, no further unit begins, and those that run come to their end.
 
@@ -57,7 +57,7 @@ class Placement:
             for ended in [each for each in self._running if each[1].done()]:
                 self._running.remove(ended)
                 if self._is_done(*ended):
-                    yield ended[0].fold
+                    yield ended[0]
         interruption.stop_if_requested()
         if self._error:
             raise self._error
@@ -74,26 +74,26 @@ class Placement:
         if outcome.signal and not interruption.requested():  # a preemption, which its machine was warned of
             self._place_again(unit, self._stopped, _MOST_STOPS, f"stopped on {outcome.host}")
         elif error := _error(unit, outcome):
-            logger.error("%s has failed on %s; no other fold is begun", unit.fold, outcome.host)
+            logger.error("%s has failed on %s; no other fold is begun", unit.title, outcome.host)
             self._error = self._error or error
         elif not outcome.signal:
-            logger.info("%s: done on %s after %s", unit.fold, outcome.host, in_words(outcome.seconds))
+            logger.info("%s: done on %s after %s", unit.title, outcome.host, in_words(outcome.seconds))
             return True
         return False
 
     def _place_again(self, unit: Unit, counts: "Counter[str]", most: int, reason: str) -> None:
-        counts[unit.fold] += 1
-        if counts[unit.fold] <= most:
-            logger.warning("%s: %s; it is placed again, and goes on from its last state", unit.fold, reason)
+        counts[unit.title] += 1
+        if counts[unit.title] <= most:
+            logger.warning("%s: %s; it is placed again, and goes on from its last state", unit.title, reason)
             self._waiting.append(unit)
         else:
             self._error = self._error or MentallamError(
-                f"{unit.fold} was lost {counts[unit.fold]} times ({reason}): run the same command again to go on, with "
-                f"fewer cluster.workers or more cluster.memory_gb if memory is short"
+                f"{unit.title} was lost {counts[unit.title]} times ({reason}): run the same command again to go on, "
+                f"with fewer cluster.workers or more cluster.memory_gb if memory is short"
             )
 
 
 def _error(unit: Unit, outcome: Outcome) -> Exception | None:
     if outcome.sentence:
-        return MentallamError(f"{unit.fold}: {outcome.sentence}")
-    return RuntimeError(f"{unit.fold} on {outcome.host}\n{outcome.traceback}") if outcome.traceback else None
+        return MentallamError(f"{unit.title}: {outcome.sentence}")
+    return RuntimeError(f"{unit.title} on {outcome.host}\n{outcome.traceback}") if outcome.traceback else None

@@ -32,6 +32,7 @@ class Unit:
         parameters: The parameters of the fold's own session.
         variables: Environment variables.
         verbose: Whether Kedro's lines are shown.
+        run: Which of several runs it belongs to, in a queue of more than one.
     """
 
     fold: str
@@ -39,6 +40,12 @@ class Unit:
     parameters: Mapping[str, Any]
     variables: Mapping[str, str]
     verbose: bool
+    run: str = ""
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return f"{self.run} {self.fold}".strip()
 
 
 @dataclass(frozen=True)

@@ -191,17 +191,19 @@ def report(env: str | None) -> None:
 
 @main.command(short_help="List the latest cross-validations.")
 @click.option("-n", "most", type=click.IntRange(min=1), default=10, show_default=True, help="So many runs at most.")
+@click.option("--study", metavar="NAME", help="Those of a study alone, which `mentallam seeds` names at its end.")
 @_ENVIRONMENT
-def runs(most: int, env: str | None) -> None:
+def runs(most: int, study: str | None, env: str | None) -> None:
     """List the latest cross-validations with their F1 beside that of counting words."""
     logging.disable(logging.WARNING)
     parameters = load_parameters(current_project(), env)
     with connected(env):
         from mentallam.run_list import latest_cv_runs
 
-        found = latest_cv_runs(parameters["tracking_experiment"], most)
+        found = latest_cv_runs(parameters["tracking_experiment"], most, study)
     if not found:
-        click.echo("There is no cross-validation yet: run `kedro run` first.")
+        of = f" of the study {study}" if study else ""
+        click.echo(f"There is no cross-validation{of} yet: run `kedro run` first.")
         return
     row = "{:16}  {:32}  {:9}  {:>6}  {:>6}  {:>7}  {}"
     click.echo(row.format("began", "run", "status", "F1", "TF-IDF", "minutes", "model and corpus"))
@@ -253,23 +255,46 @@ def init_data(folder: Path) -> None:
     type=click.Path(path_type=Path),
     help="The folder that gets a folder seed_<n> per seed; default: data.",
 )
+@click.option(
+    "--grid",
+    multiple=True,
+    metavar="OVERRIDES",
+    help="Hydra overrides of a configuration: each gets a run per seed and a report, and a table compares them with "
+    "the first; repeatable.",
+)
 @_ENVIRONMENT
-def seeds(seeds: tuple[int, ...], vary: str, overrides: str, params: str, folder: Path | None, env: str | None) -> None:
-    """Run one cross-validation per SEED, one after the other, and report them together.
+def seeds(
+    seeds: tuple[int, ...],
+    vary: str,
+    overrides: str,
+    params: str,
+    folder: Path | None,
+    grid: tuple[str, ...],
+    env: str | None,
+) -> None:
+    """Run one cross-validation per SEED, and report them together; with --grid, of each configuration.
 
     Each is an ordinary run in its own data folder: the same command again goes on where it was interrupted. The report
-    is that of the first seed, with the spread between seeds and the differences to the baselines over all seeds.
+    is that of the first seed, with the spread between seeds and the differences to the baselines over all seeds. With
+    cluster.backend=process, ray or slurm the folds of all runs are trained from one queue.
     """
-    from mentallam.repeated_runs import Vary, run_all, seed_commands
+    from mentallam.repeated_runs import Vary, plan_runs, reports, run_all, train_folds, write_grid
 
     project = current_project()
     data = (project / "data" if folder is None else folder).resolve()
     others = [params] if params else []
-    commands = seed_commands(seeds, cast(Vary, vary), data, env, overrides, others)
-    program = [sys.executable, "-m", "mentallam"]
-    if code := run_all(program, commands, project):
+    runs = plan_runs(seeds, cast(Vary, vary), data, overrides, others, grid)
+    python = [sys.executable, "-m"]
+    if code := train_folds([*python, "mentallam.fold_queue"], runs, env, project):
         sys.exit(code)
-    click.echo(f"The report over {len(seeds)} seeds: {data / f'seed_{seeds[0]}' / '08_reporting' / 'report.html'}")
+    if code := run_all([*python, "mentallam"], runs, env, project):
+        sys.exit(code)
+    if grid and (code := write_grid([*python, "mentallam.grid_table"], runs, data / "grid", project)):
+        sys.exit(code)
+    for configuration, report in reports(runs).items():
+        of = f" of {configuration}" if configuration else ""
+        click.echo(f"The report{of} over {len(seeds)} seeds: {report}")
+    click.echo(f"The runs: mentallam runs --study {runs[0].study}{f' --env {env}' if env else ''}")
 
 
 @main.command(

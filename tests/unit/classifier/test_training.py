@@ -1,5 +1,5 @@
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +12,7 @@ from peft import PeftModel
 from sklearn.metrics import log_loss
 
 from mentallam.classifier import dora, gradients, progress, training
+from mentallam.classifier.callbacks import EndsAfter
 from mentallam.classifier.gradients import pair_loss
 from mentallam.classifier.packing import pack
 from mentallam.classifier.prompts import PostExample, Prompter
@@ -91,6 +92,7 @@ def run(
         logged: Logged | None = None,
         states: Path | None = None,
         epochs: int | None = None,
+        ends: EndsAfter | None = None,
         **changes: Any,
     ) -> tuple[PeftModel, TrainingOutcome, Logged]:
         model, prompter = make_classifier(tiny_base, tiny_config)
@@ -106,6 +108,7 @@ def run(
             lambda metrics, step: logged.append((metrics, step)),
             states or tmp_path / f"states_{next(runs)}",
             epochs=epochs,
+            ends=ends,
         )
         return model, outcome, logged
 
@@ -218,6 +221,29 @@ def test_a_given_number_of_epochs_ends_it_on_the_same_schedule_and_no_dev_post_i
     assert steps(logged) == steps(all_logged)[: outcome.steps]
     assert 0 < outcome.steps < len(steps(all_logged))
     assert largest_difference(adapter_of(model), adapter_of(whole)) > 0
+
+
+def test_it_ends_after_an_epoch_that_is_asked_for_with_the_best_until_then(run: Any) -> None:
+    asked: list[tuple[int, float]] = []
+
+    def ends(epoch: int, scores: Mapping[str, float]) -> bool:
+        asked.append((epoch, scores["average_precision"]))
+        return epoch == 2
+
+    model, outcome, logged = run(ends=ends, max_epochs=4, select_by="loss")
+    best, two, _ = run(max_epochs=4, select_by="loss", ends=lambda epoch, scores: epoch == 2)
+    assert (outcome.epochs, outcome.best_epoch) == (2, two.best_epoch)
+    assert [score for _, score in asked] == [m["dev_average_precision"] for m, _ in logged if "dev_loss" in m]
+    assert [epoch for epoch, _ in asked] == [1, 2]
+    assert largest_difference(adapter_of(model), adapter_of(best)) == 0
+
+
+def test_a_training_that_was_ended_is_not_gone_on_with(run: Any, tmp_path: Path) -> None:
+    states = tmp_path / "kept"
+    first, outcome, _ = run(ends=lambda epoch, scores: epoch == 1, max_epochs=3, states=states)
+    again, same, _ = run(max_epochs=3, states=states)
+    assert outcome == same
+    assert largest_difference(adapter_of(first), adapter_of(again)) == 0
 
 
 def test_it_stops_early(run: Any) -> None:

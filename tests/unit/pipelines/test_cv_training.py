@@ -41,7 +41,7 @@ def test_an_unknown_baseline_or_source_is_refused_before_anything_is_trained() -
     manifest = {"counts": {"posts": 60}}
 
     def compose(overrides: str) -> None:
-        nodes.check_configuration(folder, "tiny", overrides)
+        nodes.check_configuration(folder, "tiny", overrides, None)
 
     def compose_for_corpus(overrides: str) -> None:
         nodes.compose_training_config(folder, "tiny", overrides, manifest, None)
@@ -111,7 +111,7 @@ def test_a_finished_fold_whose_results_or_record_are_lost_is_finished_no_more(
     base = {"name": "tiny", "source": "random", "folder": "", "fingerprint": ""}
     tables = [pd.DataFrame()] * 4
     with pytest.raises(ZeroDivisionError):
-        nodes.run_fold(cv_run, None, base, {}, {"fold": 0}, {}, "", 1.0, fresh, tmp_path, *tables)  # type: ignore[arg-type]
+        nodes.run_fold(cv_run, None, base, {}, {"fold": 0}, {}, {}, "", 1.0, fresh, tmp_path, *tables)  # type: ignore[arg-type]
     runs = MlflowClient().search_runs([cv_run["experiment_id"]], "tags.`mentallam.fold` = '0'")
     assert {run.info.run_id == first["run_id"]: run.info.status for run in runs} == {True: status, False: "RUNNING"}
     assert MlflowClient().get_run(other["run_id"]).info.status == "FINISHED"

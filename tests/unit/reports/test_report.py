@@ -40,6 +40,44 @@ def render(
     return rendered
 
 
+def test_a_search_in_each_fold_is_told_with_its_optimism_and_beside_the_flat_one(
+    render: Render, summary: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "## A search in each fold" not in render()
+    for fold in summary["folds"]:
+        values = f"adapter.r={4 + fold['fold']}"
+        fold["search"] = {"overrides": values, "trials": 20, "score": fold["average_precision"] + 0.125}
+    summary["search_optimism"] = {"mean": 0.125, "std": 0.0, "n": len(summary["folds"])}
+    report = render()
+    rows = [line for line in report.splitlines() if "`adapter.r=" in line]
+    assert len(rows) == len(summary["folds"])
+    assert all(row.endswith("| 0.125 |") for row in rows)
+    assert "Optimism of the search: 0.125 ± 0.000" in report
+    assert "there is none to compare with" in report
+    pooled = {name: summary["pooled"][name] + 0.25 for name in ("f1", "average_precision")}
+    monkeypatch.setitem(ALONE, "flat", {"run_id": "feed", **pooled})
+    report = render()
+    assert "0.250 and 0.250 more" in report
+    assert f"first=feed,second={summary['cv_run_id']}" in report
+
+
+def test_a_confirmed_search_is_set_beside_the_held_out_score(
+    render: Render, summary: dict[str, Any], data_statistics: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for fold in summary["folds"]:
+        fold["dev_average_precision"] = 0.5
+    held_out = summary["metrics"]["average_precision"]["mean"]
+    search = {"run_id": "feed", "score": held_out + 0.25, "trials": 20, "folds_seed": data_statistics["folds"]["seed"]}
+    monkeypatch.setitem(ALONE, "confirms", search)
+    report = render()
+    assert f"| **held out, here** | **{held_out:.3f}** |" in report
+    assert "| optimism: best of the search minus held out here | 0.250 |" in report
+    assert f"minus dev here | {held_out + 0.25 - 0.5:.3f} |" in report
+    assert "confirm with another `folds.seed`" in report
+    monkeypatch.setitem(ALONE, "confirms", {**search, "folds_seed": -1})
+    assert "confirm with another `folds.seed`" not in render()
+
+
 def test_synthetic_data_are_announced_before_any_number(render: Render, summary: dict[str, Any]) -> None:
     report = render()
     assert report.index(BANNER) < report.index("## Data")

@@ -15,10 +15,11 @@ def sweep() -> dict[str, Any]:
     ]
     trials = [{**trial, "folds": 2, "pruned": trial["number"] == 2, "seconds": 90.0} for trial in trials]
     return {
+        "run_id": "feed",
         "sweep": "mine",
         "options": {
             "space": {"training.learning_rate": {}, "adapter.use_dora": {}},
-            **{"sampler": "tpe", "pruner": "median", "seed": 42},
+            **{"sampler": "tpe", "pruner": "median", "prune_after": "epoch", "seed": 42},
         },
         "corpus": "sample | one",
         "data_hash": "ab",
@@ -33,10 +34,10 @@ def sweep() -> dict[str, Any]:
 def test_the_best_comes_first_with_the_command_that_confirms_it(sweep: dict[str, Any]) -> None:
     report = render_sweep(sweep)
     assert "Of 3 configurations the best has an average precision of 0.750" in report
-    assert "overrides=training.learning_rate=0.002 adapter.use_dora=false,folds.seed=1042" in report
+    assert "overrides=training.learning_rate=0.002 adapter.use_dora=false,folds.seed=1042,confirms=feed," in report
     rows = [line for line in report.splitlines() if line.startswith("| ") and line[2].isdigit()]
-    assert [row.split(" | ")[0] for row in rows] == ["| 1", "| 2", "| 0"]
-    assert "pruned" in rows[1]
+    assert [row.split(" | ")[0] for row in rows] == ["| 1", "| 0", "| 2"]  # what was pruned, last
+    assert "pruned" in rows[2]
     assert "SYNTHETIC DATA" in report
     assert "SYNTHETIC" not in render_sweep({**sweep, "synthetic": False})
 

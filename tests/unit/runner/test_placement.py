@@ -3,7 +3,7 @@
 import signal
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -87,7 +87,8 @@ class Engine:
 
 
 def run(engine: Engine, folds: int, retries: int = 3) -> list[str]:
-    return list(Placement(engine, (unit(f"fold_{fold}") for fold in range(folds)), retries).finished())
+    units = (unit(f"fold_{fold}") for fold in range(folds))
+    return [done.fold for done in Placement(engine, units, retries).finished()]
 
 
 @settings(deadline=None)
@@ -120,17 +121,25 @@ def test_after_an_error_the_folds_that_run_are_finished_and_no_other_begins(
     engine = Engine(2, {"fold_0": [outcome]})
     done = []
     with pytest.raises(kind, match="fold_0"):
-        for fold in Placement(engine, (unit(f"fold_{fold}") for fold in range(5)), 3).finished():
-            done.append(fold)
+        for ended in Placement(engine, (unit(f"fold_{fold}") for fold in range(5)), 3).finished():
+            done.append(ended.fold)
     assert engine.submitted == ["fold_0", "fold_1"]
     assert done == ["fold_1"]
+
+
+def test_folds_of_one_number_in_two_runs_are_counted_apart(caplog: pytest.LogCaptureFixture) -> None:
+    engine = Engine(1, {"fold_0": [LOST, LOST]})
+    units = [replace(unit("fold_0"), run=f"seed {seed}") for seed in (1, 2)]
+    done = list(Placement(engine, units, retries=1).finished())  # one loss each, since the queue takes turns
+    assert {each.title for each in done} == {"seed 1 fold_0", "seed 2 fold_0"}
+    assert "seed 1 fold_0: its process is gone" in caplog.text
 
 
 def test_a_signal_reaches_every_fold_that_runs_and_none_is_placed_again() -> None:
     engine = Engine(2, {}, looks=5)
     interruption._State.noted = None
     placed = Placement(engine, (unit(f"fold_{fold}") for fold in range(5)), 3).finished()
-    assert next(placed) == "fold_0"
+    assert next(placed).fold == "fold_0"
     interruption._State.noted = signal.SIGTERM
     with pytest.raises(RunStoppedError) as stopped:
         list(placed)

@@ -3,11 +3,13 @@
 import logging
 import time
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
 from plotly.graph_objects import Figure
+from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from mentallam import provenance, retries, tracking
@@ -17,7 +19,8 @@ from mentallam.classifier.fold import CorpusTables, fit_fold, score_fold, states
 from mentallam.classifier.sources import find_source
 from mentallam.classifier.training import TrainingOutcome
 from mentallam.classifier.weights import BaseModel
-from mentallam.config import Config, compose_config, compose_for_corpus, to_dict
+from mentallam.config import Config, compose_config, compose_for_corpus, to_dict, with_values
+from mentallam.errors import MentallamError
 from mentallam.evaluation import ensemble
 from mentallam.evaluation.aggregate import aggregate_folds, outcome_of_folds
 from mentallam.evaluation.arrays import has_one_label
@@ -28,18 +31,30 @@ from mentallam.reports.figures import fold_figures
 from mentallam.reports.page import render_figures_page
 from mentallam.reports.rounding import figure as rounded
 from mentallam.resumption import Attempt, begin, clear, fingerprint, hash_of
+from mentallam.search import Search, check_confirmation, check_search
 from mentallam.seeds import training_seed as derived_seed
+from mentallam.sweep_space import SweepOptions, read_sweep
 
 logger = logging.getLogger(__name__)
 
 
-def check_configuration(hydra_configs: str, profile: str, overrides: str | None) -> None:
+def check_configuration(hydra_configs: str, profile: str, overrides: str | None, nested: str | None) -> dict[str, Any]:
     """Compose the Hydra configuration once before the corpus is read, which takes longer.
+
+    Returns:
+        What is searched in each fold: `sweep`, the name of its file, and `options`; empty where every fold is trained
+        with the configuration as it is.
 
     Raises:
         MentallamError: It is refused; no earlier configuration has been replaced then.
     """
-    _refuse_unknown_names(compose_config(Path(hydra_configs), profile, overrides))
+    config = compose_config(Path(hydra_configs), profile, overrides)
+    _refuse_unknown_names(config)
+    if nested is None:
+        return {}
+    options = read_sweep(Path(hydra_configs), nested)
+    check_search(options, config)
+    return {"sweep": nested, "options": options.model_dump()}
 
 
 def compose_training_config(
@@ -96,6 +111,9 @@ def open_cv_run(
     base_model: dict[str, str],
     data_manifest: dict[str, Any],
     frozen_states: dict[str, Tensor],
+    nested_search: dict[str, Any],
+    confirms: str | None,
+    study: str | None,
     experiment: str,
     fresh: bool,
     attempts: Path,
@@ -110,6 +128,9 @@ def open_cv_run(
         base_model: The base model on disk.
         data_manifest: The record of the data.
         frozen_states: As `compute_frozen_states` returns them.
+        nested_search: As `check_configuration` returns it.
+        confirms: The run of the search whose best configuration this cross-validation trains; None for no search.
+        study: The study that this cross-validation is a part of, if any.
         experiment: The MLflow experiment.
         fresh: Open a new run even if an earlier one could go on.
         attempts: The folder that records what this cross-validation was begun with.
@@ -117,12 +138,25 @@ def open_cv_run(
             that `--to-nodes open_cv_run` makes them as well.
         _statistics: The statistics of the data.
         *splits: The folds.
+
+    Raises:
+        MentallamError: The search that this run confirms has found another configuration, or searched other data; or
+            each fold makes a search of its own.
     """
+    if confirms and nested_search:
+        raise MentallamError(
+            "confirms and nested exclude each other: one confirms a configuration, the other searches in each fold"
+        )
+    tags = {tracking.CONFIRMS_TAG: confirms, tracking.STUDY_TAG: study}
+    if confirms:
+        check_confirmation(confirms, training_config, data_manifest["data_hash"])
     folds = {f"fold_{split['fold']}": hash_of(split) for split in splits}
-    decided_by = fingerprint(training_config, base_model, data_manifest, splits=folds)
+    decided_by = fingerprint(training_config, base_model, data_manifest, splits=folds, **_searched(nested_search))
     attempt = begin(attempts, decided_by, fresh)
     cv_run = tracking.open_cv_run(f"{base_model['name']} on {data_manifest['corpus']}", experiment, attempt.token)
     _announce(attempt, cv_run)
+    if belongs_to := {name: value for name, value in tags.items() if value}:
+        tracking.Run(cv_run["run_id"]).set_tags(belongs_to)
     if tracking.is_complete(cv_run["run_id"]):
         return cv_run
     with tracking.failing(cv_run["run_id"]) as run:
@@ -131,7 +165,15 @@ def open_cv_run(
         if frozen_states:
             run.log_metrics({"frozen_states_gb": sum(state.nbytes for state in frozen_states.values()) / 1e9})
         run.log_dict(data_manifest, "data_manifest.json")
+        if nested_search:
+            run.set_tags({tracking.NESTED_TAG: nested_search["sweep"]})
+            run.log_dict(nested_search, "nested_search.json")
     return cv_run
+
+
+def _searched(nested_search: dict[str, Any]) -> dict[str, Any]:
+    """Return what a nested search adds to what decides a result."""
+    return {"nested": {**nested_search, "optuna": version("optuna")}} if nested_search else {}
 
 
 def _announce(attempt: Attempt, cv_run: dict[str, str]) -> None:
@@ -158,6 +200,7 @@ def run_fold(
     data_manifest: dict[str, Any],
     split: dict[str, Any],
     frozen_states: dict[str, Tensor],
+    nested_search: dict[str, Any],
     base_models: str,
     system_metrics_interval: float,
     fresh: bool,
@@ -176,6 +219,8 @@ def run_fold(
         data_manifest: The record of the data.
         split: The fold: its number, seed and post ids.
         frozen_states: As `compute_frozen_states` returns them.
+        nested_search: As `check_configuration` returns it; unless empty, the fold is trained with what its search
+            finds.
         base_models: The folder of base weights that were converted or made on this machine.
         system_metrics_interval: Seconds between two looks at the machine.
         fresh: Train anew in any case.
@@ -187,9 +232,8 @@ def run_fold(
         and the fold's result.
     """
     fold = split["fold"]
-    decided_by = fingerprint(
-        training_config, base_model, data_manifest, split=hash_of(split), cv_run_id=cv_run["run_id"]
-    )
+    others = {"split": hash_of(split), "cv_run_id": cv_run["run_id"], **_searched(nested_search)}
+    decided_by = fingerprint(training_config, base_model, data_manifest, **others)
     attempt = begin(attempts, decided_by, fresh)
     fold_run = tracking.open_fold_run(cv_run, fold, attempt.token)
     if tracking.is_complete(fold_run["run_id"]):
@@ -205,29 +249,60 @@ def run_fold(
     corpus, base = CorpusTables(*tables), BaseModel(**base_model)
     seeds = _seeds(training_config, split)
     origin = origin_of(fold_run["run_id"], cv_run["run_id"], fold, seeds, data_manifest)
+    found: dict[str, Any] | None = None
+    config, states = training_config, attempts
     with tracking.failing(fold_run["run_id"]) as run:
-        _log_start(run, training_config, base_model, data_manifest)
+        if nested_search:
+            found = search_in_fold(nested_search, config, base, split, corpus, fold_run, attempts)
+            run.log_dict(found, "search.json")
+            config, states = with_values(config, found["best"]["values"]), attempts / hash_of(found["best"]["values"])
+            states.mkdir(exist_ok=True)
+            frozen_states = states_of_folds(config, base_model, corpus.posts, corpus.criteria, corpus.pairs, [split])
+        _log_start(run, config, base_model, data_manifest)
         run.log_params({"fold": fold, **seeds, "group_by": split["group_by"]})
         run.log_dict(split, f"fold_{fold}.json")
         with tracking.system_metrics(run.run_id, system_metrics_interval):
-            trained, outcome, dev = fit_fold(
-                training_config, base, split, corpus, frozen_states, origin, run.log_step, attempts
-            )
+            trained, outcome, dev = fit_fold(config, base, split, corpus, frozen_states, origin, run.log_step, states)
         checkpoint = attempts / tracking.CHECKPOINT
         save_checkpoint(trained, checkpoint)
         predictions = score_fold(load_checkpoint(checkpoint, Path(base_models)), split, corpus)
         history, result = _fold_result(run, trained, outcome, dev, predictions)
+        result["search"] = found and winner_of(found)
         results = FoldResults(checkpoint, dev, history, predictions, result)
         save_fold_results(run, results)
-        about = {"model": training_config.model.name, "adapter.r": training_config.adapter.r}
+        about = {"model": config.model.name, "adapter.r": config.adapter.r}
         run.log_model(f"fold_{fold}", about, result["metrics"])
         _log_scores(run, result, fold_figures(predictions, corpus.criteria, data_manifest["synthetic"]))
         run.set_tags({"mentallam.retries": retries.count()})
         run.finish()
-    _announce_fold(result, training_config)
+    _announce_fold(result, config)
     clear(attempts)
     logged = tracking.download_checkpoint(run.run_id, attempts)
     return fold_run, *replace(results, checkpoint=logged).outputs()
+
+
+def search_in_fold(
+    nested_search: dict[str, Any],
+    config: Config,
+    base: BaseModel,
+    split: dict[str, Any],
+    corpus: CorpusTables,
+    fold_run: dict[str, str],
+    attempts: Path,
+) -> dict[str, Any]:
+    """Search a configuration on the training and dev posts of one fold, and return what `Search.find` does."""
+    options = SweepOptions.model_validate(nested_search["options"])
+    learnt = {part: split[part] for part in ("fold", "seed", "train", "dev")}  # no held-out post
+    found = Search(options, config, base, [learnt], corpus, fold_run, attempts / "search").find()
+    best = found["best"]
+    logger.info("fold %s: its search has found %s (dev %.3f)", split["fold"], best["overrides"], best["score"])
+    return found
+
+
+def winner_of(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what the result of a fold keeps of its search: the configuration, its dev score, and out of how many."""
+    best = {name: found["best"][name] for name in ("values", "overrides", "score")}
+    return {**best, "trials": len(found["trials"]), "pruned": sum(trial["pruned"] for trial in found["trials"])}
 
 
 def _announce_fold(result: dict[str, Any], training_config: Config) -> None:
@@ -263,6 +338,9 @@ def _fold_result(
         **training,
         "decision": trained.decision.to_dict(),
         "dev_f1": dev_f1,
+        "dev_average_precision": None
+        if has_one_label(dev["label"])
+        else float(average_precision_score(dev["label"], dev["logit"])),
         "dev_positive": int(dev["label"].sum()),
         "metrics": held_out_metrics(predictions, trained.config.decision),
         "n_pairs": len(predictions),

@@ -24,8 +24,8 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
         [
             Node(
                 nodes.check_configuration,
-                ["params:hydra_configs", "params:profile", "params:overrides"],
-                None,
+                ["params:hydra_configs", "params:profile", "params:overrides", "params:nested"],
+                "nested_search",
                 name="check_configuration",
             ),
             Node(
@@ -65,7 +65,8 @@ def create_pipeline(n_folds: int, report_inputs: Iterable[str]) -> Pipeline:
             Node(
                 nodes.open_cv_run,
                 [
-                    *("training_config", "base_model", "data_manifest", "frozen_states"),
+                    *("training_config", "base_model", "data_manifest", "frozen_states", "nested_search"),
+                    *("params:confirms", "params:study"),
                     *("params:tracking_experiment", "params:fresh", "cv_attempt"),
                     *("baseline_predictions", "data_statistics"),
                     *(f"fold_{fold}_split" for fold in range(n_folds)),
@@ -109,6 +110,7 @@ def _fold(fold: int) -> Node:
         nodes.run_fold,
         [
             *("cv_run", "training_config", "base_model", "data_manifest", f"{name}_split", "frozen_states"),
+            "nested_search",
             *("params:base_models", "params:system_metrics_interval", "params:fresh", f"{name}_attempt"),
             *("posts", "criteria", "pairs", "groups"),
         ],

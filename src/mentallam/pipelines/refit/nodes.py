@@ -65,7 +65,8 @@ def train_on_all_posts(
         The folder of the checkpoint, and how it was trained.
 
     Raises:
-        MentallamError: The outcome is of another cross-validation than the parent run.
+        MentallamError: The outcome is of another cross-validation than the parent run, or of one that has searched a
+            configuration in each fold.
     """
     if cv_outcome["cv_run_id"] != cv_run["run_id"]:
         raise MentallamError(
@@ -73,6 +74,11 @@ def train_on_all_posts(
             f"cv_run.json: run `kedro run --pipeline cv_training` to its end first"
         )
     results = cv_outcome["folds"]
+    if any(result.get("search") for result in results):
+        raise MentallamError(
+            "each fold of this cross-validation has found a configuration of its own, so there is none for a model of "
+            "all posts: confirm the best of one search by a cross-validation, and refit that one (docs/sweep.md)"
+        )
     splits, predictions = of_folds[: len(results)], of_folds[len(results) :]
     oof, epochs = out_of_fold_table(*predictions), median_epoch(results)
     decisions = [Decision.from_dict(result["decision"]) for result in results]
