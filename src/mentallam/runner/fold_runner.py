@@ -5,9 +5,12 @@ Workers import this module before their number of threads is set, which torch re
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from kedro.config import MissingConfigException
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
@@ -17,6 +20,7 @@ from pluggy import PluginManager
 from pydantic import ValidationError
 
 from mentallam import interruption, project
+from mentallam.config_loading import config_loader
 from mentallam.console import is_verbose
 from mentallam.data_lock import DataLock
 from mentallam.errors import MentallamError
@@ -24,7 +28,9 @@ from mentallam.one_training import trains_fold
 from mentallam.runner.engines import open_engine
 from mentallam.runner.options import ClusterOptions
 from mentallam.runner.placement import Placement
+from mentallam.runner.storage import FoldStorage, publish
 from mentallam.runner.unit import Unit
+from mentallam.tracking_address import tracking_uri
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +66,14 @@ class FoldRunner(SequentialRunner):
         options = self._options(catalog)
         folds = {str(node.namespace): node for node in pipeline.nodes if trains_fold(node.outputs)}
         if not _placed_elsewhere(options, len(folds)):
+            if options.storage and folds:
+                raise MentallamError("cluster.storage is for folds on other machines: set cluster.backend as well")
             super()._run(pipeline, catalog, hook_manager, run_id)
             return
         units = Pipeline(folds.values())
         after = pipeline.from_nodes(*(node.name for node in folds.values())) - units
         super()._run(pipeline - units - after, catalog, hook_manager, run_id)
-        for node in _placed(folds, options, _ranks(catalog)):
+        for node in _placed(folds, options, catalog):
             if hook_manager:
                 hook_manager.hook.after_node_run(
                     node=node, catalog=catalog, inputs={}, outputs={}, is_async=False, run_id=run_id
@@ -98,32 +106,76 @@ def _ranks(catalog: CatalogProtocol[Any, Any]) -> int:
     return ranks
 
 
-def _placed(folds: dict[str, Node], options: ClusterOptions, ranks: int) -> Iterator[Node]:
+def _placed(folds: dict[str, Node], options: ClusterOptions, catalog: CatalogProtocol[Any, Any]) -> Iterator[Node]:
     """Train folds on the engine, and yield the node of each that is done.
 
     Args:
         folds: The node of each fold, by its namespace.
         options: The options.
-        ranks: The processes of a fold.
+        catalog: The run's catalog.
     """
     from mentallam.classifier.shared_base import release_base
     from mentallam.device import visible_gpus
 
     session = project.session()
-    engine = open_engine(options, len(folds), visible_gpus(), session.data / "jobs", ranks)
+    stored = _stored(folds, options.storage.rstrip("/"), catalog, session) if options.storage else {}
+    engine = open_engine(options, len(folds), visible_gpus(), session.data, _ranks(catalog))
     logger.info("%s; --params cluster.backend=sequential trains one after the other", engine.described(len(folds)))
     release_base()  # the workers hold their own
     try:
         with DataLock.shared_with_workers(), interruption.deferred():
-            for fold in Placement(engine, _units(folds, session, options), options.retries).finished():
+            units = _units(folds, session, options, stored)
+            for fold in Placement(engine, units, options.retries).finished():
+                if stored:
+                    stored[fold].collect(session.data)
                 yield folds[fold]
     finally:
         engine.close()
+    for storage in [*stored.values()][:1]:
+        storage.remove_all()
 
 
-def _units(folds: Iterable[str], session: project.Session, options: ClusterOptions) -> Iterator[Unit]:
+def _units(
+    folds: Iterable[str], session: project.Session, options: ClusterOptions, stored: Mapping[str, FoldStorage]
+) -> Iterator[Unit]:
     variables = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
     # A fresh cross-validation has been opened by now, and a fold of it that is placed again goes on.
     parameters = {name: value for name, value in session.runtime_params.items() if name not in ("fresh", "cluster")}
     for fold in folds:
-        yield Unit(fold, session, parameters, {**variables, **options.variables}, is_verbose())
+        yield Unit(fold, session, parameters, {**variables, **options.variables}, is_verbose(), stored.get(fold))
+
+
+def _stored(
+    folds: Mapping[str, Node], address: str, catalog: CatalogProtocol[Any, Any], session: project.Session
+) -> dict[str, FoldStorage]:
+    """Put what the folds read to `cluster.storage`, and return the place of each fold there.
+
+    Raises:
+        MentallamError: The address can't be written, or runs are kept on this machine alone.
+    """
+    if urlsplit(tracking_uri(session.folder)).scheme in ("", "file", "sqlite"):
+        raise MentallamError("cluster.storage needs a tracking server: set MLFLOW_TRACKING_URI to its address")
+
+    def files(names: Iterable[str]) -> dict[str, str]:
+        described = {name: catalog[name]._describe() for name in names if not name.startswith("params:")}
+        paths = {name: facts.get("filepath") or facts.get("folder") for name, facts in described.items()}
+        return {name: Path(path).relative_to(session.data).as_posix() for name, path in paths.items() if path}
+
+    place = f"{address}/{catalog.load('cv_run')['run_id']}"
+    credentials = _credentials(session)
+    read: dict[str, str] = {}
+    stored = {}
+    for fold, node in folds.items():
+        inputs = files(node.inputs)
+        attempt, base_model = inputs.pop(f"{fold}_attempt"), inputs["base_model"]
+        stored[fold] = FoldStorage(place, credentials, fold, base_model, attempt, tuple(files(node.outputs).values()))
+        read |= inputs
+    publish(session.data, read.values(), place, credentials)
+    return stored
+
+
+def _credentials(session: project.Session) -> dict[str, Any]:
+    try:
+        return config_loader(session.folder, session.env)["credentials"].get("storage") or {}
+    except MissingConfigException:
+        return {}

@@ -22,6 +22,8 @@ class ClusterOptions(BaseModel):
         memory_gb: Memory that Ray or SLURM reserves for a fold; null leaves it to them.
         retries: How often a fold is placed again after its process, or the machine below it, is gone.
         address: Of a Ray cluster that runs; null starts one on this machine.
+        storage: Where machines that share no folder put what a fold reads and makes, as fsspec names it, such as
+            s3://bucket/folder; null is the data folder, which all share.
         slurm: Options of a job by their names in submitit, such as slurm_partition or timeout_min.
         variables: Environment variables of each fold's process.
     """
@@ -35,6 +37,7 @@ class ClusterOptions(BaseModel):
     memory_gb: float | None = Field(default=None, gt=0)
     retries: int = Field(default=3, ge=0)
     address: str | None = None
+    storage: str | None = None
     slurm: dict[str, Any] = {}
     variables: dict[str, str] = {}
 

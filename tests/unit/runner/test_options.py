@@ -111,8 +111,8 @@ def test_auto_places_folds_where_there_are_several_gpus_and_runs_the_nodes_aroun
         ran.append("fold in this process")
         return "checkpoint"
 
-    def placed(folds: dict[str, object], _: object, ranks: int) -> list[object]:
-        ran.append(f"{len(folds)} folds of {ranks} ranks placed")
+    def placed(folds: dict[str, object], _: object, catalog: DataCatalog) -> list[object]:
+        ran.append(f"{len(folds)} folds of {fold_runner._ranks(catalog)} ranks placed")
         for k in range(2):
             given.save(f"fold_{k}_checkpoint", "checkpoint")
         return list(folds.values())
