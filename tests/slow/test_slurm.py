@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -38,20 +39,21 @@ def start(workspace: Workspace, cluster: SlurmCluster) -> "subprocess.Popen[str]
     return begin(workspace, LONG, "slurm", **cluster.environment, **TWO)
 
 
-def training_job(workspace: Workspace, run: "subprocess.Popen[str]", after: str = "") -> tuple[str, str]:
-    """Wait until a job other than `after` is in a fold, behind a training state; return fold and job."""
-    found = list[tuple[str, str]]()
+def training_job(workspace: Workspace, run: "subprocess.Popen[str]", other_than: str = "") -> tuple[str, str]:
+    """Wait until a job is in a fold, behind a training state; return fold and job."""
+    found = set[tuple[str, str]]()
 
     def look() -> bool:
+        found.clear()
         for fold in folds_with_a_state(workspace):
-            owner = json.loads((workspace.data / ".locks" / f"study_{fold}.lock").read_text() or "{}")
-            if owner and psutil.pid_exists(owner["pid"]):
-                job = psutil.Process(owner["pid"]).environ().get("SLURM_JOB_ID", "")
-                found[:] = [(fold, job)] if job not in ("", after) else []
+            with suppress(psutil.Error, ValueError):  # it has just ended, or is about to write its id
+                owner = json.loads((workspace.data / ".locks" / f"study_{fold}.lock").read_text())
+                found.add((fold, psutil.Process(owner["pid"]).environ().get("SLURM_JOB_ID", other_than)))
+        found.difference_update([each for each in found if each[1] == other_than])
         return bool(found)
 
-    wait_until(look, run, "a fold that has a training state")
-    return found[0]
+    wait_until(look, run, "a job that trains")
+    return min(found)
 
 
 def test_a_fold_goes_on_whatever_ends_its_job(
@@ -60,7 +62,7 @@ def test_a_fold_goes_on_whatever_ends_its_job(
     run = start(workspace, cluster)
     job = ""
     for command in ("scancel --signal=USR1", "scancel", "scancel --signal=KILL"):
-        _, job = training_job(workspace, run, after=job)
+        _, job = training_job(workspace, run, other_than=job)
         assert cluster.refuses("scontrol", "requeue", job)  # SLURM would train the fold a second time
         cluster.ask(*command.split(), job)
     output = finished(run, workspace, expected)
@@ -95,7 +97,7 @@ def test_a_run_that_is_stopped_or_killed_goes_on_and_trains_no_fold_twice(
     assert run.returncode == 143, output
     assert not cluster.ask("squeue", "--noheader").split()
     run = start(workspace, cluster)
-    training_job(workspace, run, after=job)
+    training_job(workspace, run, other_than=job)
     run.kill()
     run.communicate()
     left = cluster.ask("squeue", "--noheader", "--format=%i").split()

@@ -6,7 +6,8 @@ import yaml
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline, node
 
-from mentallam import device
+from mentallam import device, project
+from mentallam.datasets import FolderDataset, JSONDataset
 from mentallam.errors import MentallamError
 from mentallam.runner import FoldRunner, fold_runner
 from mentallam.runner.engines import open_engine
@@ -138,3 +139,46 @@ def test_a_pipeline_without_folds_asks_for_no_gpu(monkeypatch: pytest.MonkeyPatc
     """Counting them imports torch, which data processing does without."""
     monkeypatch.setattr(device, "visible_gpus", lambda: pytest.fail("it asked"))
     FoldRunner(backend="auto").run(Pipeline([node(lambda one: None, "one", None)]), catalog())
+
+
+def test_an_address_for_other_machines_is_refused_where_folds_stay_here() -> None:
+    pipeline = Pipeline([node(lambda one: one, "one", "fold_0_checkpoint", name="train")])
+    with pytest.raises(MentallamError, match=r"^cluster\.storage is for folds on other machines: set cluster\.backend"):
+        FoldRunner(backend="sequential", storage="file:///tmp").run(pipeline, catalog())
+
+
+def test_an_address_for_other_machines_needs_a_tracking_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    session = project.Session(tmp_path, None, {}, "conf", tmp_path)
+    with pytest.raises(MentallamError, match=r"^cluster\.storage needs a tracking server: set MLFLOW_TRACKING_URI"):
+        fold_runner._stored({}, "file:///tmp", catalog(), session)
+
+
+def test_a_folds_place_at_an_address_has_what_its_node_reads_and_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    (tmp_path / "conf/local").mkdir(parents=True)
+    (tmp_path / "conf/base").mkdir()
+    (tmp_path / "conf/local/credentials.yml").write_text("storage: {auto_mkdir: true}", encoding="utf-8")
+    data = tmp_path / "data"
+    datasets = {
+        name: JSONDataset(filepath=str(data / f"{name}.json")) for name in ("cv_run", "base_model", "fold_0_run")
+    }
+    datasets["cv_run"].save({"run_id": "abc"})
+    datasets["base_model"].save({})
+    attempt = FolderDataset(folder=str(data / "fold_0_attempt"))
+    given = DataCatalog({**datasets, "fold_0_attempt": attempt, "params:fresh": MemoryDataset(False)})
+    reads = ["cv_run", "base_model", "fold_0_attempt", "params:fresh"]
+    folds = {"fold_0": node(lambda *_: 1, reads, "fold_0_run", name="train")}
+    session = project.Session(tmp_path, None, {}, "conf", data)
+    bucket = tmp_path / "bucket"
+    stored = fold_runner._stored(folds, f"file://{bucket}", given, session)["fold_0"]
+    assert (stored.fold, stored.base_model, stored.attempt) == ("fold_0", "base_model.json", "fold_0_attempt")
+    assert stored.results == ("fold_0_run.json",)
+    assert stored.credentials == {"auto_mkdir": True}
+    assert {path.name for path in (bucket / "abc/inputs").iterdir()} == {
+        "cv_run.json",
+        "base_model.json",
+        "SHA256.json",
+    }
