@@ -153,6 +153,8 @@ def _stored(
     Raises:
         MentallamError: The address can't be written, or runs are kept on this machine alone.
     """
+    from mentallam.resumption import RECORD
+
     if urlsplit(tracking_uri(session.folder)).scheme in ("", "file", "sqlite"):
         raise MentallamError("cluster.storage needs a tracking server: set MLFLOW_TRACKING_URI to its address")
 
@@ -167,8 +169,8 @@ def _stored(
     stored = {}
     for fold, node in folds.items():
         inputs = files(node.inputs)
-        attempt, base_model = inputs.pop(f"{fold}_attempt"), inputs["base_model"]
-        stored[fold] = FoldStorage(place, credentials, fold, base_model, attempt, tuple(files(node.outputs).values()))
+        record, base_model = f"{inputs.pop(f'{fold}_attempt')}/{RECORD}", inputs["base_model"]
+        stored[fold] = FoldStorage(place, credentials, fold, base_model, record, tuple(files(node.outputs).values()))
         read |= inputs
     publish(session.data, read.values(), place, credentials)
     return stored

@@ -26,7 +26,6 @@ import fsspec  # type: ignore[import-untyped]
 
 from mentallam.errors import MentallamError
 from mentallam.files import replacing_file
-from mentallam.resumption import RECORD
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ class FoldStorage:
         credentials: Options of the file system, as fsspec takes them.
         fold: The fold's namespace.
         base_model: The file that says where the base model lies, below the data folder.
-        attempt: The folder of its attempt, below the data folder.
+        record: The record of its attempt, below the data folder; its training states lie beside it.
         results: The files and folders that it makes, below the data folder.
     """
 
@@ -52,7 +51,7 @@ class FoldStorage:
     credentials: Mapping[str, Any] = field(repr=False)
     fold: str
     base_model: str
-    attempt: str
+    record: str
     results: tuple[str, ...]
 
     @contextmanager
@@ -67,7 +66,7 @@ class FoldStorage:
         with tempfile.TemporaryDirectory(prefix="mentallam-", ignore_cleanup_errors=True) as name:
             data = Path(name)
             _get_files(self._place("inputs"), data)
-            attempt = _Mirror(data / self.attempt, self._place(f"{self.fold}/attempt"))
+            attempt = _Mirror(data / self.record, self._place(f"{self.fold}/attempt"))
             attempt.fetch()
             with attempt.kept_up():
                 yield data
@@ -81,7 +80,8 @@ class FoldStorage:
         """
         results, attempt = self._place(f"{self.fold}/results"), self._place(f"{self.fold}/attempt")
         _get_files(results, data)
-        attempt.get(RECORD, data / self.attempt / RECORD)
+        record = data / self.record
+        attempt.get(record.name, record)
         for place in (results, attempt):
             place.remove()
 
@@ -162,17 +162,17 @@ class _Place:
 class _Mirror:
     """The folder of an attempt, and its like at the address."""
 
-    def __init__(self, folder: Path, place: _Place) -> None:
-        self._folder, self._place = folder, place
-        self._record, self._state = b"", ""
+    def __init__(self, record: Path, place: _Place) -> None:
+        self._record, self._folder, self._place = record, record.parent, place
+        self._begun, self._state = b"", ""  # what is at the address
         self._ended = threading.Event()
 
     def fetch(self) -> None:
         """Get the record of the attempt, and its training states that are complete, mostly one."""
-        if not self._place.holds(RECORD):
+        if not self._place.holds(self._record.name):
             return
-        self._place.get(RECORD, self._folder / RECORD)
-        self._record = (self._folder / RECORD).read_bytes()
+        self._place.get(self._record.name, self._record)
+        self._begun = self._record.read_bytes()
         for state in sorted(name for name in self._place.names() if name.startswith("step_")):
             files = self._place.names(state)
             if _STATE_MANIFEST in files:
@@ -200,13 +200,12 @@ class _Mirror:
                 logger.warning("a training state was not kept: %s", error.message)
 
     def _put_news(self) -> None:
-        record = self._folder / RECORD
-        if not record.is_file():
+        if not self._record.is_file():
             return
-        if (content := record.read_bytes()) != self._record:
+        if (content := self._record.read_bytes()) != self._begun:
             self._place.remove()  # another attempt: its states do not fit
-            self._place.put(record, RECORD)
-            self._record, self._state = content, ""
+            self._place.put(self._record, self._record.name)
+            self._begun, self._state = content, ""
         for state in sorted(self._folder.glob("step_*"))[-1:]:
             if state.name != self._state:
                 try:
@@ -220,7 +219,7 @@ class _Mirror:
         manifest = state / _STATE_MANIFEST
         for file in [*files, manifest]:
             self._place.put(file, f"{state.name}/{file.name}")
-        for other in self._place.names() - {state.name, RECORD}:
+        for other in self._place.names() - {state.name, self._record.name}:
             self._place.remove(other)
         self._state = state.name
 

@@ -21,7 +21,6 @@ from mentallam.console import capture_warnings
 from mentallam.errors import MentallamError
 from mentallam.interruption import RunStoppedError
 from mentallam.project import Session
-from mentallam.resumption import changed, first_difference
 from mentallam.runner.storage import FoldStorage
 
 
@@ -101,6 +100,8 @@ def _train(unit: Unit) -> None:
     if unit.storage is None:
         _run(unit, unit.parameters, namespaces=[unit.fold])
         return
+    from mentallam.resumption import changed, first_difference
+
     with unit.storage.working_folder() as data:
         parameters = {**unit.parameters, "data_dir": str(data)}
         base_model = data / unit.storage.base_model

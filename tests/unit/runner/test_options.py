@@ -174,7 +174,8 @@ def test_a_folds_place_at_an_address_has_what_its_node_reads_and_makes(
     session = project.Session(tmp_path, None, {}, "conf", data)
     bucket = tmp_path / "bucket"
     stored = fold_runner._stored(folds, f"file://{bucket}", given, session)["fold_0"]
-    assert (stored.fold, stored.base_model, stored.attempt) == ("fold_0", "base_model.json", "fold_0_attempt")
+    assert (stored.fold, stored.base_model) == ("fold_0", "base_model.json")
+    assert stored.record == "fold_0_attempt/record.json"
     assert stored.results == ("fold_0_run.json",)
     assert stored.credentials == {"auto_mkdir": True}
     assert {path.name for path in (bucket / "abc/inputs").iterdir()} == {

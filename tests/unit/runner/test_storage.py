@@ -19,7 +19,7 @@ def place(tmp_path: Path) -> FoldStorage:
     write(data / "06_models/base_model.json", b"{}")
     address = f"file://{tmp_path}/bucket/run"
     publish(data, ["02_intermediate/posts.parquet", "06_models/base_model.json"], address, {})
-    return FoldStorage(address, {}, "fold_1", "06_models/base_model.json", ATTEMPT, RESULTS)
+    return FoldStorage(address, {}, "fold_1", "06_models/base_model.json", f"{ATTEMPT}/record.json", RESULTS)
 
 
 def write(file: Path, content: bytes) -> Path:
