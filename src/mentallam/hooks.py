@@ -115,7 +115,8 @@ class ProjectHooks:
             return
         folds_alone = all(trains_fold(node.outputs) for node in pipeline.nodes)
         folds = folds_in(makes if folds_alone else pipelines["cv_training"].all_outputs())
-        self._lock.take("study", sorted(folds), shared=folds_alone, free_folds=lambda: end_jobs(data))
+        trains = any(trains_fold(node.outputs) for node in pipeline.nodes)
+        self._lock.take("study", sorted(folds), folds_alone, lambda: end_jobs(data) if trains else None)
 
     def _check_inputs(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         given = run_params["runtime_params"] or {}
