@@ -52,15 +52,15 @@ class Held:
             self.process.resume()
 
 
-def held_job(workspace: Workspace, run: "subprocess.Popen[str]", other_than: str = "") -> Held:
-    """Wait until a job trains, and halt it, since a fold is too short to be found in time otherwise."""
+def held_job(workspace: Workspace, run: "subprocess.Popen[str]", *others: str) -> Held:
+    """Wait until a job trains, except some others, and halt it, since a fold is too short to be found in time otherwise."""
     found: list[Held] = []
 
     def look() -> bool:
         for fold in folds_with_a_state(workspace):
             with suppress(psutil.Error, ValueError, KeyError):  # it has just ended, or is about to write its id
                 held = Held(fold, owner(workspace, fold))
-                if held.job != other_than:
+                if held.job not in others:
                     found.append(held)
                     return True
                 held.let_go()
@@ -91,12 +91,12 @@ def test_a_fold_goes_on_whatever_ends_its_job(
     cluster: SlurmCluster, workspace: Workspace, expected: dict[str, object]
 ) -> None:
     run = start(workspace, cluster)
-    job = ""
+    ended: list[str] = []
     for command in ("scancel --signal=USR1", "scancel", "scancel --signal=KILL"):
-        held = held_job(workspace, run, other_than=job)
-        job = held.job
-        assert cluster.refuses("scontrol", "requeue", job)  # SLURM would train the fold a second time
-        cluster.ask(*command.split(), job)
+        held = held_job(workspace, run, *ended)
+        ended.append(held.job)
+        assert cluster.refuses("scontrol", "requeue", held.job)  # SLURM would train the fold a second time
+        cluster.ask(*command.split(), held.job)
         held.let_go()
     output = finished(run, workspace, expected)
     assert "2 folds as SLURM jobs" in output
@@ -131,7 +131,7 @@ def test_a_run_that_is_stopped_or_killed_goes_on_and_trains_no_fold_twice(
     assert run.returncode == 143, output
     assert not cluster.ask("squeue", "--noheader").split()
     run = start(workspace, cluster)
-    held = held_job(workspace, run, other_than=held.job)
+    held = held_job(workspace, run, held.job)
     run.kill()
     run.communicate()
     output = finished(start(workspace, cluster), workspace, expected)
