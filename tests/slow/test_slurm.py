@@ -53,7 +53,7 @@ class Held:
 
 
 def held_job(workspace: Workspace, run: "subprocess.Popen[str]", *others: str) -> Held:
-    """Wait until a job trains, except some others, and halt it, since a fold is too short to be found in time otherwise."""
+    """Wait until a job other than some trains, and halt it, since a fold is too short to be found in time otherwise."""
     found: list[Held] = []
 
     def look() -> bool:
