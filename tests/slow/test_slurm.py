@@ -100,8 +100,8 @@ def test_a_fold_goes_on_whatever_ends_its_job(
         held.let_go()
     output = finished(run, workspace, expected)
     assert "2 folds as SLURM jobs" in output
-    assert output.count("; it is placed again, and goes on from its last state") == 3
-    assert output.count("its process is gone; it is placed again") == 1
+    # SLURM sends SIGTERM ahead of the SIGKILL that was asked for.
+    assert len(re.findall(r": stopped on .+; it is placed again, and goes on from its last state", output)) == 3
     assert went_on(workspace)
 
 
