@@ -23,7 +23,7 @@ TORCH  := $(shell sed -n 's/^torch==\([0-9.]*\).*/\1/p' locks/torch.txt)
 PROSE  := src scripts tests benchmarks studies docs notebooks conf hydra_configs Makefile pyproject.toml mkdocs.yml noxfile.py CITATION.cff .github .pre-commit-config.yaml $(wildcard *.md locks/*.t*)
 
 .DEFAULT_GOAL := help
-.PHONY: help install weights run test lint format lock audit licences sbom docs docs-serve build/pages test-all dist test-dist hooks memory-plan bench-training bench-inference test-7b test-memory test-gpu test-postgres test-faults test-slow test-mutation viz mlflow lab sample twin clean
+.PHONY: help install weights run test lint format lock audit licences sbom docs docs-serve build/pages test-all dist test-dist hooks memory-plan bench-training bench-inference test-7b test-memory test-gpu test-postgres test-cluster test-faults test-slow test-mutation viz mlflow lab sample twin clean
 
 help:  ## List these targets.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -130,6 +130,9 @@ test-7b: $(VENV)/.installed  ## Train and reload a model of Llama 2 7B's shape: 
 
 test-postgres: $(VENV)/.installed  ## Run a study through an MLflow server with PostgreSQL behind it (Debian: postgresql).
 	$(BIN)/python -m pytest -m slow tests/integration/test_tracking_server.py tests/slow/test_postgres.py
+
+test-cluster: $(VENV)/.installed  ## Run folds on a SLURM and a Ray cluster of two nodes on this machine (Debian: slurm-wlm munge; extras slurm, ray).
+	$(BIN)/python -m pytest -m slow tests/slow/test_slurm.py tests/slow/test_ray.py tests/integration/test_fold_storage.py
 
 test-faults: $(VENV)/.installed  ## Kill, stop and damage 105 small studies, which must end in the same bits; LONG=1 takes hours.
 	$(BIN)/python -m tests.faults.campaign $(if $(LONG),--scale long)

@@ -34,6 +34,8 @@ class ClusterOptions(BaseModel):
         retries: How often a fold or a partition is placed again after its process, or the machine below it, is gone.
         partition_rows: In inference on Ray, from how many rows of a Parquet file on a partition ends.
         address: Of a Ray cluster that runs; null starts one on this machine.
+        storage: Where machines that share no folder put what a fold reads and makes, as fsspec names it, such as
+            s3://bucket/folder; null is the data folder, which all share.
         slurm: Options of a job by their names in submitit, such as slurm_partition or timeout_min.
         variables: Environment variables of each fold's or actor's process.
     """
@@ -48,6 +50,7 @@ class ClusterOptions(BaseModel):
     retries: int = Field(default=3, ge=0)
     partition_rows: int = Field(default=16384, ge=1)
     address: str | None = None
+    storage: str | None = None
     slurm: dict[str, Any] = {}
     variables: dict[str, str] = {}
 

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -36,13 +36,20 @@ class DataLock:
         self._data, self._held = data, list[FileLock]()
         self._taken: tuple[str, list[int]] = "", []
 
-    def take(self, work: str, folds: Iterable[int] = (), shared: bool = False) -> None:
+    def take(
+        self,
+        work: str,
+        folds: Iterable[int] = (),
+        shared: bool = False,
+        free_folds: Callable[[], None] = lambda: None,
+    ) -> None:
         """Lock some work.
 
         Args:
             work: What the run makes, such as `study`; other work in the same folder is not in its way.
             folds: The folds that it trains.
             shared: Other processes may train other folds of the same work.
+            free_folds: Ends what an earlier run of the whole has left behind and still holds folds.
 
         Raises:
             MentallamError: Another run holds one of the locks, or the folder can't be written.
@@ -52,6 +59,7 @@ class DataLock:
             whole = self._lock(work, _START_S)
             if not shared:
                 self._lock(f"{work}_{_WHOLE}")
+                free_folds()
             for fold in self._taken[1]:
                 self._lock(f"{work}_fold_{fold}")
             if shared:

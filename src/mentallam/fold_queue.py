@@ -22,13 +22,13 @@ from kedro.framework.session import KedroSession
 
 from mentallam import interruption, project, run_checks
 from mentallam.cli import run as run_command
+from mentallam.cluster_options import PARAMETERS, ClusterOptions
 from mentallam.configuration_files import environment_folders, interpolated_names
 from mentallam.console import capture_warnings, set_up_screen
 from mentallam.errors import MentallamError
 from mentallam.one_training import trains_fold
 from mentallam.runner.engines import open_engine
 from mentallam.runner.fold_runner import placed_elsewhere, read_options, units_of
-from mentallam.runner.options import PARAMETERS, ClusterOptions
 from mentallam.runner.placement import Placement
 from mentallam.runner.unit import Unit, UnitRunner
 from mentallam.serving.project_models import enter_project
@@ -87,7 +87,8 @@ def train_folds(runs: list[QueuedRun], folder: Path) -> None:
     set_up_screen(verbose=False)
     options, *_ = [_check(run, folder) for run in runs]
     folds = sorted(str(node.namespace) for node in pipelines["cv_training"].nodes if trains_fold(node.outputs))
-    elsewhere = placed_elsewhere(options, len(folds))
+    # What a fold reads and makes goes through an address run by run, so there each run places its own folds.
+    elsewhere = placed_elsewhere(options, len(folds)) and not options.storage
     if not elsewhere and not any(run.params.get("fresh") for run in runs):
         return
     opened = [_open(run, folder) for run in runs]
@@ -127,7 +128,7 @@ def _open(run: QueuedRun, folder: Path) -> tuple[project.Session, int]:
 def _train(units: list[Unit], options: ClusterOptions, ranks: int) -> None:
     from mentallam.device import visible_gpus
 
-    engine = open_engine(options, len(units), visible_gpus(), units[0].session.data.parent / "jobs", ranks)
+    engine = open_engine(options, len(units), visible_gpus(), units[0].session.data.parent, ranks)
     logger.info("one queue: %s", engine.described(len(units)))
     interruption.watch()
     try:

@@ -27,6 +27,7 @@ from mentallam.data_lock import DataLock
 from mentallam.errors import MentallamError, RejectedRowsError, causes
 from mentallam.one_training import refuse_runner, trains_fold
 from mentallam.result_files import ResultFiles
+from mentallam.runner.slurm_jobs import end_jobs
 from mentallam.runner.unit import UnitRunner
 from mentallam.saved_inputs import SavedInputs, folds_in, take_from_run
 from mentallam.tracking_address import runs_page
@@ -106,14 +107,16 @@ class ProjectHooks:
     def _lock_data(self, pipeline: Pipeline) -> None:
         """Lock what the pipeline makes; folds without the nodes around them share the study with other folds."""
         self._lock.release()  # of a session that was stopped in this process
-        self._lock = DataLock(project.data_folder(self._context))
+        data = project.data_folder(self._context)
+        self._lock = DataLock(data)
         makes = pipeline.all_outputs()
         if apart := next((name for name in _APART if makes & pipelines[name].all_outputs()), None):
             self._lock.take(apart)
             return
         folds_alone = all(trains_fold(node.outputs) for node in pipeline.nodes)
         folds = folds_in(makes if folds_alone else pipelines["cv_training"].all_outputs())
-        self._lock.take("study", sorted(folds), shared=folds_alone)
+        trains = any(trains_fold(node.outputs) for node in pipeline.nodes)
+        self._lock.take("study", sorted(folds), folds_alone, lambda: end_jobs(data) if trains else None)
 
     def _check_inputs(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         given = run_params["runtime_params"] or {}

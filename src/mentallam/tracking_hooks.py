@@ -142,6 +142,7 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]  # kedro-mlflow is untype
         with suppress(MlflowException, MentallamError):  # a notebook may have switched to another store
             while self.run_id and mlflow.active_run():
                 mlflow.end_run("RUNNING")
+                run_status.work_on(str(self.run_id))  # a fold's process, which had it last, may live on elsewhere
             if experiment:
                 if self._cv_run_id and status != run_status.WAITING:
                     run_status.take_back(self._cv_run_id)

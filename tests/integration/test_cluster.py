@@ -3,23 +3,16 @@
 import os
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
-import pandas as pd
 import psutil
 import pytest
-from mlflow.entities import Run
 from safetensors.torch import load_file
 
+from tests.integration.placed_folds import FOLDS, SELECTED, SEVERAL, begin, busiest_worker, results, runs_of, wait_until
 from tests.integration.workspace import Workspace
-from tests.samples import PROJECT
 
-FOLDS = range(3)  # one more than workers
-SELECTED = ("--pipelines", "cv_training")
 SHORT = "overrides=training.max_epochs=1"
-SEVERAL = {"MENTALLAM_CV_FOLDS": str(len(FOLDS))}
 
 
 @pytest.fixture(scope="module")
@@ -33,58 +26,13 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 def start(workspace: Workspace) -> "subprocess.Popen[str]":
     """Start a cross-validation whose folds two workers train, each with as many threads as one process would have."""
-    options = f"cluster.backend=process,cluster.workers=2,cluster.threads={os.environ['OMP_NUM_THREADS']}"
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "kedro",
-            "run",
-            "--env",
-            "test",
-            *SELECTED,
-            "--params",
-            f"data_dir={workspace.data},{SHORT},{options}",
-        ],
-        cwd=PROJECT,
-        env={**workspace.environment, **SEVERAL},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return begin(workspace, SHORT, "process", "workers=2", f"threads={os.environ['OMP_NUM_THREADS']}")
 
 
 def worker_in_a_fold(workspace: Workspace, run: "subprocess.Popen[str]") -> psutil.Process:
     """Wait until a worker trains; return it."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        assert run.poll() is None, run.communicate()[0]
-        if list(workspace.data.glob("06_models/fold_*_attempt/record.json")):
-            workers = [each for each in psutil.Process(run.pid).children() if "spawn_main" in " ".join(each.cmdline())]
-            if workers:
-                return max(workers, key=lambda each: sum(each.cpu_times()[:2]))
-        time.sleep(0.05)
-    raise AssertionError("no fold has begun")
-
-
-def results(workspace: Workspace) -> dict[str, object]:
-    """Return what a cross-validation is judged by: adapters, predictions and metrics of each fold."""
-    content: dict[str, object] = {}
-    for fold in FOLDS:
-        folder = workspace.data / "06_models" / f"fold_{fold}"
-        content[f"adapter {fold}"] = (folder / "adapter_model.safetensors").read_bytes()
-        table = pd.read_parquet(workspace.data / "07_model_output/folds" / f"fold_{fold}_predictions.parquet")
-        content[f"predictions {fold}"] = table.to_dict("list")
-    runs = {run.data.tags["mlflow.runName"]: run for run in runs_of(workspace)}
-    for fold in FOLDS:
-        measured = runs[f"fold_{fold}"].data.metrics
-        content[f"metrics {fold}"] = {name: value for name, value in measured.items() if name in ("f1", "roc_auc")}
-    return content
-
-
-def runs_of(workspace: Workspace) -> list[Run]:
-    client = workspace.client()
-    return list(client.search_runs([each.experiment_id for each in client.search_experiments()]))
+    wait_until(lambda: list(workspace.data.glob("06_models/fold_*_attempt/record.json")), run, "a fold that has begun")
+    return busiest_worker(run)
 
 
 def test_two_workers_one_of_them_killed_give_what_one_process_gives(alone: Workspace, empty: Workspace) -> None:

@@ -6,8 +6,9 @@ import yaml
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline, node
 
-from mentallam import device
+from mentallam import device, project
 from mentallam.cluster_options import ClusterOptions, cores, start_ray
+from mentallam.datasets import FolderDataset, JSONDataset
 from mentallam.errors import MentallamError
 from mentallam.runner import FoldRunner, fold_runner
 from mentallam.runner.engines import open_engine
@@ -111,8 +112,8 @@ def test_auto_places_folds_where_there_are_several_gpus_and_runs_the_nodes_aroun
         ran.append("fold in this process")
         return "checkpoint"
 
-    def placed(folds: dict[str, object], _: object, ranks: int) -> list[object]:
-        ran.append(f"{len(folds)} folds of {ranks} ranks placed")
+    def placed(folds: dict[str, object], _: object, catalog: DataCatalog) -> list[object]:
+        ran.append(f"{len(folds)} folds of {fold_runner._ranks(catalog)} ranks placed")
         for k in range(2):
             given.save(f"fold_{k}_checkpoint", "checkpoint")
         return list(folds.values())
@@ -171,3 +172,47 @@ def test_a_ray_that_does_not_start_is_tried_again_and_a_cluster_that_does_not_an
     with pytest.raises(MentallamError, match=sentence):
         start_ray(ClusterOptions(backend="ray", address=address))
     assert package.starts == starts
+
+
+def test_an_address_for_other_machines_is_refused_where_folds_stay_here() -> None:
+    pipeline = Pipeline([node(lambda one: one, "one", "fold_0_checkpoint", name="train")])
+    with pytest.raises(MentallamError, match=r"^cluster\.storage is for folds on other machines: set cluster\.backend"):
+        FoldRunner(backend="sequential", storage="file:///tmp").run(pipeline, catalog())
+
+
+def test_an_address_for_other_machines_needs_a_tracking_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    session = project.Session(tmp_path, None, {}, "conf", tmp_path)
+    with pytest.raises(MentallamError, match=r"^cluster\.storage needs a tracking server: set MLFLOW_TRACKING_URI"):
+        fold_runner._stored({}, "file:///tmp", catalog(), session)
+
+
+def test_a_folds_place_at_an_address_has_what_its_node_reads_and_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    (tmp_path / "conf/local").mkdir(parents=True)
+    (tmp_path / "conf/base").mkdir()
+    (tmp_path / "conf/local/credentials.yml").write_text("storage: {auto_mkdir: true}", encoding="utf-8")
+    data = tmp_path / "data"
+    datasets = {
+        name: JSONDataset(filepath=str(data / f"{name}.json")) for name in ("cv_run", "base_model", "fold_0_run")
+    }
+    datasets["cv_run"].save({"run_id": "abc"})
+    datasets["base_model"].save({})
+    attempt = FolderDataset(folder=str(data / "fold_0_attempt"))
+    given = DataCatalog({**datasets, "fold_0_attempt": attempt, "params:fresh": MemoryDataset(False)})
+    reads = ["cv_run", "base_model", "fold_0_attempt", "params:fresh"]
+    folds = {"fold_0": node(lambda *_: 1, reads, "fold_0_run", name="train")}
+    session = project.Session(tmp_path, None, {}, "conf", data)
+    bucket = tmp_path / "bucket"
+    stored = fold_runner._stored(folds, f"file://{bucket}", given, session)["fold_0"]
+    assert (stored.fold, stored.base_model) == ("fold_0", "base_model.json")
+    assert stored.record == "fold_0_attempt/record.json"
+    assert stored.results == ("fold_0_run.json",)
+    assert stored.credentials == {"auto_mkdir": True}
+    assert {path.name for path in (bucket / "abc/inputs").iterdir()} == {
+        "cv_run.json",
+        "base_model.json",
+        "SHA256.json",
+    }

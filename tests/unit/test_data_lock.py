@@ -110,3 +110,13 @@ def test_without_a_run_there_is_nothing_to_share(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(DataLock, "_latest", None)
     with DataLock.shared_with_workers():
         pass
+
+
+def test_what_an_earlier_run_left_is_ended_behind_the_lock_of_the_whole_and_before_those_of_folds(
+    tmp_path: Path,
+) -> None:
+    left, first, second = DataLock(tmp_path), DataLock(tmp_path), DataLock(tmp_path)
+    left.take("study", [1], shared=True)
+    first.take("study", range(5), free_folds=left.release)
+    with pytest.raises(MentallamError, match="another run works in"):
+        second.take("study", range(5), free_folds=lambda: pytest.fail("the first run lives"))

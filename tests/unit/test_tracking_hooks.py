@@ -152,6 +152,22 @@ def test_a_complete_cross_validation_is_left_finished(
     assert MlflowClient().get_run(cv_run["run_id"]).data.params == {}
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_cross_validation_ends_with_its_run_also_if_a_folds_process_lives_on(
+    hooks: TrackingHooks, connected: list[Any], cv_run: dict[str, str], complete: bool
+) -> None:
+    """A worker of Ray stays for its next task, and a job of SLURM takes seconds to end."""
+    begin(hooks, needing(["posts"], "cv_run"), saved(cv_run=None))
+    opened_by(hooks, cv_run)
+    MlflowClient().set_tag(cv_run["run_id"], WORKER_TAG, f"{'0' * 12}:1:1")
+    if complete:
+        Run(cv_run["run_id"]).set_tags({COMPLETE_TAG: True})
+        hooks.after_pipeline_run()
+    else:
+        hooks.on_pipeline_error(ValueError("in a fold"))
+    assert status(cv_run) == ("FINISHED" if complete else "FAILED")
+
+
 def test_another_active_run_is_left_alone(hooks: TrackingHooks, experiment: str) -> None:
     mlflow.set_experiment(experiment)
     with mlflow.start_run() as users:

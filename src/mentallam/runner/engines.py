@@ -15,7 +15,10 @@ from typing import Any, Protocol
 
 from mentallam.cluster_options import ClusterOptions, cores, missing, start_ray
 from mentallam.errors import MentallamError
+from mentallam.runner.slurm_jobs import JobQueue, jobs_folder
 from mentallam.runner.unit import Outcome, Unit, run_unit
+
+_FILE_S = 15.0  # how long a shared file system may take to show a file that another machine has written
 
 
 class LostWorkerError(Exception):
@@ -54,14 +57,14 @@ class Engine(Protocol):
         """Give back what the engine holds; no unit runs any more."""
 
 
-def open_engine(options: ClusterOptions, n_units: int, gpus: Sequence[str], logs: Path, ranks: int = 1) -> Engine:
+def open_engine(options: ClusterOptions, n_units: int, gpus: Sequence[str], data: Path, ranks: int = 1) -> Engine:
     """Return the engine that the options name.
 
     Args:
         options: The options.
         n_units: How many units there are.
         gpus: This machine's GPUs, as CUDA_VISIBLE_DEVICES names them.
-        logs: A folder for the files of jobs.
+        data: The data folder.
         ranks: The processes of a unit, each with a GPU of its own where there are any.
 
     Raises:
@@ -76,7 +79,7 @@ def open_engine(options: ClusterOptions, n_units: int, gpus: Sequence[str], logs
     if options.backend == "ray":
         return _Ray(options, n_units, ranks)
     if options.backend == "slurm":
-        return _Slurm(options, n_units, logs, ranks)
+        return _Slurm(options, n_units, data, ranks)
     if gpus and len(gpus) < ranks:
         raise MentallamError(f"training.ranks={ranks} needs {ranks} GPUs, and this machine has {len(gpus)}: lower it")
     return _Processes(options, n_units, gpus, ranks)
@@ -232,18 +235,24 @@ class _RayJob:
 class _Slurm:
     """Jobs of a SLURM cluster, each with a fold."""
 
-    def __init__(self, options: ClusterOptions, n_units: int, logs: Path, ranks: int) -> None:
+    def __init__(self, options: ClusterOptions, n_units: int, data: Path, ranks: int) -> None:
         try:
             import submitit
         except ImportError:
             raise missing("submitit", "slurm") from None
         os.environ["SUBMITIT_PREEMPT_SIGNAL"] = "USR1"  # that a fold's process saves its state on
-        self._submitit, self.slots = submitit, min(options.workers or n_units, n_units)
+        self.slots = min(options.workers or n_units, n_units)
         given = dict(options.slurm)
+        cluster = given.pop("cluster", "slurm")
+        queue = JobQueue(data)
+        self._queue = queue if cluster == "slurm" else None
+        if self._queue:
+            # Only the run that waits places a fold again: a job that SLURM starts again would train it a second time.
+            given["slurm_additional_parameters"] = {"no-requeue": True, **given.get("slurm_additional_parameters", {})}
         try:
-            self._executor = submitit.AutoExecutor(logs, cluster=given.pop("cluster", "slurm"))
+            self._executor = submitit.AutoExecutor(jobs_folder(data), cluster=cluster)
             self._executor.update_parameters(
-                name="mentallam",
+                name=queue.name,
                 cpus_per_task=options.threads or ranks,
                 **({"gpus_per_node": int(options.gpus_per_fold)} if options.gpus_per_fold else {}),
                 **({"mem_gb": options.memory_gb} if options.memory_gb else {}),
@@ -259,7 +268,10 @@ class _Slurm:
 
     def submit(self, unit: Unit) -> Job:
         variables = {"OMP_NUM_THREADS": str(self._threads), **unit.variables}
-        return _SlurmJob(self._submitit, self._executor.submit(run_unit, replace(unit, variables=variables)))
+        job = self._executor.submit(run_unit, replace(unit, variables=variables))
+        if self._queue:
+            self._queue.add(job.job_id)
+        return _SlurmJob(job, self._queue)
 
     def stop(self, jobs: Sequence[Any], number: int) -> None:
         for job in jobs:
@@ -270,18 +282,29 @@ class _Slurm:
 
 
 class _SlurmJob:
-    def __init__(self, submitit: Any, job: Any) -> None:
-        self._submitit, self._job = submitit, job
+    def __init__(self, job: Any, queue: JobQueue | None) -> None:
+        self._job, self._queue = job, queue
 
     def done(self) -> bool:
-        return bool(self._job.done())
+        if self._queue is None:
+            return bool(self._job.done())
+        return self._has_result() or not self._queue.holds(self._job.job_id)
 
     def outcome(self) -> Outcome:
+        """Return what the job has written, which another machine's file system may show only after a while."""
+        until = time.monotonic() + _FILE_S
+        while not self._has_result():
+            if self._queue is None or time.monotonic() > until:
+                raise LostWorkerError
+            time.sleep(1)
         try:
             ended: Outcome = self._job.result()
-        except (self._submitit.core.utils.UncompletedJobError, self._submitit.core.utils.FailedJobError):
+        except RuntimeError:  # of submitit: the unit could not be read or its outcome not be written
             raise LostWorkerError from None
         return ended
+
+    def _has_result(self) -> bool:
+        return bool(self._job.paths.result_pickle.exists())
 
     def stop(self) -> None:
         self._job.cancel(check=False)

@@ -6,8 +6,11 @@ Workers import this module before their number of threads is set, which torch re
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from kedro.config import MissingConfigException
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
@@ -18,13 +21,16 @@ from pydantic import ValidationError
 
 from mentallam import interruption, project
 from mentallam.cluster_options import ClusterOptions
+from mentallam.config_loading import config_loader
 from mentallam.console import is_verbose
 from mentallam.data_lock import DataLock
 from mentallam.errors import MentallamError
 from mentallam.one_training import trains_fold
 from mentallam.runner.engines import open_engine
+from mentallam.runner.fold_storage import FoldStorage, publish
 from mentallam.runner.placement import Placement
 from mentallam.runner.unit import Unit
+from mentallam.tracking_address import tracking_uri
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +66,14 @@ class FoldRunner(SequentialRunner):
         options = self._options(catalog)
         folds = {str(node.namespace): node for node in pipeline.nodes if trains_fold(node.outputs)}
         if not placed_elsewhere(options, len(folds)):
+            if options.storage and folds:
+                raise MentallamError("cluster.storage is for folds on other machines: set cluster.backend as well")
             super()._run(pipeline, catalog, hook_manager, run_id)
             return
         units = Pipeline(folds.values())
         after = pipeline.from_nodes(*(node.name for node in folds.values())) - units
         super()._run(pipeline - units - after, catalog, hook_manager, run_id)
-        for node in _placed(folds, options, _ranks(catalog)):
+        for node in _placed(folds, options, catalog):
             if hook_manager:
                 hook_manager.hook.after_node_run(
                     node=node, catalog=catalog, inputs={}, outputs={}, is_async=False, run_id=run_id
@@ -114,30 +122,42 @@ def _ranks(catalog: CatalogProtocol[Any, Any]) -> int:
     return ranks
 
 
-def _placed(folds: dict[str, Node], options: ClusterOptions, ranks: int) -> Iterator[Node]:
+def _placed(folds: dict[str, Node], options: ClusterOptions, catalog: CatalogProtocol[Any, Any]) -> Iterator[Node]:
     """Train folds on the engine, and yield the node of each that is done.
 
     Args:
         folds: The node of each fold, by its namespace.
         options: The options.
-        ranks: The processes of a fold.
+        catalog: The run's catalog.
     """
     from mentallam.classifier.shared_base import release_base
     from mentallam.device import visible_gpus
 
     session = project.session()
-    engine = open_engine(options, len(folds), visible_gpus(), session.data / "jobs", ranks)
+    stored = _stored(folds, options.storage.rstrip("/"), catalog, session) if options.storage else {}
+    engine = open_engine(options, len(folds), visible_gpus(), session.data, _ranks(catalog))
     logger.info("%s; --params cluster.backend=sequential trains one after the other", engine.described(len(folds)))
     release_base()  # the workers hold their own
     try:
         with DataLock.shared_with_workers(), interruption.deferred():
-            for unit in Placement(engine, units_of(folds, session, options), options.retries).finished():
+            units = units_of(folds, session, options, stored=stored)
+            for unit in Placement(engine, units, options.retries).finished():
+                if stored:
+                    stored[unit.fold].collect(session.data)
                 yield folds[unit.fold]
     finally:
         engine.close()
+    for storage in [*stored.values()][:1]:
+        storage.remove_all()
 
 
-def units_of(folds: Iterable[str], session: project.Session, options: ClusterOptions, run: str = "") -> Iterator[Unit]:
+def units_of(
+    folds: Iterable[str],
+    session: project.Session,
+    options: ClusterOptions,
+    run: str = "",
+    stored: Mapping[str, FoldStorage] | None = None,
+) -> Iterator[Unit]:
     """Yield the units of a cross-validation that has been opened.
 
     Args:
@@ -145,9 +165,50 @@ def units_of(folds: Iterable[str], session: project.Session, options: ClusterOpt
         session: The session that has opened it.
         options: The options.
         run: Which of several runs it is.
+        stored: The place of each fold at `cluster.storage`; None if the workers see the data folder.
     """
     variables = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
     # A fresh cross-validation has been opened by now, and a fold of it that is placed again goes on.
     parameters = {name: value for name, value in session.runtime_params.items() if name not in ("fresh", "cluster")}
     for fold in folds:
-        yield Unit(fold, session, parameters, {**variables, **options.variables}, is_verbose(), run)
+        yield Unit(
+            fold, session, parameters, {**variables, **options.variables}, is_verbose(), run, (stored or {}).get(fold)
+        )
+
+
+def _stored(
+    folds: Mapping[str, Node], address: str, catalog: CatalogProtocol[Any, Any], session: project.Session
+) -> dict[str, FoldStorage]:
+    """Put what the folds read to `cluster.storage`, and return the place of each fold there.
+
+    Raises:
+        MentallamError: The address can't be written, or runs are kept on this machine alone.
+    """
+    from mentallam.resumption import RECORD
+
+    if urlsplit(tracking_uri(session.folder)).scheme in ("", "file", "sqlite"):
+        raise MentallamError("cluster.storage needs a tracking server: set MLFLOW_TRACKING_URI to its address")
+
+    def files(names: Iterable[str]) -> dict[str, str]:
+        described = {name: catalog[name]._describe() for name in names if not name.startswith("params:")}
+        paths = {name: facts.get("filepath") or facts.get("folder") for name, facts in described.items()}
+        return {name: Path(path).relative_to(session.data).as_posix() for name, path in paths.items() if path}
+
+    place = f"{address}/{catalog.load('cv_run')['run_id']}"
+    credentials = _credentials(session)
+    read: dict[str, str] = {}
+    stored = {}
+    for fold, node in folds.items():
+        inputs = files(node.inputs)
+        record, base_model = f"{inputs.pop(f'{fold}_attempt')}/{RECORD}", inputs["base_model"]
+        stored[fold] = FoldStorage(place, credentials, fold, base_model, record, tuple(files(node.outputs).values()))
+        read |= inputs
+    publish(session.data, read.values(), place, credentials)
+    return stored
+
+
+def _credentials(session: project.Session) -> dict[str, Any]:
+    try:
+        return config_loader(session.folder, session.env)["credentials"].get("storage") or {}
+    except MissingConfigException:
+        return {}

@@ -4,6 +4,7 @@ This module is imported before the variables of the process are set, so it must 
 number of threads once.
 """
 
+import json
 import logging
 import os
 import platform
@@ -20,6 +21,7 @@ from mentallam.console import capture_warnings
 from mentallam.errors import MentallamError
 from mentallam.interruption import RunStoppedError
 from mentallam.project import Session
+from mentallam.runner.fold_storage import FoldStorage
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,12 @@ class Unit:
 
     Attributes:
         fold: The namespace, such as `fold_2`.
-        session: The session that it comes from; the process must see its folders under the same paths.
+        session: The session that it comes from; the process must see the project under the same path.
         parameters: The parameters of the fold's own session.
         variables: Environment variables.
         verbose: Whether Kedro's lines are shown.
         run: Which of several runs it belongs to, in a queue of more than one.
+        storage: Where its data come from and go to; None if the process sees the data folder under the same path.
     """
 
     fold: str
@@ -41,6 +44,7 @@ class Unit:
     variables: Mapping[str, str]
     verbose: bool
     run: str = ""
+    storage: FoldStorage | None = None
 
     @property
     def title(self) -> str:
@@ -100,6 +104,22 @@ def run_unit(unit: Unit) -> Outcome:
 
 
 def _train(unit: Unit) -> None:
+    if unit.storage is None:
+        _run(unit, unit.parameters, namespaces=[unit.fold])
+        return
+    from mentallam.resumption import changed, first_difference
+
+    with unit.storage.working_folder() as data:
+        parameters = {**unit.parameters, "data_dir": str(data)}
+        base_model = data / unit.storage.base_model
+        expected = json.loads(base_model.read_bytes())
+        _run(unit, parameters, node_names=["prepare_base_model"])  # its folder is another one on each machine
+        if change := first_difference(expected | {"folder": ""}, json.loads(base_model.read_bytes()) | {"folder": ""}):
+            raise MentallamError(f"the base model of {platform.node()} is another one: {changed(*change)}")
+        _run(unit, parameters, namespaces=[unit.fold])
+
+
+def _run(unit: Unit, parameters: Mapping[str, Any], **selected: list[str]) -> None:
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
@@ -110,6 +130,6 @@ def _train(unit: Unit) -> None:
     set_up_screen(unit.verbose)
     progress.show_lines()
     given: dict[str, Any] = {"env": unit.session.env, "conf_source": unit.session.conf_source}
-    with KedroSession.create(unit.session.folder, **given, runtime_params=dict(unit.parameters)) as session:
+    with KedroSession.create(unit.session.folder, **given, runtime_params=dict(parameters)) as session:
         assert isinstance(session, KedroSession)
-        session.run(pipeline_names=["cv_training"], namespaces=[unit.fold], runner=UnitRunner())
+        session.run(pipeline_names=["cv_training"], runner=UnitRunner(), **selected)  # type: ignore[arg-type]
