@@ -43,7 +43,8 @@ def open_project(env: str | None = None, needs: str | None = None) -> OpenedProj
     path, env = project_path(), env or os.environ.get("KEDRO_ENV") or None
     set_up_notebook(path / "conf" / "logging.yml")
     parameters = load_parameters(path, env)
-    catalog = DataCatalog.from_config(config_loader(path, env)["catalog"])
+    loader = config_loader(path, env)
+    catalog = DataCatalog.from_config(loader["catalog"], loader["credentials"])
     if needs and not catalog.exists(needs):
         option = f" --env {env}" if env else ""
         raise MentallamError(f"{parameters[DATA_FOLDER]} holds no {needs} yet: run `kedro run{option}` first")

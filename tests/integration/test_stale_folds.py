@@ -21,7 +21,13 @@ WAY_OUT = "since the folds were made: rebuild them with `kedro run --pipeline da
 # What training would leave; a refused run only asks whether these files exist.
 TRAINED = [
     f"06_models/{name}"
-    for name in ("training_config.yml", "base_model.json", "cv_run.json", "frozen_states.safetensors")
+    for name in (
+        "training_config.yml",
+        "base_model.json",
+        "nested_search.json",
+        "cv_run.json",
+        "frozen_states.safetensors",
+    )
 ]
 TRAINED += [f"07_model_output/{name}" for name in ("cv_outcome.json", "ensemble.json", "baseline_predictions.parquet")]
 TRAINED += [

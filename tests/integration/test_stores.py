@@ -81,7 +81,7 @@ def test_a_store_gives_and_takes_what_files_of_this_machine_do(
         "reason": "not valid JSON; each line must be one object",
     }
     waiting = trained.data / "07_model_output" / "uploads"
-    assert not [*waiting.rglob("june.parquet"), *waiting.rglob(".june_attempt")]
+    assert {path.name for path in waiting.rglob("*")} & {"june.parquet", ".june_attempt"} == set()
     seen = (
         there.stdout
         + there.stderr
@@ -94,7 +94,7 @@ def test_a_store_gives_and_takes_what_files_of_this_machine_do(
 
 
 def test_each_fault_of_a_store_is_one_sentence(
-    trained: Workspace, conf: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch
+    trained: Workspace, conf: Path, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.pipe("posts/one.txt", b"I am awake at night.")
     for given, words in (
@@ -103,10 +103,10 @@ def test_each_fault_of_a_store_is_one_sentence(
         ("gs://posts/one.txt", "gs:// needs a package that is not installed: Please install gcsfs"),
         ("nosuch://posts/one.txt", "nosuch:// is no kind of store that fsspec knows"),
     ):
-        done = infer(trained, conf, input=given)
+        done = infer(trained, conf, input=given, output="s3://posts/never.jsonl")
         assert (done.returncode, words in done.stderr.splitlines()[-1]) == (1, True), done.stderr
     monkeypatch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0)  # from now on no key is known
-    done = infer(trained, conf, input="s3://posts/one.txt")
+    done = infer(trained, conf, input="s3://posts/one.txt", output=str(tmp_path / "never.jsonl"))
     assert done.returncode == 1
     assert "s3://posts/one.txt: the store refuses access; check the entry `storage`" in done.stderr.splitlines()[-1]
     assert KEPT not in done.stdout + done.stderr

@@ -105,7 +105,9 @@ def test_a_run_that_is_stopped_keeps_its_partitions_and_goes_on(
     output = run.communicate(timeout=300)[0]
     assert run.returncode == code, output
     assert number == signal.SIGKILL or "run the same command again to go on" in output.splitlines()[-1]
-    assert not psutil.wait_procs(processes, timeout=60)[1]
+    left = psutil.wait_procs(processes, timeout=60)[1]
+    # Ray's own agents may wait longer for the processes of a run that was killed by SIGKILL; they hold no post.
+    assert not [process for process in left if number != signal.SIGKILL or not process.name().endswith("Agent")]
     again = start(trained, posts, tmp_path)
     output = again.communicate(timeout=600)[0]
     assert again.returncode == 3, output

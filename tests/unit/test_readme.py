@@ -31,7 +31,7 @@ def anchors(page: Path) -> set[str]:
 
 def test_every_name_on_the_map_exists() -> None:
     paths = source_map()
-    assert len(paths) == 26
+    assert len(paths) == 28
     assert [path for path in paths if not (PROJECT / path).exists()] == []
     packages = {f"src/mentallam/{path.parent.name}/" for path in (PROJECT / "src" / "mentallam").glob("*/__init__.py")}
     assert packages <= set(paths)

@@ -68,6 +68,8 @@ _REQUIREMENTS = (
     "pyyaml",
     "tenacity",
     "pyarrow",
+    "fsspec",
+    "universal-pathlib",
     "pydantic",
     "ftfy",
     "linkify-it-py",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mentallam.errors import MentallamError
-from mentallam.runner import storage
+from mentallam.runner import fold_storage
 from mentallam.runner.fold_storage import FoldStorage, publish
 
 ATTEMPT, RESULTS = "06_models/fold_1_attempt", ("06_models/fold_1", "07_model_output/fold_1_result.json")
@@ -92,7 +92,7 @@ def test_the_next_machine_gets_the_newest_state_and_no_result_of_a_fold_that_was
 def test_a_state_is_put_while_the_fold_works_and_replaces_the_older_one(
     place: FoldStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "_LOOK_S", 0.01)
+    monkeypatch.setattr(fold_storage, "_LOOK_S", 0.01)
     with place.working_folder() as data:
         write(data / ATTEMPT / "record.json", b"1")
         for step in (3, 7):
@@ -101,7 +101,7 @@ def test_a_state_is_put_while_the_fold_works_and_replaces_the_older_one(
             for _ in range(3000):
                 if manifest in bucket(tmp_path):
                     break
-                storage.threading.Event().wait(0.01)
+                fold_storage.threading.Event().wait(0.01)
         assert manifest in bucket(tmp_path)
         write(data / RESULTS[1], b"result")
     assert not [name for name in bucket(tmp_path) if "step_00000003" in name]
