@@ -122,7 +122,9 @@ class ScreeningModel(PythonModel):
             params: Unused; MLflow passes it.
 
         Returns:
-            The served columns of `output_fields.OUTPUT_FIELDS`.
+            The served columns of `output_fields.OUTPUT_FIELDS`. If each row names its criterion there is an answer per
+            row, in the order of the rows, as functions of Spark must have it; otherwise an answer per pair, post by
+            post.
 
         Raises:
             MentallamError: There is no text or an empty one, a value is not a string, only some posts have a post_id,
@@ -139,14 +141,20 @@ class ScreeningModel(PythonModel):
         rows = [dict(zip(map(str, filled), values, strict=True)) for values in filled.to_numpy().tolist()]
         if not rows:
             raise MentallamError("the input holds no post; it needs at least one row")
+        posts: dict[int, Post] = {}
         with self._one_at_a_time:
-            questions = self._questions(rows)
+            questions = self._questions(rows, posts)
             answers = self._predictor.answer(questions)
         self._metrics.add(self._predictor, questions, answers)
-        return answers
+        if any(post.criteria is None for post in posts.values()):
+            return answers
+        place = {pair: at for at, pair in enumerate(zip(answers["post_id"], answers["criterion_id"], strict=True))}
+        asked = [self._predictor.choice.resolve(post) for post in posts.values()]
+        order = [place[post.post_id, criterion] for post in asked for criterion in post.criteria or ()]
+        return {name: [values[at] for at in order] for name, values in answers.items()}
 
-    def _questions(self, rows: Sequence[Mapping[str, Any]]) -> list[Question]:
-        posts: dict[int, Post] = {}
+    def _questions(self, rows: Sequence[Mapping[str, Any]], posts: dict[int, Post]) -> list[Question]:
+        """Return what is asked, and add the post of each row to `posts`."""
         questions: list[Question] = []
         row = 0
         try:

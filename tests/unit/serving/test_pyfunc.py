@@ -83,6 +83,21 @@ def test_it_answers_as_the_predictor_does(
     assert loaded.predict(posts())["post_id"].tolist() == ["1"] * 3 + ["2"] * 3
 
 
+def test_rows_that_name_their_criterion_are_answered_one_by_one(model: Path) -> None:
+    """A function of Spark takes answers by their position; rows of a post need not stand together, and may recur."""
+    loaded = mlflow.pyfunc.load_model(str(model))
+    asked = [("a", "A.4"), ("b", "A.6"), ("a", "A.1"), ("b", "A.6")]
+    texts = {"a": "I am tired.", "b": "We went to the lake."}
+    frame = pd.DataFrame(
+        [(post, texts[post], criterion) for post, criterion in asked], columns=["post_id", "text", "criterion_id"]
+    )
+    answer = loaded.predict(frame)
+    assert list(zip(answer["post_id"], answer["criterion_id"], strict=True)) == asked
+    one_by_one = [loaded.predict(frame.iloc[[row]])["probability"].item() for row in range(len(frame))]
+    assert answer["probability"].tolist() == pytest.approx(one_by_one, abs=1e-6)
+    assert len({*one_by_one}) == 3
+
+
 def in_a_new_process(model: Path) -> tuple[str, list[str]]:
     """Return the answer to the input example, and the files of the package that loading and predicting import."""
     code = (
