@@ -33,7 +33,7 @@ def has_checksums(folder: Path) -> bool:
 def folder_digest(folder: Path) -> str | None:
     """Return the SHA-256 of a folder's checksums, which changes with any of its files; None if it has none."""
     file = folder / CHECKSUMS
-    return _sha256(file) if file.is_file() else None
+    return file_sha256(file) if file.is_file() else None
 
 
 def verify_checksums(folder: Path, way_out: str) -> None:
@@ -56,7 +56,7 @@ def verify_checksums(folder: Path, way_out: str) -> None:
         raise MentallamError(f"{folder / min(added)} does not belong there; remove it, or {way_out}")
     for name, sha256 in recorded.items():
         path = folder / name
-        if _sha256(path) != sha256:
+        if file_sha256(path) != sha256:
             fault = "is empty" if path.stat().st_size == 0 else "has changed since it was written (SHA-256 differs)"
             raise MentallamError(f"{path} {fault}; {way_out}")
 
@@ -81,10 +81,11 @@ def _recorded(folder: Path, way_out: str) -> dict[str, str]:
 
 def _checksums(folder: Path) -> dict[str, str]:
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS)
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for block in iter(lambda: file.read(2**20), b""):

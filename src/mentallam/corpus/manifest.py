@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from mentallam import __version__
+from mentallam.checksums import file_sha256
 from mentallam.corpus.cleaning import CleaningOptions
 from mentallam.corpus.folds import FoldOptions
 from mentallam.corpus.pairs import count_pairs
@@ -79,7 +80,7 @@ def describe_source(format: str, folder: Path, files: Iterable[Path]) -> Source:
         {
             "path": Path(os.path.relpath(path, folder)).as_posix(),
             "bytes": path.stat().st_size,
-            "sha256": _file_sha256(path),
+            "sha256": file_sha256(path),
         }
         for path in files
     ]
@@ -173,7 +174,7 @@ def find_changed_file(manifest: Manifest, folder: Path) -> Path | None:
     """
     for facts in manifest["source"]["files"]:
         path = folder / facts["path"]
-        if path.is_file() and (path.stat().st_size != facts["bytes"] or _file_sha256(path) != facts["sha256"]):
+        if path.is_file() and (path.stat().st_size != facts["bytes"] or file_sha256(path) != facts["sha256"]):
             return Path(os.path.normpath(path))
     return None
 
@@ -185,11 +186,3 @@ def _canonical(column: pd.Series[Any]) -> pa.Array:
     if pa.types.is_boolean(array.type) or pa.types.is_integer(array.type):
         return array.cast(pa.int64())
     return array.cast(pa.large_string())
-
-
-def _file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

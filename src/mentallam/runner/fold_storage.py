@@ -11,7 +11,6 @@ together is written last, so what a lost machine has put there is complete or ig
 changes with anything that decides its result, so two of them never meet.
 """
 
-import hashlib
 import json
 import logging
 import tempfile
@@ -24,6 +23,7 @@ from typing import Any
 
 import fsspec
 
+from mentallam.checksums import file_sha256
 from mentallam.errors import MentallamError
 from mentallam.files import replacing_file
 
@@ -233,7 +233,7 @@ def _put_files(data: Path, names: Iterable[str], place: _Place) -> None:
     for file in files:
         name = file.relative_to(data).as_posix()
         place.put(file, name)
-        hashes[name] = _hash(file)
+        hashes[name] = file_sha256(file)
     with tempfile.TemporaryDirectory() as folder:
         manifest = Path(folder) / _SHA256
         manifest.write_text(json.dumps(hashes, indent=2), encoding="utf-8")
@@ -249,13 +249,5 @@ def _get_files(place: _Place, data: Path) -> None:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise MentallamError(f"{_SHA256} in cluster.storage names {name!r}, which lies outside the data folder")
         place.get(name, data / name)
-        if _hash(data / name) != sha256:
+        if file_sha256(data / name) != sha256:
             raise MentallamError(f"{name} came from cluster.storage otherwise than it was put there: run this again")
-
-
-def _hash(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while block := opened.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
