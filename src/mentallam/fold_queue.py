@@ -19,17 +19,20 @@ from kedro.config import OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
+from kedro.pipeline.node import Node
 
 from mentallam import interruption, project, run_checks
 from mentallam.cli import run as run_command
 from mentallam.cluster_options import PARAMETERS, ClusterOptions
 from mentallam.configuration_files import environment_folders, interpolated_names
 from mentallam.console import capture_warnings, set_up_screen
+from mentallam.data_lock import DataLock
 from mentallam.errors import MentallamError
 from mentallam.one_training import trains_fold
 from mentallam.runner.engines import open_engine
 from mentallam.runner.fold_runner import placed_elsewhere, read_options, units_of
-from mentallam.runner.placement import Placement
+from mentallam.runner.placement import trained
+from mentallam.runner.slurm_jobs import end_jobs
 from mentallam.runner.unit import Unit, UnitRunner
 from mentallam.serving.project_models import enter_project
 
@@ -86,20 +89,20 @@ def train_folds(runs: list[QueuedRun], folder: Path) -> None:
     """
     set_up_screen(verbose=False)
     options, *_ = [_check(run, folder) for run in runs]
-    folds = sorted(str(node.namespace) for node in pipelines["cv_training"].nodes if trains_fold(node.outputs))
-    # What a fold reads and makes goes through an address run by run, so there each run places its own folds.
-    elsewhere = placed_elsewhere(options, len(folds)) and not options.storage
+    folds = {str(node.namespace): node for node in pipelines["cv_training"].nodes if trains_fold(node.outputs)}
+    elsewhere = placed_elsewhere(options, len(folds))
     if not elsewhere and not any(run.params.get("fresh") for run in runs):
         return
-    opened = [_open(run, folder) for run in runs]
-    if not elsewhere:
-        return
-    units = [
-        unit
-        for run, (session, _) in zip(runs, opened, strict=True)
-        for unit in units_of(folds, session, options, run.title)
-    ]
-    _train(units, options, max(ranks for _, ranks in opened))
+    # A folder of the study's own: in that of another run its jobs would be taken for jobs of that one.
+    place = Path(runs[0].params["data_dir"]).parent / runs[0].params["study"]
+    lock = DataLock(place)
+    lock.take("queue", free_folds=lambda: end_jobs(place))
+    try:
+        opened = [_open(run, folder, folds if elsewhere else {}, options) for run in runs]
+        if elsewhere:
+            _train([unit for units, _ in opened for unit in units], options, max(ranks for _, ranks in opened), place)
+    finally:
+        lock.release()
 
 
 def _check(run: QueuedRun, folder: Path) -> ClusterOptions:
@@ -116,27 +119,27 @@ def _check(run: QueuedRun, folder: Path) -> ClusterOptions:
         return read_options(context.params.get("cluster") or {})
 
 
-def _open(run: QueuedRun, folder: Path) -> tuple[project.Session, int]:
-    """Run all nodes before the folds; return what a fold's process needs, and the ranks of a fold."""
+def _open(run: QueuedRun, folder: Path, folds: Mapping[str, Node], options: ClusterOptions) -> tuple[list[Unit], int]:
+    """Run all nodes before the folds; return the units of these folds, and the ranks of a fold."""
     with run.session(folder) as session:
         session.run(pipeline_names=["cv_training"], to_nodes=["open_cv_run"], runner=UnitRunner())
-        ranks: int = session.load_context().catalog.load("training_config").training.ranks
+        catalog = session.load_context().catalog
+        ranks: int = catalog.load("training_config").training.ranks
+        units = units_of(folds, project.session(), options, catalog, run.title)
     logger.info("%s: opened", run.title)
-    return project.session(), ranks
+    return units, ranks
 
 
-def _train(units: list[Unit], options: ClusterOptions, ranks: int) -> None:
+def _train(units: list[Unit], options: ClusterOptions, ranks: int, place: Path) -> None:
     from mentallam.device import visible_gpus
 
-    engine = open_engine(options, len(units), visible_gpus(), units[0].session.data.parent, ranks)
+    engine = open_engine(options, len(units), visible_gpus(), place, ranks)
     logger.info("one queue: %s", engine.described(len(units)))
     interruption.watch()
     try:
-        with interruption.deferred():
-            for _ in Placement(engine, units, options.retries).finished():
-                pass
+        for _ in trained(engine, units, options.retries):
+            pass
     finally:
-        engine.close()
         interruption.unwatch()
 
 

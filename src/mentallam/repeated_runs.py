@@ -15,7 +15,7 @@ from mentallam.errors import MentallamError
 Vary = Literal["folds", "training", "both"]
 OUT_OF_FOLD = Path("07_model_output") / "oof_predictions.parquet"
 # Folds are trained by then; what is left is the report, in one process.
-_REPORTS = ("cluster.backend=sequential",)
+_REPORTS = ("cluster.backend=sequential", "cluster.storage=null")
 _FRESH = re.compile(r"(^|,)\s*fresh=[^,]*")
 
 

@@ -8,7 +8,7 @@ from kedro.pipeline import Pipeline, node
 
 from mentallam import device, project
 from mentallam.cluster_options import ClusterOptions, cores, start_ray
-from mentallam.datasets import FolderDataset, JSONDataset
+from mentallam.datasets import FolderDataset, JSONDataset, StorageDataset
 from mentallam.errors import MentallamError
 from mentallam.runner import FoldRunner, fold_runner
 from mentallam.runner.engines import open_engine
@@ -191,9 +191,6 @@ def test_a_folds_place_at_an_address_has_what_its_node_reads_and_makes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    (tmp_path / "conf/local").mkdir(parents=True)
-    (tmp_path / "conf/base").mkdir()
-    (tmp_path / "conf/local/credentials.yml").write_text("storage: {auto_mkdir: true}", encoding="utf-8")
     data = tmp_path / "data"
     datasets = {
         name: JSONDataset(filepath=str(data / f"{name}.json")) for name in ("cv_run", "base_model", "fold_0_run")
@@ -201,7 +198,9 @@ def test_a_folds_place_at_an_address_has_what_its_node_reads_and_makes(
     datasets["cv_run"].save({"run_id": "abc"})
     datasets["base_model"].save({})
     attempt = FolderDataset(folder=str(data / "fold_0_attempt"))
-    given = DataCatalog({**datasets, "fold_0_attempt": attempt, "params:fresh": MemoryDataset(False)})
+    credentials = StorageDataset(credentials={"auto_mkdir": True})
+    others = {"fold_0_attempt": attempt, "params:fresh": MemoryDataset(False), "storage": credentials}
+    given = DataCatalog({**datasets, **others})
     reads = ["cv_run", "base_model", "fold_0_attempt", "params:fresh"]
     folds = {"fold_0": node(lambda *_: 1, reads, "fold_0_run", name="train")}
     session = project.Session(tmp_path, None, {}, "conf", data)

@@ -107,7 +107,7 @@ def test_the_first_failure_ends_the_runs_with_its_code(tmp_path: Path) -> None:
     assert run_all(program, planned(tmp_path, 0, 138, 0), None, tmp_path) == 138
     # What was to begin anew has been opened by the queue, and its folds are trained.
     assert (tmp_path / "log").read_text().splitlines() == [
-        f"code={code},x=1,cluster.backend=sequential" for code in (0, 138)
+        f"code={code},x=1,cluster.backend=sequential,cluster.storage=null" for code in (0, 138)
     ]
     assert run_all(program, planned(tmp_path, 0), None, tmp_path) == 0
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from kedro.config import MissingConfigException
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
@@ -19,16 +18,15 @@ from omegaconf import OmegaConf
 from pluggy import PluginManager
 from pydantic import ValidationError
 
-from mentallam import interruption, project
+from mentallam import project
 from mentallam.cluster_options import ClusterOptions
-from mentallam.config_loading import config_loader
 from mentallam.console import is_verbose
 from mentallam.data_lock import DataLock
 from mentallam.errors import MentallamError
 from mentallam.one_training import trains_fold
 from mentallam.runner.engines import open_engine
 from mentallam.runner.fold_storage import FoldStorage, publish
-from mentallam.runner.placement import Placement
+from mentallam.runner.placement import trained
 from mentallam.runner.unit import Unit
 from mentallam.tracking_address import tracking_uri
 
@@ -134,46 +132,39 @@ def _placed(folds: dict[str, Node], options: ClusterOptions, catalog: CatalogPro
     from mentallam.device import visible_gpus
 
     session = project.session()
-    stored = _stored(folds, options.storage.rstrip("/"), catalog, session) if options.storage else {}
+    units = units_of(folds, session, options, catalog)
     engine = open_engine(options, len(folds), visible_gpus(), session.data, _ranks(catalog))
     logger.info("%s; --params cluster.backend=sequential trains one after the other", engine.described(len(folds)))
     release_base()  # the workers hold their own
-    try:
-        with DataLock.shared_with_workers(), interruption.deferred():
-            units = units_of(folds, session, options, stored=stored)
-            for unit in Placement(engine, units, options.retries).finished():
-                if stored:
-                    stored[unit.fold].collect(session.data)
-                yield folds[unit.fold]
-    finally:
-        engine.close()
-    for storage in [*stored.values()][:1]:
-        storage.remove_all()
+    with DataLock.shared_with_workers():
+        for unit in trained(engine, units, options.retries):
+            yield folds[unit.fold]
 
 
 def units_of(
-    folds: Iterable[str],
+    folds: Mapping[str, Node],
     session: project.Session,
     options: ClusterOptions,
+    catalog: CatalogProtocol[Any, Any],
     run: str = "",
-    stored: Mapping[str, FoldStorage] | None = None,
-) -> Iterator[Unit]:
-    """Yield the units of a cross-validation that has been opened.
+) -> list[Unit]:
+    """Return the units of a cross-validation that has been opened; with `cluster.storage` what they read lies there.
 
     Args:
-        folds: The namespace of each fold.
+        folds: The node of each fold, by its namespace.
         session: The session that has opened it.
         options: The options.
+        catalog: Its catalog.
         run: Which of several runs it is.
-        stored: The place of each fold at `cluster.storage`; None if the workers see the data folder.
+
+    Raises:
+        MentallamError: `cluster.storage` can't be written, or runs are kept on this machine alone.
     """
-    variables = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
+    stored = _stored(folds, options.storage.rstrip("/"), catalog, session) if options.storage else {}
+    variables = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)} | options.variables
     # A fresh cross-validation has been opened by now, and a fold of it that is placed again goes on.
     parameters = {name: value for name, value in session.runtime_params.items() if name not in ("fresh", "cluster")}
-    for fold in folds:
-        yield Unit(
-            fold, session, parameters, {**variables, **options.variables}, is_verbose(), run, (stored or {}).get(fold)
-        )
+    return [Unit(fold, session, parameters, variables, is_verbose(), run, stored.get(fold)) for fold in folds]
 
 
 def _stored(
@@ -195,7 +186,7 @@ def _stored(
         return {name: Path(path).relative_to(session.data).as_posix() for name, path in paths.items() if path}
 
     place = f"{address}/{catalog.load('cv_run')['run_id']}"
-    credentials = _credentials(session)
+    credentials = catalog.load("storage")
     read: dict[str, str] = {}
     stored = {}
     for fold, node in folds.items():
@@ -205,10 +196,3 @@ def _stored(
         read |= inputs
     publish(session.data, read.values(), place, credentials)
     return stored
-
-
-def _credentials(session: project.Session) -> dict[str, Any]:
-    try:
-        return config_loader(session.folder, session.env)["credentials"].get("storage") or {}
-    except MissingConfigException:
-        return {}

@@ -16,16 +16,15 @@ import logging
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import fsspec
-
 from mentallam.checksums import file_sha256
 from mentallam.errors import MentallamError
 from mentallam.files import replacing_file
+from mentallam.storage import accessing, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -113,8 +112,7 @@ class _Place:
 
     def __init__(self, address: str, credentials: Mapping[str, Any]) -> None:
         self._address = address
-        with self._reaching():
-            self._files, self._root = fsspec.url_to_fs(address, **credentials)
+        self._files, self._root = open_store(address, credentials)
 
     def put(self, file: Path, name: str) -> None:
         with self._reaching():
@@ -145,18 +143,8 @@ class _Place:
         with self._reaching(), suppress(FileNotFoundError):
             self._files.rm(f"{self._root}/{name}".rstrip("/"), recursive=True)
 
-    @contextmanager
-    def _reaching(self) -> Iterator[None]:
-        try:
-            yield
-        except MentallamError:
-            raise
-        except Exception as error:  # each file system raises errors of its own
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise MentallamError(
-                f"cluster.storage={self._address} can't be used ({reason}): check the address, and `storage` in "
-                f"credentials.yml"
-            ) from None
+    def _reaching(self) -> AbstractContextManager[None]:
+        return accessing(f"cluster.storage={self._address}")
 
 
 class _Mirror:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from mentallam import interruption
 from mentallam.console import in_words
@@ -16,6 +16,26 @@ logger = logging.getLogger(__name__)
 _POLL_S = 0.2
 # A fold that never comes further would be placed again for ever.
 _MOST_STOPS = 100
+
+
+def trained(engine: Engine, units: Sequence[Unit], retries: int) -> Iterator[Unit]:
+    """Run units on an engine, which is closed at the end, and yield each when its results are in its data folder.
+
+    Args:
+        engine: The engine.
+        units: The units.
+        retries: As for `Placement`, which also says what is raised.
+    """
+    try:
+        with interruption.deferred():
+            for unit in Placement(engine, units, retries).finished():
+                if unit.storage:
+                    unit.storage.collect(unit.session.data)
+                yield unit
+    finally:
+        engine.close()
+    for storage in {unit.storage.address: unit.storage for unit in units if unit.storage}.values():
+        storage.remove_all()
 
 
 class Placement:

@@ -141,9 +141,9 @@ class ScreeningModel(PythonModel):
         rows = [dict(zip(map(str, filled), values, strict=True)) for values in filled.to_numpy().tolist()]
         if not rows:
             raise MentallamError("the input holds no post; it needs at least one row")
-        posts: dict[int, Post] = {}
+        posts = _posts(rows)
         with self._one_at_a_time:
-            questions = self._questions(rows, posts)
+            questions = self._questions(posts)
             answers = self._predictor.answer(questions)
         self._metrics.add(self._predictor, questions, answers)
         if any(post.criteria is None for post in posts.values()):
@@ -153,30 +153,39 @@ class ScreeningModel(PythonModel):
         order = [place[post.post_id, criterion] for post in asked for criterion in post.criteria or ()]
         return {name: [values[at] for at in order] for name, values in answers.items()}
 
-    def _questions(self, rows: Sequence[Mapping[str, Any]], posts: dict[int, Post]) -> list[Question]:
-        """Return what is asked, and add the post of each row to `posts`."""
+    def _questions(self, posts: dict[int, Post]) -> list[Question]:
+        joined, refused = join_rows(posts)
+        for row, error in refused.items():
+            raise _refusal(row, error)
+        rows_of = {post.post_id: row for row, post in reversed(posts.items())}
         questions: list[Question] = []
-        row = 0
-        try:
-            for row, values in enumerate(rows, 1):
-                # MLflow's CSV reader takes NA, null and the like as missing; a number would replace such an id.
-                if "post_id" in values and values["post_id"] is None:
-                    raise RowError(
-                        "post_id is missing; give all posts one, or leave the column out; as JSON, ids such as NA "
-                        "arrive as they are"
-                    )
-                posts[row] = read_post(values, str(row))
-            joined, refused = join_rows(posts)
-            if refused:
-                row, error = next(iter(refused.items()))
-                raise error
-            rows_of = {post.post_id: row for row, post in reversed(posts.items())}
-            for post in joined:
-                row = rows_of[post.post_id]
+        for post in joined:
+            try:
                 questions += self._predictor.prepare(post)
-        except RowError as error:
-            raise MentallamError(f"the input, row {row}: {error.reason}") from None
+            except RowError as error:
+                raise _refusal(rows_of[post.post_id], error) from None
         return questions
+
+
+def _posts(rows: Sequence[Mapping[str, Any]]) -> dict[int, Post]:
+    """Return the post of each row, by the row's number."""
+    posts: dict[int, Post] = {}
+    for row, values in enumerate(rows, 1):
+        try:
+            # MLflow's CSV reader takes NA, null and the like as missing; a number would replace such an id.
+            if "post_id" in values and values["post_id"] is None:
+                raise RowError(
+                    "post_id is missing; give all posts one, or leave the column out; as JSON, ids such as NA arrive "
+                    "as they are"
+                )
+            posts[row] = read_post(values, str(row))
+        except RowError as error:
+            raise _refusal(row, error) from None
+    return posts
+
+
+def _refusal(row: int, error: RowError) -> MentallamError:
+    return MentallamError(f"the input, row {row}: {error.reason}")
 
 
 def save_pyfunc(

@@ -123,7 +123,10 @@ def test_deep_and_huge_values_of_json_are_refused_by_row(tmp_path: Path, line: s
 
 @pytest.mark.parametrize("name", ["../../posts\0.csv", "posts\0.csv", "a" * 5000 + ".csv", "\\\\server\\posts.csv"])
 def test_an_impossible_name_of_an_input_is_one_sentence(name: str) -> None:
-    words = r"is no file.*name a file, a folder, a pattern or an address such as .* with `--params input=posts.csv`"
+    words = (
+        r"is no file.*name a file, a folder, a pattern or an address such as s3://bucket/posts.csv with "
+        r"`--params input=posts.csv`"
+    )
     with pytest.raises(MentallamError, match=words):
         read_posts(name)
 

@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from mentallam.errors import MentallamError
 from mentallam.runner import fold_storage
@@ -135,10 +136,35 @@ def test_a_name_outside_the_data_folder_is_refused(place: FoldStorage, tmp_path:
         place.working_folder().__enter__()
 
 
-@pytest.mark.parametrize("address", ["nowhere://bucket", "file:///proc/nothing"])
-def test_an_address_that_can_not_be_used_is_one_sentence_without_its_credentials(tmp_path: Path, address: str) -> None:
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("nowhere://bucket", "nowhere:// is no kind of store that fsspec knows: use s3://, for one"),
+        (
+            "file:///proc/nothing",
+            "cluster.storage=file:///proc/nothing/inputs does not exist: check the name, and that of its bucket",
+        ),
+    ],
+)
+def test_an_address_that_can_not_be_used_is_one_sentence_without_its_credentials(
+    tmp_path: Path, address: str, sentence: str
+) -> None:
     write(tmp_path / "posts", b"posts")
-    with pytest.raises(MentallamError, match=r"cluster\.storage=.*check the address") as refused:
+    with pytest.raises(MentallamError) as refused:
         publish(tmp_path, ["posts"], address, {"key": "secret"})
-    assert "secret" not in refused.value.message
+    assert refused.value.message == sentence
     assert "secret" not in repr(FoldStorage("", {"key": "secret"}, "", "", "", ()))
+
+
+def test_what_a_library_says_of_a_store_is_not_passed_on(
+    place: FoldStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may quote an address with a password, or a header."""
+
+    def refuse(*given: object, **options: object) -> None:
+        raise RuntimeError("401 for https://name:secret@store")
+
+    monkeypatch.setattr(LocalFileSystem, "get_file", refuse)
+    with pytest.raises(MentallamError, match=r"^cluster\.storage=.*answer as it should \(RuntimeError\)") as refused:
+        place.working_folder().__enter__()
+    assert "secret" not in refused.value.message

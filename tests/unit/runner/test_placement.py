@@ -16,7 +16,7 @@ from mentallam.interruption import RunStoppedError
 from mentallam.project import Session
 from mentallam.runner import placement
 from mentallam.runner.engines import LostWorkerError
-from mentallam.runner.placement import Placement
+from mentallam.runner.placement import Placement, trained
 from mentallam.runner.unit import Outcome, Unit
 
 DONE = Outcome("here", 1.0)
@@ -146,3 +146,50 @@ def test_a_signal_reaches_every_fold_that_runs_and_none_is_placed_again() -> Non
     assert stopped.value.exit_code == 143
     assert all(job.stops in ([], [signal.SIGTERM]) for _, job in engine.running)
     assert len(engine.submitted) <= 3
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Notes what is asked of a fold's place at an address."""
+
+    address: str
+    asked: list[str] = field(compare=False)
+
+    def collect(self, data: Path) -> None:
+        self.asked.append(f"collect into {data}")
+
+    def remove_all(self) -> None:
+        self.asked.append(f"remove {self.address}")
+
+
+def test_results_at_an_address_are_got_before_a_unit_counts_and_removed_once_per_run_at_the_end() -> None:
+    asked: list[str] = []
+
+    class Closed(Engine):
+        def close(self) -> None:
+            asked.append("close")
+
+    def stored(run: str, fold: str) -> Unit:
+        session = Session(Path(), None, {}, "conf", Path(run))
+        return Unit(fold, session, {}, {}, False, run, Storage(f"bucket/{run}", asked))  # type: ignore[arg-type]
+
+    units = [stored("a", "fold_0"), stored("a", "fold_1"), stored("b", "fold_0"), unit("fold_0")]
+    for done in trained(Closed(1, {}), units, 0):
+        asked.append(f"{done.title} done")
+    assert asked == [
+        *("collect into a", "a fold_0 done", "collect into a", "a fold_1 done", "collect into b", "b fold_0 done"),
+        *("fold_0 done", "close", "remove bucket/a", "remove bucket/b"),
+    ]
+
+
+def test_what_lies_at_an_address_stays_for_the_next_run_if_a_unit_fails() -> None:
+    asked: list[str] = []
+
+    class Closed(Engine):
+        def close(self) -> None:
+            asked.append("close")
+
+    failing = replace(unit("fold_0"), storage=Storage("bucket", asked))  # type: ignore[arg-type]
+    with pytest.raises(MentallamError, match="the disk is full"):
+        list(trained(Closed(1, {"fold_0": [REFUSED]}), [failing], 0))
+    assert asked == ["close"]
